@@ -1,0 +1,375 @@
+"""The one object that a training loop holds."""
+
+from __future__ import annotations
+
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orderdp.loader import IdSampler, PrunedBatches, PrunedLoader, batch_bounds, ranks
+from orderdp.schedule import Constant, Schedule
+from orderdp.scores import Faults, ScoreTable
+from orderdp.strategies import Memory, Selection, Strategy
+
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a pruner has done so far.
+
+    Args:
+        epoch: number of the running or last epoch, from 0; -1 before the first.
+        num_samples: size n of the data set.
+        num_selected: samples that this epoch visits.
+        visits: samples trained in all epochs together, as far as their epochs are over.
+        never_seen: samples that no epoch has trained.
+        mean_age: epochs since a sample was last trained, mean over those seen; nan where none was.
+        max_age: the largest such age; 0 where none was.
+        non_finite: losses that were NaN or infinite and so were not recorded.
+        selection_s: seconds spent on choosing.
+    """
+
+    epoch: int
+    num_samples: int
+    num_selected: int
+    visits: int
+    never_seen: int
+    mean_age: float
+    max_age: int
+    non_finite: int
+    selection_s: float
+
+
+class Pruner:
+    """Chooses what each epoch visits, and remembers the losses.
+
+    The choice of an epoch is a pure function of (strategy, what was remembered, seed, epoch): the same with any number
+    of workers, ranks and restarts. Under torch.distributed all ranks hold the same pruner; what they observed is
+    exchanged in one collective when the next epoch begins.
+
+    Args:
+        strategy: the method, such as `OrderDP(prune_ratio=0.5)`.
+        num_samples: size of the data set, `len(dataset)`.
+        seed: decides every draw, 0 <= seed < 2**64.
+        schedule: strategy to use at each epoch, a function of (strategy, epoch); None uses `strategy` throughout.
+        device: where the table lives; None takes the device of the first losses.
+
+    Raises:
+        TypeError: arguments of another type. ValueError: a seed out of range, or sizes that keep no sample.
+
+    >>> from orderdp import OrderDP
+    >>> pruner = Pruner(OrderDP(prune_ratio=0.5), 1000, seed=0)
+    >>> pruner.steps_per_epoch(batch_size=64)
+    8
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        num_samples: int,
+        *,
+        seed: int = 0,
+        schedule: Schedule | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if not isinstance(strategy, Strategy):
+            raise TypeError(f"strategy must be a Strategy, got {strategy!r}; write OrderDP(prune_ratio=0.5)")
+        _check_integer("num_samples", num_samples, 1, 2**63, "write len(dataset)")
+        _check_integer("seed", seed, 0, 2**64, "write a number such as 0")
+        self.strategy = strategy
+        self.num_samples = num_samples
+        self.seed = seed
+        self.schedule = schedule or Constant()
+        self._device = None if device is None else torch.device(device)
+        self._table = ScoreTable(num_samples, strategy.columns, self._device or torch.device("cpu"))
+        self._next_epoch = 0
+        self._running: int | None = None  # epoch of the present selection
+        self._loaded = False  # a state was loaded, and no epoch begun since
+        self._selection: Selection | None = None
+        self._non_finite = 0
+        self._selection_s = 0.0
+        self.num_selected(0)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch begun last; before the first one and after loading a state, the one that comes next."""
+        return self._next_epoch if self._running is None or self._loaded else self._running
+
+    @property
+    def resuming(self) -> bool:
+        """Whether the next epoch to begin is the rest of one that a loaded state had begun."""
+        return self._loaded and self._running == self._next_epoch
+
+    def num_selected(self, epoch: int | None = None) -> int:
+        """Returns how many samples an epoch visits; None is the next one to begin."""
+        epoch = self._next_epoch if epoch is None else epoch
+        return self.schedule(self.strategy, epoch).num_selected(self.num_samples, epoch)
+
+    def steps_per_epoch(self, batch_size: int, *, drop_last: bool = False, epoch: int | None = None) -> int:
+        """Returns the exact number of optimiser steps of an epoch.
+
+        Args:
+            batch_size: samples of one step on one rank.
+            drop_last: as given to the loader.
+            epoch: which one; None is the next to begin.
+        """
+        return len(batch_bounds(self.num_selected(epoch), batch_size, drop_last=drop_last, num_ranks=ranks()[1]))
+
+    def total_steps(self, epochs: int, batch_size: int, *, drop_last: bool = False) -> int:
+        """Returns the exact number of optimiser steps of epochs 0 .. epochs - 1, to size a learning-rate schedule."""
+        _check_integer("epochs", epochs, 1, 2**31, "write a number such as 90")
+        return sum(self.steps_per_epoch(batch_size, drop_last=drop_last, epoch=epoch) for epoch in range(epochs))
+
+    def loader(
+        self,
+        dataset: Any,
+        *,
+        batch_size: int = 1,
+        drop_last: bool = False,
+        collate_fn: Callable[[Any], Any] | None = None,
+        **dataloader_arguments: Any,
+    ) -> PrunedLoader:
+        """Returns a DataLoader of (index, batch) over the chosen samples; see `PrunedLoader` for the arguments."""
+        return PrunedLoader(
+            self, dataset, batch_size=batch_size, drop_last=drop_last, collate_fn=collate_fn, **dataloader_arguments
+        )
+
+    def sampler(self, batch_size: int | None = None, *, drop_last: bool = False) -> PrunedBatches | IdSampler:
+        """Returns a sampler for a loop that builds its own DataLoader; wrap the data set in `IndexedDataset`.
+
+        Args:
+            batch_size: samples of one step on one rank, for `DataLoader(batch_sampler=...)`; None gives ids one by one,
+                for `DataLoader(sampler=...)`.
+            drop_last: leave out the last step of an epoch if it is not full; with `batch_size` only.
+        """
+        return IdSampler(self) if batch_size is None else PrunedBatches(self, batch_size, drop_last=drop_last)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes `epoch` the next one to begin. Only needed to leave the order 0, 1, 2, ..."""
+        _check_integer("epoch", epoch, 0, 2**31, "write the number of the epoch, from 0")
+        self._next_epoch = epoch
+
+    def begin_epoch(self, batch_size: int | None = None) -> Selection:
+        """Begins the next epoch and returns what it visits; loader and sampler call this.
+
+        After loading a state that was taken inside an epoch, returns the selection of that epoch.
+
+        Args:
+            batch_size: samples of one optimiser step over all ranks, for strategies that choose by the step.
+
+        Raises:
+            RuntimeError: ids on the device were mistaken in the epoch before; the ranks hold different pruners.
+        """
+        begin_s = time.perf_counter()
+        resuming = self.resuming
+        self._settle()
+        if not resuming:
+            epoch = self._next_epoch
+            if self._running is not None:
+                self._table.close(self._running)
+            rng = generator(self.seed, epoch, "select")
+            memory = Memory(self.num_samples, epoch, self._table.snapshot(), batch_size)
+            self._selection = self.schedule(self.strategy, epoch).select(memory, rng)
+            self._running = epoch
+        assert self._selection is not None
+        assert self._running is not None
+        self._table.expect(self._selection.indices, self._selection.weights)
+        self._next_epoch = self._running + 1
+        self._loaded = False
+        self._selection_s += time.perf_counter() - begin_s
+        return self._selection
+
+    def update(self, index: Tensor, losses: Tensor, *, scores: Tensor | None = None) -> Tensor:
+        """Remembers the losses of a batch and returns the scalar to back-propagate, the mean of weights·losses.
+
+        Queues its work on the device and never waits for it; `losses` is not changed. A loss that is NaN or infinite is
+        not recorded; how many there were is warned of when the epoch is over.
+
+        Args:
+            index: (b,) int64 ids as the loader yields them. Best left on the host, where a mistake raises at once; on
+                a GPU it is found when the epoch is over.
+            losses: (b,) floating, one loss for each sample, with gradient.
+            scores: (b,) to remember in place of the losses; higher is kept.
+
+        Returns:
+            () scalar with gradient.
+
+        Raises:
+            ValueError: losses reduced, of another length, without gradient or on another device than the table; ids
+                repeated or not of this epoch. IndexError: ids out of range. RuntimeError: no epoch has begun.
+        """
+        if self._running is None or self._loaded:
+            raise RuntimeError("update needs an epoch, got none begun; take index and batch from pruner.loader")
+        _check_batch(index, losses, "losses")
+        if not losses.requires_grad:
+            raise ValueError(
+                "losses must carry a gradient, got requires_grad=False; pass them before .detach() or .item(), and "
+                "outside torch.no_grad()"
+            )
+        if scores is not None:
+            _check_batch(index, scores, "scores")
+        seen = losses.detach()
+        if self._device is None:
+            self._device = seen.device
+            self._table.move(seen.device)
+        if seen.device != self._table.device:
+            raise ValueError(
+                f"losses must be on the table's device {self._table.device}, got {seen.device}; "
+                f"write Pruner(..., device={str(seen.device)!r})"
+            )
+        factors = self.strategy.batch_weights(seen)
+        kept = None if factors is None else factors != 0
+        values = seen if scores is None else scores.detach().to(seen.device, non_blocking=True)
+        weights = self._table.record(index, values, self._running, self.strategy.observe, kept)
+        for weight in (factors, weights):
+            if weight is not None:
+                losses = losses * weight
+        return losses.mean()
+
+    def report(self) -> Report:
+        """Returns what was chosen, seen and left out so far; waits for the device."""
+        self._note(self._table.take_faults())
+        last = self._table.last_epoch[:-1]
+        running = -1 if self._running is None else self._running
+        seen = last >= 0
+        ages = running - last[seen]
+        return Report(
+            epoch=running,
+            num_samples=self.num_samples,
+            num_selected=0 if self._selection is None else len(self._selection.indices),
+            visits=int(self.visits().sum()),
+            never_seen=int((~seen).sum()),
+            mean_age=float(ages.double().mean()),
+            max_age=int(ages.max()) if len(ages) else 0,
+            non_finite=self._non_finite,
+            selection_s=self._selection_s,
+        )
+
+    def visits(self) -> Tensor:
+        """Returns (n,) int32: in how many epochs each sample was trained, the running one included."""
+        visits = self._table.visits[:-1]
+        return visits if self._running is None else visits + (self._table.last_epoch[:-1] == self._running)
+
+    def scores(self) -> dict[str, Tensor]:
+        """Returns copies of the remembered columns by name, each (n,) float32."""
+        return {name: column[:-1].clone() for name, column in self._table.columns.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that decides the choices to come: tensors and plain values only.
+
+        Inside an epoch take the loader's or sampler's state instead, which adds the position. Under several ranks every
+        rank must call it: what the ranks have seen is exchanged first.
+        """
+        self._settle()
+        selection = self._selection
+        return {
+            "version": STATE_VERSION,
+            "strategy": repr(self.strategy),
+            "num_samples": self.num_samples,
+            "seed": self.seed,
+            "next_epoch": self._next_epoch,
+            "running": self._running,
+            "indices": None if selection is None else torch.from_numpy(selection.indices.copy()),
+            "weights": None
+            if selection is None or selection.weights is None
+            else torch.from_numpy(selection.weights.copy()),
+            "non_finite": self._non_finite,
+            "selection_s": self._selection_s,
+            "table": self._table.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], *, resume: bool = False) -> None:
+        """Restores what `state_dict` returned; the next epoch to begin is the one after it.
+
+        Args:
+            state: of a pruner with the same strategy, size and seed.
+            resume: begin with the saved epoch's own selection again, as the loader does inside an epoch.
+
+        Raises:
+            ValueError: the state does not fit; nothing is changed.
+        """
+        if state.get("version") != STATE_VERSION:
+            raise ValueError(
+                f"the state must be of version {STATE_VERSION}, got {state.get('version')}; "
+                "load it with the release of orderdp that wrote it"
+            )
+        for name, now in (
+            ("strategy", repr(self.strategy)),
+            ("num_samples", self.num_samples),
+            ("seed", self.seed),
+        ):
+            if state[name] != now:
+                raise ValueError(
+                    f"the state must be of {name} {now}, got {state[name]}; build the pruner as it was saved"
+                )
+        self._table.load_state_dict(state["table"])
+        indices, weights = state["indices"], state["weights"]
+        self._selection = (
+            None
+            if indices is None
+            else Selection(indices.cpu().numpy().copy(), None if weights is None else weights.cpu().numpy().copy())
+        )
+        self._running = state["running"]
+        self._next_epoch = state["running"] if resume else state["next_epoch"]
+        self._loaded = True
+        self._non_finite = state["non_finite"]
+        self._selection_s = state["selection_s"]
+
+    def _settle(self) -> None:
+        """Exchanges what the ranks have seen, and says what went wrong in the epoch."""
+        if ranks()[1] > 1:
+            common = (repr(self.strategy), self.num_samples, self.seed, self._next_epoch, self._running)
+            self._note(self._table.merge(zlib.crc32(repr(common).encode())))
+        else:
+            self._note(self._table.take_faults())
+
+    def _note(self, faults: Faults) -> None:
+        self._non_finite += faults.non_finite
+        if faults.foreign or faults.repeated:
+            raise RuntimeError(
+                f"index must hold each sample of the epoch once, got {faults.foreign} ids that epoch {self._running} "
+                f"did not select and {faults.repeated} repeated in a batch; take ids and batches from pruner.loader"
+            )
+        if faults.non_finite:
+            warnings.warn(
+                f"{faults.non_finite} losses of epoch {self._running} were NaN or infinite and were not recorded; "
+                "these samples keep their last score",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+
+def generator(seed: int, epoch: int, purpose: str) -> np.random.Generator:
+    """Returns a generator of its own for each (seed, epoch, purpose), independent of all others and of global state."""
+    key = (epoch, zlib.crc32(purpose.encode()))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def _check_integer(name: str, value: Any, low: int, high: int, instead: str) -> None:
+    rule = f"{name} must be an integer of at least {low}"
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{rule}, got {type(value).__name__} {value!r}"[:200] + f"; {instead}")
+    if not low <= value < high:
+        raise ValueError(f"{rule} and less than {high}, got {value}; {instead}")
+
+
+def _check_batch(index: Tensor, values: Tensor, name: str) -> None:
+    if not isinstance(index, Tensor) or index.ndim != 1 or index.dtype not in (torch.int64, torch.int32):
+        got = f"{index.dtype} of shape {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
+        raise ValueError(f"index must be a (b,) int64 tensor, got {got}; pass the ids that the loader yields")
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        got = str(values.dtype) if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"{name} must be a floating tensor, got {got}; pass one loss per sample")
+    if values.shape != index.shape:
+        raise ValueError(
+            f"{name} has shape {tuple(values.shape)}, but the batch has {len(index)} samples; "
+            'pass one loss per sample (reduction="none")'
+        )

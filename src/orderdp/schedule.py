@@ -1,0 +1,24 @@
+"""How strongly to prune at epoch t.
+
+A schedule maps the pruner's strategy and an epoch to the strategy of that epoch. What is remembered follows the
+pruner's own strategy throughout, so an epoch on all the data still records every score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from orderdp.strategies import Strategy
+
+Schedule: TypeAlias = Callable[[Strategy, int], Strategy]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Prunes alike at every epoch."""
+
+    def __call__(self, strategy: Strategy, epoch: int) -> Strategy:
+        """Returns `strategy` itself."""
+        return strategy

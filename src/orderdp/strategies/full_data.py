@@ -1,0 +1,28 @@
+"""All the data, each epoch: what every saving is measured against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from orderdp.strategies.base import Memory, Selection, Strategy
+
+
+@dataclass(frozen=True)
+class FullData(Strategy):
+    """Visits every sample once an epoch in a fresh random order.
+
+    >>> FullData().num_selected(10, epoch=0)
+    10
+    """
+
+    def num_selected(self, num_samples: int, epoch: int) -> int:
+        """Returns `num_samples`."""
+        return num_samples
+
+    def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
+        """Returns a random permutation of the data set."""
+        indices = np.arange(memory.num_samples, dtype=np.int64)
+        rng.shuffle(indices)
+        return Selection(indices)

@@ -1,0 +1,58 @@
+"""Uniform draws and the k largest, exact and the same on every machine.
+
+Which of several equal values a library's partial sort returns depends on the processor and the version. Here only the
+threshold *value* comes from the partial sort; the ties at it are broken by the generator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from orderdp.strategies.base import Indices
+
+
+def largest(values: npt.NDArray[Any], k: int, rng: np.random.Generator) -> Indices:
+    """Positions of the k largest values, ascending; ties at the threshold are broken uniformly at random.
+
+    O(len(values)). k = len(values) returns every position.
+
+    Args:
+        values: (m,) numbers without NaN.
+        k: how many, 0 <= k <= m.
+        rng: breaks the ties; not used where none cross the threshold.
+
+    Returns:
+        (k,) int64, distinct and ascending.
+
+    >>> largest(np.array([3.0, 9.0, 1.0, 9.0]), 3, np.random.default_rng(0))
+    array([0, 1, 3])
+    """
+    if k == 0:
+        return np.empty(0, dtype=np.int64)
+    threshold = np.partition(values, len(values) - k)[len(values) - k]
+    kept = values >= threshold
+    surplus = int(np.count_nonzero(kept)) - k
+    if surplus:
+        ties = np.flatnonzero(values == threshold)
+        kept[ties[draw(len(ties), surplus, rng)]] = False
+    return np.flatnonzero(kept)
+
+
+def draw(num_samples: int, size: int, rng: np.random.Generator) -> Indices:
+    """Draws `size` of the positions 0 .. num_samples - 1 uniformly without replacement, ascending.
+
+    A random key for each position, and the positions of the largest keys: O(n), and the later gather runs through
+    memory in order, three to five times as fast as in random order.
+
+    Returns:
+        (size,) int64, distinct and ascending.
+
+    >>> len(draw(10, 4, np.random.default_rng(0)))
+    4
+    """
+    if size == num_samples:
+        return np.arange(num_samples, dtype=np.int64)
+    return largest(rng.integers(0, 2**32, num_samples, dtype=np.uint32), size, rng)
