@@ -162,6 +162,11 @@ class PrunedBatches(Sampler[list[int]]):
         self._resume_at = 0
         self._split(pruner.num_selected())  # a batch size that cannot be kept fails here
 
+    @property
+    def remaining(self) -> int:
+        """Batches of the running epoch that the loop has not received yet; 0 between epochs."""
+        return len(self._bounds) - self.delivered
+
     def __len__(self) -> int:
         return len(self._split(self.pruner.num_selected()))
 
@@ -185,10 +190,9 @@ class PrunedBatches(Sampler[list[int]]):
         Exact where the DataLoader fetches nothing ahead (num_workers=0); `pruner.loader` counts what was delivered.
         Under several ranks every rank must call it: what the ranks have seen is exchanged first.
         """
-        inside = self._bounds and self.delivered < len(self._bounds)
         return {
             "pruner": self.pruner.state_dict(),
-            "batches": self.delivered if inside else None,
+            "batches": self.delivered if self.remaining else None,
             "batch_size": self.batch_size * ranks()[1],
             "drop_last": self.drop_last,
         }
@@ -206,8 +210,10 @@ class PrunedBatches(Sampler[list[int]]):
                 f"a state inside an epoch needs the batches that it was saved with, {saved}, got {now}; "
                 "use those, or load only state['pruner'] to begin with the next epoch"
             )
+        bounds = [] if state["batches"] is None else self._split(len(state["pruner"]["indices"]))
         self.pruner.load_state_dict(state["pruner"], resume=state["batches"] is not None)
-        self._resume_at = state["batches"] or 0
+        self._bounds = bounds
+        self._resume_at = self.delivered = state["batches"] or 0
 
 
 class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
@@ -219,7 +225,8 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         batch_size: samples of one step on one rank.
         drop_last: leave out the last step of an epoch if it is not full.
         collate_fn: makes a batch of a list of samples; None is PyTorch's default.
-        dataloader_arguments: any other argument of `torch.utils.data.DataLoader`.
+        dataloader_arguments: any other argument of `torch.utils.data.DataLoader`. Without a `generator` the workers
+            are seeded by the pruner's seed and the epoch, and the global generator is left alone.
 
     Raises:
         TypeError: an iterable-style data set. ValueError: a data set of another length; an argument that would choose
@@ -251,6 +258,9 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         for name in ("shuffle", "sampler", "batch_sampler"):
             if dataloader_arguments.pop(name, None):
                 raise ValueError(f"{name} must be left out, got one; the pruner chooses the samples and their order")
+        self.seeds_workers = dataloader_arguments.get("generator") is None
+        if self.seeds_workers:
+            dataloader_arguments["generator"] = torch.Generator()
         super().__init__(
             _Fetch(dataset),
             batch_sampler=PrunedBatches(pruner, batch_size, drop_last=drop_last),
@@ -259,6 +269,8 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:  # type: ignore[override]
+        if self.seeds_workers:  # as the choice is: by seed and epoch, not by the global generator
+            self.generator.manual_seed(self.batch_sampler.pruner.worker_seed())
         batches = super().__iter__()
         if self.num_workers:  # they have begun the epoch and run ahead; what counts is what the loop has received
             self.batch_sampler.delivered = self.batch_sampler.first

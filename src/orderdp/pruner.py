@@ -85,17 +85,19 @@ class Pruner:
         _check_integer("num_samples", num_samples, 1, 2**63, "write len(dataset)")
         _check_integer("seed", seed, 0, 2**64, "write a number such as 0")
         self.strategy = strategy
-        self.num_samples = num_samples
-        self.seed = seed
+        self.num_samples = int(num_samples)  # a NumPy integer in the state could not be loaded with weights_only=True
+        self.seed = int(seed)
         self.schedule = schedule or Constant()
         self._device = None if device is None else torch.device(device)
-        self._table = ScoreTable(num_samples, strategy.columns, self._device or torch.device("cpu"))
+        self._table = ScoreTable(self.num_samples, strategy.columns, self._device or torch.device("cpu"))
         self._next_epoch = 0
         self._running: int | None = None  # epoch of the present selection
         self._loaded = False  # a state was loaded, and no epoch begun since
-        self._selection: Selection | None = None
+        self._resume = False  # that state was taken inside its epoch
+        self.selection: Selection | None = None  # what the epoch begun last visits
+        self._chooser = strategy  # strategy of the present selection
         self._non_finite = 0
-        self._selection_s = 0.0
+        self.selection_s = 0.0  # seconds spent on choosing so far
         self.num_selected(0)
 
     @property
@@ -106,7 +108,7 @@ class Pruner:
     @property
     def resuming(self) -> bool:
         """Whether the next epoch to begin is the rest of one that a loaded state had begun."""
-        return self._loaded and self._running == self._next_epoch
+        return self._resume and self._running == self._next_epoch
 
     def num_selected(self, epoch: int | None = None) -> int:
         """Returns how many samples an epoch visits; None is the next one to begin."""
@@ -155,7 +157,11 @@ class Pruner:
     def set_epoch(self, epoch: int) -> None:
         """Makes `epoch` the next one to begin. Only needed to leave the order 0, 1, 2, ..."""
         _check_integer("epoch", epoch, 0, 2**31, "write the number of the epoch, from 0")
-        self._next_epoch = epoch
+        self._next_epoch = int(epoch)
+
+    def worker_seed(self) -> int:
+        """Returns the seed of the worker processes of the next epoch to begin."""
+        return int(generator(self.seed, self._next_epoch, "workers").integers(2**63))
 
     def begin_epoch(self, batch_size: int | None = None) -> Selection:
         """Begins the next epoch and returns what it visits; loader and sampler call this.
@@ -171,21 +177,22 @@ class Pruner:
         begin_s = time.perf_counter()
         resuming = self.resuming
         self._settle()
+        epoch = self._next_epoch
+        self._chooser = self.schedule(self.strategy, epoch)
         if not resuming:
-            epoch = self._next_epoch
             if self._running is not None:
                 self._table.close(self._running)
             rng = generator(self.seed, epoch, "select")
             memory = Memory(self.num_samples, epoch, self._table.snapshot(), batch_size)
-            self._selection = self.schedule(self.strategy, epoch).select(memory, rng)
+            self.selection = self._chooser.select(memory, rng)
             self._running = epoch
-        assert self._selection is not None
+        assert self.selection is not None
         assert self._running is not None
-        self._table.expect(self._selection.indices, self._selection.weights)
+        self._table.expect(self.selection.indices, self.selection.weights)
         self._next_epoch = self._running + 1
-        self._loaded = False
-        self._selection_s += time.perf_counter() - begin_s
-        return self._selection
+        self._loaded = self._resume = False
+        self.selection_s += time.perf_counter() - begin_s
+        return self.selection
 
     def update(self, index: Tensor, losses: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Remembers the losses of a batch and returns the scalar to back-propagate, the mean of weights·losses.
@@ -225,7 +232,7 @@ class Pruner:
                 f"losses must be on the table's device {self._table.device}, got {seen.device}; "
                 f"write Pruner(..., device={str(seen.device)!r})"
             )
-        factors = self.strategy.batch_weights(seen)
+        factors = self._chooser.batch_weights(seen.to(torch.float32))
         kept = None if factors is None else factors != 0
         values = seen if scores is None else scores.detach().to(seen.device, non_blocking=True)
         weights = self._table.record(index, values, self._running, self.strategy.observe, kept)
@@ -244,13 +251,13 @@ class Pruner:
         return Report(
             epoch=running,
             num_samples=self.num_samples,
-            num_selected=0 if self._selection is None else len(self._selection.indices),
+            num_selected=0 if self.selection is None else len(self.selection.indices),
             visits=int(self.visits().sum()),
             never_seen=int((~seen).sum()),
             mean_age=float(ages.double().mean()),
             max_age=int(ages.max()) if len(ages) else 0,
             non_finite=self._non_finite,
-            selection_s=self._selection_s,
+            selection_s=self.selection_s,
         )
 
     def visits(self) -> Tensor:
@@ -269,20 +276,20 @@ class Pruner:
         rank must call it: what the ranks have seen is exchanged first.
         """
         self._settle()
-        selection = self._selection
+        selection = self.selection
         return {
             "version": STATE_VERSION,
             "strategy": repr(self.strategy),
             "num_samples": self.num_samples,
             "seed": self.seed,
-            "next_epoch": self._next_epoch,
+            "next_epoch": self._running + 1 if self.resuming and self._running is not None else self._next_epoch,
             "running": self._running,
             "indices": None if selection is None else torch.from_numpy(selection.indices.copy()),
             "weights": None
             if selection is None or selection.weights is None
             else torch.from_numpy(selection.weights.copy()),
             "non_finite": self._non_finite,
-            "selection_s": self._selection_s,
+            "selection_s": self.selection_s,
             "table": self._table.state_dict(),
         }
 
@@ -312,16 +319,16 @@ class Pruner:
                 )
         self._table.load_state_dict(state["table"])
         indices, weights = state["indices"], state["weights"]
-        self._selection = (
+        self.selection = (
             None
             if indices is None
             else Selection(indices.cpu().numpy().copy(), None if weights is None else weights.cpu().numpy().copy())
         )
         self._running = state["running"]
-        self._next_epoch = state["running"] if resume else state["next_epoch"]
-        self._loaded = True
+        self._loaded, self._resume = True, resume and self._running is not None
+        self._next_epoch = state["running"] if self._resume else state["next_epoch"]
         self._non_finite = state["non_finite"]
-        self._selection_s = state["selection_s"]
+        self.selection_s = state["selection_s"]
 
     def _settle(self) -> None:
         """Exchanges what the ranks have seen, and says what went wrong in the epoch."""
@@ -365,6 +372,8 @@ def _check_batch(index: Tensor, values: Tensor, name: str) -> None:
     if not isinstance(index, Tensor) or index.ndim != 1 or index.dtype not in (torch.int64, torch.int32):
         got = f"{index.dtype} of shape {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
         raise ValueError(f"index must be a (b,) int64 tensor, got {got}; pass the ids that the loader yields")
+    if not len(index):
+        raise ValueError("index must hold at least one sample, got none; leave out the update of an empty batch")
     if not isinstance(values, Tensor) or not values.is_floating_point():
         got = str(values.dtype) if isinstance(values, Tensor) else type(values).__name__
         raise ValueError(f"{name} must be a floating tensor, got {got}; pass one loss per sample")

@@ -100,7 +100,7 @@ class ScoreTable:
         Raises:
             IndexError: an id out of range. ValueError: an id repeated, or not of the running epoch.
         """
-        ids = index.to(self.device, non_blocking=True)
+        ids = index.to(self.device, torch.int64, non_blocking=True)
         if index.device.type == "cpu":
             self._check(index, epoch)
         else:

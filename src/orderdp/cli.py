@@ -1,0 +1,181 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import sys
+import typing
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import orderdp
+
+if TYPE_CHECKING:
+    from orderdp.training.recipe import Recipe
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `orderdp`; returns the exit status: 0, or 1 after one line on standard error, or 2 for a mistaken call."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = _parser(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.error(_unknown(unknown[0], options.flags))
+    try:
+        return int(options.call(options))
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
+        print(f"orderdp: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("orderdp: stopped; go on with --resume and the run folder", file=sys.stderr)
+        return 130
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; '{self.prog} --help' explains\n")
+
+
+def _unknown(argument: str, flags: Sequence[str]) -> str:
+    near = difflib.get_close_matches(argument.partition("=")[0], flags, n=1)
+    return f"no option {argument}" + (f", did you mean {near[0]}?" if near else "")
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="orderdp", description="Dynamic data pruning for PyTorch: train on less, lose little, know it."
+    )
+    parser.add_argument("--version", action="version", version=f"orderdp {orderdp.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    train = commands.add_parser(
+        "train",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="train with pruning beside all the data, and say what it saved",
+        description=(
+            "Trains a model with OrderDP, then the same model on all the data, then on all the data for as many steps\n"
+            "as OrderDP made; prints one table and writes a run folder with metrics, checkpoints and plots.\n"
+            "Without options: handwritten digits, which need no download, in about a minute."
+        ),
+        epilog=(
+            "examples:\n"
+            "  orderdp train\n"
+            "  orderdp train --dataset fashion_mnist --prune-ratio 0.3 0.5 0.7 --seed 0 1 2\n"
+            "  orderdp train --recipe recipes/cifar10_resnet18.toml --data-root data --run runs/cifar10\n"
+            "  orderdp train --resume runs/cifar10"
+        ),
+    )
+    if "train" in arguments[:1]:
+        _add_train(train)
+    return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    from orderdp.training.recipe import Recipe
+
+    run = parser.add_argument_group("the run")
+    run.add_argument(
+        "--recipe", metavar="FILE", type=Path, help="TOML file of settings; the options below replace its own"
+    )
+    run.add_argument(
+        "--run", metavar="DIR", type=Path, help="folder to write, which must be new; default runs/DATASET-TIME"
+    )
+    run.add_argument("--resume", metavar="DIR", type=Path, help="go on with the runs in this folder")
+    run.add_argument(
+        "--against",
+        nargs="*",
+        default=["full", "short"],
+        metavar="NAME",
+        help="what to train beside it: full (all the data), short (all the data, as many steps as the pruned run); "
+        "default both, nothing for none",
+    )
+    settings = parser.add_argument_group("settings, in place of the recipe's own")
+    for name, field in Recipe.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        text = str(field.description).replace("%", "%%")
+        if field.annotation is bool:
+            settings.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif name in ("prune_ratio", "seed"):
+            text += "; several: a run with each"
+            settings.add_argument(flag, nargs="+", type=_value, metavar="N", help=text)
+        elif str in (field.annotation, *typing.get_args(field.annotation)):
+            settings.add_argument(flag, metavar="NAME", help=text)
+        else:
+            settings.add_argument(flag, type=_value, metavar=_metavar(field.annotation), help=text)
+    parser.set_defaults(call=_train, flags=[flag for action in parser._actions for flag in action.option_strings])
+
+
+def _metavar(annotation: Any) -> str:
+    return "N" if {int, float} & {annotation, *typing.get_args(annotation)} else "NAME"
+
+
+def _value(text: str) -> Any:
+    """Returns a number where the text is one; the recipe says whether that is right."""
+    with contextlib.suppress(ValueError):
+        return int(text)
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return text
+
+
+def _train(options: argparse.Namespace) -> int:
+    from orderdp.training.comparison import Plan, as_text, resume, start
+    from orderdp.training.recipe import Recipe
+
+    given = {name: value for name in Recipe.model_fields if (value := getattr(options, name)) is not None}
+    if options.resume is not None:
+        if given or options.recipe or options.run:
+            names = sorted({f"--{name.replace('_', '-')}" for name in given} | _named(options, "recipe", "run"))
+            raise ValueError(f"--resume takes its settings from the run folder, got {' '.join(names)}; leave them out")
+        path = options.resume
+        table = resume(path, tell=_tell)
+    else:
+        ratios, seeds = given.pop("prune_ratio", []), given.pop("seed", [])
+        recipe = _recipe(options.recipe, given, ratios)
+        seeds = seeds or [recipe.seed]
+        # The recipe checks them all before anything is made.
+        ratios = [recipe.model_copy(update={"prune_ratio": ratio}).prune_ratio for ratio in ratios]
+        seeds = [recipe.model_copy(update={"seed": seed}).seed for seed in seeds]
+        path = options.run or Path("runs") / f"{recipe.dataset}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+        table = start(Plan(recipe, tuple(ratios), tuple(seeds), tuple(options.against)), path, tell=_tell)
+    print(as_text(table))
+    print(f"\nsettings, metrics, checkpoints and plots: {path}")
+    return 0
+
+
+def _named(options: argparse.Namespace, *names: str) -> set[str]:
+    return {f"--{name}" for name in names if getattr(options, name) is not None}
+
+
+def _recipe(name: str | None, given: dict[str, Any], ratios: Sequence[float]) -> Recipe:
+    """Returns the recipe that is named or fits the data set and model, with what was given in place of its own."""
+    from orderdp.training.recipe import Recipe, find_recipe, load_recipe, shipped_recipes
+
+    if name is None:
+        path = find_recipe(given.get("dataset", Recipe().dataset), given.get("model"))
+    else:
+        path = shipped_recipes().get(name, Path(name))
+    changes = dict(given)
+    if ratios:
+        changes.update(prune_ratio=ratios[0], explore=None, exploit=None)
+    elif given.get("strategy") == "full":
+        changes.update(prune_ratio=None, explore=None, exploit=None)
+    elif "explore" in given or "exploit" in given:
+        changes["prune_ratio"] = None
+    return Recipe(**changes) if path is None else load_recipe(path, **changes)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

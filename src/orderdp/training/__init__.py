@@ -1,0 +1,1 @@
+"""The reference trainer: data, models, recipe, loop."""

@@ -1,0 +1,140 @@
+"""Augmentation as a pure function of (seed, epoch, sample id), for a whole batch at once.
+
+The random numbers of a sample are hashed from what names it, never drawn from a stream, so they do not depend on the
+other samples of the batch, on workers, ranks or restarts.
+"""
+
+from enum import IntEnum
+from functools import lru_cache
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Augment: TypeAlias = Literal["none", "crop", "flip_crop"]
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_LOW = np.uint64(2**31 - 1)
+
+
+class Purpose(IntEnum):
+    """What a random number is for; different purposes are independent."""
+
+    VIEW = 0
+    TRANSFORM = 1
+    SUBSET = 2
+
+
+def draws(seed: int, epoch: int, ids: npt.ArrayLike, purpose: Purpose) -> npt.NDArray[np.uint64]:
+    """Returns 64 random bits for each sample, the same wherever and in whatever company they are asked for.
+
+    The number of sample i is output i of a SplitMix64 stream that starts at a hash of (seed, epoch, purpose).
+
+    Args:
+        seed: seed of the run; counts modulo 2**64.
+        epoch: number of the epoch, from 0.
+        ids: (b,) integers, positions in the data set.
+        purpose: what the number is for.
+
+    Returns:
+        (b,) uint64, uniform.
+
+    Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+
+    >>> whole = draws(0, 3, [5, 6, 7], Purpose.VIEW)
+    >>> bool((draws(0, 3, [7, 5], Purpose.VIEW) == whole[[2, 0]]).all())
+    True
+    """
+    counter = np.asarray(ids, dtype=np.int64).astype(np.uint64) + np.uint64(1)
+    return _mix(_stream(seed, epoch, purpose) + _GAMMA * counter)
+
+
+@lru_cache(maxsize=64)  # asked for again with every batch of an epoch
+def _stream(seed: int, epoch: int, purpose: Purpose) -> npt.NDArray[np.uint64]:
+    """Returns (1,) uint64, the state in which the stream of (seed, epoch, purpose) starts."""
+    state = np.zeros(1, dtype=np.uint64)
+    for word in (seed, epoch, int(purpose)):
+        state = _mix((state ^ np.uint64(word % 2**64)) + _GAMMA)
+    return state
+
+
+def _mix(bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Returns SplitMix64's output for these states; a bijection of the 64-bit numbers."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
+
+
+def draw_views(augment: Augment, ids: npt.ArrayLike, *, seed: int, epoch: int, padding: int) -> npt.NDArray[np.int64]:
+    """Returns how each sample is seen in an epoch: moved down, moved right, flipped.
+
+    Args:
+        augment: "none", "crop" (a window moved by at most the padding) or "flip_crop" (that, then flipped or not).
+        ids: (b,) integers, positions in the data set.
+        seed: seed of the run.
+        epoch: number of the epoch, from 0.
+        padding: largest move, in pixels.
+
+    Returns:
+        (3, b) int64: moves down and to the right, uniform in [-padding, padding]; flips, 0 or 1 with equal chance.
+    """
+    views = np.zeros((3, np.size(ids)), dtype=np.int64)
+    if augment != "none":
+        bits = draws(seed, epoch, ids, Purpose.VIEW)
+        views[0] = _below(2 * padding + 1, bits & _LOW) - padding
+        views[1] = _below(2 * padding + 1, bits >> np.uint64(32) & _LOW) - padding
+        if augment == "flip_crop":
+            views[2] = bits >> np.uint64(63)
+    return views
+
+
+def _below(bound: int, bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Returns integers in [0, bound) from 31 bits each; no value is favoured by more than bound / 2**31."""
+    return (bits * np.uint64(bound) >> np.uint64(31)).astype(np.int64)
+
+
+def padding_of(height: int, width: int) -> int:
+    """Returns by how many pixels a crop may move: 4, but 2 where an image is smaller than 16."""
+    return 4 if min(height, width) >= 16 else 2
+
+
+def source_pixels(views: Tensor, height: int, width: int) -> Tensor:
+    """Returns which pixel of the stored image each pixel of the augmented one shows.
+
+    A window of the image's own size over the image with reflected borders, then the flip; as indices, so that no
+    padded copy is made.
+
+    Args:
+        views: (3, b) int64, from `draw_views`.
+        height: of the images.
+        width: of the images.
+
+    Returns:
+        (b, height * width) int64, positions in an image flattened row by row.
+    """
+    down, right, flips = views[:, :, None]  # (b, 1) each
+    y = _reflect(torch.arange(height, device=views.device) + down, height)  # (b, h)
+    x = _reflect(torch.arange(width, device=views.device) + right, width)  # (b, w)
+    x = torch.where(flips == 1, x.flip(1), x)
+    return (y[:, :, None] * width + x[:, None, :]).flatten(1)
+
+
+def _reflect(positions: Tensor, size: int) -> Tensor:
+    """Returns positions folded into [0, size) without repeating the border: -1 is 1, size is size - 2."""
+    return (size - 1) - ((size - 1) - positions.abs()).abs()
+
+
+def normalize(images: Tensor, mean: Tensor, std: Tensor, *, channels_last: bool = False) -> Tensor:
+    """Returns (images - mean) / std as float32.
+
+    Args:
+        images: (b, c, h, w) uint8.
+        mean: (c, 1, 1) float32, on the scale of 0 to 255.
+        std: (c, 1, 1) float32, on the scale of 0 to 255.
+        channels_last: lay the result out with the channels last.
+    """
+    normal = images.to(torch.float32).sub_(mean).div_(std)
+    # Last, since arithmetic with the three channels innermost takes several times as long on a processor.
+    return normal.contiguous(memory_format=torch.channels_last) if channels_last else normal

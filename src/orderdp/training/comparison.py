@@ -1,0 +1,326 @@
+"""A pruned run beside its references: all the data, and all the data for as many steps as the pruned run makes."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from orderdp.training.data import DataSets, load_dataset
+from orderdp.training.loop import Run, total_steps
+from orderdp.training.plots import draw_plots
+from orderdp.training.recipe import Recipe, load_recipe, nearest
+from orderdp.training.run_folder import RunFolder, make_new, write_whole
+
+REFERENCES = ("full", "short")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which runs to make of one recipe.
+
+    Args:
+        recipe: the pruned run.
+        prune_ratios: prune ratios to run it at; empty for the recipe's own sizes.
+        seeds: seeds to run everything with.
+        against: references: "full" is all the data, "short" all the data with the number of steps of the pruned run.
+
+    Raises:
+        ValueError: an unknown reference, or settings that the recipe refuses.
+    """
+
+    recipe: Recipe
+    prune_ratios: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    against: tuple[str, ...] = REFERENCES
+
+    def __post_init__(self) -> None:
+        for name in self.against:
+            if name not in REFERENCES:
+                hint = nearest(name, REFERENCES) or f"; choose from {', '.join(REFERENCES)}"
+                raise ValueError(f"no reference named {name!r}{hint}")
+        for name, values in (("prune_ratio", self.prune_ratios), ("seed", self.seeds), ("against", self.against)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
+
+    def members(self, num_samples: int) -> list[Member]:
+        """Returns the runs in the order in which they are made."""
+        found = []
+        for seed in self.seeds:
+            base = self.recipe.model_copy(update={"seed": seed})
+            pruned = [base.model_copy(update={"prune_ratio": ratio}) for ratio in self.prune_ratios] or [base]
+            found += [Member(_pruned_label(recipe), recipe) for recipe in pruned]
+            if base.strategy == "full":
+                continue
+            full = base.model_copy(update={"strategy": "full", **_WITHOUT_METHOD})
+            if "full" in self.against:
+                found.append(Member("full data", full))
+            if "short" in self.against:
+                for recipe in pruned:
+                    steps = total_steps(recipe, num_samples)
+                    epoch = total_steps(full.model_copy(update={"epochs": 1, "max_steps": None}), num_samples)
+                    update = {"max_steps": steps, "epochs": math.ceil(steps / epoch)}
+                    label = f"full data, steps of {_pruned_label(recipe)}"
+                    found.append(Member(label, full.model_copy(update=update)))
+        return found
+
+
+_WITHOUT_METHOD = {
+    name: Recipe.model_fields[name].default
+    for name in ("prune_ratio", "explore", "exploit", "initial_score", "uniform_share", "per", "fresh")
+}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a plan.
+
+    Args:
+        label: what it is, the same for all seeds.
+        recipe: its settings.
+    """
+
+    label: str
+    recipe: Recipe
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        plain = "".join(letter if letter.isalnum() or letter == "." else " " for letter in self.label)
+        return "-".join([*plain.split(), f"seed{self.recipe.seed}"])
+
+
+def _pruned_label(recipe: Recipe) -> str:
+    if recipe.strategy == "full":
+        return "full data"
+    name = {"orderdp": "OrderDP", "dynamic_random": "dynamic random"}[recipe.strategy]
+    if recipe.prune_ratio is not None:
+        return f"{name} {100 * recipe.prune_ratio:g} %"
+    if recipe.explore is None and recipe.exploit is None:
+        return name
+    parts = [f"{key} {value:g}" for key in ("explore", "exploit") if (value := getattr(recipe, key)) is not None]
+    return f"{name} {' '.join(parts)}"
+
+
+def start(plan: Plan, path: Path, *, show: bool = True, tell: Callable[[str], None] = lambda line: None) -> list[Row]:
+    """Makes the run folder, makes all runs of the plan in it and returns the table.
+
+    Raises:
+        FileExistsError: the folder is there already; nothing in it is changed.
+        ValueError, OSError, FloatingPointError: as `Run` and `load_dataset`.
+    """
+    data = _load(plan.recipe)
+    plan.members(len(data.train))  # sizes that cannot be kept fail before anything is written
+    state = PartialState(cpu=plan.recipe.device == "cpu")
+    if state.is_main_process:
+        make_new(path)
+        write_whole(path / "recipe.toml", plan.recipe.to_toml().encode())
+        settings = {name: list(value) for name, value in asdict(plan).items() if name != "recipe"}
+        write_whole(path / "plan.json", (json.dumps(settings) + "\n").encode())
+    state.wait_for_everyone()
+    return _run(plan, data, path, show=show, tell=tell)
+
+
+def resume(path: Path, *, show: bool = True, tell: Callable[[str], None] = lambda line: None) -> list[Row]:
+    """Goes on with the runs in a folder: finished ones are kept, a broken one continues where it was.
+
+    Raises:
+        ValueError: no run folder, or one that does not fit what it was. Others as `start`.
+    """
+    plan = load_plan(path)
+    return _run(plan, _load(plan.recipe), path, show=show, tell=tell)
+
+
+def load_plan(path: Path) -> Plan:
+    """Returns the plan of a run folder.
+
+    Raises:
+        ValueError: there is none that can be read.
+    """
+    try:
+        settings = json.loads((path / "plan.json").read_text())
+        lists = {name: tuple(settings[name]) for name in ("prune_ratios", "seeds", "against")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"a run folder must hold recipe.toml and plan.json, got {path} ({error}); "
+            "write the folder of an earlier 'orderdp train'"
+        ) from None
+    return Plan(load_recipe(path / "recipe.toml"), **lists)
+
+
+def _load(recipe: Recipe) -> DataSets:
+    return load_dataset(
+        recipe.dataset,
+        data_root=None if recipe.data_root is None else Path(recipe.data_root),
+        train_size=recipe.train_size,
+        image_size=recipe.image_size,
+        download=recipe.download,
+    )
+
+
+def _run(plan: Plan, data: DataSets, path: Path, *, show: bool, tell: Callable[[str], None]) -> list[Row]:
+    state = PartialState(cpu=plan.recipe.device == "cpu")
+    finished = []
+    members = plan.members(len(data.train))
+    for number, member in enumerate(members, 1):
+        folder = RunFolder(path / member.name)
+        result = folder.result()
+        if result is None:
+            tell(f"[{number}/{len(members)}] {member.label}, seed {member.recipe.seed}")
+            if state.is_main_process and not folder.path.exists():
+                RunFolder.create(folder.path, member.recipe)
+            state.wait_for_everyone()
+            result = Run(folder.recipe(), data, folder, show=show).train()
+        finished.append(Finished(member, folder, result))
+    table = rows(finished)
+    if state.is_main_process:
+        summary = {"rows": [asdict(row) for row in table], "runs": [run.result for run in finished]}
+        write_whole(path / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
+        write_whole(path / "table.md", as_markdown(table).encode())
+        groups: dict[str, list[RunFolder]] = {}
+        for run in finished:
+            groups.setdefault(run.member.label, []).append(run.folder)
+        draw_plots(groups, path / "plots")
+    state.wait_for_everyone()
+    return table
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A member that has run.
+
+    Args:
+        member: what was run.
+        folder: where.
+        result: what it wrote.
+    """
+
+    member: Member
+    folder: RunFolder
+    result: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: mean and standard deviation over the seeds, which is 0 for a single one.
+
+    Args:
+        label: which run.
+        seeds: number of seeds.
+        accuracy_last: accuracy after the last epoch, in percent.
+        accuracy_best: accuracy after the best epoch, in percent.
+        samples: samples that went through the model in training.
+        steps: optimiser steps.
+        training_s: seconds of training without selection.
+        selection_s: seconds of choosing.
+        evaluation_s: seconds of evaluation.
+        saved: fraction of full data's seconds of training and selection that was not needed; None without that run.
+        samples_saved: fraction of full data's samples that was not needed; None without that run.
+    """
+
+    label: str
+    seeds: int
+    accuracy_last: tuple[float, float]
+    accuracy_best: tuple[float, float]
+    samples: float
+    steps: float
+    training_s: float
+    selection_s: float
+    evaluation_s: float
+    saved: float | None = field(default=None)
+    samples_saved: float | None = field(default=None)
+
+
+def rows(finished: Sequence[Finished]) -> list[Row]:
+    """Returns the table, a row for each label."""
+    by_label: dict[str, list[dict[str, Any]]] = {}
+    for run in finished:
+        by_label.setdefault(run.member.label, []).append(run.result)
+    full = by_label.get("full data")
+    cost = None if full is None else _mean(result["training_s"] + result["selection_s"] for result in full)
+    samples = None if full is None else _mean(result["samples_forward"] for result in full)
+    table = []
+    for label, results in by_label.items():
+        column = {name: [result[name] for result in results] for name in results[0]}
+        spent = _mean(column["training_s"]) + _mean(column["selection_s"])
+        table.append(
+            Row(
+                label=label,
+                seeds=len(results),
+                accuracy_last=_mean_and_deviation(column["accuracy_last"]),
+                accuracy_best=_mean_and_deviation(column["accuracy_best"]),
+                samples=_mean(column["samples_forward"]),
+                steps=_mean(column["steps"]),
+                training_s=_mean(column["training_s"]),
+                selection_s=_mean(column["selection_s"]),
+                evaluation_s=_mean(column["evaluation_s"]),
+                saved=None if cost is None else 1 - spent / cost,
+                samples_saved=None if samples is None else 1 - _mean(column["samples_forward"]) / samples,
+            )
+        )
+    return table
+
+
+def _mean(values: Iterable[float]) -> float:
+    return statistics.fmean(values)
+
+
+def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    return _mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+_HEADER = (
+    "run",
+    "last %",
+    "best %",
+    "samples",
+    "samples saved",
+    "steps",
+    "train s",
+    "select s",
+    "eval s",
+    "time saved",
+)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    def accuracy(value: tuple[float, float]) -> str:
+        return f"{value[0]:.2f} ± {value[1]:.2f}" if row.seeds > 1 else f"{value[0]:.2f}"
+
+    def saved(value: float | None) -> str:
+        return "" if value is None or row.label == "full data" else f"{100 * value:.1f} %"
+
+    return (
+        row.label,
+        accuracy(row.accuracy_last),
+        accuracy(row.accuracy_best),
+        f"{row.samples:,.0f}",
+        saved(row.samples_saved),
+        f"{row.steps:,.0f}",
+        f"{row.training_s:.1f}",
+        f"{row.selection_s:.2f}",
+        f"{row.evaluation_s:.1f}",
+        saved(row.saved),
+    )
+
+
+def as_text(table: Sequence[Row]) -> str:
+    """Returns the table for a terminal."""
+    lines = [_HEADER, *(_cells(row) for row in table)]
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    pad = [str.ljust] + [str.rjust] * (len(widths) - 1)
+    return "\n".join(
+        "  ".join(align(cell, width) for align, cell, width in zip(pad, line, widths, strict=True)) for line in lines
+    )
+
+
+def as_markdown(table: Sequence[Row]) -> str:
+    """Returns the table for a document."""
+    rule = ("---", *["---:"] * (len(_HEADER) - 1))
+    return "".join(f"| {' | '.join(line)} |\n" for line in (_HEADER, rule, *(_cells(row) for row in table)))

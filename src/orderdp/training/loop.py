@@ -1,0 +1,390 @@
+"""The training loop: one recipe, one run, resumable at any step."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, gather_object, set_seed
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from orderdp.pruner import Pruner
+from orderdp.strategies import DynamicRandom, FullData, OrderDP, Strategy
+from orderdp.training.augment import Augment
+from orderdp.training.data import DataSets, ImageArrays, ImageFiles
+from orderdp.training.images import AugmentedImages, FileImages, ResidentImages, SampleImages
+from orderdp.training.models import build_model
+from orderdp.training.optim import build_optimizer, build_schedule
+from orderdp.training.recipe import Recipe
+from orderdp.training.run_folder import RunFolder
+
+
+@dataclass
+class Progress:
+    """How far a run has come; what is summed up over an epoch is kept, so that it can be left and taken up again.
+
+    Args:
+        step: optimiser steps made.
+        samples_forward: samples that went through the model in training, on all ranks.
+        loss_sum: of the running epoch's losses on this rank.
+        loss_count: losses in `loss_sum`.
+        training_s: seconds of the running epoch in training, data and selection included.
+        choices: digest of every choice so far.
+        history: a line of metrics for each finished epoch.
+    """
+
+    step: int = 0
+    samples_forward: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    training_s: float = 0.0
+    choices: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def make_strategy(recipe: Recipe) -> Strategy:
+    """Returns the recipe's pruning method."""
+    if recipe.strategy == "full":
+        return FullData()
+    if recipe.strategy == "dynamic_random":
+        assert recipe.prune_ratio is not None
+        return DynamicRandom(prune_ratio=recipe.prune_ratio)
+    return OrderDP(**{setting.name: getattr(recipe, setting.name) for setting in fields(OrderDP)})
+
+
+def total_steps(recipe: Recipe, num_samples: int) -> int:
+    """Returns the exact number of optimiser steps of a run.
+
+    Raises:
+        ValueError: `max_steps` is more than the epochs hold.
+    """
+    pruner = Pruner(make_strategy(recipe), num_samples, seed=recipe.seed)
+    steps = pruner.total_steps(recipe.epochs, recipe.batch_size, drop_last=recipe.drop_last)
+    if recipe.max_steps is not None and recipe.max_steps > steps:
+        raise ValueError(
+            f"max_steps must be within the {steps} steps of {recipe.epochs} epochs, got {recipe.max_steps}; "
+            "write more epochs"
+        )
+    return recipe.max_steps or steps
+
+
+class Run:
+    """One training run of a recipe in its folder; goes on from the folder's checkpoint where there is one.
+
+    Args:
+        recipe: the settings.
+        data: the data set that the recipe names.
+        folder: where the run is written.
+        show: show progress bars, where standard error is a terminal.
+
+    Raises:
+        ValueError: a setting that does not fit the data or the machine.
+    """
+
+    def __init__(self, recipe: Recipe, data: DataSets, folder: RunFolder, *, show: bool = True) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.accelerator = Accelerator(cpu=recipe.device == "cpu")
+        self.device = self.accelerator.device
+        if recipe.device not in ("auto", self.device.type):
+            raise ValueError(f"device must be one that is here, got {recipe.device}; write {self.device.type} or auto")
+        if recipe.num_threads is not None:
+            torch.set_num_threads(recipe.num_threads)
+        # None: tqdm looks whether there is a terminal.
+        self._quiet = None if show and self.accelerator.is_main_process else True
+        # Weights, and dropout and the like, draw from the global generators.
+        set_seed(recipe.seed)
+        self.model = build_model(
+            recipe.model, num_classes=data.num_classes, in_channels=data.in_channels, image_size=data.image_size
+        )
+        if recipe.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net: Any = self.accelerator.prepare_model(self.model)
+        if recipe.compile:
+            self.net = torch.compile(self.net)
+        self.num_steps = total_steps(recipe, len(data.train))
+        self.optimizer = build_optimizer(
+            self.model,
+            name=recipe.optimizer,
+            lr=recipe.max_lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+        )
+        self.schedule = build_schedule(
+            self.optimizer,
+            total_steps=self.num_steps,
+            max_lr=recipe.max_lr,
+            pct_start=recipe.pct_start,
+            div_factor=recipe.div_factor,
+            final_div_factor=recipe.final_div_factor,
+            name=recipe.schedule,
+        )
+        self.pruner = Pruner(make_strategy(recipe), len(data.train), seed=recipe.seed)
+        self.train_set = self._images(data.train, data, recipe.augment)
+        self.test_set = self._images(data.test, data, "none")
+        self.loader = self.pruner.loader(
+            self.train_set,
+            batch_size=recipe.batch_size,
+            drop_last=recipe.drop_last,
+            **self._loading(self.train_set),
+        )
+        self.progress = Progress()
+
+    def train(self) -> dict[str, Any]:
+        """Trains to the end, writing metrics and checkpoints, and returns the result that it writes.
+
+        Raises:
+            FloatingPointError: the training loss of an epoch is not finite.
+            ValueError: the folder's checkpoint does not fit. OSError: the folder cannot be written.
+        """
+        self._resume()
+        progress = self.progress
+        bar = tqdm(
+            total=self.num_steps, initial=progress.step, desc=self.folder.name, unit=" steps", disable=self._quiet
+        )
+        with bar:
+            while progress.step < self.num_steps:
+                self._train_epoch(bar)
+                self._close_epoch()
+                last = progress.history[-1]
+                bar.set_postfix_str(f"loss {last['loss']:.3f}, accuracy {last['accuracy']:.2f} %")
+        result = self._result()
+        if self.accelerator.is_main_process:
+            self.folder.write_result(result)
+        return result
+
+    def _train_epoch(self, bar: Any) -> None:
+        progress = self.progress
+        epoch = len(progress.history)
+        self.pruner.set_epoch(epoch)
+        self.train_set.set_epoch(epoch)
+        self.net.train()
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        now_s = time.perf_counter()
+        for index, (images, labels) in tqdm(self.loader, f"epoch {epoch + 1}", leave=False, disable=self._quiet):
+            losses = F.cross_entropy(
+                self._logits(images),
+                labels.to(self.device, non_blocking=True),
+                reduction="none",
+                label_smoothing=self.recipe.label_smoothing,
+            )
+            self.pruner.update(index, losses).backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.schedule.step()
+            self.optimizer.zero_grad()
+            loss_sum += losses.detach().sum()
+            progress.loss_count += len(index)
+            progress.step += 1
+            bar.update()
+            before_s, now_s = now_s, time.perf_counter()
+            progress.training_s += now_s - before_s
+            if progress.step == self.num_steps:
+                break
+            every = self.recipe.checkpoint_steps
+            if every and progress.step % every == 0 and self.loader.batch_sampler.remaining:
+                progress.loss_sum += float(loss_sum)
+                loss_sum.zero_()
+                self._write_checkpoint()
+                now_s = time.perf_counter()
+        progress.loss_sum += float(loss_sum)  # waits for the device
+        progress.training_s += time.perf_counter() - now_s
+
+    def _close_epoch(self) -> None:
+        """Evaluates, and writes the epoch's line of metrics and a checkpoint."""
+        progress, history = self.progress, self.progress.history
+        sums = torch.tensor([progress.loss_sum, progress.loss_count], dtype=torch.float64, device=self.device)
+        loss_sum, loss_count = self.accelerator.reduce(sums).tolist()
+        if not math.isfinite(loss_sum):
+            raise FloatingPointError(
+                f"the training loss must stay finite, got {loss_sum} in epoch {len(history) + 1}; "
+                f"write a smaller max_lr than {self.recipe.max_lr:g}"
+            )
+        assert self.pruner.selection is not None
+        chosen = hashlib.sha256(progress.choices.encode() + self.pruner.selection.indices.tobytes())
+        began_s = time.perf_counter()
+        test_loss, accuracy = self._evaluate()
+        evaluation_s = time.perf_counter() - began_s
+        report = self.pruner.report()
+        selection_s = report.selection_s - sum(line["selection_s"] for line in history)
+        progress.samples_forward += int(loss_count)
+        history.append(
+            {
+                "epoch": len(history) + 1,
+                "step": progress.step,
+                "samples_forward": progress.samples_forward,
+                "samples_backward": report.visits,
+                "loss": loss_sum / loss_count,
+                "test_loss": test_loss,
+                "accuracy": accuracy,
+                "lr": self.optimizer.param_groups[0]["lr"],
+                "never_seen": report.never_seen,
+                "mean_age": report.mean_age,
+                "max_age": report.max_age,
+                "training_s": progress.training_s - selection_s,
+                "selection_s": selection_s,
+                "evaluation_s": evaluation_s,
+            }
+        )
+        progress.choices = chosen.hexdigest()
+        progress.loss_sum, progress.loss_count, progress.training_s = 0.0, 0, 0.0
+        self._write_checkpoint()
+        if self.accelerator.is_main_process:
+            self.folder.write_metrics(history)
+
+    def _evaluate(self) -> tuple[float, float]:
+        """Returns mean loss in nats and accuracy in percent on the test set, without label smoothing."""
+        if self.accelerator.num_processes > 1:
+            broadcast(list(self.model.buffers()))  # running means differ between ranks; rank 0's are saved
+        self.model.eval()
+        rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
+        ids = range(rank, len(self.test_set), num_ranks)
+        size = self.recipe.eval_batch_size
+        batches = [list(ids[begin : begin + size]) for begin in range(0, len(ids), size)]
+        loader: Any = DataLoader(
+            self.test_set, batch_sampler=batches, generator=torch.Generator(), **self._loading(self.test_set)
+        )
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        with torch.no_grad():
+            for images, labels in loader:
+                logits, target = self._logits(images), labels.to(self.device, non_blocking=True)
+                sums[0] += F.cross_entropy(logits, target, reduction="sum")
+                sums[1] += (logits.argmax(1) == target).sum()
+                sums[2] += len(target)
+        loss_sum, correct, count = self.accelerator.reduce(sums).tolist()
+        return loss_sum / count, 100 * correct / count
+
+    def _logits(self, images: Tensor) -> Tensor:
+        layout = torch.channels_last if self.recipe.channels_last else torch.preserve_format
+        images = images.to(self.device, non_blocking=True, memory_format=layout)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            logits: Tensor = (self.net if self.net.training else self.model)(images)
+        return logits.float()
+
+    def _images(self, source: ImageArrays | ImageFiles, data: DataSets, augment: Augment) -> AugmentedImages:
+        """Returns the data path that the recipe asks for."""
+        common: dict[str, Any] = {"mean": data.mean, "std": data.std, "augment": augment, "seed": self.recipe.seed}
+        if isinstance(source, ImageFiles):
+            if self.recipe.data_path == "resident":
+                raise ValueError(
+                    "data_path 'resident' is for images in memory, got files; write data_path = \"loader\""
+                )
+            return FileImages(source, image_size=data.image_size, **common)
+        if self.recipe.data_path == "loader":
+            return SampleImages(source, **common)
+        return ResidentImages(source, device=self.device, channels_last=self.recipe.channels_last, **common)
+
+    def _loading(self, images: AugmentedImages) -> dict[str, Any]:
+        """Returns the DataLoader's arguments for a data path."""
+        if isinstance(images, ResidentImages):
+            return {"collate_fn": _as_it_is}
+        return {"num_workers": self.recipe.num_workers, "pin_memory": self.device.type == "cuda"}
+
+    def _write_checkpoint(self) -> None:
+        generators = [{"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}]
+        state = {
+            "loader": self.loader.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generators": gather_object(generators),
+            "progress": asdict(self.progress),
+        }
+        if self.accelerator.is_main_process:
+            self.folder.write_checkpoint(self.progress.step, self.model.state_dict(), state)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        saved = self.folder.load_checkpoint()
+        if saved is None:
+            return
+        model, state = saved
+        self.model.load_state_dict(model)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.loader.load_state_dict(state["loader"])
+        generators = state["generators"]
+        if len(generators) != self.accelerator.num_processes:
+            raise ValueError(
+                f"a run must be resumed on the {len(generators)} ranks that it had, "
+                f"got {self.accelerator.num_processes}; start as many processes"
+            )
+        mine = generators[self.accelerator.process_index]
+        torch.set_rng_state(mine["cpu"])
+        torch.cuda.set_rng_state_all(mine["cuda"])
+        self.progress = Progress(**state["progress"])
+
+    def _result(self) -> dict[str, Any]:
+        history = self.progress.history
+        last = history[-1]
+        return {
+            "name": self.folder.name,
+            "accuracy_last": last["accuracy"],
+            "accuracy_best": max(line["accuracy"] for line in history),
+            "epochs": len(history),
+            "steps": last["step"],
+            "samples_forward": last["samples_forward"],
+            "samples_backward": last["samples_backward"],
+            **{name: sum(line[name] for line in history) for name in ("training_s", "selection_s", "evaluation_s")},
+            "seed": self.recipe.seed,
+            "digests": {
+                "model": _digest(self.model.state_dict()),
+                "scores": _digest(self.pruner.scores()),
+                "choices": self.progress.choices,
+            },
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _processor(),
+            "ranks": self.accelerator.num_processes,
+            "threads": torch.get_num_threads(),
+            "versions": {
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("orderdp", "torch", "numpy", "accelerate")},
+            },
+            "commit": _commit(),
+        }
+
+
+def _as_it_is(batch: Any) -> Any:
+    """The collate function of a data set that returns whole batches."""
+    return batch
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Returns the SHA-256 of names and bits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """Returns the commit of the checkout that this code runs from, None outside one."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

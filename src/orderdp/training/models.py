@@ -1,0 +1,149 @@
+"""Models by name: three small ones for one processor core, the paper's ResNets, and whatever timm knows."""
+
+import difflib
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from orderdp.training.vision import import_vision
+
+LARGEST_CIFAR_IMAGE = 64
+
+
+def build_model(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    """A freshly initialised classifier from (b, in_channels, image_size, image_size) to (b, num_classes) logits.
+
+    The weights come from torch's global generator: seed it first, and equal seeds give equal weights.
+
+    Args:
+        name: one of `model_names()`, or a name from `timm.list_models()`.
+        num_classes: outputs of the last layer.
+        in_channels: 1 for grey images, 3 for colour.
+        image_size: side of the square images, in pixels. Up to 64 the ResNets get the CIFAR stem, 3×3 with stride 1 and
+            no max-pool; above, the ImageNet stem. Passed on to timm models of fixed input size; the small ones
+            take any.
+
+    Raises:
+        ValueError: nobody knows a model of that name, or a size is below 1.
+        ImportError: the model is timm's, and timm is not installed.
+
+    >>> import torch
+    >>> build_model("small_cnn", num_classes=10, in_channels=1, image_size=8)(torch.zeros(2, 1, 8, 8)).shape
+    torch.Size([2, 10])
+    """
+    for argument, value in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
+        if value < 1:
+            raise ValueError(f"{argument} must be at least 1, got {value}; write what the data set has")
+    if name in _SMALL_MODELS:
+        return _SMALL_MODELS[name](in_channels, num_classes)
+    if name in _RESNETS:
+        return _resnet(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+    return _timm_model(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+
+
+def model_names() -> list[str]:
+    """The names that mean the same whatever timm is installed; timm's own may be used as well."""
+    return [*_SMALL_MODELS, *_RESNETS]
+
+
+def _convolution(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _classifier(in_channels: int, num_classes: int) -> nn.Sequential:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, num_classes))
+
+
+def _small_cnn(in_channels: int, num_classes: int) -> nn.Module:
+    """13 thousand parameters; the stride in the first layer is what makes it quick on one core."""
+    return nn.Sequential(
+        _convolution(in_channels, 12, stride=2),
+        _convolution(12, 32, stride=2),
+        _convolution(32, 32),
+        _classifier(32, num_classes),
+    )
+
+
+def _cnn(in_channels: int, num_classes: int) -> nn.Module:
+    """225 thousand parameters."""
+    return nn.Sequential(
+        _convolution(in_channels, 32),
+        _convolution(32, 64, stride=2),
+        _convolution(64, 64),
+        _convolution(64, 96, stride=2),
+        _convolution(96, 128),
+        _classifier(128, num_classes),
+    )
+
+
+class _ResidualBlock(nn.Module):
+    """Two convolutions around which the input is carried, through a 1×1 convolution where the width changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
+        super().__init__()
+        self.first = _convolution(in_channels, out_channels, stride=stride)
+        self.second = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, in_channels, h, w) to (b, out_channels, h / stride, w / stride)."""
+        return F.relu(self.norm(self.second(self.first(x))) + self.shortcut(x))
+
+
+def _small_resnet(in_channels: int, num_classes: int) -> nn.Module:
+    """ResNet-8: one block of each width, 78 thousand parameters.
+
+    Source: He et al., "Deep residual learning for image recognition", CVPR 2016, section 4.2 with n = 1. Departure:
+    1×1 convolutions in the shortcuts, as in its ImageNet models, in place of zero padding.
+    """
+    return nn.Sequential(
+        _convolution(in_channels, 16),
+        _ResidualBlock(16, 16, stride=1),
+        _ResidualBlock(16, 32, stride=2),
+        _ResidualBlock(32, 64, stride=2),
+        _classifier(64, num_classes),
+    )
+
+
+_SMALL_MODELS: dict[str, Callable[[int, int], nn.Module]] = {
+    "small_cnn": _small_cnn,
+    "cnn": _cnn,
+    "small_resnet": _small_resnet,
+}
+_RESNETS = ("resnet18", "resnet50")
+
+
+def _resnet(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    # timm rather than torchvision: it takes the number of channels, and every other model comes from it too.
+    # zero_init_last=False: timm would start each block as the identity, torchvision and the usual CIFAR code do not.
+    model: nn.Module = import_vision("timm").create_model(
+        name, pretrained=False, num_classes=num_classes, in_chans=in_channels, zero_init_last=False
+    )
+    if image_size <= LARGEST_CIFAR_IMAGE:
+        stem = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as the other convolutions
+        model.conv1 = stem
+        model.maxpool = nn.Identity()
+    return model
+
+
+def _timm_model(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    timm = import_vision("timm")
+    if not timm.is_model(name):
+        matches = difflib.get_close_matches(name, [*model_names(), *timm.list_models()], n=1)
+        meant = f"; did you mean {matches[0]!r}?" if matches else ""
+        raise ValueError(f"no model named {name!r}{meant} (model_names() and timm.list_models() list them)")
+    # Convolutional models take any size and refuse the argument.
+    size = {"img_size": image_size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **size)
+    return model

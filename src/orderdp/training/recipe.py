@@ -1,0 +1,260 @@
+"""The recipe of one training run: every setting that the run depends on, typed, checked and kept as TOML."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from math import inf
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_METHOD_KEYS = ("prune_ratio", "explore", "exploit", "initial_score", "uniform_share", "per", "fresh")
+_METHOD_KEYS_TAKEN = {"orderdp": _METHOD_KEYS, "dynamic_random": ("prune_ratio",), "full": ()}
+
+
+class Recipe(BaseModel):
+    """The settings of one training run, a frozen value.
+
+    The defaults are the `digits` run. The description beside each key says what it means, its unit and its range.
+    Values are not coerced ("1" is no number, 1.0 no whole number, True neither), except that a whole number may stand
+    for a float. `model_copy(update=...)` checks the changed recipe as the constructor does.
+
+    Raises:
+        ValueError: an unknown key, a value of the wrong type or out of range, keys that contradict each other. The
+            message is one line about the first error and counts the others.
+
+    >>> Recipe(prune_ratio=50)
+    Traceback (most recent call last):
+    ...
+    ValueError: prune_ratio is a fraction and must lie in [0, 1), got 50; for 50 % write 0.5
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    dataset: str = Field("digits", description="data set: digits, fashion_mnist, cifar10, cifar100 or folder")
+    data_root: str | None = Field(None, description="folder that holds the data set", examples=["data"])
+    download: bool = Field(default=False, description="fetch the data set into data_root if it is not there")
+    train_size: int | None = Field(
+        None, ge=1, description="train on a class-balanced subset of so many samples, in [1, inf)", examples=[20_000]
+    )
+    image_size: int | None = Field(
+        None,
+        ge=1,
+        description="side of the training images in pixels, in [1, inf); data set folder only",
+        examples=[224],
+    )
+    data_path: Literal["auto", "resident", "loader"] = Field(
+        "auto",
+        description="keep the images on the device (resident), read them by DataLoader (loader), or choose (auto)",
+    )
+    num_workers: int = Field(0, ge=0, description="worker processes of the DataLoader, in [0, inf)")
+    augment: Literal["none", "crop", "flip_crop"] = Field(
+        "none", description="augmentation of the training images: none, crop or flip_crop (horizontal flip and crop)"
+    )
+
+    model: str = Field("small_cnn", description="name of the model")
+    channels_last: bool = Field(default=False, description="lay out images and weights with the channels last")
+    compile: bool = Field(default=False, description="compile the model with torch.compile")
+    precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the model: float32 or bf16")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train: auto, cpu or cuda")
+    num_threads: int | None = Field(
+        None, ge=1, description="processor threads of the arithmetic, in [1, inf); else torch's choice", examples=[1]
+    )
+
+    strategy: Literal["orderdp", "dynamic_random", "full"] = Field(
+        "orderdp", description="how each epoch's samples are chosen: orderdp, dynamic_random or full (all samples)"
+    )
+    prune_ratio: float | None = Field(
+        None, ge=0, lt=1, description="fraction of the samples that an epoch leaves out, in [0, 1)", examples=[0.5]
+    )
+    explore: float | None = Field(
+        None, gt=0, le=1, description="fraction of the samples that is drawn, in (0, 1]; orderdp only", examples=[0.5]
+    )
+    exploit: float | None = Field(
+        None, gt=0, le=1, description="fraction of the draw that is kept, in (0, 1]; orderdp only", examples=[0.6]
+    )
+    initial_score: float = Field(
+        inf,
+        ge=-inf,
+        allow_inf_nan=True,
+        description="score of an unseen sample in nats, in [-inf, inf]; inf: unseen first",
+    )
+    uniform_share: float = Field(
+        0.0, ge=0, lt=1, description="fraction of the kept samples that is drawn uniformly, in [0, 1); orderdp only"
+    )
+    per: Literal["epoch", "iteration"] = Field("epoch", description="choose samples once per epoch or per iteration")
+    fresh: bool = Field(default=False, description="choose by losses of a fresh forward pass; needs per = iteration")
+
+    epochs: int = Field(30, ge=1, description="passes over the selected samples, in [1, inf)")
+    max_steps: int | None = Field(
+        None, ge=1, description="stop after exactly so many optimiser steps, in [1, inf)", examples=[1000]
+    )
+    batch_size: int = Field(128, ge=1, description="samples per optimiser step, in [1, inf)")
+    drop_last: bool = Field(default=False, description="leave out an epoch's last batch if it is not full")
+    optimizer: Literal["sgd", "adamw", "lars", "lamb"] = Field("sgd", description="optimiser: sgd, adamw, lars or lamb")
+    max_lr: float = Field(0.1, gt=0, description="highest learning rate of the schedule, in (0, inf)")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="momentum, for adamw and lamb β₁, in [0, 1); onecycle replaces it by 0.95 to 0.85"
+    )
+    weight_decay: float = Field(5e-4, ge=0, description="weight decay of the optimiser, in [0, inf)")
+    schedule: Literal["onecycle", "constant"] = Field("onecycle", description="learning rate: onecycle or constant")
+    pct_start: float = Field(0.3, ge=0, lt=1, description="fraction of onecycle's steps that raise the rate, in [0, 1)")
+    div_factor: float = Field(25.0, ge=1, description="max_lr over onecycle's first learning rate, in [1, inf)")
+    final_div_factor: float = Field(1e4, ge=1, description="onecycle's first learning rate over its last, in [1, inf)")
+    label_smoothing: float = Field(
+        0.1, ge=0, lt=1, description="fraction of the target spread evenly over all classes, in [0, 1)"
+    )
+
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random in the run, in [0, 2**63)")
+    checkpoint_steps: int | None = Field(
+        None, ge=1, description="write a checkpoint every so many steps and each epoch, in [1, inf)", examples=[1000]
+    )
+    eval_batch_size: int = Field(512, ge=1, description="samples per batch of the evaluation, in [1, inf)")
+
+    def __init__(self, /, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise ValueError(_one_line(error)) from None
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        for name in _METHOD_KEYS:
+            value, default = getattr(self, name), type(self).model_fields[name].default
+            if name not in _METHOD_KEYS_TAKEN[self.strategy] and value != default:
+                raise ValueError(
+                    f"{name} does not apply to strategy '{self.strategy}', got {value!r}; leave {name} out"
+                )
+        if self.strategy == "dynamic_random" and self.prune_ratio is None:
+            raise ValueError("prune_ratio is needed by strategy 'dynamic_random', got None; write prune_ratio = 0.5")
+        if self.prune_ratio is not None and (self.explore, self.exploit) != (None, None):
+            raise ValueError(
+                f"prune_ratio excludes explore and exploit, got prune_ratio {self.prune_ratio}, explore {self.explore} "
+                f"and exploit {self.exploit}; write prune_ratio alone, or explore and exploit"
+            )
+        if self.fresh and self.per == "epoch":
+            raise ValueError("fresh needs choices per iteration, got per = 'epoch'; write per = \"iteration\"")
+        if self.fresh and self.uniform_share:
+            raise ValueError(f"uniform_share is for stored scores, got {self.uniform_share} with fresh; leave it out")
+        if self.image_size is not None and self.dataset != "folder":
+            raise ValueError(
+                f"image_size applies to data set 'folder' only, got {self.image_size} for {self.dataset}; leave it out"
+            )
+        return self
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """The recipe with some keys changed, checked as a new one (pydantic's own `model_copy` checks nothing)."""
+        return type(self)(**{**self.model_dump(), **(update or {})})
+
+    def to_toml(self) -> str:
+        """The complete recipe as TOML: every key but those that are None, which TOML cannot write."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+    def write(self, path: str | PathLike[str]) -> None:
+        """Writes `to_toml()` to a file; `load_recipe` reads an equal recipe back."""
+        Path(path).write_text(self.to_toml(), encoding="utf-8")
+
+
+def load_recipe(path: str | PathLike[str], /, **overrides: Any) -> Recipe:
+    """The recipe in a TOML file, with some keys replaced.
+
+    Args:
+        path: a TOML file of flat keys; a key that is left out has its default.
+        **overrides: keys that replace the file's; None takes a key out of the recipe, as in
+            `load_recipe(path, prune_ratio=None, explore=0.5, exploit=0.6)`.
+
+    Raises:
+        ValueError: the file cannot be read or is not TOML, or the recipe is refused.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"a recipe must be a file, got the directory '{path}'; write the path of a TOML file in it")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ValueError(
+            f"a recipe must be a readable file, got '{path}' ({reason}); write the path of a TOML file"
+        ) from None
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(
+            f"a recipe must be valid TOML, got '{path}': {error}; write a line such as {_example('dataset')}"
+        ) from None
+    return Recipe(**{**table, **overrides})
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the library, by name.
+
+    >>> sorted(shipped_recipes())[:2]
+    ['cifar100_resnet18', 'cifar100_resnet50']
+    """
+    return {path.stem: path for path in (Path(__file__).parent / "recipes").glob("*.toml")}
+
+
+def find_recipe(dataset: str, model: str | None = None) -> Path | None:
+    """The shipped recipe for a data set, and for a model on it where there is one; None if there is none."""
+    shipped = shipped_recipes()
+    return shipped.get(f"{dataset}_{model}") or shipped.get(dataset)
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """The end of an error message about a mistyped name: "; did you mean 'x'?", or "" if nothing is near.
+
+    >>> nearest("epoch", ["epochs", "model"])
+    "; did you mean 'epochs'?"
+    """
+    matches = difflib.get_close_matches(name.lower(), candidates, n=1)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first error in the house form, and how many more there are."""
+    first, *others = error.errors()
+    message = _message(first["type"], str(first["loc"][0]) if first["loc"] else "", first["input"], first["msg"])
+    return f"{message} (and {len(others)} more)" if others else message
+
+
+def _message(kind: str, name: str, value: object, text: str) -> str:
+    fields = Recipe.model_fields
+    if kind == "value_error":
+        return text.removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        return f"no recipe key '{name}'" + (nearest(name, fields) or "; 'orderdp train --help' lists the keys")
+    if kind == "literal_error":
+        choices = get_args(fields[name].annotation)
+        return f"no {name} named {value!r}" + (nearest(str(value), choices) or f"; choose from {', '.join(choices)}")
+    if kind in _TYPES:
+        return f"{name} must be {_TYPES[kind]}, got {value!r}; write {_example(name)}"
+    return f"{name} {_rule(name, value)}"
+
+
+_TYPES = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
+
+
+def _rule(name: str, value: Any) -> str:
+    """What is wrong with a number out of the range that its description states, and what to write."""
+    description = Recipe.model_fields[name].description or ""
+    interval = re.findall(r"in ([\[(].+?[\])])", description)[0]
+    if not description.startswith("fraction"):
+        return f"must lie in {interval}, got {value!r}; write {_example(name)}"
+    percent = value if 1 < value < 100 else 50
+    return f"is a fraction and must lie in {interval}, got {value!r}; for {percent:g} % write {percent / 100:g}"
+
+
+def _example(name: str) -> str:
+    """The line of TOML that sets a key to its default, or to an example where the default is None."""
+    field = Recipe.model_fields[name]
+    return tomli_w.dumps({name: field.examples[0] if field.examples else field.default}).strip()

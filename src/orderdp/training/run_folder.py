@@ -1,0 +1,206 @@
+"""The folder of one run: its recipe, its metrics, its checkpoint, its result; whatever is in it is whole.
+
+Every file is written beside its place, flushed to the disk and renamed into it, so a run that is killed, or a disk that
+is full, leaves the last whole file. A checkpoint is a folder named after its step; of several the newest counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from orderdp.training.recipe import Recipe, load_recipe
+
+CHECKPOINT_VERSION = 1
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, recipe: Recipe) -> RunFolder:
+        """Makes the folder and writes the recipe.
+
+        Raises:
+            FileExistsError: there is something at `path` already.
+            OSError: the folder cannot be written.
+        """
+        make_new(path)
+        folder = cls(path)
+        write_whole(path / "recipe.toml", recipe.to_toml().encode())
+        return folder
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.path.name
+
+    def recipe(self) -> Recipe:
+        """Returns the recipe of the run.
+
+        Raises:
+            ValueError: there is none, or it is refused.
+        """
+        return load_recipe(self.path / "recipe.toml")
+
+    def write_metrics(self, history: list[dict[str, Any]]) -> None:
+        """Writes one line of JSON for each epoch."""
+        lines = "".join(json.dumps(line) + "\n" for line in history)
+        write_whole(self.path / "metrics.jsonl", lines.encode())
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Returns the epochs written so far."""
+        path = self.path / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Writes the result, by which the run counts as finished."""
+        write_whole(self.path / "result.json", (json.dumps(result, indent=2) + "\n").encode())
+
+    def result(self) -> dict[str, Any] | None:
+        """Returns the result, or None while the run is not finished."""
+        path = self.path / "result.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def write_checkpoint(self, step: int, model: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Writes a checkpoint and removes the one before it.
+
+        Args:
+            step: optimiser steps made.
+            model: the model's state dict, kept as safetensors.
+            state: anything else, of tensors and plain values.
+
+        Raises:
+            OSError: it could not be written; the checkpoint before it is still there.
+        """
+        buffer = io.BytesIO()
+        torch.save(dict(state), buffer)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.items()}
+        files = {"model.safetensors": save_tensors(tensors), "state.pt": buffer.getvalue()}
+        manifest = {
+            "version": CHECKPOINT_VERSION,
+            "recipe": self.recipe().to_toml(),
+            "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        }
+        files["manifest.json"] = json.dumps(manifest).encode()
+        home = self.path / "checkpoint"
+        unfinished = home / "unfinished"
+        try:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            for name, data in files.items():
+                _write_flushed(unfinished / name, data)
+            unfinished.rename(home / f"{step:09d}")
+        except OSError as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise _cannot_write(home, error) from error
+        _flush_folder(home)
+        for older in self._checkpoints()[:-1]:
+            shutil.rmtree(older)
+
+    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Returns the model's state dict and the rest of the newest checkpoint; None where there is none.
+
+        Raises:
+            ValueError: the checkpoint is damaged, of another version or of another recipe.
+        """
+        checkpoints = self._checkpoints()
+        if not checkpoints:
+            return None
+        newest = checkpoints[-1]
+        anew = f"remove {newest} to begin this run anew"
+        try:
+            manifest = json.loads((newest / "manifest.json").read_text())
+            files = {name: (newest / name).read_bytes() for name in manifest["sha256"]}
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"a checkpoint must be whole, got {newest} ({error}); {anew}") from None
+        if manifest["version"] != CHECKPOINT_VERSION:
+            raise ValueError(
+                f"a checkpoint must be of version {CHECKPOINT_VERSION}, got {manifest['version']} in {newest}; "
+                f"resume with the release of orderdp that wrote it, or {anew}"
+            )
+        for name, data in files.items():
+            if hashlib.sha256(data).hexdigest() != manifest["sha256"][name]:
+                raise ValueError(f"a checkpoint must be whole, got {newest / name} cut short or changed; {anew}")
+        if manifest["recipe"] != self.recipe().to_toml():
+            raise ValueError(
+                f"a checkpoint must be of the run's own recipe, got {newest} of another; "
+                f"put recipe.toml back as it was, or {anew}"
+            )
+        state = torch.load(io.BytesIO(files["state.pt"]), weights_only=True)
+        return load_tensors(files["model.safetensors"]), state
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(path for path in (self.path / "checkpoint").glob("[0-9]*") if path.is_dir())
+
+
+def make_new(path: Path) -> None:
+    """Makes a folder that must not be there yet.
+
+    Raises:
+        FileExistsError: it is. OSError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        raise FileExistsError(
+            f"the run folder must be new, got {path}, which exists; write another --run, or --resume {path}"
+        ) from None
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file so that at any moment either the old or the new content is there, whole.
+
+    Raises:
+        OSError: it could not be written; the old content is still there.
+    """
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        _write_flushed(unfinished, data)
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+    _flush_folder(path.parent)
+
+
+def _write_flushed(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(path: Path) -> None:
+    """Makes a rename survive a power cut, where the system can open folders."""
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _cannot_write(path: Path, error: OSError) -> OSError:
+    reason = error.strerror or str(error)
+    return OSError(error.errno, f"{path} could not be written ({reason}); what was there is unharmed, make room there")

@@ -1,0 +1,49 @@
+"""Importing torchvision and timm, also where torchvision's compiled operators are missing."""
+
+import sys
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+import torch
+
+
+def import_vision(name: str) -> ModuleType:
+    """The module `name` of torchvision or timm, imported.
+
+    A torchvision built for another torch (for CUDA, beside a CPU build) cannot load its compiled operators, and then
+    fails while it registers the shapes of two that it takes for granted: `operator torchvision::nms does not exist`,
+    a RuntimeError. Only after that failure are the two declared and the import repeated. Everything then works but
+    the box operators, which this library does not call.
+
+    Args:
+        name: such as "torchvision.datasets" or "timm".
+
+    Raises:
+        ImportError: the package is not installed.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(f'the trainer needs {error.name}: pip install "orderdp[train]"') from error
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error):
+            raise
+    _declare_missing_operators()
+    _forget_failed_imports()
+    return import_module(name)
+
+
+@cache  # an operator can be declared only once
+def _declare_missing_operators() -> None:
+    for operator in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+def _forget_failed_imports() -> None:
+    # A package that fails to import leaves sys.modules, but the submodules it had loaded stay. Found there the next
+    # time, they would not become attributes of the new package.
+    for package in ("torchvision", "timm"):
+        if package not in sys.modules:
+            for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+                del sys.modules[name]

@@ -1,0 +1,298 @@
+import pickle
+import re
+from math import inf, nan
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orderdp.training.recipe import Recipe, load_recipe, nearest
+
+PUBLISHED = sorted(shipped_recipes().values())
+
+fractions = st.floats(0, 1, exclude_max=True)
+shares = st.floats(0, 1, exclude_min=True)
+counts = st.integers(1, 2**63 - 1)
+factors = st.floats(1, allow_infinity=False)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+sizes = st.one_of(
+    st.fixed_dictionaries({"prune_ratio": fractions}),
+    st.fixed_dictionaries({}, optional={"explore": shares, "exploit": shares}),
+)
+iterations = st.one_of(
+    st.just({}), st.fixed_dictionaries({"per": st.just("iteration")}, optional={"fresh": st.booleans()})
+)
+orderdp = st.builds(
+    lambda *parts: {key: value for part in parts for key, value in part.items()},
+    sizes,
+    iterations,
+    st.fixed_dictionaries({}, optional={"initial_score": st.floats(allow_nan=False), "uniform_share": fractions}),
+).filter(lambda settings: not (settings.get("fresh") and settings.get("uniform_share")))
+methods = st.one_of(
+    orderdp,
+    st.fixed_dictionaries({"strategy": st.just("dynamic_random"), "prune_ratio": fractions}),
+    st.just({"strategy": "full"}),
+)
+data_sets = st.one_of(
+    st.fixed_dictionaries({"dataset": st.just("folder")}, optional={"image_size": counts}),
+    st.fixed_dictionaries({"dataset": texts.filter(lambda name: name != "folder")}),
+)
+others = st.fixed_dictionaries(
+    {},
+    optional={
+        "data_root": texts,
+        "download": st.booleans(),
+        "train_size": counts,
+        "data_path": st.sampled_from(["auto", "resident", "loader"]),
+        "num_workers": st.integers(0, 64),
+        "augment": st.sampled_from(["none", "crop", "flip_crop"]),
+        "model": texts,
+        "channels_last": st.booleans(),
+        "compile": st.booleans(),
+        "precision": st.sampled_from(["float32", "bf16"]),
+        "device": texts,
+        "epochs": counts,
+        "max_steps": counts,
+        "batch_size": counts,
+        "drop_last": st.booleans(),
+        "optimizer": st.sampled_from(["sgd", "adamw", "lars", "lamb"]),
+        "max_lr": st.floats(0, exclude_min=True, allow_infinity=False),
+        "momentum": fractions,
+        "weight_decay": st.floats(0, allow_infinity=False),
+        "schedule": st.sampled_from(["onecycle", "constant"]),
+        "pct_start": fractions,
+        "div_factor": factors,
+        "final_div_factor": factors,
+        "label_smoothing": fractions,
+        "seed": st.integers(0, 2**63 - 1),
+        "checkpoint_steps": counts,
+        "eval_batch_size": counts,
+    },
+)
+
+
+def message_of(**settings):
+    with pytest.raises(ValueError, match=r".") as caught:
+        Recipe(**settings)
+    assert type(caught.value) is ValueError
+    return str(caught.value)
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    def write(text):
+        path = tmp_path / "recipe.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+@given(data=data_sets, method=methods, rest=others)
+def test_a_written_recipe_reads_back_equal(tmp_path_factory, data, method, rest):
+    recipe = Recipe(**data, **method, **rest)
+    path = tmp_path_factory.getbasetemp() / "recipe.toml"
+    recipe.write(path)
+    assert load_recipe(path) == recipe
+
+
+def test_the_toml_holds_every_key_that_is_set():
+    recipe = Recipe(prune_ratio=0.5, data_root="data")
+    keys = {line.split(" = ")[0] for line in recipe.to_toml().splitlines()}
+    left_out = {"train_size", "image_size", "explore", "exploit", "max_steps", "checkpoint_steps"}
+    assert keys == set(Recipe.model_fields) - left_out
+    assert "initial_score = inf" in recipe.to_toml()
+
+
+def test_there_is_a_recipe_for_each_published_setting():
+    cifar = {f"cifar{classes}_resnet{depth}" for classes in (10, 100) for depth in (18, 50)}
+    imagenet = {"imagenet_resnet18", "imagenet_resnet50"}
+    assert {path.stem for path in PUBLISHED} == {"digits", "fashion_mnist", "cifar10_small"} | cifar | imagenet
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_a_published_recipe_loads_and_its_header_names_its_source(path):
+    header, _, _ = path.read_text(encoding="utf-8").partition("\n\n")
+    assert all(line.startswith("# ") for line in header.splitlines())
+    assert "Source: " in header
+    assert load_recipe(path).model_fields_set >= {"dataset", "model", "strategy", "epochs", "batch_size", "max_lr"}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "cifar10_resnet18",
+            {"epochs": 200, "batch_size": 128, "optimizer": "sgd", "max_lr": 0.2, "weight_decay": 5e-4},
+        ),
+        ("cifar100_resnet50", {"epochs": 200, "batch_size": 128, "optimizer": "sgd", "max_lr": 0.03}),
+        ("imagenet_resnet18", {"epochs": 90, "batch_size": 512, "max_lr": 1.98, "explore": 0.8, "exploit": 0.9}),
+        ("imagenet_resnet50", {"epochs": 90, "batch_size": 1024, "max_lr": 6.4, "explore": 0.75, "exploit": 0.8}),
+    ],
+)
+def test_a_published_recipe_has_the_papers_settings(name, expected):
+    (path,) = (path for path in PUBLISHED if path.stem == name)
+    assert load_recipe(path).model_dump(include=set(expected)) == expected
+
+
+def test_the_digits_recipe_is_the_default():
+    (path,) = (path for path in PUBLISHED if path.stem == "digits")
+    assert load_recipe(path) == Recipe()
+
+
+@pytest.mark.parametrize("name", Recipe.model_fields)
+def test_every_key_has_a_description_of_one_line(name):
+    description = Recipe.model_fields[name].description
+    assert description
+    assert "\n" not in description
+
+
+@pytest.mark.parametrize("name", Recipe.model_fields)
+def test_the_range_in_a_description_is_the_range_that_is_checked(name):
+    field = Recipe.model_fields[name]
+    bounds = {
+        key: getattr(part, key) for part in field.metadata for key in ("ge", "gt", "le", "lt") if hasattr(part, key)
+    }
+    stated = re.search(r"in ([\[(])(.+?), (.+?)([\])])", field.description)
+    if not bounds:
+        assert stated is None
+        return
+    opening, low, high, closing = stated.groups()
+    assert bounds["ge" if opening == "[" else "gt"] == float(low)
+    upper = 2**63 if high == "2**63" else float(high)
+    assert bounds.get("le" if closing == "]" else "lt", inf) == upper
+
+
+def test_a_recipe_is_frozen_and_hashable_and_survives_pickle():
+    recipe = Recipe(prune_ratio=0.5)
+    with pytest.raises(ValueError, match="frozen"):
+        recipe.epochs = 3
+    copy = pickle.loads(pickle.dumps(recipe))
+    assert copy == recipe
+    assert hash(copy) == hash(recipe)
+
+
+def test_a_whole_number_stands_for_a_float():
+    assert type(Recipe(max_lr=1).max_lr) is float
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epoch": 3}, "no recipe key 'epoch'; did you mean 'epochs'?"),
+        ({"max-lr": 0.1}, "no recipe key 'max-lr'; did you mean 'max_lr'?"),
+        ({"zzz": 3}, "no recipe key 'zzz'; 'orderdp train --help' lists the keys"),
+        ({"self": 3}, "no recipe key 'self'; 'orderdp train --help' lists the keys"),
+        (
+            {"prune_ratio": 50},
+            "prune_ratio is a fraction and must lie in [0, 1), got 50; for 50 % write 0.5",
+        ),
+        ({"prune_ratio": -1}, "prune_ratio is a fraction and must lie in [0, 1), got -1; for 50 % write 0.5"),
+        ({"prune_ratio": 1.0}, "prune_ratio is a fraction and must lie in [0, 1), got 1.0; for 50 % write 0.5"),
+        ({"prune_ratio": nan}, "prune_ratio is a fraction and must lie in [0, 1), got nan; for 50 % write 0.5"),
+        ({"prune_ratio": True}, "prune_ratio must be a number, got True; write prune_ratio = 0.5"),
+        ({"prune_ratio": "0.5"}, "prune_ratio must be a number, got '0.5'; write prune_ratio = 0.5"),
+        ({"explore": 0, "exploit": 1}, "explore is a fraction and must lie in (0, 1], got 0; for 50 % write 0.5"),
+        ({"explore": 1, "exploit": 85}, "exploit is a fraction and must lie in (0, 1], got 85; for 85 % write 0.85"),
+        ({"uniform_share": 1}, "uniform_share is a fraction and must lie in [0, 1), got 1; for 50 % write 0.5"),
+        ({"initial_score": nan}, "initial_score must lie in [-inf, inf], got nan; write initial_score = inf"),
+        ({"epochs": "30"}, "epochs must be a whole number, got '30'; write epochs = 30"),
+        ({"epochs": 30.0}, "epochs must be a whole number, got 30.0; write epochs = 30"),
+        ({"epochs": True}, "epochs must be a whole number, got True; write epochs = 30"),
+        ({"epochs": None}, "epochs must be a whole number, got None; write epochs = 30"),
+        ({"epochs": 0}, "epochs must lie in [1, inf), got 0; write epochs = 30"),
+        ({"max_steps": 0}, "max_steps must lie in [1, inf), got 0; write max_steps = 1000"),
+        ({"max_lr": inf}, "max_lr must lie in (0, inf), got inf; write max_lr = 0.1"),
+        ({"seed": -1}, "seed must lie in [0, 2**63), got -1; write seed = 0"),
+        ({"seed": 2**63}, "seed must lie in [0, 2**63), got 9223372036854775808; write seed = 0"),
+        ({"download": 1}, "download must be true or false, got 1; write download = false"),
+        ({"model": 18}, 'model must be text, got 18; write model = "small_cnn"'),
+        ({"optimizer": "sdg"}, "no optimizer named 'sdg'; did you mean 'sgd'?"),
+        ({"optimizer": "SGD"}, "no optimizer named 'SGD'; did you mean 'sgd'?"),
+        ({"precision": "half"}, "no precision named 'half'; choose from float32, bf16"),
+        ({"strategy": 3}, "no strategy named 3; choose from orderdp, dynamic_random, full"),
+        (
+            {"prune_ratio": 0.5, "explore": 0.6},
+            "prune_ratio excludes explore and exploit, got prune_ratio 0.5, explore 0.6 and exploit None; "
+            "write prune_ratio alone, or explore and exploit",
+        ),
+        (
+            {"strategy": "dynamic_random"},
+            "prune_ratio is needed by strategy 'dynamic_random', got None; write prune_ratio = 0.5",
+        ),
+        (
+            {"strategy": "dynamic_random", "explore": 0.5, "exploit": 0.6},
+            "explore does not apply to strategy 'dynamic_random', got 0.5; leave explore out",
+        ),
+        (
+            {"strategy": "full", "prune_ratio": 0.5},
+            "prune_ratio does not apply to strategy 'full', got 0.5; leave prune_ratio out",
+        ),
+        (
+            {"strategy": "full", "per": "iteration"},
+            "per does not apply to strategy 'full', got 'iteration'; leave per out",
+        ),
+        ({"fresh": True}, "fresh needs choices per iteration, got per = 'epoch'; write per = \"iteration\""),
+        (
+            {"fresh": True, "per": "iteration", "uniform_share": 0.2},
+            "uniform_share is for stored scores, got 0.2 with fresh; leave it out",
+        ),
+        ({"image_size": 224}, "image_size applies to data set 'folder' only, got 224 for digits; leave it out"),
+        ({"epochs": 0, "seed": -1, "zzz": 1}, "epochs must lie in [1, inf), got 0; write epochs = 30 (and 2 more)"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_line(settings, message):
+    assert message_of(**settings) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch = 3", r"^no recipe key 'epoch'; did you mean 'epochs'\?$"),
+        ('epochs = "3"', r"^epochs must be a whole number, got '3'; write epochs = 30$"),
+        ("prune_ratio = true", r"^prune_ratio must be a number, got True; write prune_ratio = 0\.5$"),
+        ("max_lr = 2020-01-01", r"^max_lr must be a number, got datetime\.date\(2020, 1, 1\); write max_lr = 0\.1$"),
+        ("seed = 1\nmodel = resnet18", r"^a recipe must be valid TOML, got '.*recipe\.toml': .*at line 2, column 9"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(recipe_file, text, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe(recipe_file(text))
+
+
+def test_a_path_that_is_no_recipe_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"^a recipe must be a readable file, got '.*none\.toml' \(No such file"):
+        load_recipe(tmp_path / "none.toml")
+    with pytest.raises(ValueError, match=r"^a recipe must be a file, got the directory '"):
+        load_recipe(tmp_path)
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"^a recipe must be a readable file, got '.*binary' \(not UTF-8 text\)"):
+        load_recipe(tmp_path / "binary")
+
+
+def test_overrides_replace_the_files_keys_and_none_takes_one_out(recipe_file):
+    path = recipe_file("prune_ratio = 0.3\nepochs = 5")
+    expected = Recipe(epochs=7, explore=0.5, exploit=0.6)
+    assert load_recipe(path, epochs=7, prune_ratio=None, explore=0.5, exploit=0.6) == expected
+
+
+def test_overrides_are_checked_too(recipe_file):
+    path = recipe_file("prune_ratio = 0.3")
+    with pytest.raises(ValueError, match=r"^no recipe key 'epoch'; did you mean 'epochs'\?$"):
+        load_recipe(path, epoch=3)
+    with pytest.raises(ValueError, match=r"^prune_ratio does not apply to strategy 'full', got 0\.3; leave"):
+        load_recipe(path, strategy="full")
+
+
+def test_a_changed_copy_is_checked_too():
+    recipe = Recipe(prune_ratio=0.3)
+    assert recipe.model_copy(update={"seed": 1}) == Recipe(prune_ratio=0.3, seed=1)
+    with pytest.raises(
+        ValueError, match=r"^prune_ratio is a fraction and must lie in \[0, 1\), got 30; for 30 % write 0\.3$"
+    ):
+        recipe.model_copy(update={"prune_ratio": 30})
+
+
+def test_a_name_that_is_near_none_gets_no_suggestion():
+    assert nearest("zzz", ["sgd", "lars"]) == ""
