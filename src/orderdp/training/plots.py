@@ -51,7 +51,9 @@ def draw_plots(groups: Mapping[str, Sequence[RunFolder]], folder: Path) -> list[
     return [
         _draw_curves(folder / "accuracy_time.png", curves(seconds, "accuracy"), "training and selection, s", accuracy),
         _draw_curves(folder / "accuracy_samples.png", curves(samples, "accuracy"), "samples trained on", accuracy),
-        _draw_curves(folder / "loss.png", curves(samples, "loss"), "samples trained on", "training loss, nats"),
+        _draw_curves(
+            folder / "loss.png", curves(samples, "loss"), "samples trained on", "loss of the chosen samples, nats"
+        ),
         _draw_visits(folder / "visits.png", {label: runs[0]["visits"] for label, runs in tables.items()}),
         _draw_scores(
             folder / "scores.png", {label: runs[0]["score"] for label, runs in tables.items() if "score" in runs[0]}
@@ -96,7 +98,7 @@ def _draw_curves(path: Path, curves: Mapping[str, Sequence[Series]], x_label: st
         typical = min(np.median(y) for runs in curves.values() for _, y in runs)
         axes.set_ylim(typical - 0.5 * (highest - typical), highest + 0.1 * (highest - typical) + 0.1)
     axes.set_xlim(left=0)
-    axes.legend(frameon=False, loc="best")
+    axes.legend(frameon=False, loc="lower right" if "accuracy" in y_label else "upper right")
     return _save(figure, path)
 
 
@@ -116,7 +118,8 @@ def _draw_scores(path: Path, scores: Mapping[str, npt.NDArray[np.float32]]) -> P
     finite = {label: column[np.isfinite(column)] for label, column in scores.items()}
     shown = [column for column in finite.values() if len(column)]
     if shown:
-        bins = np.linspace(0, max(float(np.quantile(column, 0.999)) for column in shown), 60)
+        lowest, highest = min(column.min() for column in shown), max(np.quantile(column, 0.999) for column in shown)
+        bins = np.linspace(lowest, max(highest, lowest + 1e-6), 60)
         for label, style in _styles(list(finite)).items():
             unseen = 1 - len(finite[label]) / len(scores[label])
             note = f" ({100 * unseen:.1f} % unseen)" if unseen else ""

@@ -1,0 +1,28 @@
+# `make train` and `make test` set everything up in .venv on a machine that has Python and make, and then do it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: train test lint types format
+
+train: $(VENV)/ready
+	$(BIN)/orderdp train
+
+test: lint types
+	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=95
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/ready
+	$(BIN)/mypy
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
