@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser(arguments)
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        parser.error(_unknown(unknown[0], options.flags))
+        options.parser.error(_unknown(unknown[0], options.flags))
     try:
         return int(options.call(options))
     except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
@@ -69,11 +69,11 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             "examples:\n"
             "  orderdp train\n"
             "  orderdp train --dataset fashion_mnist --prune-ratio 0.3 0.5 0.7 --seed 0 1 2\n"
-            "  orderdp train --recipe recipes/cifar10_resnet18.toml --data-root data --run runs/cifar10\n"
+            "  orderdp train --recipe cifar10_resnet18 --data-root data --run runs/cifar10\n"
             "  orderdp train --resume runs/cifar10"
         ),
     )
-    if "train" in arguments[:1]:
+    if "train" in arguments:
         _add_train(train)
     return parser
 
@@ -83,7 +83,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
     run = parser.add_argument_group("the run")
     run.add_argument(
-        "--recipe", metavar="FILE", type=Path, help="TOML file of settings; the options below replace its own"
+        "--recipe",
+        metavar="FILE",
+        help="TOML file of settings, or name of a recipe that comes with orderdp; the options below replace its own",
     )
     run.add_argument(
         "--run", metavar="DIR", type=Path, help="folder to write, which must be new; default runs/DATASET-TIME"
@@ -92,7 +94,6 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--against",
         nargs="*",
-        default=["full", "short"],
         metavar="NAME",
         help="what to train beside it: full (all the data), short (all the data, as many steps as the pruned run); "
         "default both, nothing for none",
@@ -110,7 +111,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
             settings.add_argument(flag, metavar="NAME", help=text)
         else:
             settings.add_argument(flag, type=_value, metavar=_metavar(field.annotation), help=text)
-    parser.set_defaults(call=_train, flags=[flag for action in parser._actions for flag in action.option_strings])
+    flags = [flag for action in parser._actions for flag in action.option_strings]
+    parser.set_defaults(call=_train, parser=parser, flags=flags)
 
 
 def _metavar(annotation: Any) -> str:
@@ -127,13 +129,16 @@ def _value(text: str) -> Any:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from orderdp.training.comparison import Plan, as_text, resume, start
+    from accelerate import PartialState
+
+    from orderdp.training.comparison import REFERENCES, Plan, as_text, resume, start
     from orderdp.training.recipe import Recipe
 
     given = {name: value for name in Recipe.model_fields if (value := getattr(options, name)) is not None}
     if options.resume is not None:
-        if given or options.recipe or options.run:
-            names = sorted({f"--{name.replace('_', '-')}" for name in given} | _named(options, "recipe", "run"))
+        named = {name for name in ("recipe", "run", "against") if getattr(options, name) is not None}
+        if given or named:
+            names = sorted(f"--{name.replace('_', '-')}" for name in {*given, *named})
             raise ValueError(f"--resume takes its settings from the run folder, got {' '.join(names)}; leave them out")
         path = options.resume
         table = resume(path, tell=_tell)
@@ -145,14 +150,12 @@ def _train(options: argparse.Namespace) -> int:
         ratios = [recipe.model_copy(update={"prune_ratio": ratio}).prune_ratio for ratio in ratios]
         seeds = [recipe.model_copy(update={"seed": seed}).seed for seed in seeds]
         path = options.run or Path("runs") / f"{recipe.dataset}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-        table = start(Plan(recipe, tuple(ratios), tuple(seeds), tuple(options.against)), path, tell=_tell)
-    print(as_text(table))
-    print(f"\nsettings, metrics, checkpoints and plots: {path}")
+        against = REFERENCES if options.against is None else tuple(options.against)
+        table = start(Plan(recipe, tuple(ratios), tuple(seeds), against), path, tell=_tell)
+    if PartialState().is_main_process:
+        print(as_text(table))
+        print(f"\nsettings, metrics, checkpoints and plots: {path}")
     return 0
-
-
-def _named(options: argparse.Namespace, *names: str) -> set[str]:
-    return {f"--{name}" for name in names if getattr(options, name) is not None}
 
 
 def _recipe(name: str | None, given: dict[str, Any], ratios: Sequence[float]) -> Recipe:

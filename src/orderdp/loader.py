@@ -168,7 +168,7 @@ class PrunedBatches(Sampler[list[int]]):
         return len(self._bounds) - self.delivered
 
     def __len__(self) -> int:
-        return len(self._split(self.pruner.num_selected()))
+        return len(self._bounds) if self.remaining else len(self._split(self.pruner.num_selected()))
 
     def __iter__(self) -> Iterator[list[int]]:
         resumed = self.pruner.resuming

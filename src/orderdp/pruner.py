@@ -176,9 +176,14 @@ class Pruner:
         """
         begin_s = time.perf_counter()
         resuming = self.resuming
-        self._settle()
+        self.synchronize()
         epoch = self._next_epoch
         self._chooser = self.schedule(self.strategy, epoch)
+        if not set(self._chooser.columns) <= set(self._table.columns):
+            raise ValueError(
+                f"a scheduled strategy must do with the columns {sorted(self._table.columns)}, got {self._chooser} "
+                "which needs others; build the pruner with the strategy that remembers most"
+            )
         if not resuming:
             if self._running is not None:
                 self._table.close(self._running)
@@ -241,6 +246,20 @@ class Pruner:
                 losses = losses * weight
         return losses.mean()
 
+    def synchronize(self) -> None:
+        """Gives every rank what any rank has seen, in one collective, and warns of losses that were not finite.
+
+        Beginning an epoch and `state_dict` do this themselves; a `report` in between counts what its rank knows of.
+
+        Raises:
+            RuntimeError: ids on the device were mistaken; the ranks hold different pruners.
+        """
+        if ranks()[1] > 1:
+            common = (repr(self.strategy), self.num_samples, self.seed, self._next_epoch, self._running)
+            self._note(self._table.merge(zlib.crc32(repr(common).encode())))
+        else:
+            self._note(self._table.take_faults())
+
     def report(self) -> Report:
         """Returns what was chosen, seen and left out so far; waits for the device."""
         self._note(self._table.take_faults())
@@ -275,7 +294,7 @@ class Pruner:
         Inside an epoch take the loader's or sampler's state instead, which adds the position. Under several ranks every
         rank must call it: what the ranks have seen is exchanged first.
         """
-        self._settle()
+        self.synchronize()
         selection = self.selection
         return {
             "version": STATE_VERSION,
@@ -329,14 +348,6 @@ class Pruner:
         self._next_epoch = state["running"] if self._resume else state["next_epoch"]
         self._non_finite = state["non_finite"]
         self.selection_s = state["selection_s"]
-
-    def _settle(self) -> None:
-        """Exchanges what the ranks have seen, and says what went wrong in the epoch."""
-        if ranks()[1] > 1:
-            common = (repr(self.strategy), self.num_samples, self.seed, self._next_epoch, self._running)
-            self._note(self._table.merge(zlib.crc32(repr(common).encode())))
-        else:
-            self._note(self._table.take_faults())
 
     def _note(self, faults: Faults) -> None:
         self._non_finite += faults.non_finite

@@ -87,7 +87,7 @@ class ScoreTable:
 
         Args:
             index: (b,) int64 sample ids, on the host or on the table's device. On the host a mistaken id raises at
-                once; on the device it is counted, and nothing is recorded for it.
+                once; on the device it is counted, and nothing is recorded for one that the epoch did not select.
             values: (b,) losses or scores, without gradient, on the table's device; a non-finite one is counted and
                 not recorded, though the sample was visited.
             epoch: number of the running epoch.
@@ -106,12 +106,12 @@ class ScoreTable:
         else:
             ids = self._count_mistakes(ids)
         values = values.to(torch.float32)
-        finite = torch.isfinite(values)
+        finite = (values - values) == 0  # NaN less itself and ∞ less itself are NaN; half the kernels of torch.isfinite
         visited = ids if kept is None else torch.where(kept, ids, self.num_samples)
         self.last_epoch.index_fill_(0, visited, epoch)
         self._finite[visited] = finite
         recorded = torch.where(finite, visited, self.num_samples)
-        old = {name: column[ids] for name, column in self.columns.items()}
+        old = {name: column.index_select(0, ids) for name, column in self.columns.items()}
         for name, new in observe(old, values).items():
             self.columns[name][recorded] = new
         return None if self._weights is None else self._weights[ids]

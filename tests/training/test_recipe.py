@@ -1,13 +1,12 @@
 import pickle
 import re
 from math import inf, nan
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderdp.training.recipe import Recipe, load_recipe, nearest
+from orderdp.training.recipe import Recipe, find_recipe, load_recipe, nearest, shipped_recipes
 
 PUBLISHED = sorted(shipped_recipes().values())
 
@@ -51,7 +50,8 @@ others = st.fixed_dictionaries(
         "channels_last": st.booleans(),
         "compile": st.booleans(),
         "precision": st.sampled_from(["float32", "bf16"]),
-        "device": texts,
+        "device": st.sampled_from(["auto", "cpu", "cuda"]),
+        "num_threads": counts,
         "epochs": counts,
         "max_steps": counts,
         "batch_size": counts,
@@ -100,7 +100,7 @@ def test_a_written_recipe_reads_back_equal(tmp_path_factory, data, method, rest)
 def test_the_toml_holds_every_key_that_is_set():
     recipe = Recipe(prune_ratio=0.5, data_root="data")
     keys = {line.split(" = ")[0] for line in recipe.to_toml().splitlines()}
-    left_out = {"train_size", "image_size", "explore", "exploit", "max_steps", "checkpoint_steps"}
+    left_out = {"num_threads", "train_size", "image_size", "explore", "exploit", "max_steps", "checkpoint_steps"}
     assert keys == set(Recipe.model_fields) - left_out
     assert "initial_score = inf" in recipe.to_toml()
 
@@ -108,7 +108,7 @@ def test_the_toml_holds_every_key_that_is_set():
 def test_there_is_a_recipe_for_each_published_setting():
     cifar = {f"cifar{classes}_resnet{depth}" for classes in (10, 100) for depth in (18, 50)}
     imagenet = {"imagenet_resnet18", "imagenet_resnet50"}
-    assert {path.stem for path in PUBLISHED} == {"digits", "fashion_mnist", "cifar10_small"} | cifar | imagenet
+    assert {path.stem for path in PUBLISHED} == {"digits", "fashion_mnist", "cifar10"} | cifar | imagenet
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
@@ -136,9 +136,21 @@ def test_a_published_recipe_has_the_papers_settings(name, expected):
     assert load_recipe(path).model_dump(include=set(expected)) == expected
 
 
-def test_the_digits_recipe_is_the_default():
-    (path,) = (path for path in PUBLISHED if path.stem == "digits")
-    assert load_recipe(path) == Recipe()
+@pytest.mark.parametrize(
+    ("dataset", "model", "expected"),
+    [
+        ("cifar10", "resnet18", "cifar10_resnet18"),
+        ("cifar10", None, "cifar10"),
+        ("cifar10", "vit_tiny_patch16_224", "cifar10"),
+        ("digits", None, "digits"),
+    ],
+)
+def test_the_recipe_for_a_data_set_and_model_is_found(dataset, model, expected):
+    assert find_recipe(dataset, model).stem == expected
+
+
+def test_there_may_be_no_recipe_for_a_data_set():
+    assert find_recipe("folder", "resnet50") is None
 
 
 @pytest.mark.parametrize("name", Recipe.model_fields)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 import numpy as np
@@ -46,11 +47,17 @@ class Memory:
 
 
 class Strategy(ABC):
-    """A pruning method: a frozen value with settings and a pure `select`.
+    """A pruning method: a frozen dataclass of settings with a pure `select`.
 
     All that is random or remembered comes in as an argument, so equal arguments give equal selections. What the engine
-    must know of a method, the method declares here; the engine never asks which method it holds.
+    must know of a method, the method declares here; the engine never asks which method it holds. Write
+    `@dataclass(frozen=True, repr=False)` to keep this class's `repr`, which evaluates back.
     """
+
+    def __repr__(self) -> str:
+        settings = ((field, getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
+        given = (f"{field.name}={_literal(value)}" for field, value in settings if value != field.default)
+        return f"{type(self).__name__}({', '.join(given)})"
 
     @property
     def columns(self) -> dict[str, float]:
@@ -87,6 +94,13 @@ class Strategy(ABC):
             losses: (b,) float32, without gradient, on the device of the model.
         """
         return None
+
+
+def _literal(value: object) -> str:
+    """Returns Python source of a setting: infinities have none of their own, nor do NumPy's numbers in ours."""
+    if not isinstance(value, float):
+        return repr(value)
+    return float.__repr__(value) if math.isfinite(value) else f"float('{float.__repr__(value)}')"
 
 
 def check_fraction(name: str, value: float, *, low_open: bool, high_open: bool) -> None:

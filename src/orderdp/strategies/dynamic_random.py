@@ -10,7 +10,7 @@ from orderdp.strategies.base import Memory, Selection, Strategy, check_fraction
 from orderdp.strategies.order import draw
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class DynamicRandom(Strategy):
     """Draws round((1 - prune_ratio)·n) samples uniformly without replacement, afresh each epoch.
 

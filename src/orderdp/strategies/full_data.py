@@ -9,7 +9,7 @@ import numpy as np
 from orderdp.strategies.base import Memory, Selection, Strategy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FullData(Strategy):
     """Visits every sample once an epoch in a fresh random order.
 

@@ -14,7 +14,7 @@ from orderdp.strategies.base import Indices, Memory, Selection, Strategy, check_
 from orderdp.strategies.order import draw, largest
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class OrderDP(Strategy):
     """Trains each epoch on exactly q samples: the top q by last-seen loss of s drawn uniformly without replacement.
 

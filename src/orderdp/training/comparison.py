@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from orderdp.training.data import DataSets, load_dataset
 from orderdp.training.loop import Run, total_steps
@@ -101,10 +102,10 @@ def _pruned_label(recipe: Recipe) -> str:
         return "full data"
     name = {"orderdp": "OrderDP", "dynamic_random": "dynamic random"}[recipe.strategy]
     if recipe.prune_ratio is not None:
-        return f"{name} {100 * recipe.prune_ratio:g} %"
+        return f"{name} {100 * recipe.prune_ratio:.12g} %"
     if recipe.explore is None and recipe.exploit is None:
         return name
-    parts = [f"{key} {value:g}" for key in ("explore", "exploit") if (value := getattr(recipe, key)) is not None]
+    parts = [f"{key} {value:.12g}" for key in ("explore", "exploit") if (value := getattr(recipe, key)) is not None]
     return f"{name} {' '.join(parts)}"
 
 
@@ -116,8 +117,13 @@ def start(plan: Plan, path: Path, *, show: bool = True, tell: Callable[[str], No
         ValueError, OSError, FloatingPointError: as `Run` and `load_dataset`.
     """
     data = _load(plan.recipe)
-    plan.members(len(data.train))  # sizes that cannot be kept fail before anything is written
+    members = plan.members(len(data.train))
+    # Settings that fit neither the data nor the machine fail here, before anything is written.
+    for member in members:
+        total_steps(member.recipe, len(data.train))
+    Run(members[0].recipe, data, RunFolder(path), show=False)
     state = PartialState(cpu=plan.recipe.device == "cpu")
+    path = Path(broadcast_object_list([str(path)])[0])  # a name made of the time may differ between ranks
     if state.is_main_process:
         make_new(path)
         write_whole(path / "recipe.toml", plan.recipe.to_toml().encode())
@@ -172,9 +178,9 @@ def _run(plan: Plan, data: DataSets, path: Path, *, show: bool, tell: Callable[[
         folder = RunFolder(path / member.name)
         result = folder.result()
         if result is None:
-            tell(f"[{number}/{len(members)}] {member.label}, seed {member.recipe.seed}")
-            if state.is_main_process and not folder.path.exists():
-                RunFolder.create(folder.path, member.recipe)
+            if state.is_main_process:
+                tell(f"[{number}/{len(members)}] {member.label}, seed {member.recipe.seed}")
+                folder.begin(member.recipe)
             state.wait_for_everyone()
             result = Run(folder.recipe(), data, folder, show=show).train()
         finished.append(Finished(member, folder, result))

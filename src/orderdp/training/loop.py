@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast, gather_object, set_seed
+from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -106,7 +106,7 @@ class Run:
         # None: tqdm looks whether there is a terminal.
         self._quiet = None if show and self.accelerator.is_main_process else True
         # Weights, and dropout and the like, draw from the global generators.
-        set_seed(recipe.seed)
+        torch.manual_seed(recipe.seed)  # noqa: TID251
         self.model = build_model(
             recipe.model, num_classes=data.num_classes, in_channels=data.in_channels, image_size=data.image_size
         )
@@ -157,8 +157,7 @@ class Run:
         )
         with bar:
             while progress.step < self.num_steps:
-                self._train_epoch(bar)
-                self._close_epoch()
+                self._close_epoch(lr=self._train_epoch(bar))
                 last = progress.history[-1]
                 bar.set_postfix_str(f"loss {last['loss']:.3f}, accuracy {last['accuracy']:.2f} %")
         result = self._result()
@@ -166,8 +165,9 @@ class Run:
             self.folder.write_result(result)
         return result
 
-    def _train_epoch(self, bar: Any) -> None:
-        progress = self.progress
+    def _train_epoch(self, bar: Any) -> float:
+        """Trains to the end of the epoch and returns the learning rate of its last step."""
+        progress, lr = self.progress, math.nan
         epoch = len(progress.history)
         self.pruner.set_epoch(epoch)
         self.train_set.set_epoch(epoch)
@@ -182,6 +182,7 @@ class Run:
                 label_smoothing=self.recipe.label_smoothing,
             )
             self.pruner.update(index, losses).backward()  # type: ignore[no-untyped-call]
+            lr = self.optimizer.param_groups[0]["lr"]
             self.optimizer.step()
             self.schedule.step()
             self.optimizer.zero_grad()
@@ -197,39 +198,51 @@ class Run:
             if every and progress.step % every == 0 and self.loader.batch_sampler.remaining:
                 progress.loss_sum += float(loss_sum)
                 loss_sum.zero_()
+                self._mean_loss()
                 self._write_checkpoint()
                 now_s = time.perf_counter()
         progress.loss_sum += float(loss_sum)  # waits for the device
         progress.training_s += time.perf_counter() - now_s
+        return lr
 
-    def _close_epoch(self) -> None:
-        """Evaluates, and writes the epoch's line of metrics and a checkpoint."""
-        progress, history = self.progress, self.progress.history
-        sums = torch.tensor([progress.loss_sum, progress.loss_count], dtype=torch.float64, device=self.device)
+    def _mean_loss(self) -> tuple[float, int]:
+        """Returns the mean loss of the running epoch so far, and of how many samples, over all ranks.
+
+        Raises:
+            FloatingPointError: it is not finite.
+        """
+        sums = torch.tensor([self.progress.loss_sum, self.progress.loss_count], dtype=torch.float64, device=self.device)
         loss_sum, loss_count = self.accelerator.reduce(sums).tolist()
         if not math.isfinite(loss_sum):
             raise FloatingPointError(
-                f"the training loss must stay finite, got {loss_sum} in epoch {len(history) + 1}; "
+                f"the training loss must stay finite, got {loss_sum} in epoch {len(self.progress.history) + 1}; "
                 f"write a smaller max_lr than {self.recipe.max_lr:g}"
             )
+        return loss_sum / loss_count, int(loss_count)
+
+    def _close_epoch(self, *, lr: float) -> None:
+        """Evaluates, and writes the epoch's line of metrics and a checkpoint."""
+        progress, history = self.progress, self.progress.history
+        loss, loss_count = self._mean_loss()
         assert self.pruner.selection is not None
         chosen = hashlib.sha256(progress.choices.encode() + self.pruner.selection.indices.tobytes())
         began_s = time.perf_counter()
         test_loss, accuracy = self._evaluate()
         evaluation_s = time.perf_counter() - began_s
+        self.pruner.synchronize()
         report = self.pruner.report()
         selection_s = report.selection_s - sum(line["selection_s"] for line in history)
-        progress.samples_forward += int(loss_count)
+        progress.samples_forward += loss_count
         history.append(
             {
                 "epoch": len(history) + 1,
                 "step": progress.step,
                 "samples_forward": progress.samples_forward,
                 "samples_backward": report.visits,
-                "loss": loss_sum / loss_count,
+                "loss": loss,
                 "test_loss": test_loss,
                 "accuracy": accuracy,
-                "lr": self.optimizer.param_groups[0]["lr"],
+                "lr": lr,
                 "never_seen": report.never_seen,
                 "mean_age": report.mean_age,
                 "max_age": report.max_age,
@@ -241,14 +254,13 @@ class Run:
         progress.choices = chosen.hexdigest()
         progress.loss_sum, progress.loss_count, progress.training_s = 0.0, 0, 0.0
         self._write_checkpoint()
-        if self.accelerator.is_main_process:
-            self.folder.write_metrics(history)
+        self._write_metrics()
 
     def _evaluate(self) -> tuple[float, float]:
         """Returns mean loss in nats and accuracy in percent on the test set, without label smoothing."""
         if self.accelerator.num_processes > 1:
             broadcast(list(self.model.buffers()))  # running means differ between ranks; rank 0's are saved
-        self.model.eval()
+        self.net.eval()
         rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
         ids = range(rank, len(self.test_set), num_ranks)
         size = self.recipe.eval_batch_size
@@ -293,37 +305,48 @@ class Run:
         return {"num_workers": self.recipe.num_workers, "pin_memory": self.device.type == "cuda"}
 
     def _write_checkpoint(self) -> None:
-        generators = [{"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}]
+        mine = {
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state_all(),
+            "loss_sum": self.progress.loss_sum,
+            "loss_count": self.progress.loss_count,
+        }
         state = {
             "loader": self.loader.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "generators": gather_object(generators),
+            "ranks": gather_object([mine]),
             "progress": asdict(self.progress),
         }
         if self.accelerator.is_main_process:
             self.folder.write_checkpoint(self.progress.step, self.model.state_dict(), state)
         self.accelerator.wait_for_everyone()
 
+    def _write_metrics(self) -> None:
+        if self.accelerator.is_main_process:
+            self.folder.write_metrics(self.progress.history)
+
     def _resume(self) -> None:
         saved = self.folder.load_checkpoint()
         if saved is None:
             return
         model, state = saved
+        saved_ranks = state["ranks"]
+        if len(saved_ranks) != self.accelerator.num_processes:
+            raise ValueError(
+                f"a run must be resumed on the {len(saved_ranks)} ranks that it had, "
+                f"got {self.accelerator.num_processes}; start as many processes"
+            )
         self.model.load_state_dict(model)
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.loader.load_state_dict(state["loader"])
-        generators = state["generators"]
-        if len(generators) != self.accelerator.num_processes:
-            raise ValueError(
-                f"a run must be resumed on the {len(generators)} ranks that it had, "
-                f"got {self.accelerator.num_processes}; start as many processes"
-            )
-        mine = generators[self.accelerator.process_index]
+        mine = saved_ranks[self.accelerator.process_index]
         torch.set_rng_state(mine["cpu"])
         torch.cuda.set_rng_state_all(mine["cuda"])
-        self.progress = Progress(**state["progress"])
+        sums = {name: mine[name] for name in ("loss_sum", "loss_count")}
+        self.progress = Progress(**{**state["progress"], **sums})
+        self._write_metrics()  # the run may have been killed between a checkpoint and its line of metrics
 
     def _result(self) -> dict[str, Any]:
         history = self.progress.history
@@ -343,15 +366,22 @@ class Run:
                 "scores": _digest(self.pruner.scores()),
                 "choices": self.progress.choices,
             },
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _processor(),
             "ranks": self.accelerator.num_processes,
-            "threads": torch.get_num_threads(),
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("orderdp", "torch", "numpy", "accelerate")},
-            },
-            "commit": _commit(),
+            **environment(self.device),
         }
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Returns what a measurement on `device` depends on: device, threads, versions and commit."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("orderdp", "torch", "numpy", "accelerate")},
+        },
+        "commit": _commit(),
+    }
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -29,7 +29,7 @@ def draw_plots(groups: Mapping[str, Sequence[RunFolder]], folder: Path) -> list[
         The files written.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: they cannot be written. ValueError: a run without checkpoint, or with one that is damaged.
     """
     folder.mkdir(exist_ok=True)
     histories = {label: [run.metrics() for run in runs] for label, runs in groups.items()}
@@ -64,7 +64,11 @@ def draw_plots(groups: Mapping[str, Sequence[RunFolder]], folder: Path) -> list[
 def _table(run: RunFolder) -> dict[str, npt.NDArray[Any]]:
     """Returns what the run's last checkpoint remembers of each sample: visits, and the columns of its strategy."""
     saved = run.load_checkpoint()
-    assert saved is not None
+    if saved is None:
+        raise ValueError(
+            f"a finished run must keep its checkpoint, got none in {run.path}; "
+            "remove result.json there and --resume, to train it again"
+        )
     pruner = saved[1]["loader"]["pruner"]
     table = pruner["table"]
     visits = table["visits"] + (table["last_epoch"] == pruner["running"])
@@ -88,9 +92,10 @@ def _draw_curves(path: Path, curves: Mapping[str, Sequence[Series]], x_label: st
     figure, axes = _axes(x_label, y_label)
     for label, style in _styles(list(curves)).items():
         length = min(len(y) for _, y in curves[label])
+        marker = "o" if length == 1 else None  # a line needs two points
         x = np.mean([x[:length] for x, _ in curves[label]], axis=0)
         y = np.array([y[:length] for _, y in curves[label]])
-        axes.plot(x, y.mean(axis=0), label=label, linewidth=1.8, **style)
+        axes.plot(x, y.mean(axis=0), label=label, linewidth=1.8, marker=marker, **style)
         axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=style["color"], alpha=0.12, linewidth=0)
     if "accuracy" in y_label:
         # The first epochs would squeeze the end, which is what is compared.

@@ -25,7 +25,7 @@ _METHOD_KEYS_TAKEN = {"orderdp": _METHOD_KEYS, "dynamic_random": ("prune_ratio",
 class Recipe(BaseModel):
     """The settings of one training run, a frozen value.
 
-    The defaults are the `digits` run. The description beside each key says what it means, its unit and its range.
+    The description beside each key says what it means, its unit and its range.
     Values are not coerced ("1" is no number, 1.0 no whole number, True neither), except that a whole number may stand
     for a float. `model_copy(update=...)` checks the changed recipe as the constructor does.
 
@@ -199,7 +199,7 @@ def shipped_recipes() -> dict[str, Path]:
     """The recipes that come with the library, by name.
 
     >>> sorted(shipped_recipes())[:2]
-    ['cifar100_resnet18', 'cifar100_resnet50']
+    ['cifar10', 'cifar100_resnet18']
     """
     return {path.stem: path for path in (Path(__file__).parent / "recipes").glob("*.toml")}
 

@@ -45,8 +45,18 @@ class RunFolder:
         """
         make_new(path)
         folder = cls(path)
-        write_whole(path / "recipe.toml", recipe.to_toml().encode())
+        folder.begin(recipe)
         return folder
+
+    def begin(self, recipe: Recipe) -> None:
+        """Writes the recipe unless there is one; makes the folder too, of which a killed run may have left a part.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        if not (self.path / "recipe.toml").exists():
+            self.path.mkdir(exist_ok=True)
+            write_whole(self.path / "recipe.toml", recipe.to_toml().encode())
 
     @property
     def name(self) -> str:
@@ -108,6 +118,7 @@ class RunFolder:
             unfinished.mkdir(parents=True)
             for name, data in files.items():
                 _write_flushed(unfinished / name, data)
+            _flush_folder(unfinished)
             unfinished.rename(home / f"{step:09d}")
         except OSError as error:
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -129,18 +140,19 @@ class RunFolder:
         anew = f"remove {newest} to begin this run anew"
         try:
             manifest = json.loads((newest / "manifest.json").read_text())
-            files = {name: (newest / name).read_bytes() for name in manifest["sha256"]}
-        except (OSError, ValueError, KeyError) as error:
+            version, recipe, sha256 = (manifest[key] for key in ("version", "recipe", "sha256"))
+            files = {name: (newest / name).read_bytes() for name in sha256}
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"a checkpoint must be whole, got {newest} ({error}); {anew}") from None
-        if manifest["version"] != CHECKPOINT_VERSION:
+        if version != CHECKPOINT_VERSION:
             raise ValueError(
-                f"a checkpoint must be of version {CHECKPOINT_VERSION}, got {manifest['version']} in {newest}; "
+                f"a checkpoint must be of version {CHECKPOINT_VERSION}, got {version} in {newest}; "
                 f"resume with the release of orderdp that wrote it, or {anew}"
             )
         for name, data in files.items():
-            if hashlib.sha256(data).hexdigest() != manifest["sha256"][name]:
+            if hashlib.sha256(data).hexdigest() != sha256[name]:
                 raise ValueError(f"a checkpoint must be whole, got {newest / name} cut short or changed; {anew}")
-        if manifest["recipe"] != self.recipe().to_toml():
+        if recipe != self.recipe().to_toml():
             raise ValueError(
                 f"a checkpoint must be of the run's own recipe, got {newest} of another; "
                 f"put recipe.toml back as it was, or {anew}"

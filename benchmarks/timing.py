@@ -1,0 +1,65 @@
+"""What the benchmarks share: interleaved timing, and numbers written with what they depend on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from orderdp.training.loop import environment
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Returns a parser with the option that all benchmarks have."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the numbers, device, versions and commit here"
+    )
+    return options
+
+
+def interleaved(calls: Mapping[str, Callable[[], object]], *, rounds: int, singles: int = 1) -> dict[str, list[float]]:
+    """Returns seconds of each call, one number a round; each round makes all calls, so a slow minute slows them all.
+
+    Args:
+        calls: what to time, by name. One round before the first warms up and is not counted.
+        rounds: how often.
+        singles: calls in a row, each timed, of which one number is the median.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + 1):
+        for name, call in calls.items():
+            median_s = statistics.median([_timed(call) for _ in range(singles)])
+            if number:
+                seconds[name].append(median_s)
+    return seconds
+
+
+def _timed(call: Callable[[], object]) -> float:
+    began_s = time.perf_counter()
+    call()
+    return time.perf_counter() - began_s
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Returns median, smallest and largest: the smallest is what the machine can do when nothing disturbs it."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def ratio(numerators: list[float], denominators: list[float]) -> dict[str, float]:
+    """Returns the summary of the ratios within each round."""
+    return summary([above / below for above, below in zip(numerators, denominators, strict=True)])
+
+
+def write(path: Path | None, device: torch.device, numbers: dict[str, Any]) -> None:
+    """Writes the numbers and their environment as JSON; nothing where `path` is None."""
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**environment(device), **numbers}, indent=2) + "\n")

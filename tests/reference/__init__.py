@@ -1,0 +1,1 @@
+"""Slow and plain twins that the library is compared with."""

@@ -1,0 +1,46 @@
+"""What the documents say is what the files hold and what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import orderdp
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_each_table_of_results_in_the_readme_is_the_file_that_its_command_wrote():
+    shown = re.findall(r"<!-- (results/\S+\.md) -->\n\n(.*?)\n\n", README, flags=re.DOTALL)
+    assert shown
+    for path, table in shown:
+        assert table == (ROOT / path).read_text(encoding="utf-8").strip(), path
+
+
+def test_the_loop_in_the_readme_trains():
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    model = nn.Linear(4, 3)
+    train_set = TensorDataset(torch.randn(500, 4), torch.randint(3, (500,)))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    names = {"model": model, "train_set": train_set, "optimizer": optimizer, "epochs": 3}
+    exec(code, names)
+    pruner = names["pruner"]
+    assert pruner.report().visits == 3 * 250
+    assert names["scheduler"].last_epoch == pruner.total_steps(3, batch_size=128)
+
+
+@pytest.mark.parametrize("path", ["README.md", "CHANGELOG.md", "benchmarks/README.md"])
+def test_links_to_files_lead_somewhere(path):
+    text = (ROOT / path).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / path).parent.joinpath(target).exists(), target
+
+
+def test_the_version_is_the_same_everywhere():
+    for path, pattern in (("pyproject.toml", r'^version = "(.+)"$'), ("CITATION.cff", r"^version: (.+)$")):
+        (version,) = re.findall(pattern, (ROOT / path).read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert version == orderdp.__version__, path

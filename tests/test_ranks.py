@@ -1,0 +1,260 @@
+"""Two and three processes choose, train and remember what one would."""
+
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from orderdp import DynamicRandom, FullData, IndexedDataset, OrderDP, Pruner
+from reference.loop import joined, loss_of, train, train_epoch
+
+# Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+N, EPOCHS = 47, 3
+STRATEGIES = [
+    OrderDP(),
+    OrderDP(prune_ratio=0.3, uniform_share=0.2),
+    OrderDP(explore=1.0, exploit=0.5, per="iteration"),
+    DynamicRandom(prune_ratio=0.5),
+    FullData(),
+]
+
+
+def run_ranks(num_ranks: int, work: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
+    """What `work(rank, *arguments)` returns on each rank of a gloo group, or the text of what it raises."""
+    context = multiprocessing.get_context("fork")
+    processes = [
+        context.Process(target=_run_rank, args=(rank, num_ranks, work, folder, arguments)) for rank in range(num_ranks)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * num_ranks
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(num_ranks)]
+
+
+def _run_rank(rank: int, num_ranks: int, work: Callable[..., Any], folder: Path, arguments: tuple[Any, ...]) -> None:
+    store = dist.FileStore(str(folder / "store"), num_ranks)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=num_ranks)
+    try:
+        result = work(rank, *arguments)
+    except (RuntimeError, ValueError) as error:
+        result = f"{type(error).__name__}: {error}"
+    torch.save(result, folder / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def train_rank(rank: int, strategy, batch_size: int, **arguments) -> dict[str, Any]:
+    """Trains some epochs and begins one more, so that what the last one saw is exchanged."""
+    pruner = Pruner(strategy, N)
+    epochs = train(pruner, pruner.loader(range(N), batch_size=batch_size, **arguments), EPOCHS)
+    following = pruner.begin_epoch(batch_size * (dist.get_world_size() if dist.is_initialized() else 1))
+    return {
+        "epochs": epochs,
+        "following": following.indices.tolist(),
+        "scores": pruner.scores(),
+        "visits": pruner.visits(),
+        "report": pruner.report().visits,
+    }
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_ranks_choose_train_and_remember_what_one_process_does(num_ranks, strategy, tmp_path):
+    alone = train_rank(0, strategy, 4 * num_ranks)
+    ranks = run_ranks(num_ranks, train_rank, tmp_path, strategy, 4)
+    for epoch, steps in enumerate(alone["epochs"]):
+        by_step = list(zip(*(rank["epochs"][epoch] for rank in ranks), strict=True))  # as many steps on every rank
+        together = [joined(step) for step in by_step]
+        assert joined(together) == joined(steps)  # the union is the selection, in order, none twice
+        assert together[:-2] == steps[:-2]  # and step for step, but for a last one too small for the ranks
+    for rank in ranks:
+        assert rank["following"] == alone["following"]
+        assert rank["visits"].tolist() == alone["visits"].tolist()
+        assert rank["report"] == alone["report"]
+        for name, scores in alone["scores"].items():
+            assert torch.equal(rank["scores"][name], scores)
+
+
+@pytest.mark.parametrize(
+    ("selected", "batch_size", "sizes"),
+    [
+        (47, 2, [[2] * 7 + [1], [2] * 7 + [2], [2] * 7 + [2]]),  # 47 = 7·6 + 5
+        (25, 4, [[4, 3, 1], [4, 3, 1], [4, 4, 1]]),  # 25 = 2·12 + 1: the step before gives up two
+    ],
+)
+def test_a_last_step_too_small_for_the_ranks_still_gives_each_a_sample(selected, batch_size, sizes, tmp_path):
+    ranks = run_ranks(3, train_rank, tmp_path, OrderDP(explore=1.0, exploit=selected / N), batch_size)
+    assert [[len(batch) for batch in rank["epochs"][0]] for rank in ranks] == sizes
+
+
+@pytest.mark.parametrize("arguments", [{"drop_last": True}, {"num_workers": 1}])
+def test_ranks_make_equal_numbers_of_steps(arguments, tmp_path):
+    def work(rank):
+        return train_rank(rank, OrderDP(prune_ratio=0.2), 4, **arguments)
+
+    first, second = run_ranks(2, work, tmp_path)
+    assert [len(steps) for steps in first["epochs"]] == [len(steps) for steps in second["epochs"]]
+    assert first["following"] == second["following"]
+    assert torch.equal(first["scores"]["score"], second["scores"]["score"])
+
+
+def test_negative_and_infinite_scores_travel_bit_for_bit(tmp_path):
+    values = torch.tensor([-1.5, 0.0, -0.0, 3.4e38, -3.4e38, 1e-45, 7.0, float("nan")])
+
+    def work(rank):
+        pruner = Pruner(OrderDP(explore=1.0, exploit=1.0, initial_score=-float("inf")), 8)
+        pruner.begin_epoch()
+        own = torch.arange(4) + 4 * rank
+        pruner._table.record(own, values[own], 0, lambda old, losses: dict.fromkeys(old, losses))
+        pruner._table.take_faults()
+        pruner.begin_epoch()
+        return pruner.scores()["score"]
+
+    expected = values.clone()
+    expected[7] = -float("inf")  # not a number: the first value stays
+    for scores in run_ranks(2, work, tmp_path):
+        assert scores.view(torch.int32).tolist() == expected.view(torch.int32).tolist()
+
+
+def test_a_newer_entry_wins_over_a_higher_one(tmp_path):
+    def work(rank):
+        pruner = Pruner(OrderDP(explore=1.0, exploit=1.0), 4)
+        for epoch, value in enumerate((100.0, 1.0)):  # each sample on the other rank in turn, and lower than before
+            pruner.begin_epoch()
+            own = torch.arange(2) + 2 * (rank ^ epoch)
+            pruner.update(own, torch.full((2,), value, requires_grad=True))
+        pruner.begin_epoch()
+        return pruner.scores()["score"]
+
+    for scores in run_ranks(2, work, tmp_path):
+        assert scores.tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize(
+    "pruner_of_rank",
+    [
+        lambda rank: Pruner(OrderDP(), N, seed=rank),
+        lambda rank: Pruner(OrderDP(explore=0.5 + rank / 10), N),
+    ],
+    ids=["seeds", "strategies"],
+)
+def test_ranks_that_hold_different_pruners_are_told_so(pruner_of_rank, tmp_path):
+    def work(rank):
+        return pruner_of_rank(rank).begin_epoch().indices.tolist()
+
+    for raised in run_ranks(2, work, tmp_path):
+        assert raised.startswith("RuntimeError: every rank must hold the same pruner, got different strategies, sizes,")
+
+
+def test_ranks_in_different_epochs_are_told_so(tmp_path):
+    def work(rank):
+        pruner = Pruner(OrderDP(), N)
+        pruner.set_epoch(rank)
+        pruner.begin_epoch()
+
+    for raised in run_ranks(3, work, tmp_path):
+        assert raised.startswith("RuntimeError: every rank must hold the same pruner")
+
+
+def test_losses_that_are_not_finite_are_counted_over_all_ranks(tmp_path):
+    def work(rank):
+        pruner = Pruner(FullData(), 8)
+        for index, _ in pruner.loader(range(8), batch_size=4):
+            pruner.update(index, torch.full((4,), float("nan"), requires_grad=True))
+        with pytest.warns(RuntimeWarning, match="8 losses of epoch 0 were NaN or infinite"):
+            pruner.begin_epoch()
+        return pruner.report().non_finite
+
+    assert run_ranks(2, work, tmp_path) == [8, 8]
+
+
+def test_ids_mistaken_on_one_rank_raise_on_all(tmp_path):
+    def work(rank):
+        pruner = Pruner(OrderDP(explore=1.0, exploit=0.5), 8)
+        pruner.begin_epoch()
+        if rank == 1:
+            pruner._table._count_mistakes(torch.tensor([99]))
+        pruner.begin_epoch()
+
+    for raised in run_ranks(2, work, tmp_path):
+        assert "got 1 ids that epoch 0 did not select" in raised
+
+
+def test_a_sampler_of_single_ids_cannot_serve_ranks(tmp_path):
+    def work(rank):
+        return list(Pruner(OrderDP(), N).sampler())
+
+    for raised in run_ranks(2, work, tmp_path):
+        assert raised.startswith(
+            "RuntimeError: pruner.sampler() cannot keep 2 ranks in step without the size of a batc"
+        )
+
+
+def test_a_batch_sampler_serves_ranks(tmp_path):
+    def work(rank):
+        pruner = Pruner(OrderDP(), N)
+        own = torch.utils.data.DataLoader(IndexedDataset(range(N)), batch_sampler=pruner.sampler(batch_size=3))
+        return train(pruner, own, EPOCHS)
+
+    pruner = Pruner(OrderDP(), N)
+    alone = train(pruner, pruner.loader(range(N), batch_size=6), EPOCHS)
+    ranks = run_ranks(2, work, tmp_path)
+    for epoch in range(EPOCHS):
+        together = [first + second for first, second in zip(*(rank[epoch] for rank in ranks), strict=True)]
+        assert joined(together) == joined(alone[epoch])
+
+
+@pytest.mark.parametrize("stop_batch", [0, 1])
+def test_ranks_resume_inside_an_epoch(stop_batch, tmp_path):
+    def work(rank):
+        def loader_of():
+            pruner = Pruner(OrderDP(explore=1.0, exploit=0.5), N)
+            return pruner, pruner.loader(range(N), batch_size=4)
+
+        expected = train(*loader_of(), 3)
+        pruner, loader = loader_of()
+        seen = train(pruner, loader, 1)
+        last = train_epoch(pruner, loader, num_batches=stop_batch) if stop_batch else []
+        twin, resumed = loader_of()
+        resumed.load_state_dict(loader.state_dict())
+        rest = train(twin, resumed, 2)
+        assert [*seen, last + rest[0], *rest[1:]] == expected
+        return expected
+
+    first, second = run_ranks(2, work, tmp_path)
+    assert not {*joined(first[2])} & {*joined(second[2])}
+
+
+def test_the_state_of_every_rank_is_the_same_and_holds_what_all_have_seen(tmp_path):
+    def work(rank):
+        pruner = Pruner(FullData(), 8, seed=1)
+        loader = pruner.loader(range(8), batch_size=2)
+        train_epoch(pruner, loader, num_batches=1)
+        return loader.state_dict()["pruner"]["table"]["last_epoch"]
+
+    first, second = run_ranks(2, work, tmp_path)
+    assert first.tolist() == second.tolist()
+    assert (first == 0).sum() == 4
+
+
+def test_more_ranks_than_selected_samples_are_refused(tmp_path):
+    def work(rank):
+        Pruner(OrderDP(explore=1.0, exploit=0.5), 4).loader(range(4), batch_size=1)
+
+    for raised in run_ranks(3, work, tmp_path):
+        assert raised.startswith("ValueError: every rank needs a sample in every step, got 2 selected samples for 3")
+
+
+def test_losses_looked_up_alike_on_every_process():
+    """The oracle of this file: a loss depends on sample and epoch, and on nothing else."""
+    ids = torch.arange(N)
+    assert torch.equal(loss_of(ids, 2)[5:9], loss_of(ids[5:9], 2))
+    assert not torch.equal(loss_of(ids, 2), loss_of(ids, 3))

@@ -1,0 +1,90 @@
+"""Tiny runs, trained here or in forked processes that may be killed."""
+
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from orderdp.training.data import load_dataset
+from orderdp.training.loop import Run
+from orderdp.training.recipe import Recipe
+from orderdp.training.run_folder import RunFolder
+
+# 200 images in batches of 32 on one thread of the processor: a run takes a tenth of a second.
+TINY = {"train_size": 200, "epochs": 3, "batch_size": 32, "device": "cpu", "num_threads": 1}
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return load_dataset("digits", train_size=TINY["train_size"])
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Makes the recipe of a tiny run, with some settings changed."""
+    return lambda **settings: Recipe(**{**TINY, **settings})
+
+
+@pytest.fixture
+def train(tmp_path, tiny, digits):
+    """Trains a tiny recipe in a folder of that name, or goes on with the run there, and returns the folder."""
+
+    def trained(name="run", data=digits, **settings):
+        path = tmp_path / name
+        folder = RunFolder(path) if path.exists() else RunFolder.create(path, tiny(**settings))
+        Run(folder.recipe(), data, folder, show=False).train()
+        return folder
+
+    return trained
+
+
+@pytest.fixture
+def outcome():
+    """What of a finished run must not depend on how it was run: all but its name, the seconds and the checkout."""
+
+    def of(folder):
+        result = {name: value for name, value in folder.result().items() if name not in ("name", "commit")}
+        return [without_seconds(line) for line in [result, *folder.metrics()]]
+
+    return of
+
+
+def without_seconds(line):
+    return {name: value for name, value in line.items() if not name.endswith("_s")}
+
+
+@pytest.fixture
+def in_child():
+    """Runs a function in a forked process and returns the exit code, which is -9 if it was killed."""
+    context = multiprocessing.get_context("fork")
+
+    def run(work, *, kill_after_s=None):
+        process = context.Process(target=work)
+        process.start()
+        process.join(120 if kill_after_s is None else kill_after_s)
+        process.kill()
+        process.join()
+        return process.exitcode
+
+    return run
+
+
+@pytest.fixture
+def kill_at():
+    """Patches a function so that its n-th call (of those that count) kills the process; for a forked child only."""
+
+    def patch(owner, name, number=1, *, first=lambda *arguments: None, counts=lambda *arguments: True):
+        original = getattr(owner, name)
+        calls = []
+
+        def replacement(*arguments, **named):
+            calls.extend([name] * counts(*arguments))
+            if len(calls) == number:
+                first(*arguments)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*arguments, **named)
+
+        setattr(owner, name, replacement)
+
+    return patch

@@ -1,0 +1,343 @@
+import json
+import math
+import re
+import shutil
+import subprocess
+import time
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from orderdp import OrderDP, Pruner
+from orderdp.training import loop
+from orderdp.training.data import load_dataset
+from orderdp.training.images import SampleImages
+from orderdp.training.loop import Run, make_strategy, total_steps
+from orderdp.training.models import build_model
+from orderdp.training.run_folder import RunFolder
+
+N = 200
+ORDERDP = {"strategy": "orderdp", "prune_ratio": 0.5}
+FULL = {"strategy": "full"}
+
+# Settings, then what a run of 3 epochs in batches of 32 makes: epochs, steps, samples forward, samples backward.
+COUNTS = {
+    "full": (FULL, 3, 21, 600, 600),
+    "full, drop_last": ({**FULL, "drop_last": True}, 3, 18, 576, 576),
+    "full, max_steps inside an epoch": ({**FULL, "max_steps": 10}, 2, 10, 296, 296),
+    "full, max_steps at the end of an epoch": ({**FULL, "max_steps": 14}, 2, 14, 400, 400),
+    "dynamic_random": ({"strategy": "dynamic_random", "prune_ratio": 0.5}, 3, 12, 300, 300),
+    "orderdp": (ORDERDP, 3, 12, 300, 300),
+    "orderdp, drop_last": ({**ORDERDP, "drop_last": True}, 3, 9, 288, 288),
+    "orderdp, default sizes": ({}, 3, 6, 180, 180),
+    "orderdp, explore and exploit": ({"explore": 0.8, "exploit": 0.25}, 3, 6, 120, 120),
+    "orderdp, uniform share": ({**ORDERDP, "uniform_share": 0.2}, 3, 12, 300, 300),
+    "orderdp, per iteration": ({**ORDERDP, "per": "iteration"}, 3, 12, 300, 300),
+    "orderdp, max_steps": ({**ORDERDP, "max_steps": 5}, 2, 5, 132, 132),
+    # 141 candidates; of 32 the 23 hardest are trained, of the last 13 the 9 hardest.
+    "orderdp, fresh": ({**ORDERDP, "per": "iteration", "fresh": True}, 3, 15, 423, 303),
+}
+
+
+def raises(kind, message):
+    return pytest.raises(kind, match=f"^{re.escape(message)}$")
+
+
+@pytest.mark.parametrize(
+    ("settings", "epochs", "steps", "forward", "backward"), list(COUNTS.values()), ids=list(COUNTS)
+)
+def test_a_run_makes_exactly_the_steps_and_samples_of_its_method(train, settings, epochs, steps, forward, backward):
+    folder = train(**settings)
+    result, recipe = folder.result(), folder.recipe()
+    assert [result[name] for name in ("epochs", "steps")] == [epochs, steps]
+    assert [result[name] for name in ("samples_forward", "samples_backward")] == [forward, backward]
+    assert total_steps(recipe, N) == steps
+    if recipe.max_steps is None:
+        pruner = Pruner(make_strategy(recipe), N)
+        assert pruner.total_steps(3, 32, drop_last=recipe.drop_last) == steps
+
+
+def test_max_steps_beyond_the_epochs_is_refused(tiny):
+    with raises(ValueError, "max_steps must be within the 12 steps of 3 epochs, got 13; write more epochs"):
+        total_steps(tiny(**ORDERDP, max_steps=13), N)
+
+
+def plain_loop(recipe, data):
+    """The run as one would write it down: its losses, test losses, accuracies and model."""
+    torch.manual_seed(recipe.seed)
+    model = build_model(recipe.model, num_classes=10, in_channels=1, image_size=8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    pruner = Pruner(OrderDP(prune_ratio=recipe.prune_ratio), len(data.train), seed=recipe.seed)
+    steps = pruner.total_steps(recipe.epochs, recipe.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=recipe.max_lr, total_steps=steps, pct_start=0.3, div_factor=25, final_div_factor=1e4
+    )
+    train_set = SampleImages(data.train, mean=data.mean, std=data.std, augment=recipe.augment, seed=recipe.seed)
+    test_images = (data.test.images.float() / 255 - data.mean[0]) / data.std[0]
+    lines = []
+    for epoch in range(recipe.epochs):
+        train_set.set_epoch(epoch)
+        model.train()
+        losses = []
+        for ids in torch.from_numpy(pruner.begin_epoch().indices).split(recipe.batch_size):
+            images = torch.stack([train_set[int(i)][0] for i in ids])
+            batch = F.cross_entropy(
+                model(images), data.train.labels[ids], reduction="none", label_smoothing=recipe.label_smoothing
+            )
+            optimizer.zero_grad()
+            pruner.update(ids, batch).backward()
+            lr = optimizer.param_groups[0]["lr"]
+            optimizer.step()
+            schedule.step()
+            losses.append(batch.detach())
+        model.eval()
+        with torch.no_grad():
+            logits = model(test_images)
+        lines.append(
+            {
+                "loss": torch.cat(losses).mean().item(),
+                "test_loss": F.cross_entropy(logits, data.test.labels).item(),
+                "accuracy": 100 * (logits.argmax(1) == data.test.labels).double().mean().item(),
+                "lr": lr,
+            }
+        )
+    return model, pruner, lines
+
+
+def test_a_run_is_the_loop_that_one_would_write_down(train, digits):
+    folder = train(**ORDERDP, augment="crop", epochs=4, weight_decay=0.05, label_smoothing=0.2, seed=3)
+    model, pruner, lines = plain_loop(folder.recipe(), digits)
+    saved, state = folder.load_checkpoint()
+    assert set(saved) == set(model.state_dict())
+    assert all(torch.equal(saved[name], tensor) for name, tensor in model.state_dict().items())
+    assert torch.equal(state["loader"]["pruner"]["table"]["columns"]["score"], pruner.scores()["score"])
+    for line, expected in zip(folder.metrics(), lines, strict=True):
+        assert {name: line[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+
+
+def test_each_epoch_has_a_line_of_metrics_and_the_lines_add_up_to_the_result(train):
+    folder = train(**ORDERDP, epochs=5)
+    lines, result = folder.metrics(), folder.result()
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5]
+    assert [line["step"] for line in lines] == [4, 8, 12, 16, 20]
+    assert [line["samples_forward"] for line in lines] == [100, 200, 300, 400, 500]
+    assert [line["samples_backward"] for line in lines] == [100, 200, 300, 400, 500]
+    for name in ("training_s", "selection_s", "evaluation_s"):
+        assert all(line[name] > 0 for line in lines)
+        assert sum(line[name] for line in lines) == pytest.approx(result[name])
+    assert result["accuracy_last"] == lines[-1]["accuracy"]
+    assert result["accuracy_best"] == max(line["accuracy"] for line in lines)
+    unseen = [line["never_seen"] for line in lines]
+    assert unseen[0] == 100
+    assert unseen == sorted(unseen, reverse=True)
+    assert all(0 <= line["mean_age"] <= line["max_age"] < line["epoch"] for line in lines)
+
+
+def test_seconds_are_told_apart_by_what_they_were_spent_on(train, monkeypatch):
+    clock = [0.0]
+
+    def takes(owner, name, seconds):
+        original = getattr(owner, name)
+
+        def replacement(*arguments, **named):
+            clock[0] += seconds
+            return original(*arguments, **named)
+
+        monkeypatch.setattr(owner, name, replacement)
+
+    takes(OrderDP, "select", 1000)
+    takes(Pruner, "update", 10)
+    takes(Run, "_evaluate", 1)
+    takes(Run, "_write_checkpoint", 100_000)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    for line in train(**ORDERDP, checkpoint_steps=1).metrics():
+        assert (line["selection_s"], line["training_s"], line["evaluation_s"]) == (1000, 4 * 10, 1)
+
+
+def test_the_last_step_has_the_last_rate_of_the_schedule(train):
+    rates = [line["lr"] for line in train("onecycle", max_lr=0.2, div_factor=10, final_div_factor=100).metrics()]
+    assert rates[-1] == pytest.approx(0.2 / 10 / 100)
+    assert max(rates) == rates[0] <= 0.2
+    rates = [line["lr"] for line in train("constant", max_lr=0.2, schedule="constant").metrics()]
+    assert rates == [0.2] * 3
+
+
+def test_the_result_says_what_was_run_and_where(train):
+    result = train("here", seed=7).result()
+    assert set(result) == {
+        *("name", "accuracy_last", "accuracy_best", "epochs", "steps", "samples_forward", "samples_backward"),
+        *("training_s", "selection_s", "evaluation_s", "seed", "digests", "device", "ranks", "threads", "versions"),
+        "commit",
+    }
+    expected = {"name": "here", "seed": 7, "ranks": 1, "threads": 1}
+    assert {name: result[name] for name in expected} == expected
+    assert set(result["digests"]) == {"model", "scores", "choices"}
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in result["digests"].values())
+    assert result["versions"]["torch"] == torch.__version__
+    assert set(result["versions"]) == {"python", "orderdp", "torch", "numpy", "accelerate"}
+    assert result["device"].strip()
+
+
+def test_outside_a_checkout_the_result_names_no_commit(train, monkeypatch):
+    def fail(command, **named):
+        raise subprocess.CalledProcessError(128, command)
+
+    monkeypatch.setattr(subprocess, "run", fail)
+    assert train().result()["commit"] is None
+
+
+def test_the_folder_holds_what_the_run_returned(tmp_path, tiny, digits):
+    recipe = tiny()
+    folder = RunFolder.create(tmp_path / "run", recipe)
+    result = Run(recipe, digits, folder, show=False).train()
+    assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
+    assert sorted(path.name for path in folder.path.iterdir()) == [
+        "checkpoint",
+        "metrics.jsonl",
+        "recipe.toml",
+        "result.json",
+    ]
+    assert [path.name for path in (folder.path / "checkpoint").iterdir()] == ["000000006"]
+
+
+def test_all_data_paths_give_the_same_bits(train, outcome):
+    settings = {**ORDERDP, "augment": "crop"}
+    resident = outcome(train("resident", **settings, data_path="resident"))
+    assert outcome(train("auto", **settings)) == resident
+    for workers in (0, 2):
+        assert outcome(train(f"{workers}", **settings, data_path="loader", num_workers=workers)) == resident
+
+
+def test_equal_seeds_give_equal_runs_and_other_seeds_others(train, outcome):
+    first, again, other = (train(name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    assert outcome(first) == outcome(again)
+    digests, others = (folder.result()["digests"] for folder in (first, other))
+    assert all(digests[name] != others[name] for name in ("model", "scores", "choices"))
+
+
+def test_seeds_that_differ_in_high_bits_only_give_other_weights(train):
+    digests = [train(str(seed), **FULL, seed=seed).result()["digests"]["model"] for seed in (0, 2**32, 2**63 - 1)]
+    assert len(set(digests)) == 3
+
+
+def test_a_run_leaves_no_trace_in_the_next_one(train, outcome):
+    first = outcome(train("first"))
+    train("between", seed=9, optimizer="adamw", strategy="full")
+    assert outcome(train("again")) == first
+
+
+OPTIMIZERS = {"sgd": 0.1, "adamw": 0.01, "lars": 1.0, "lamb": 0.02}
+
+
+@pytest.mark.parametrize(("optimizer", "max_lr"), list(OPTIMIZERS.items()), ids=list(OPTIMIZERS))
+def test_each_optimizer_learns(train, optimizer, max_lr):
+    losses = [line["test_loss"] for line in train(**FULL, optimizer=optimizer, max_lr=max_lr, epochs=8).metrics()]
+    assert losses[-1] < losses[0] - 0.3
+
+
+def test_bf16_is_near_float32_and_not_it(train):
+    exact, rough = (train(name, **FULL, precision=name).metrics() for name in ("float32", "bf16"))
+    assert exact[0]["loss"] != rough[0]["loss"]
+    assert exact[0]["loss"] == pytest.approx(rough[0]["loss"], rel=0.02)
+
+
+@pytest.mark.parametrize("data_path", ["resident", "loader"])
+def test_channels_last_lays_out_weights_and_images(tmp_path, tiny, digits, train, data_path, monkeypatch):
+    layouts = []
+    logits = Run._logits
+
+    def watch(self, images):
+        layouts.append(self.model[1][0].weight.is_contiguous(memory_format=torch.channels_last))
+        return logits(self, images)
+
+    monkeypatch.setattr(Run, "_logits", watch)
+    last = train("last", **FULL, channels_last=True, data_path=data_path).metrics()
+    assert layouts
+    assert all(layouts)
+    layouts.clear()
+    first = train("first", **FULL, data_path=data_path).metrics()
+    assert not any(layouts)
+    assert last[0]["loss"] == pytest.approx(first[0]["loss"], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("c++") is None and shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_compiled_model_trains_as_the_plain_one(train, monkeypatch):
+    calls = []
+    compile_ = torch.compile
+
+    def linear(name, **sizes):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))  # little to compile
+
+    monkeypatch.setattr(loop, "build_model", linear)
+    monkeypatch.setattr(torch, "compile", lambda model: calls.append(model) or compile_(model))
+    plain = train("plain", **FULL, max_steps=8, drop_last=True)
+    assert not calls
+    compiled = train("compiled", **FULL, max_steps=8, drop_last=True, compile=True)
+    assert len(calls) == 1
+    assert set(compiled.load_checkpoint()[0]) == {"1.weight", "1.bias"}
+    for line, other in zip(compiled.metrics(), plain.metrics(), strict=True):
+        assert [line[name] for name in ("loss", "test_loss")] == pytest.approx(
+            [other[name] for name in ("loss", "test_loss")], rel=1e-4
+        )
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """A folder of small pictures of three classes, each of its own colour."""
+    from PIL import Image
+
+    rng = torch.Generator().manual_seed(0)
+    for part, count in (("train", 8), ("val", 3)):
+        for label in range(3):
+            home = tmp_path / "pictures" / part / f"class{label}"
+            home.mkdir(parents=True)
+            for number in range(count):
+                pixels = torch.randint(0, 80, (20, 24, 3), generator=rng, dtype=torch.uint8)
+                pixels[:, :, label] += 150
+                Image.fromarray(pixels.numpy()).save(home / f"{number}.png")
+    return tmp_path / "pictures"
+
+
+def test_a_folder_of_images_trains_with_any_number_of_workers_to_the_same_bits(train, outcome, image_folder):
+    data = load_dataset("folder", data_root=image_folder, image_size=16)
+    settings = {
+        "dataset": "folder",
+        "image_size": 16,
+        "train_size": None,
+        "batch_size": 4,
+        "augment": "flip_crop",
+        "epochs": 4,
+        "prune_ratio": 0.25,
+    }
+    folders = [train(f"{workers}", data, **settings, num_workers=workers) for workers in (0, 2)]
+    assert outcome(folders[0]) == outcome(folders[1])
+    assert folders[0].result()["samples_forward"] == 4 * 18
+    assert folders[0].result()["accuracy_best"] > 50
+    with raises(ValueError, "data_path 'resident' is for images in memory, got files; write data_path = \"loader\""):
+        train("resident", data, **settings, data_path="resident")
+
+
+@pytest.mark.parametrize("settings", [FULL, {**FULL, "checkpoint_steps": 1}, ORDERDP], ids=str)
+def test_a_run_that_diverges_says_so_and_has_no_result(tmp_path, train, settings):
+    message = r"the training loss must stay finite, got (nan|inf) in epoch \d; write a smaller max_lr than 1e\+09"
+    with pytest.raises(FloatingPointError, match=f"^{message}$"):
+        train(**settings, max_lr=1e9, epochs=9)
+    folder = RunFolder(tmp_path / "run")
+    assert folder.result() is None
+    assert all(math.isfinite(line["loss"]) for line in folder.metrics())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_there_is_refused(tiny, tmp_path, digits):
+    with raises(ValueError, "device must be one that is here, got cuda; write cpu or auto"):
+        Run(tiny(device="cuda"), digits, RunFolder(tmp_path / "run"))
+
+
+def test_the_processor_has_a_name_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.setattr(loop.Path, "exists", lambda path: False)
+    assert loop._processor()

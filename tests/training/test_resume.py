@@ -1,0 +1,230 @@
+"""A run that is killed and taken up again ends as one that was never stopped, bit for bit."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from orderdp import Pruner
+from orderdp.cli import main
+from orderdp.training import loop, run_folder
+from orderdp.training.comparison import Plan, resume, start
+from orderdp.training.loop import Run
+from orderdp.training.run_folder import RunFolder
+
+# Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+KILLED = -signal.SIGKILL
+# 140 samples in 9 steps an epoch; checkpoints after steps 4, 8 | 9 | 12, 16 | 18 | 20, 24 | 27.
+PLAIN = {"prune_ratio": 0.3, "batch_size": 16, "augment": "crop"}
+WITHIN = {**PLAIN, "checkpoint_steps": 4}
+
+
+def half_a_file(path, data):
+    path.write_bytes(data[: len(data) // 2])
+
+
+HALF = {"first": half_a_file}
+OF_A_CHECKPOINT = {"counts": lambda path, **named: path.name.isdigit()}
+
+# Settings, what kills at which call of it, and the checkpoints that are then there. A checkpoint writes the files of
+# the model, the state and the manifest; an epoch's end writes the metrics after them.
+MOMENTS = {
+    "before the first step": (PLAIN, Pruner, "update", 1, {}, []),
+    "in the first epoch": (PLAIN, Pruner, "update", 5, {}, []),
+    "in the second epoch": (PLAIN, Pruner, "update", 14, {}, [9]),
+    "after a checkpoint inside an epoch": (WITHIN, Pruner, "update", 5, {}, [4]),
+    "steps after a checkpoint inside an epoch": (WITHIN, Pruner, "update", 16, {}, [12]),
+    "at an epoch's end, before its evaluation": (WITHIN, Run, "_evaluate", 2, {}, [16]),
+    "at an epoch's end, before its metrics": (WITHIN, RunFolder, "write_metrics", 2, {}, [18]),
+    "at the last epoch's end, before its metrics": (PLAIN, RunFolder, "write_metrics", 3, {}, [27]),
+    "before the result": (PLAIN, RunFolder, "write_result", 1, {}, [27]),
+    "in the result": (PLAIN, run_folder, "_write_flushed", 13, HALF, [27]),
+    "in the first checkpoint's model": (PLAIN, run_folder, "_write_flushed", 1, HALF, []),
+    "in a checkpoint's model": (PLAIN, run_folder, "_write_flushed", 5, HALF, [9]),
+    "in a checkpoint's state": (WITHIN, run_folder, "_write_flushed", 5, HALF, [4]),
+    "in a checkpoint's manifest": (WITHIN, run_folder, "_write_flushed", 6, HALF, [4]),
+    "before a checkpoint gets its name": (WITHIN, Path, "rename", 2, {}, [4]),
+    "before the checkpoint before it is removed": (WITHIN, shutil, "rmtree", 1, OF_A_CHECKPOINT, [4, 8]),
+    "in the metrics": (PLAIN, run_folder, "_write_flushed", 8, HALF, [18]),
+}
+
+
+@pytest.fixture
+def dropout(monkeypatch):
+    """Gives every model a layer of dropout, which draws from torch's global generator at each step."""
+    build = loop.build_model
+
+    def with_dropout(name, **sizes):
+        *layers, last = build(name, **sizes)
+        return torch.nn.Sequential(*layers, torch.nn.Dropout(0.3), last)
+
+    monkeypatch.setattr(loop, "build_model", with_dropout)
+
+
+def checkpoints(folder):
+    return sorted(int(path.name) for path in (folder.path / "checkpoint").glob("0*"))
+
+
+@pytest.mark.usefixtures("dropout")
+@pytest.mark.parametrize("moment", list(MOMENTS))
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(
+    tmp_path, tiny, digits, train, outcome, in_child, kill_at, moment
+):
+    settings, owner, name, number, how, left = MOMENTS[moment]
+    expected = outcome(train("unbroken", **settings))
+    folder = RunFolder.create(tmp_path / "run", tiny(**settings))
+
+    def work():
+        kill_at(owner, name, number, **how)
+        Run(folder.recipe(), digits, folder, show=False).train()
+
+    assert in_child(work) == KILLED
+    assert checkpoints(folder) == left
+    assert folder.result() is None
+    assert outcome(train()) == expected
+    assert checkpoints(folder) == [27]
+
+
+# The kill falls into the second epoch, after a checkpoint inside it.
+OTHERS = {
+    "two workers": {"data_path": "loader", "num_workers": 2, "explore": 0.9, "epochs": 2},
+    "dynamic random": {"strategy": "dynamic_random", "prune_ratio": 0.3},
+    "full data": {"strategy": "full"},
+    "fresh": {"per": "iteration", "fresh": True, "explore": 0.9},
+    "per iteration": {"per": "iteration", "explore": 0.9},
+    "adamw, bf16": {"optimizer": "adamw", "max_lr": 0.01, "precision": "bf16"},
+    "lamb, channels last": {"optimizer": "lamb", "max_lr": 0.01, "channels_last": True},
+    "max_steps": {"strategy": "full", "max_steps": 21},
+}
+
+
+@pytest.mark.usefixtures("dropout")
+@pytest.mark.parametrize("settings", list(OTHERS.values()), ids=list(OTHERS))
+def test_runs_of_every_kind_go_on_to_the_same_end(tmp_path, tiny, digits, train, outcome, in_child, kill_at, settings):
+    settings = {"batch_size": 16, "checkpoint_steps": 2, "augment": "crop", **settings}
+    folder = train("unbroken", **settings)
+    expected, per_epoch = outcome(folder), folder.metrics()[0]["step"]
+    folder = RunFolder.create(tmp_path / "run", tiny(**settings))
+
+    def work():
+        kill_at(Pruner, "update", per_epoch + 4)
+        Run(folder.recipe(), digits, folder, show=False).train()
+
+    assert in_child(work) == KILLED
+    assert per_epoch < checkpoints(folder)[-1] < per_epoch + 4
+    assert outcome(train()) == expected
+
+
+@pytest.mark.usefixtures("dropout")
+def test_a_run_killed_again_and_again_at_random_times_goes_on_to_the_same_end(
+    tmp_path, tiny, digits, train, outcome, in_child
+):
+    settings = {**PLAIN, "checkpoint_steps": 1, "epochs": 6}
+    expected = outcome(train("unbroken", **settings))
+    folder = RunFolder.create(tmp_path / "run", tiny(**settings))
+
+    def work():
+        Run(folder.recipe(), digits, folder, show=False).train()
+
+    rng = np.random.default_rng(0)
+    codes = [in_child(work, kill_after_s=seconds) for seconds in rng.uniform(0.02, 0.3, size=5)]
+    assert codes[0] == KILLED
+    assert set(codes) <= {KILLED, 0}
+    assert outcome(train()) == expected
+
+
+def test_the_metrics_of_a_killed_epoch_count_once(tmp_path, tiny, digits, train, in_child, kill_at):
+    folder = RunFolder.create(tmp_path / "run", tiny(**WITHIN))
+
+    def work():
+        kill_at(Pruner, "update", 15)
+        Run(folder.recipe(), digits, folder, show=False).train()
+
+    assert in_child(work) == KILLED
+    lines = train().metrics()
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert [line["step"] for line in lines] == [9, 18, 27]
+    assert [line["samples_forward"] for line in lines] == [140, 280, 420]
+
+
+def test_a_finished_run_that_is_taken_up_again_stays_as_it_is(train, outcome):
+    folder = train()
+    expected, seconds = outcome(folder), [line["training_s"] for line in folder.metrics()]
+    assert outcome(train()) == expected
+    assert [line["training_s"] for line in folder.metrics()] == seconds
+
+
+def test_the_number_of_ranks_cannot_change(train, monkeypatch):
+    ranks = loop.gather_object
+    monkeypatch.setattr(loop, "gather_object", lambda values: ranks(values) * 2)
+    train()
+    message = r"^a run must be resumed on the 2 ranks that it had, got 1; start as many processes$"
+    with pytest.raises(ValueError, match=message):
+        train()
+
+
+# Killed in the ways in which a comparison of three runs can be: what kills at which call of it.
+COMPARISON_MOMENTS = {
+    "before the first run has a recipe": (RunFolder, "begin", 1, {"first": lambda folder, recipe: folder.path.mkdir()}),
+    "in the first run": (Pruner, "update", 5, {}),
+    "between two runs": (RunFolder, "begin", 2, {}),
+    "in the last run": (Pruner, "update", 27 + 39 + 5, {}),
+    "in the table": (run_folder, "_write_flushed", 1, {**HALF, "counts": lambda path, data: "table" in path.name}),
+    "in the plots": (run_folder, "_write_flushed", 2, {**HALF, "counts": lambda path, data: ".png" in path.name}),
+}
+
+
+@pytest.fixture(scope="module")
+def unbroken_comparison(tmp_path_factory, tiny):
+    """Plan and folder of a comparison that was never stopped."""
+    plan, path = Plan(tiny(**PLAIN)), tmp_path_factory.mktemp("comparison") / "unbroken"
+    start(plan, path, show=False)
+    return plan, path
+
+
+@pytest.mark.parametrize("moment", list(COMPARISON_MOMENTS))
+def test_a_comparison_killed_at_any_moment_goes_on_to_the_same_end(
+    tmp_path, unbroken_comparison, outcome, in_child, kill_at, moment
+):
+    owner, name, number, how = COMPARISON_MOMENTS[moment]
+    plan, unbroken = unbroken_comparison
+    killed = tmp_path / "run"
+
+    def work():
+        kill_at(owner, name, number, **how)
+        start(plan, killed, show=False)
+
+    assert in_child(work) == KILLED
+    told = []
+    resume(killed, show=False, tell=told.append)
+    assert len(told) == {"between two runs": 2, "in the last run": 1, "in the table": 0, "in the plots": 0}.get(
+        moment, 3
+    )
+    for member in plan.members(200):
+        assert outcome(RunFolder(killed / member.name)) == outcome(RunFolder(unbroken / member.name))
+    files = [sorted(file.relative_to(path) for file in path.rglob("*")) for path in (killed, unbroken)]
+    assert files[0] == files[1]
+
+
+def test_the_command_goes_on_in_a_new_process_to_the_same_end(tmp_path, train, outcome, in_child, kill_at):
+    path = tmp_path / "killed"
+    options = ["--batch-size=16", "--checkpoint-steps=4", "--train-size=200", "--epochs=3", "--device=cpu", "--seed=5"]
+    options += ["--prune-ratio=0.3", "--model=small_cnn", "--num-threads=1", f"--run={path}", "--against"]
+
+    def work():
+        kill_at(Pruner, "update", 15)
+        main(["train", *options])
+
+    assert in_child(work) == KILLED
+    command = [sys.executable, "-W", "error", "-m", "orderdp", "train", "--resume", str(path)]
+    resumed = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (resumed.returncode, resumed.stderr) == (0, "[1/1] OrderDP 30 %, seed 5\n")
+    expected = outcome(train("unbroken", **WITHIN, seed=5))
+    assert outcome(RunFolder(path / "OrderDP-30-seed5")) == expected

@@ -1,0 +1,277 @@
+import errno
+import json
+import re
+import resource
+import shutil
+import signal
+
+import pytest
+import torch
+
+from orderdp.training import run_folder
+from orderdp.training.recipe import Recipe
+from orderdp.training.run_folder import RunFolder, make_new, write_whole
+
+# Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+FULL_DISK = OSError(errno.ENOSPC, "No space left on device")
+
+
+def raises(kind, message):
+    return pytest.raises(kind, match=f"^{re.escape(message)}$")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder.create(tmp_path / "run", Recipe())
+
+
+def write(folder, step):
+    model = {"weight": torch.full((3, 2), float(step)), "count": torch.tensor(step)}
+    folder.write_checkpoint(step, model, {"step": step, "tensor": torch.arange(step), "nested": [{"lr": 0.1}]})
+
+
+def step_of(folder):
+    """The step whose checkpoint is loaded; its model and its state agree."""
+    model, state = folder.load_checkpoint()
+    assert torch.equal(model["weight"], torch.full((3, 2), float(state["step"])))
+    assert int(model["count"]) == len(state["tensor"]) == state["step"]
+    return state["step"]
+
+
+def content(path):
+    """All files below a folder, with what they hold."""
+    return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def test_a_folder_begins_with_its_recipe_and_nothing_else(tmp_path):
+    recipe = Recipe(prune_ratio=0.25, seed=3)
+    folder = RunFolder.create(tmp_path / "a" / "b", recipe)
+    assert folder.name == "b"
+    assert folder.recipe() == recipe
+    assert (folder.metrics(), folder.result(), folder.load_checkpoint()) == ([], None, None)
+    assert [path.name for path in folder.path.iterdir()] == ["recipe.toml"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path, kind):
+    path = tmp_path / "run"
+    path.mkdir() if kind == "folder" else path.write_text("mine")
+    message = f"the run folder must be new, got {path}, which exists; write another --run, or --resume {path}"
+    with raises(FileExistsError, message):
+        RunFolder.create(path, Recipe())
+    assert content(tmp_path) == ({} if kind == "folder" else {path.relative_to(tmp_path): b"mine"})
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    path = tmp_path / "file" / "run"
+    message = f"{path} could not be written (Not a directory); what was there is unharmed, make room there"
+    with pytest.raises(OSError, match=re.escape(message)):
+        make_new(path)
+
+
+def test_a_recipe_that_is_there_is_not_written_again(folder):
+    folder.begin(Recipe(seed=9))
+    assert folder.recipe() == Recipe()
+
+
+def test_metrics_and_result_come_back(folder):
+    lines = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 1e-300}]
+    folder.write_metrics(lines[:1])
+    folder.write_metrics(lines)
+    folder.write_result({"accuracy_last": 97.5})
+    assert folder.metrics() == lines
+    assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == 2
+    assert folder.result() == {"accuracy_last": 97.5}
+
+
+def test_the_newest_checkpoint_counts_and_the_ones_before_it_go(folder):
+    for step in (5, 90, 1000):
+        write(folder, step)
+        assert step_of(folder) == step
+        assert [path.name for path in (folder.path / "checkpoint").iterdir()] == [f"{step:09d}"]
+
+
+def test_of_several_checkpoints_the_newest_counts(folder):
+    write(folder, 7)
+    kept = folder.path / "kept"
+    shutil.move(folder.path / "checkpoint" / "000000007", kept)
+    write(folder, 1000)
+    shutil.move(kept, folder.path / "checkpoint" / "000000007")
+    (folder.path / "checkpoint" / "unfinished").mkdir()
+    assert step_of(folder) == 1000
+    write(folder, 1001)
+    assert [path.name for path in (folder.path / "checkpoint").iterdir()] == ["000001001"]
+
+
+def test_every_file_is_flushed_before_it_is_renamed_and_the_folder_after(folder, monkeypatch):
+    events = []
+
+    def watch(owner, name, note):
+        original = getattr(owner, name)
+
+        def replacement(*arguments):
+            events.append(note(*arguments))
+            return original(*arguments)
+
+        monkeypatch.setattr(owner, name, replacement)
+
+    watch(run_folder, "_write_flushed", lambda path, data: f"write {path.name}")
+    watch(run_folder, "_flush_folder", lambda path: f"flush {path.name}")
+    watch(run_folder.Path, "rename", lambda path, target: f"rename {path.name} to {target.name}")
+    watch(run_folder.Path, "replace", lambda path, target: f"rename {path.name} to {target.name}")
+    watch(run_folder.os, "fsync", lambda descriptor: "fsync")
+    write(folder, 4)
+    files = ["write model.safetensors", "fsync", "write state.pt", "fsync", "write manifest.json", "fsync"]
+    named = ["flush unfinished", "fsync", "rename unfinished to 000000004", "flush checkpoint", "fsync"]
+    assert events == files + named
+    events.clear()
+    folder.write_result({})
+    unfinished = "result.json.unfinished"
+    assert events == [f"write {unfinished}", "fsync", f"rename {unfinished} to result.json", "flush run", "fsync"]
+
+
+def shorten(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path, at=40, bit=3):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1 << bit
+    path.write_bytes(data)
+
+
+def edit_manifest(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+DAMAGES = {
+    "model cut short": ("model.safetensors", shorten, "{file} cut short or changed"),
+    "state cut short": ("state.pt", shorten, "{file} cut short or changed"),
+    "manifest cut short": ("manifest.json", shorten, "{home} (Expecting ',' delimiter: line 1 column "),
+    "model changed by one bit": ("model.safetensors", flip, "{file} cut short or changed"),
+    "state changed by one bit": ("state.pt", flip, "{file} cut short or changed"),
+    "model missing": ("model.safetensors", lambda path: path.unlink(), "{home} ([Errno 2] No such file or directory: "),
+    "manifest missing": ("manifest.json", lambda path: path.unlink(), "{home} ([Errno 2] No such file or directory: "),
+    "manifest empty": ("manifest.json", lambda path: path.write_text(""), "{home} (Expecting value: line 1 column 1"),
+    "manifest of another form": ("manifest.json", lambda path: path.write_text("[]"), "{home} (list indices must be"),
+    "manifest without a key": ("manifest.json", lambda path: path.write_text("{}"), "{home} ('version')"),
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_a_damaged_checkpoint_is_refused_by_name_and_left_as_it_is(folder, damage):
+    name, harm, got = DAMAGES[damage]
+    write(folder, 6)
+    home = folder.path / "checkpoint" / "000000006"
+    harm(home / name)
+    before = content(folder.path)
+    begin = f"a checkpoint must be whole, got {got.format(home=home, file=home / name)}"
+    end = f"; remove {home} to begin this run anew"
+    message = f"^{re.escape(begin)}.*{re.escape(end)}$"
+    with pytest.raises(ValueError, match=message):
+        folder.load_checkpoint()
+    assert content(folder.path) == before
+
+
+def test_any_bit_that_changes_in_the_manifest_is_noticed(folder):
+    write(folder, 6)
+    path = folder.path / "checkpoint" / "000000006" / "manifest.json"
+    for at in range(len(path.read_bytes())):
+        flip(path, at, at % 8)
+        with pytest.raises(ValueError, match=r"^a checkpoint must be "):
+            folder.load_checkpoint()
+        flip(path, at, at % 8)
+    assert step_of(folder) == 6
+
+
+def test_a_checkpoint_of_another_version_is_refused(folder):
+    write(folder, 6)
+    home = folder.path / "checkpoint" / "000000006"
+    edit_manifest(home / "manifest.json", version=2)
+    message = (
+        f"a checkpoint must be of version 1, got 2 in {home}; resume with the release of orderdp that wrote it, "
+        f"or remove {home} to begin this run anew"
+    )
+    with raises(ValueError, message):
+        folder.load_checkpoint()
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(folder):
+    write(folder, 6)
+    home = folder.path / "checkpoint" / "000000006"
+    Recipe(seed=1).write(folder.path / "recipe.toml")
+    message = (
+        f"a checkpoint must be of the run's own recipe, got {home} of another; "
+        f"put recipe.toml back as it was, or remove {home} to begin this run anew"
+    )
+    with raises(ValueError, message):
+        folder.load_checkpoint()
+
+
+def test_without_the_damaged_checkpoint_the_run_begins_anew(folder):
+    write(folder, 6)
+    shutil.rmtree(folder.path / "checkpoint" / "000000006")
+    assert folder.load_checkpoint() is None
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_full_disk_leaves_the_checkpoint_before_it(folder, monkeypatch, number):
+    write(folder, 6)
+    before = content(folder.path)
+    written = []
+    whole = run_folder._write_flushed
+
+    def half(path, data):
+        written.append(path)
+        if len(written) == number:
+            path.write_bytes(data[: len(data) // 2])
+            raise FULL_DISK
+        whole(path, data)
+
+    monkeypatch.setattr(run_folder, "_write_flushed", half)
+    message = (
+        f"[Errno {errno.ENOSPC}] {folder.path / 'checkpoint'} could not be written (No space left on device); "
+        "what was there is unharmed, make room there"
+    )
+    with raises(OSError, message):
+        write(folder, 9)
+    assert content(folder.path) == before
+    assert [path.name for path in (folder.path / "checkpoint").iterdir()] == ["000000006"]
+    assert step_of(folder) == 6
+    monkeypatch.undo()
+    write(folder, 9)
+    assert step_of(folder) == 9
+
+
+def test_a_file_that_cannot_be_written_keeps_its_old_content(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    def half(unfinished, data):
+        unfinished.write_bytes(data[:1])
+        raise FULL_DISK
+
+    monkeypatch.setattr(run_folder, "_write_flushed", half)
+    with pytest.raises(OSError, match=r"file could not be written \(No space left on device\); what was there is"):
+        write_whole(path, b"new")
+    assert content(tmp_path) == {path.relative_to(tmp_path): b"old"}
+
+
+def test_the_systems_own_limit_on_files_is_met_in_the_same_way(folder, in_child):
+    write(folder, 6)
+    before = content(folder.path)
+
+    def work():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, unlimited[1]))
+        with pytest.raises(OSError, match=r"checkpoint could not be written \(File too large\); what was there is"):
+            folder.write_checkpoint(9, {"weight": torch.zeros(20_000)}, {})
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+
+    assert in_child(work) == 0
+    assert content(folder.path) == before
+    assert step_of(folder) == 6

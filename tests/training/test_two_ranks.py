@@ -1,0 +1,155 @@
+"""Two processes train one run together: each sample once, the metrics of all, resumable."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState
+
+from orderdp import Pruner
+from orderdp.training.comparison import resume
+from orderdp.training.loop import Run
+from orderdp.training.models import build_model
+from orderdp.training.run_folder import RunFolder
+
+# Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+KILLED = -signal.SIGKILL
+
+
+@pytest.fixture
+def on_two_ranks():
+    """Runs a function in two forked processes that form a gloo group, and returns their exit codes."""
+    context = multiprocessing.get_context("fork")
+
+    def as_rank(rank, port, work):
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), OMP_NUM_THREADS="1")
+        AcceleratorState._reset_state(reset_partial_state=True)  # earlier tests have set up a single process
+        GradientState._reset_state()
+        work()
+
+    def run(work):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        processes = [context.Process(target=as_rank, args=(rank, port, work)) for rank in range(2)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+            process.kill()
+            process.join()
+        return [process.exitcode for process in processes]
+
+    return run
+
+
+@pytest.fixture
+def train_on_two_ranks(tmp_path, tiny, digits, on_two_ranks):
+    def trained(name, data=digits, **settings):
+        path = tmp_path / name
+        folder = RunFolder(path) if path.exists() else RunFolder.create(path, tiny(**settings))
+        assert on_two_ranks(lambda: Run(folder.recipe(), data, folder, show=False).train()) == [0, 0]
+        return folder
+
+    return trained
+
+
+# Settings, then steps and samples of 3 epochs of batches of 2 x 16; the last step of 100 samples has 2 on each rank.
+COUNTS = {
+    "full": ({"strategy": "full"}, 21, 600),
+    "orderdp": ({"prune_ratio": 0.5}, 12, 300),
+    "orderdp, drop_last": ({"prune_ratio": 0.5, "drop_last": True}, 9, 288),
+    "dynamic random, odd": ({"strategy": "dynamic_random", "prune_ratio": 0.515}, 12, 291),
+}
+
+
+def test_two_ranks_together_visit_each_chosen_sample_once(tmp_path, tiny, digits, on_two_ranks):
+    folders = {
+        name: RunFolder.create(tmp_path / name, tiny(**settings, batch_size=16))
+        for name, (settings, _, _) in COUNTS.items()
+    }
+    assert on_two_ranks(
+        lambda: [Run(folder.recipe(), digits, folder, show=False).train() for folder in folders.values()]
+    ) == [0, 0]
+    for name, (_, steps, samples) in COUNTS.items():
+        result, lines = folders[name].result(), folders[name].metrics()
+        assert (result["ranks"], result["steps"]) == (2, steps), name
+        assert [result[key] for key in ("samples_forward", "samples_backward")] == [samples, samples], name
+        assert [line["samples_backward"] for line in lines] == [samples * k // 3 for k in (1, 2, 3)], name
+        assert (lines[0]["never_seen"], lines[0]["max_age"]) == (200 - samples // 3, 0), name
+
+
+def test_two_ranks_make_the_choices_of_one_process(train, train_on_two_ranks):
+    settings = {"strategy": "dynamic_random", "prune_ratio": 0.5}
+    one, two = train("one", **settings), train_on_two_ranks("two", **settings, batch_size=16)
+    assert two.result()["digests"]["choices"] == one.result()["digests"]["choices"]
+    # The first step is the same up to the statistics of batch normalisation, which each rank takes of its half.
+    assert two.metrics()[0]["loss"] == pytest.approx(one.metrics()[0]["loss"], rel=0.05)
+
+
+def test_two_ranks_evaluate_a_test_set_that_they_cannot_halve(train_on_two_ranks, digits):
+    data = dataclasses.replace(digits, test=digits.test.subset(np.arange(121)))
+    folder = train_on_two_ranks("run", data, strategy="full", eval_batch_size=60, batch_size=16)  # two batches and one
+    model = build_model("small_cnn", num_classes=10, in_channels=1, image_size=8)
+    model.load_state_dict(folder.load_checkpoint()[0])
+    model.eval()
+    with torch.no_grad():
+        logits = model((data.test.images.float() / 255 - data.mean[0]) / data.std[0])
+    last = folder.metrics()[-1]
+    assert last["accuracy"] == pytest.approx(100 * (logits.argmax(1) == data.test.labels).double().mean().item())
+    expected = torch.nn.functional.cross_entropy(logits, data.test.labels).item()
+    assert last["test_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_two_ranks_killed_inside_an_epoch_go_on_to_the_same_end(
+    tmp_path, tiny, digits, outcome, train_on_two_ranks, on_two_ranks, kill_at
+):
+    settings = {"prune_ratio": 0.3, "batch_size": 8, "checkpoint_steps": 4, "augment": "crop"}  # 9 steps an epoch
+    expected = outcome(train_on_two_ranks("unbroken", **settings))
+    folder = RunFolder.create(tmp_path / "run", tiny(**settings))
+
+    def work():
+        kill_at(Pruner, "update", 15)
+        Run(folder.recipe(), digits, folder, show=False).train()
+
+    assert on_two_ranks(work) == [KILLED, KILLED]
+    assert [path.name for path in (folder.path / "checkpoint").glob("0*")] == ["000000012"]
+    assert outcome(train_on_two_ranks("run")) == expected
+
+
+@pytest.mark.slow
+def test_torchrun_trains_and_resumes_and_prints_one_table(tmp_path, outcome, on_two_ranks):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    torchrun += ["--standalone", "-m", "orderdp", "train"]
+    options = (
+        "--device cpu --train-size 200 --epochs 2 --batch-size 16 --model small_cnn --num-threads 1 --against short"
+    )
+
+    done = subprocess.run([*torchrun, *options.split()], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("OrderDP 50 %, seed 0\n") == 2  # one line for the run, one for its reference
+    table, _, where = done.stdout.rpartition("\n\n")
+    labels = ["run", "OrderDP 50 %", "full data, steps of OrderDP 50 %"]
+    assert [line.split("  ")[0] for line in table.splitlines()] == labels
+    path = tmp_path / re.fullmatch(r"settings, metrics, checkpoints and plots: (\S+)\n", where)[1]
+    members = [RunFolder(path / name) for name in ("OrderDP-50-seed0", "full-data-steps-of-OrderDP-50-seed0")]
+    assert [member.result()["samples_forward"] for member in members] == [200, 232]
+    assert [member.result()["ranks"] for member in members] == [2, 2]
+    expected = [outcome(member) for member in members]
+    for member in members:
+        (member.path / "result.json").unlink()
+    assert on_two_ranks(lambda: resume(path, show=False)) == [0, 0]
+    assert [outcome(member) for member in members] == expected
+    assert len(json.loads((path / "result.json").read_text())["rows"]) == 2
