@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from orderdp.training.loop import environment
+from orderdp.training.provenance import environment
 
 
 def parser(description: str) -> argparse.ArgumentParser:

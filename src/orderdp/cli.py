@@ -131,8 +131,9 @@ def _value(text: str) -> Any:
 def _train(options: argparse.Namespace) -> int:
     from accelerate import PartialState
 
-    from orderdp.training.comparison import REFERENCES, Plan, as_text, resume, start
+    from orderdp.training.comparison import REFERENCES, Plan, resume, start
     from orderdp.training.recipe import Recipe
+    from orderdp.training.table import as_text
 
     given = {name: value for name in Recipe.model_fields if (value := getattr(options, name)) is not None}
     if options.resume is not None:

@@ -1,26 +1,15 @@
 import json
 import re
-from statistics import stdev
 
 import pytest
 
 from orderdp import OrderDP, Pruner
 from orderdp.training import comparison
-from orderdp.training.comparison import (
-    Finished,
-    Member,
-    Plan,
-    Row,
-    as_markdown,
-    as_text,
-    load_plan,
-    resume,
-    rows,
-    start,
-)
+from orderdp.training.comparison import Plan, load_plan, resume, start
 from orderdp.training.loop import total_steps
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
+from orderdp.training.table import Row, as_markdown
 
 N = 200
 
@@ -145,60 +134,6 @@ def test_a_plan_that_cannot_be_is_refused(settings, message):
         Plan(Recipe(), **settings)
 
 
-def finished(label, seed, last, best, samples, steps, training_s, selection_s, evaluation_s):
-    result = {
-        "accuracy_last": last,
-        "accuracy_best": best,
-        "samples_forward": samples,
-        "steps": steps,
-        "training_s": training_s,
-        "selection_s": selection_s,
-        "evaluation_s": evaluation_s,
-    }
-    return Finished(Member(label, Recipe(seed=seed)), RunFolder(None), result)
-
-
-def test_rows_are_means_over_seeds_and_savings_are_against_full_data():
-    table = rows(
-        [
-            finished("OrderDP 50 %", 0, 90.0, 91.0, 5000, 40, 50.0, 0.5, 2.0),
-            finished("full data", 0, 92.0, 92.5, 10000, 80, 100.0, 0.25, 2.0),
-            finished("OrderDP 50 %", 1, 94.0, 95.0, 5000, 40, 52.0, 1.5, 3.0),
-            finished("full data", 1, 94.0, 94.5, 10000, 80, 103.5, 0.25, 4.0),
-        ]
-    )
-    pruned, full = table
-    assert pruned == Row(
-        label="OrderDP 50 %",
-        seeds=2,
-        accuracy_last=(92.0, stdev([90, 94])),
-        accuracy_best=(93.0, stdev([91, 95])),
-        samples=5000,
-        steps=40,
-        training_s=51.0,
-        selection_s=1.0,
-        evaluation_s=2.5,
-        saved=1 - 52 / 102,
-        samples_saved=0.5,
-    )
-    assert (full.label, full.saved, full.samples_saved) == ("full data", 0.0, 0.0)
-    assert as_markdown(table).splitlines() == [
-        "| run | last % | best % | samples | samples saved | steps | train s | select s | eval s | time saved |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| OrderDP 50 % | 92.00 ± 2.83 | 93.00 ± 2.83 | 5,000 | 50.0 % | 40 | 51.0 | 1.00 | 2.5 | 49.0 % |",
-        "| full data | 93.00 ± 1.41 | 93.50 ± 1.41 | 10,000 |  | 80 | 101.8 | 0.25 | 3.0 |  |",
-    ]
-
-
-def test_without_full_data_nothing_is_said_to_be_saved():
-    table = rows([finished("OrderDP", 0, 90.0, 91.25, 5000, 40, 50.0, 0.5, 2.0)])
-    assert (table[0].saved, table[0].samples_saved, table[0].accuracy_last) == (None, None, (90.0, 0.0))
-    assert as_text(table).splitlines() == [
-        "run      last %  best %  samples  samples saved  steps  train s  select s  eval s  time saved",
-        "OrderDP   90.00   91.25    5,000                    40     50.0      0.50     2.0            ",
-    ]
-
-
 @pytest.fixture
 def no_plots(monkeypatch):
     monkeypatch.setattr(comparison, "draw_plots", lambda groups, folder: None)
@@ -226,7 +161,8 @@ def test_a_comparison_writes_everything_that_it_returns(tmp_path, tiny):
         Row(**{**row, **{key: tuple(row[key]) for key in ("accuracy_last", "accuracy_best")}})
         for row in summary["rows"]
     ] == table
-    assert summary["runs"] == [RunFolder(path / member.name).result() for member in plan.members(N)]
+    in_rows = sorted(plan.members(N), key=lambda member: [row.label for row in table].index(member.label))
+    assert summary["runs"] == [RunFolder(path / member.name).result() for member in in_rows]
     assert (path / "table.md").read_text() == as_markdown(table)
 
 

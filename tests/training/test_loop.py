@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from orderdp.training.data import load_dataset
 from orderdp.training.images import SampleImages
 from orderdp.training.loop import Run, make_strategy, total_steps
 from orderdp.training.models import build_model
+from orderdp.training.provenance import environment
 from orderdp.training.run_folder import RunFolder
 
 N = 200
@@ -339,5 +341,5 @@ def test_a_device_that_is_not_there_is_refused(tiny, tmp_path, digits):
 
 
 def test_the_processor_has_a_name_where_the_system_does_not_tell(monkeypatch):
-    monkeypatch.setattr(loop.Path, "exists", lambda path: False)
-    assert loop._processor()
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    assert environment(torch.device("cpu"))["device"]

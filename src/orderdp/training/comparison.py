@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from orderdp.training.loop import Run, total_steps
 from orderdp.training.plots import draw_plots
 from orderdp.training.recipe import Recipe, load_recipe, nearest
 from orderdp.training.run_folder import RunFolder, make_new, write_whole
+from orderdp.training.table import Row, as_markdown, rows
 
 REFERENCES = ("full", "short")
 
@@ -172,8 +172,9 @@ def _load(recipe: Recipe) -> DataSets:
 
 def _run(plan: Plan, data: DataSets, path: Path, *, show: bool, tell: Callable[[str], None]) -> list[Row]:
     state = PartialState(cpu=plan.recipe.device == "cpu")
-    finished = []
     members = plan.members(len(data.train))
+    folders: dict[str, list[RunFolder]] = {}
+    results: dict[str, list[dict[str, Any]]] = {}
     for number, member in enumerate(members, 1):
         folder = RunFolder(path / member.name)
         result = folder.result()
@@ -183,150 +184,13 @@ def _run(plan: Plan, data: DataSets, path: Path, *, show: bool, tell: Callable[[
                 folder.begin(member.recipe)
             state.wait_for_everyone()
             result = Run(folder.recipe(), data, folder, show=show).train()
-        finished.append(Finished(member, folder, result))
-    table = rows(finished)
+        folders.setdefault(member.label, []).append(folder)
+        results.setdefault(member.label, []).append(result)
+    table = rows(results)
     if state.is_main_process:
-        summary = {"rows": [asdict(row) for row in table], "runs": [run.result for run in finished]}
+        summary = {"rows": [asdict(row) for row in table], "runs": [run for group in results.values() for run in group]}
         write_whole(path / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
         write_whole(path / "table.md", as_markdown(table).encode())
-        groups: dict[str, list[RunFolder]] = {}
-        for run in finished:
-            groups.setdefault(run.member.label, []).append(run.folder)
-        draw_plots(groups, path / "plots")
+        draw_plots(folders, path / "plots")
     state.wait_for_everyone()
     return table
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A member that has run.
-
-    Args:
-        member: what was run.
-        folder: where.
-        result: what it wrote.
-    """
-
-    member: Member
-    folder: RunFolder
-    result: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: mean and standard deviation over the seeds, which is 0 for a single one.
-
-    Args:
-        label: which run.
-        seeds: number of seeds.
-        accuracy_last: accuracy after the last epoch, in percent.
-        accuracy_best: accuracy after the best epoch, in percent.
-        samples: samples that went through the model in training.
-        steps: optimiser steps.
-        training_s: seconds of training without selection.
-        selection_s: seconds of choosing.
-        evaluation_s: seconds of evaluation.
-        saved: fraction of full data's seconds of training and selection that was not needed; None without that run.
-        samples_saved: fraction of full data's samples that was not needed; None without that run.
-    """
-
-    label: str
-    seeds: int
-    accuracy_last: tuple[float, float]
-    accuracy_best: tuple[float, float]
-    samples: float
-    steps: float
-    training_s: float
-    selection_s: float
-    evaluation_s: float
-    saved: float | None = field(default=None)
-    samples_saved: float | None = field(default=None)
-
-
-def rows(finished: Sequence[Finished]) -> list[Row]:
-    """Returns the table, a row for each label."""
-    by_label: dict[str, list[dict[str, Any]]] = {}
-    for run in finished:
-        by_label.setdefault(run.member.label, []).append(run.result)
-    full = by_label.get("full data")
-    cost = None if full is None else _mean(result["training_s"] + result["selection_s"] for result in full)
-    samples = None if full is None else _mean(result["samples_forward"] for result in full)
-    table = []
-    for label, results in by_label.items():
-        column = {name: [result[name] for result in results] for name in results[0]}
-        spent = _mean(column["training_s"]) + _mean(column["selection_s"])
-        table.append(
-            Row(
-                label=label,
-                seeds=len(results),
-                accuracy_last=_mean_and_deviation(column["accuracy_last"]),
-                accuracy_best=_mean_and_deviation(column["accuracy_best"]),
-                samples=_mean(column["samples_forward"]),
-                steps=_mean(column["steps"]),
-                training_s=_mean(column["training_s"]),
-                selection_s=_mean(column["selection_s"]),
-                evaluation_s=_mean(column["evaluation_s"]),
-                saved=None if cost is None else 1 - spent / cost,
-                samples_saved=None if samples is None else 1 - _mean(column["samples_forward"]) / samples,
-            )
-        )
-    return table
-
-
-def _mean(values: Iterable[float]) -> float:
-    return statistics.fmean(values)
-
-
-def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    return _mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-_HEADER = (
-    "run",
-    "last %",
-    "best %",
-    "samples",
-    "samples saved",
-    "steps",
-    "train s",
-    "select s",
-    "eval s",
-    "time saved",
-)
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    def accuracy(value: tuple[float, float]) -> str:
-        return f"{value[0]:.2f} ± {value[1]:.2f}" if row.seeds > 1 else f"{value[0]:.2f}"
-
-    def saved(value: float | None) -> str:
-        return "" if value is None or row.label == "full data" else f"{100 * value:.1f} %"
-
-    return (
-        row.label,
-        accuracy(row.accuracy_last),
-        accuracy(row.accuracy_best),
-        f"{row.samples:,.0f}",
-        saved(row.samples_saved),
-        f"{row.steps:,.0f}",
-        f"{row.training_s:.1f}",
-        f"{row.selection_s:.2f}",
-        f"{row.evaluation_s:.1f}",
-        saved(row.saved),
-    )
-
-
-def as_text(table: Sequence[Row]) -> str:
-    """Returns the table for a terminal."""
-    lines = [_HEADER, *(_cells(row) for row in table)]
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    pad = [str.ljust] + [str.rjust] * (len(widths) - 1)
-    return "\n".join(
-        "  ".join(align(cell, width) for align, cell, width in zip(pad, line, widths, strict=True)) for line in lines
-    )
-
-
-def as_markdown(table: Sequence[Row]) -> str:
-    """Returns the table for a document."""
-    rule = ("---", *["---:"] * (len(_HEADER) - 1))
-    return "".join(f"| {' | '.join(line)} |\n" for line in (_HEADER, rule, *(_cells(row) for row in table)))

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-import platform
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +24,7 @@ from orderdp.training.data import DataSets, ImageArrays, ImageFiles
 from orderdp.training.images import AugmentedImages, FileImages, ResidentImages, SampleImages
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_optimizer, build_schedule
+from orderdp.training.provenance import environment
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 
@@ -371,19 +368,6 @@ class Run:
         }
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """Returns what a measurement on `device` depends on: device, threads, versions and commit."""
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("orderdp", "torch", "numpy", "accelerate")},
-        },
-        "commit": _commit(),
-    }
-
-
 def _as_it_is(batch: Any) -> Any:
     """The collate function of a data set that returns whole batches."""
     return batch
@@ -396,25 +380,3 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
-    """Returns the commit of the checkout that this code runs from, None outside one."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return found.stdout.strip()

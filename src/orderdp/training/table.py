@@ -1,0 +1,129 @@
+"""The table of a comparison: one row for each run, over its seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: mean and standard deviation over the seeds, which is 0 for a single one.
+
+    Args:
+        label: which run.
+        seeds: number of seeds.
+        accuracy_last: accuracy after the last epoch, in percent.
+        accuracy_best: accuracy after the best epoch, in percent.
+        samples: samples that went through the model in training.
+        steps: optimiser steps.
+        training_s: seconds of training without selection.
+        selection_s: seconds of choosing.
+        evaluation_s: seconds of evaluation.
+        saved: fraction of full data's seconds of training and selection that was not needed; None without that run.
+        samples_saved: fraction of full data's samples that was not needed; None without that run.
+    """
+
+    label: str
+    seeds: int
+    accuracy_last: tuple[float, float]
+    accuracy_best: tuple[float, float]
+    samples: float
+    steps: float
+    training_s: float
+    selection_s: float
+    evaluation_s: float
+    saved: float | None = None
+    samples_saved: float | None = None
+
+
+def rows(by_label: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
+    """Returns the table, a row for each label.
+
+    Args:
+        by_label: label to the results of its runs, one for each seed; "full data" is what the others are held against.
+    """
+    full = by_label.get("full data")
+    cost = None if full is None else _mean(result["training_s"] + result["selection_s"] for result in full)
+    samples = None if full is None else _mean(result["samples_forward"] for result in full)
+    table = []
+    for label, results in by_label.items():
+        column = {name: [result[name] for result in results] for name in results[0]}
+        spent = _mean(column["training_s"]) + _mean(column["selection_s"])
+        table.append(
+            Row(
+                label=label,
+                seeds=len(results),
+                accuracy_last=_mean_and_deviation(column["accuracy_last"]),
+                accuracy_best=_mean_and_deviation(column["accuracy_best"]),
+                samples=_mean(column["samples_forward"]),
+                steps=_mean(column["steps"]),
+                training_s=_mean(column["training_s"]),
+                selection_s=_mean(column["selection_s"]),
+                evaluation_s=_mean(column["evaluation_s"]),
+                saved=None if cost is None else 1 - spent / cost,
+                samples_saved=None if samples is None else 1 - _mean(column["samples_forward"]) / samples,
+            )
+        )
+    return table
+
+
+def _mean(values: Iterable[float]) -> float:
+    return statistics.fmean(values)
+
+
+def _mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    return _mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+_HEADER = (
+    "run",
+    "last %",
+    "best %",
+    "samples",
+    "samples saved",
+    "steps",
+    "train s",
+    "select s",
+    "eval s",
+    "time saved",
+)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    def accuracy(value: tuple[float, float]) -> str:
+        return f"{value[0]:.2f} ± {value[1]:.2f}" if row.seeds > 1 else f"{value[0]:.2f}"
+
+    def saved(value: float | None) -> str:
+        return "" if value is None or row.label == "full data" else f"{100 * value:.1f} %"
+
+    return (
+        row.label,
+        accuracy(row.accuracy_last),
+        accuracy(row.accuracy_best),
+        f"{row.samples:,.0f}",
+        saved(row.samples_saved),
+        f"{row.steps:,.0f}",
+        f"{row.training_s:.1f}",
+        f"{row.selection_s:.2f}",
+        f"{row.evaluation_s:.1f}",
+        saved(row.saved),
+    )
+
+
+def as_text(table: Sequence[Row]) -> str:
+    """Returns the table for a terminal."""
+    lines = [_HEADER, *(_cells(row) for row in table)]
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    pad = [str.ljust] + [str.rjust] * (len(widths) - 1)
+    return "\n".join(
+        "  ".join(align(cell, width) for align, cell, width in zip(pad, line, widths, strict=True)) for line in lines
+    )
+
+
+def as_markdown(table: Sequence[Row]) -> str:
+    """Returns the table for a document."""
+    rule = ("---", *["---:"] * (len(_HEADER) - 1))
+    return "".join(f"| {' | '.join(line)} |\n" for line in (_HEADER, rule, *(_cells(row) for row in table)))
