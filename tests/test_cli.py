@@ -307,8 +307,8 @@ def test_an_interruption_says_how_to_go_on(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(comparison, "start", interrupt)
-    line = "orderdp: stopped; go on with --resume and the run folder\n"
-    assert call(capsys, "train", *TINY) == (130, "", line)
+    line = "orderdp: stopped; go on with orderdp train --resume run\n"
+    assert call(capsys, "train", *TINY, "--run", "run") == (130, "", line)
 
 
 def test_an_error_of_several_lines_is_told_in_one(capsys, monkeypatch):
@@ -356,3 +356,9 @@ def _read(terminal):
         return os.read(terminal, 4096)
     except OSError:  # what Linux says when the other end is closed
         return b""
+
+
+def test_a_ratio_beside_the_other_two_sizes_is_refused(capsys):
+    status, out, err = call(capsys, "train", *TINY, "--prune-ratio", "0.5", "--explore", "0.5", "--exploit", "0.5")
+    assert (status, out) == (1, "")
+    assert err.startswith("orderdp: prune_ratio excludes explore and exploit, got prune_ratio 0.5, explore 0.5")

@@ -440,8 +440,9 @@ def test_an_epoch_may_be_skipped_after_a_load():
         ({"dataset": range(50)}, "the state must be of num_samples 50, got 40; build the pruner as it was saved"),
         (
             {"batch_size": 7},
-            "a state inside an epoch needs the batches that it was saved with, {'batch_size': 6, 'drop_last': False}, "
-            "got {'batch_size': 7, 'drop_last': False}",
+            "a state inside an epoch needs the batches that it was saved with, "
+            "{'batch_size': 6, 'num_ranks': 1, 'drop_last': False}, "
+            "got {'batch_size': 7, 'num_ranks': 1, 'drop_last': False}",
         ),
         ({"drop_last": True}, "use those, or load only state['pruner'] to begin with the next epoch"),
     ],
@@ -529,3 +530,37 @@ def test_ids_are_python_integers_for_the_data_set():
             return np.float32(index)
 
     assert len(list(loader_of(Strict()))) == 4
+
+
+def test_after_a_state_from_inside_an_epoch_the_length_is_what_is_left():
+    _, _, state = run_and_break(0, 2)
+    loader = Pruner(OrderDP(explore=1, exploit=0.5), 40).loader(range(40), batch_size=6)
+    loader.load_state_dict(state)
+    assert len(loader) == len(list(loader)) == 2
+    assert len(loader) == len(list(loader)) == 4
+
+
+def test_states_of_loader_and_pruner_are_told_apart():
+    pruner = Pruner(OrderDP(), 40)
+    loader = pruner.loader(range(40), batch_size=6)
+    with pytest.raises(ValueError, match="the state must be one of a loader or sampler, got the keys"):
+        loader.load_state_dict(pruner.state_dict())
+    with pytest.raises(ValueError, match="the state must be one of a pruner, got a loader's with the keys"):
+        pruner.load_state_dict(loader.state_dict())
+
+
+@pytest.mark.parametrize("wrap", [IndexedDataset, lambda dataset: DataLoader(dataset, batch_size=1)])
+def test_a_data_set_that_is_wrapped_already_is_refused(wrap):
+    with pytest.raises(TypeError, match="dataset must be the plain data set, got "):
+        Pruner(OrderDP(), 40).loader(wrap(Squares()))
+
+
+def test_batches_out_of_order_are_refused():
+    with pytest.raises(ValueError, match="in_order must be True, got False"):
+        Pruner(OrderDP(), 40).loader(range(40), in_order=False)
+
+
+def test_accelerate_leaves_the_loader_as_it_is():
+    accelerate = pytest.importorskip("accelerate")
+    loader = Pruner(OrderDP(), 40).loader(range(40), batch_size=6)
+    assert accelerate.Accelerator(cpu=True).prepare(loader) is loader

@@ -158,7 +158,7 @@ BAD_CALLS = {
     "an id of no sample of the epoch": (
         bad_call(lambda ids: torch.tensor([({*range(8)} - {*ids.tolist()}).pop()]), ones(1)),
         ValueError,
-        "take ids and batches from pruner.loader or pruner.sampler, and let no framework put another sampler",
+        "take ids and batches from pruner.loader or pruner.sampler, let no framework put another sampler",
     ),
     "floating ids": (
         bad_call(lambda ids: ids.float(), ones(4)),
@@ -573,3 +573,35 @@ def test_a_state_is_not_changed_by_what_follows():
     train(pruner, pruner.loader(range(20), batch_size=4), 2)
     torch.testing.assert_close(state["table"], before["table"], rtol=0, atol=0)
     assert state["indices"].tolist() == before["indices"].tolist()
+
+
+def test_an_epoch_number_that_comes_again_is_an_epoch_of_its_own():
+    pruner = Pruner(FullData(), 10)
+    train(pruner, pruner.loader(range(10), batch_size=5), 1)
+    pruner.set_epoch(0)
+    ids = torch.from_numpy(pruner.begin_epoch().indices[:5].copy())
+    pruner.update(ids, torch.ones(5, requires_grad=True))
+    assert pruner.visits().sum() == pruner.report().visits == 15
+    assert pruner.visits()[ids].tolist() == [2] * 5
+
+
+def test_a_choice_that_fails_counts_no_visit_twice():
+    strategy = OrderDP(per="iteration")
+    pruner = Pruner(strategy, 40)
+    train(pruner, pruner.loader(range(40), batch_size=4), 1)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="per='iteration' must know the batches"):
+            pruner.begin_epoch()
+    pruner.begin_epoch(4)
+    assert pruner.report().visits == 12
+
+
+def test_scores_that_stand_for_the_losses_choose_within_a_batch_too():
+    pruner = Pruner(OrderDP(explore=1, exploit=0.5, per="iteration", fresh=True), 4)
+    ids = torch.from_numpy(pruner.begin_epoch(4).indices.copy())
+    losses = torch.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
+    assert pruner.update(ids, losses, scores=torch.tensor([4.0, 3.0, 2.0, 1.0])).item() == 1.5
+
+
+def test_a_whole_number_is_the_same_setting_as_a_float():
+    assert repr(OrderDP(explore=1, initial_score=3)) == repr(OrderDP(explore=1.0, initial_score=3.0))

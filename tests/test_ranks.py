@@ -258,3 +258,23 @@ def test_losses_looked_up_alike_on_every_process():
     ids = torch.arange(N)
     assert torch.equal(loss_of(ids, 2)[5:9], loss_of(ids[5:9], 2))
     assert not torch.equal(loss_of(ids, 2), loss_of(ids, 3))
+
+
+def go_back(rank: int) -> list[float]:
+    pruner = Pruner(OrderDP(explore=1, exploit=1), 8)
+    loader = pruner.loader(range(8), batch_size=2)
+    for epoch, loss in ((0, 5.0), (1, 5.0), (0, 0.125), (0, 0.0625)):
+        pruner.set_epoch(epoch)
+        for index, _ in loader:
+            pruner.update(index, torch.full((len(index),), loss, requires_grad=True))
+    pruner.begin_epoch()
+    return pruner.scores()["score"].tolist()
+
+
+def test_new_losses_win_also_where_the_epoch_number_went_back(tmp_path):
+    assert run_ranks(2, go_back, tmp_path) == [[0.0625] * 8] * 2
+
+
+def test_the_workers_of_each_rank_have_a_seed_of_their_own(tmp_path):
+    first, second = run_ranks(2, lambda rank: Pruner(FullData(), 8).worker_seed(), tmp_path)
+    assert first != second

@@ -103,7 +103,7 @@ def test_right_ids_on_a_device_are_no_fault():
 @pytest.mark.parametrize(
     ("mistaken", "text"),
     [
-        (lambda chosen, others: others, "got 2 ids that epoch 0 did not select and 0 repeated in a batch; take ids"),
+        (lambda chosen, others: others, "got 2 ids that epoch 0 did not select and 0 repeated in a batch; take both"),
         (lambda chosen, others: chosen[:1] * 2, "got 0 ids that epoch 0 did not select and 1 repeated in a batch"),
     ],
 )

@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"orderdp: {_one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("orderdp: stopped; go on with --resume and the run folder", file=sys.stderr)
+        folder = getattr(options, "folder", "and the run folder")
+        print(f"orderdp: stopped; go on with orderdp train --resume {folder}", file=sys.stderr)
         return 130
 
 
@@ -141,7 +142,7 @@ def _train(options: argparse.Namespace) -> int:
         if given or named:
             names = sorted(f"--{name.replace('_', '-')}" for name in {*given, *named})
             raise ValueError(f"--resume takes its settings from the run folder, got {' '.join(names)}; leave them out")
-        path = options.resume
+        path = options.folder = options.resume
         table = resume(path, tell=_tell)
     else:
         ratios, seeds = given.pop("prune_ratio", []), given.pop("seed", [])
@@ -151,6 +152,7 @@ def _train(options: argparse.Namespace) -> int:
         ratios = [recipe.model_copy(update={"prune_ratio": ratio}).prune_ratio for ratio in ratios]
         seeds = [recipe.model_copy(update={"seed": seed}).seed for seed in seeds]
         path = options.run or Path("runs") / f"{recipe.dataset}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+        options.folder = path
         against = REFERENCES if options.against is None else tuple(options.against)
         table = start(Plan(recipe, tuple(ratios), tuple(seeds), against), path, tell=_tell)
     if PartialState().is_main_process:
@@ -168,12 +170,17 @@ def _recipe(name: str | None, given: dict[str, Any], ratios: Sequence[float]) ->
     else:
         path = shipped_recipes().get(name, Path(name))
     changes = dict(given)
+    sizes = {"explore", "exploit"} & set(given)
     if ratios:
-        changes.update(prune_ratio=ratios[0], explore=None, exploit=None)
+        changes["prune_ratio"] = ratios[0]
+        if not sizes:
+            changes.update(explore=None, exploit=None)
     elif given.get("strategy") == "full":
         changes.update(prune_ratio=None, explore=None, exploit=None)
-    elif "explore" in given or "exploit" in given:
+    elif sizes:
         changes["prune_ratio"] = None
+    elif path is None:
+        changes["prune_ratio"] = 0.5
     return Recipe(**changes) if path is None else load_recipe(path, **changes)
 
 

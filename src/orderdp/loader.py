@@ -137,7 +137,9 @@ class IdSampler(Sampler[int]):
                 f"pruner.sampler() cannot keep {ranks()[1]} ranks in step without the size of a batch, got none; "
                 "write DataLoader(..., batch_sampler=pruner.sampler(batch_size=...))"
             )
-        yield from self.pruner.begin_epoch().indices.tolist()
+        indices = self.pruner.begin_epoch().indices
+        for begin in range(0, len(indices), 4096):  # Python integers take four times the room
+            yield from indices[begin : begin + 4096].tolist()
 
 
 class PrunedBatches(Sampler[list[int]]):
@@ -168,17 +170,19 @@ class PrunedBatches(Sampler[list[int]]):
         return len(self._bounds) - self.delivered
 
     def __len__(self) -> int:
-        return len(self._bounds) if self.remaining else len(self._split(self.pruner.num_selected()))
+        """Returns how many batches the next pass yields."""
+        if self.pruner.resuming:
+            return len(self._bounds) - self._resume_at
+        return len(self._split(self.pruner.num_selected()))
 
     def __iter__(self) -> Iterator[list[int]]:
         resumed = self.pruner.resuming
         selection = self.pruner.begin_epoch(self.batch_size * ranks()[1])
-        ids = selection.indices.tolist()
-        self._bounds = self._split(len(ids))
+        self._bounds = self._split(len(selection.indices))
         self.first, self._resume_at = (self._resume_at if resumed else 0), 0
         for number, (begin, end) in enumerate(self._bounds[self.first :], self.first + 1):
             self.delivered = number
-            yield ids[begin:end]
+            yield selection.indices[begin:end].tolist()
 
     def _split(self, num_selected: int) -> list[tuple[int, int]]:
         rank, num_ranks = ranks()
@@ -193,9 +197,12 @@ class PrunedBatches(Sampler[list[int]]):
         return {
             "pruner": self.pruner.state_dict(),
             "batches": self.delivered if self.remaining else None,
-            "batch_size": self.batch_size * ranks()[1],
-            "drop_last": self.drop_last,
+            **self._kind(),
         }
+
+    def _kind(self) -> dict[str, Any]:
+        """Returns what must be the same for a position in an epoch to mean the same."""
+        return {"batch_size": self.batch_size, "num_ranks": ranks()[1], "drop_last": self.drop_last}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the pruner, and the position if the state was taken inside an epoch.
@@ -203,7 +210,12 @@ class PrunedBatches(Sampler[list[int]]):
         Raises:
             ValueError: inside an epoch, batches of another size; or what `Pruner.load_state_dict` raises.
         """
-        now = {"batch_size": self.batch_size * ranks()[1], "drop_last": self.drop_last}
+        now = self._kind()
+        if not {"pruner", "batches", *now} <= set(state):
+            raise ValueError(
+                f"the state must be one of a loader or sampler, got the keys {sorted(state)}; "
+                "give a pruner's state to pruner.load_state_dict"
+            )
         saved = {key: state[key] for key in now}
         if state["batches"] is not None and saved != now:
             raise ValueError(
@@ -226,11 +238,12 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         drop_last: leave out the last step of an epoch if it is not full.
         collate_fn: makes a batch of a list of samples; None is PyTorch's default.
         dataloader_arguments: any other argument of `torch.utils.data.DataLoader`. Without a `generator` the workers
-            are seeded by the pruner's seed and the epoch, and the global generator is left alone.
+            are seeded by the pruner's seed, the epoch in which they start and the rank; the global generator is left
+            alone.
 
     Raises:
-        TypeError: an iterable-style data set. ValueError: a data set of another length; an argument that would choose
-            the order; no batch size.
+        TypeError: an iterable-style data set, a DataLoader or an `IndexedDataset`. ValueError: a data set of another
+            length; an argument that would choose the order; no batch size.
     """
 
     batch_sampler: PrunedBatches
@@ -250,17 +263,26 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
                 f"dataset must be map-style, with __getitem__ and __len__, got {type(dataset).__name__}; "
                 "an iterable-style data set cannot be asked for chosen samples"
             )
+        if isinstance(dataset, (DataLoader, IndexedDataset)):
+            raise TypeError(
+                f"dataset must be the plain data set, got {type(dataset).__name__}; "
+                "the loader makes the batches and adds the ids itself"
+            )
         if len(dataset) != pruner.num_samples:
             raise ValueError(
                 f"dataset must have the pruner's {pruner.num_samples} samples, got {len(dataset)}; "
                 "write Pruner(strategy, len(dataset))"
             )
+        if not dataloader_arguments.get("in_order", True):
+            raise ValueError("in_order must be True, got False; a state inside an epoch counts batches in their order")
         for name in ("shuffle", "sampler", "batch_sampler"):
             if dataloader_arguments.pop(name, None):
                 raise ValueError(f"{name} must be left out, got one; the pruner chooses the samples and their order")
         self.seeds_workers = dataloader_arguments.get("generator") is None
         if self.seeds_workers:
             dataloader_arguments["generator"] = torch.Generator()
+        # accelerate's `prepare` then returns the loader as it is: it would share out this rank's part a second time.
+        self._is_accelerate_prepared = True
         super().__init__(
             _Fetch(dataset),
             batch_sampler=PrunedBatches(pruner, batch_size, drop_last=drop_last),

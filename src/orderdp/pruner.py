@@ -29,7 +29,7 @@ class Report:
         epoch: number of the running or last epoch, from 0; -1 before the first.
         num_samples: size n of the data set.
         num_selected: samples that this epoch visits.
-        visits: samples trained in all epochs together, as far as their epochs are over.
+        visits: samples trained in all epochs together, the running one included.
         never_seen: samples that no epoch has trained.
         mean_age: epochs since a sample was last trained, mean over those seen; nan where none was.
         max_age: the largest such age; 0 where none was.
@@ -92,6 +92,7 @@ class Pruner:
         self._table = ScoreTable(self.num_samples, strategy.columns, self._device or torch.device("cpu"))
         self._next_epoch = 0
         self._running: int | None = None  # epoch of the present selection
+        self._begun = 0  # epochs begun: what the table is stamped with, since `set_epoch` may go back
         self._loaded = False  # a state was loaded, and no epoch begun since
         self._resume = False  # that state was taken inside its epoch
         self.selection: Selection | None = None  # what the epoch begun last visits
@@ -160,8 +161,8 @@ class Pruner:
         self._next_epoch = int(epoch)
 
     def worker_seed(self) -> int:
-        """Returns the seed of the worker processes of the next epoch to begin."""
-        return int(generator(self.seed, self._next_epoch, "workers").integers(2**63))
+        """Returns the seed of this rank's worker processes in the next epoch to begin."""
+        return int(generator(self.seed, self._next_epoch, f"workers of rank {ranks()[0]}").integers(2**63))
 
     def begin_epoch(self, batch_size: int | None = None) -> Selection:
         """Begins the next epoch and returns what it visits; loader and sampler call this.
@@ -176,7 +177,7 @@ class Pruner:
         """
         begin_s = time.perf_counter()
         resuming = self.resuming
-        self.synchronize()
+        self._synchronize()
         epoch = self._next_epoch
         self._chooser = self.schedule(self.strategy, epoch)
         if not set(self._chooser.columns) <= set(self._table.columns):
@@ -185,11 +186,12 @@ class Pruner:
                 "which needs others; build the pruner with the strategy that remembers most"
             )
         if not resuming:
-            if self._running is not None:
-                self._table.close(self._running)
             rng = generator(self.seed, epoch, "select")
             memory = Memory(self.num_samples, epoch, self._table.snapshot(), batch_size)
             self.selection = self._chooser.select(memory, rng)
+            if self._begun:
+                self._table.close(self._begun - 1)
+            self._begun += 1
             self._running = epoch
         assert self.selection is not None
         assert self._running is not None
@@ -237,16 +239,16 @@ class Pruner:
                 f"losses must be on the table's device {self._table.device}, got {seen.device}; "
                 f"write Pruner(..., device={str(seen.device)!r})"
             )
-        factors = self._chooser.batch_weights(seen.to(torch.float32))
+        values = seen if scores is None else scores.detach().to(seen.device)
+        factors = self._chooser.batch_weights(values.to(torch.float32))
         kept = None if factors is None else factors != 0
-        values = seen if scores is None else scores.detach().to(seen.device, non_blocking=True)
-        weights = self._table.record(index, values, self._running, self.strategy.observe, kept)
+        weights = self._table.record(index, values, self._begun - 1, self.strategy.observe, kept)
         for weight in (factors, weights):
             if weight is not None:
                 losses = losses * weight
         return losses.mean()
 
-    def synchronize(self) -> None:
+    def _synchronize(self) -> None:
         """Gives every rank what any rank has seen, in one collective, and warns of losses that were not finite.
 
         Beginning an epoch and `state_dict` do this themselves; a `report` in between counts what its rank knows of.
@@ -266,7 +268,7 @@ class Pruner:
         last = self._table.last_epoch[:-1]
         running = -1 if self._running is None else self._running
         seen = last >= 0
-        ages = running - last[seen]
+        ages = self._begun - 1 - last[seen]
         return Report(
             epoch=running,
             num_samples=self.num_samples,
@@ -282,7 +284,7 @@ class Pruner:
     def visits(self) -> Tensor:
         """Returns (n,) int32: in how many epochs each sample was trained, the running one included."""
         visits = self._table.visits[:-1]
-        return visits if self._running is None else visits + (self._table.last_epoch[:-1] == self._running)
+        return visits if self._running is None else visits + (self._table.last_epoch[:-1] == self._begun - 1)
 
     def scores(self) -> dict[str, Tensor]:
         """Returns copies of the remembered columns by name, each (n,) float32."""
@@ -291,10 +293,10 @@ class Pruner:
     def state_dict(self) -> dict[str, Any]:
         """Returns all that decides the choices to come: tensors and plain values only.
 
-        Inside an epoch take the loader's or sampler's state instead, which adds the position. Under several ranks every
-        rank must call it: what the ranks have seen is exchanged first.
+        Inside an epoch take the state of the loader, or of the sampler of batches, instead: it adds the position. Under
+        several ranks every rank must call it: what the ranks have seen is exchanged first.
         """
-        self.synchronize()
+        self._synchronize()
         selection = self.selection
         return {
             "version": STATE_VERSION,
@@ -303,6 +305,7 @@ class Pruner:
             "seed": self.seed,
             "next_epoch": self._running + 1 if self.resuming and self._running is not None else self._next_epoch,
             "running": self._running,
+            "begun": self._begun,
             "indices": None if selection is None else torch.from_numpy(selection.indices.copy()),
             "weights": None
             if selection is None or selection.weights is None
@@ -322,6 +325,11 @@ class Pruner:
         Raises:
             ValueError: the state does not fit; nothing is changed.
         """
+        if "pruner" in state:
+            raise ValueError(
+                f"the state must be one of a pruner, got a loader's with the keys {sorted(state)}; "
+                "give it to loader.load_state_dict, or write state['pruner']"
+            )
         if state.get("version") != STATE_VERSION:
             raise ValueError(
                 f"the state must be of version {STATE_VERSION}, got {state.get('version')}; "
@@ -343,7 +351,7 @@ class Pruner:
             if indices is None
             else Selection(indices.cpu().numpy().copy(), None if weights is None else weights.cpu().numpy().copy())
         )
-        self._running = state["running"]
+        self._running, self._begun = state["running"], state["begun"]
         self._loaded, self._resume = True, resume and self._running is not None
         self._next_epoch = state["running"] if self._resume else state["next_epoch"]
         self._non_finite = state["non_finite"]
@@ -354,7 +362,8 @@ class Pruner:
         if faults.foreign or faults.repeated:
             raise RuntimeError(
                 f"index must hold each sample of the epoch once, got {faults.foreign} ids that epoch {self._running} "
-                f"did not select and {faults.repeated} repeated in a batch; take ids and batches from pruner.loader"
+                f"did not select and {faults.repeated} repeated in a batch; take both from pruner.loader, "
+                "and read no batch of the next epoch ahead"
             )
         if faults.non_finite:
             warnings.warn(

@@ -90,7 +90,7 @@ class ScoreTable:
                 once; on the device it is counted, and nothing is recorded for one that the epoch did not select.
             values: (b,) losses or scores, without gradient, on the table's device; a non-finite one is counted and
                 not recorded, though the sample was visited.
-            epoch: number of the running epoch.
+            epoch: ordinal of the running epoch among those begun, which never goes back.
             observe: the strategy's rule from old columns and values to new columns.
             kept: (b,) bool, which samples were trained; None for all.
 
@@ -100,9 +100,10 @@ class ScoreTable:
         Raises:
             IndexError: an id out of range. ValueError: an id repeated, or not of the running epoch.
         """
-        ids = index.to(self.device, torch.int64, non_blocking=True)
+        # Towards a GPU only: on the host the ids are read at once.
+        ids = index.to(self.device, torch.int64, non_blocking=self.device.type != "cpu")
         if index.device.type == "cpu":
-            self._check(index, epoch)
+            self._check(index)
         else:
             ids = self._count_mistakes(ids)
         values = values.to(torch.float32)
@@ -202,7 +203,7 @@ class ScoreTable:
         self.visits[:-1] = state["visits"]
         self.take_faults()
 
-    def _check(self, index: Tensor, epoch: int) -> None:
+    def _check(self, index: Tensor) -> None:
         ids = index.numpy()
         ordered = np.sort(ids)
         if ordered[0] < 0 or ordered[-1] >= self.num_samples:
@@ -219,8 +220,9 @@ class ScoreTable:
         if not self._selected_host[ids].all():
             wrong = ids[~self._selected_host[ids]][0]
             raise ValueError(
-                f"index must hold samples selected for epoch {epoch}, got {wrong}; take ids and batches from "
-                "pruner.loader or pruner.sampler, and let no framework put another sampler in its place"
+                f"index must hold samples selected for the running epoch, got {wrong}; take ids and batches from "
+                "pruner.loader or pruner.sampler, let no framework put another sampler in its place, and read no batch "
+                "of the next epoch ahead"
             )
 
     def _count_mistakes(self, ids: Tensor) -> Tensor:

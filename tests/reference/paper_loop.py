@@ -27,6 +27,11 @@ def draw(n: int, size: int, rng: np.random.Generator) -> list[int]:
     return largest(keys, size, rng)
 
 
+def num_uniform(uniform_share: float, size: int) -> int:
+    """How many of `size` are taken uniformly: the share, rounded, but at least one where there is a share."""
+    return max(1, round(uniform_share * size)) if uniform_share else 0
+
+
 def keep(
     candidates: list[int], scores: Sequence[float], size: int, uniform: int, rng: np.random.Generator
 ) -> list[int]:
@@ -42,7 +47,7 @@ def per_epoch(
     scores: Sequence[float], s: int, q: int, rng: np.random.Generator, uniform_share: float = 0.0
 ) -> list[int]:
     """Draws s, keeps q, trains in random order."""
-    kept = keep(draw(len(scores), s, rng), scores, q, round(uniform_share * q), rng)
+    kept = keep(draw(len(scores), s, rng), scores, q, num_uniform(uniform_share, q), rng)
     rng.shuffle(kept)
     return kept
 
@@ -58,7 +63,7 @@ def per_iteration(
         end = min(begin + batch_size, q)
         first, last = (floor(Fraction(s * edge, q) + Fraction(1, 2)) for edge in (begin, end))
         size = end - begin
-        kept = keep(drawn[first:last], scores, size, round(uniform_share * size), rng)
+        kept = keep(drawn[first:last], scores, size, num_uniform(uniform_share, size), rng)
         rng.shuffle(kept)
         order += kept
     return order

@@ -31,6 +31,7 @@ class DynamicRandom(Strategy):
 
     def __post_init__(self) -> None:
         check_fraction("prune_ratio", self.prune_ratio, low_open=False, high_open=True)
+        object.__setattr__(self, "prune_ratio", float(self.prune_ratio))
 
     def num_selected(self, num_samples: int, epoch: int) -> int:
         """Returns round((1 - prune_ratio)·n).
@@ -42,7 +43,7 @@ class DynamicRandom(Strategy):
         if size < 1:
             raise ValueError(
                 f"prune_ratio must leave at least one of the {num_samples} samples, got {self.prune_ratio}; "
-                f"write at most {1 - 1 / num_samples:.6g}"
+                f"write at most {1 - 1 / num_samples!r}"
             )
         return size
 

@@ -32,15 +32,16 @@ class OrderDP(Strategy):
         exploit: fraction of the draw that is kept, q/s, in (0, 1].
         initial_score: score of a sample not seen yet. +inf: in the draw, unseen samples go before seen ones. The
             public release of the paper uses 3.0 on CIFAR and 1.0 on ImageNet.
-        uniform_share: fraction of the q that is taken uniformly from the rest of the draw instead of by score, in
-            [0, 1); 0 is the paper.
+        uniform_share: fraction of the q, rounded but at least one sample, that is taken uniformly from the rest of the
+            draw instead of by score, in [0, 1); 0 is the paper.
         per: "epoch" makes one draw an epoch. "iteration" makes one for each optimiser step (Algorithm 1): the epoch's s
             samples are dealt out into groups of candidates, and each step trains on the top scores of its own group.
             A step's candidates are a uniform draw, as in the paper, but no sample is a candidate twice in an epoch, so
             stored scores cannot change between the choice and the step, however far a loader reads ahead.
         fresh: with per="iteration": a batch of the loader holds the *candidates*, and the step keeps
-            round(exploit·b) of them by the losses of the forward pass that it is just making (ordered SGD). Saves
-            backward work only; the loader visits s samples.
+            round(exploit·b) of them, at least one, by the losses (or `scores=`) of the forward pass that it is just
+            making (ordered SGD). Saves backward work only: the loader visits s samples, and the number trained is q
+            only up to this rounding in each batch.
 
     Raises:
         ValueError: a fraction outside its interval, sizes given twice, `initial_score` NaN, `fresh` with per="epoch".
@@ -74,6 +75,9 @@ class OrderDP(Strategy):
             if getattr(self, name) is not None:
                 check_fraction(name, getattr(self, name), low_open=True, high_open=False)
         check_fraction("uniform_share", self.uniform_share, low_open=False, high_open=True)
+        for name in ("prune_ratio", "explore", "exploit", "uniform_share", "initial_score"):
+            if getattr(self, name) is not None:  # 1 and 1.0 are the same setting, and give the same repr
+                object.__setattr__(self, name, float(getattr(self, name)))
         if math.isnan(self.initial_score):
             raise ValueError("initial_score must be a number that can be compared, got nan; write inf for unseen first")
         if self.per not in ("epoch", "iteration"):
@@ -164,7 +168,7 @@ class OrderDP(Strategy):
         return 0.5 if self.explore is None else self.explore, 0.6 if self.exploit is None else self.exploit
 
     def _keep(self, candidates: Indices, size: int, memory: Memory, rng: np.random.Generator) -> Indices:
-        uniform = round(self.uniform_share * size)
+        uniform = max(1, round(self.uniform_share * size)) if self.uniform_share else 0
         top = largest(memory.columns["score"][candidates], size - uniform, rng)
         if not uniform:
             return candidates[top]

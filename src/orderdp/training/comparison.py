@@ -46,6 +46,11 @@ class Plan:
             if name not in REFERENCES:
                 hint = nearest(name, REFERENCES) or f"; choose from {', '.join(REFERENCES)}"
                 raise ValueError(f"no reference named {name!r}{hint}")
+        if self.recipe.max_steps is not None and self.against:
+            raise ValueError(
+                f"max_steps cuts the pruned run and its references alike, got {self.recipe.max_steps}; "
+                "leave it out, or compare against nothing"
+            )
         for name, values in (("prune_ratio", self.prune_ratios), ("seed", self.seeds), ("against", self.against)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
@@ -101,12 +106,13 @@ def _pruned_label(recipe: Recipe) -> str:
     if recipe.strategy == "full":
         return "full data"
     name = {"orderdp": "OrderDP", "dynamic_random": "dynamic random"}[recipe.strategy]
+    parts = [name]
     if recipe.prune_ratio is not None:
-        return f"{name} {100 * recipe.prune_ratio:.12g} %"
-    if recipe.explore is None and recipe.exploit is None:
-        return name
-    parts = [f"{key} {value:.12g}" for key in ("explore", "exploit") if (value := getattr(recipe, key)) is not None]
-    return f"{name} {' '.join(parts)}"
+        parts.append(f"{100 * recipe.prune_ratio:.12g} %")
+    parts += [f"{key} {value:.12g}" for key in ("explore", "exploit") if (value := getattr(recipe, key)) is not None]
+    if recipe.per == "iteration":
+        parts.append("per iteration, fresh" if recipe.fresh else "per iteration")
+    return " ".join(parts)
 
 
 def start(plan: Plan, path: Path, *, show: bool = True, tell: Callable[[str], None] = lambda line: None) -> list[Row]:

@@ -193,10 +193,11 @@ class Run:
                 break
             every = self.recipe.checkpoint_steps
             if every and progress.step % every == 0 and self.loader.batch_sampler.remaining:
-                progress.loss_sum += float(loss_sum)
+                progress.loss_sum += float(loss_sum)  # waits for the device
                 loss_sum.zero_()
+                progress.training_s += time.perf_counter() - now_s
                 self._mean_loss()
-                self._write_checkpoint()
+                self._write_checkpoint(self.loader.state_dict())
                 now_s = time.perf_counter()
         progress.loss_sum += float(loss_sum)  # waits for the device
         progress.training_s += time.perf_counter() - now_s
@@ -226,7 +227,7 @@ class Run:
         began_s = time.perf_counter()
         test_loss, accuracy = self._evaluate()
         evaluation_s = time.perf_counter() - began_s
-        self.pruner.synchronize()
+        loader_state = self.loader.state_dict()  # exchanges what the ranks have seen: before the report
         report = self.pruner.report()
         selection_s = report.selection_s - sum(line["selection_s"] for line in history)
         progress.samples_forward += loss_count
@@ -250,7 +251,7 @@ class Run:
         )
         progress.choices = chosen.hexdigest()
         progress.loss_sum, progress.loss_count, progress.training_s = 0.0, 0, 0.0
-        self._write_checkpoint()
+        self._write_checkpoint(loader_state)
         self._write_metrics()
 
     def _evaluate(self) -> tuple[float, float]:
@@ -301,7 +302,7 @@ class Run:
             return {"collate_fn": _as_it_is}
         return {"num_workers": self.recipe.num_workers, "pin_memory": self.device.type == "cuda"}
 
-    def _write_checkpoint(self) -> None:
+    def _write_checkpoint(self, loader_state: dict[str, Any]) -> None:
         mine = {
             "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all(),
@@ -309,7 +310,7 @@ class Run:
             "loss_count": self.progress.loss_count,
         }
         state = {
-            "loader": self.loader.state_dict(),
+            "loader": loader_state,
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "ranks": gather_object([mine]),

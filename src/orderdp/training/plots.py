@@ -71,7 +71,7 @@ def _table(run: RunFolder) -> dict[str, npt.NDArray[Any]]:
         )
     pruner = saved[1]["loader"]["pruner"]
     table = pruner["table"]
-    visits = table["visits"] + (table["last_epoch"] == pruner["running"])
+    visits = table["visits"] + (table["last_epoch"] == pruner["begun"] - 1)
     return {"visits": visits.numpy(), **{name: column.numpy() for name, column in table["columns"].items()}}
 
 

@@ -33,14 +33,14 @@ def _processor() -> str:
 
 def _commit() -> str | None:
     """Returns the commit of the checkout that this code runs from, None outside one."""
+    here = Path(__file__)
     try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        # An environment may lie inside somebody else's checkout, whose commit would say nothing of this code.
+        _git("ls-files", "--error-unmatch", here.name, cwd=here.parent)
+        return _git("describe", "--always", "--dirty", "--abbrev=12", cwd=here.parent)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return found.stdout.strip()
+
+
+def _git(*arguments: str, cwd: Path) -> str:
+    return subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=True).stdout.strip()

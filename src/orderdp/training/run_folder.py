@@ -157,7 +157,7 @@ class RunFolder:
                 f"a checkpoint must be of the run's own recipe, got {newest} of another; "
                 f"put recipe.toml back as it was, or {anew}"
             )
-        state = torch.load(io.BytesIO(files["state.pt"]), weights_only=True)
+        state = torch.load(io.BytesIO(files["state.pt"]), map_location="cpu", weights_only=True)
         return load_tensors(files["model.safetensors"]), state
 
     def _checkpoints(self) -> list[Path]:
@@ -172,6 +172,7 @@ def make_new(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True)
+        _flush_folder(path.parent)
     except FileExistsError:
         raise FileExistsError(
             f"the run folder must be new, got {path}, which exists; write another --run, or --resume {path}"
