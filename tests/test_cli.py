@@ -362,3 +362,36 @@ def test_a_ratio_beside_the_other_two_sizes_is_refused(capsys):
     status, out, err = call(capsys, "train", *TINY, "--prune-ratio", "0.5", "--explore", "0.5", "--exploit", "0.5")
     assert (status, out) == (1, "")
     assert err.startswith("orderdp: prune_ratio excludes explore and exploit, got prune_ratio 0.5, explore 0.5")
+
+
+@pytest.fixture
+def planned(capsys, monkeypatch):
+    """The plan that a call would carry out, without carrying it out."""
+
+    def plan_of(*options):
+        plans = []
+
+        def keep(plan, path, **named):
+            plans.append(plan)
+            raise RuntimeError("enough")
+
+        monkeypatch.setattr(comparison, "start", keep)
+        assert call(capsys, "train", *options) == (1, "", "orderdp: enough\n")
+        return plans[0]
+
+    return plan_of
+
+
+def test_zero_and_no_replace_the_recipes_own(planned):
+    Recipe(channels_last=True, drop_last=True, num_workers=3, weight_decay=0.1, label_smoothing=0.2).write("my.toml")
+    options = "--no-channels-last --no-drop-last --num-workers 0 --weight-decay 0 --label-smoothing 0"
+    expected = Recipe(weight_decay=0, label_smoothing=0)
+    assert planned("--recipe", "my.toml", *options.split()).recipe == expected
+
+
+def test_a_data_set_and_a_model_have_the_recipe_made_for_both(planned):
+    shipped = Path(orderdp.__file__).parent / "training" / "recipes"
+    both = planned("--dataset", "cifar10", "--model", "resnet18").recipe
+    assert both == load_recipe(shipped / "cifar10_resnet18.toml")
+    other = planned("--dataset", "cifar10", "--model", "cnn").recipe
+    assert other == load_recipe(shipped / "cifar10.toml", model="cnn")

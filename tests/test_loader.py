@@ -138,6 +138,10 @@ def test_an_indexed_dataset_gives_id_and_sample():
     assert indexed[5] == (5, (5, 25))
 
 
+def test_an_indexed_subset_gives_positions_in_the_subset():
+    assert list(IndexedDataset(Subset(Squares(), [7, 3]))) == [(0, (7, 49)), (1, (3, 9))]
+
+
 # An epoch is its selection in batches, exactly.
 
 
@@ -205,6 +209,23 @@ def test_workers_draw_by_seed_and_epoch():
     first, second = drawn(0, epochs=2)
     assert drawn(0) == [first]
     assert len({*map(tuple, (first, second, *drawn(1)))}) == 3
+
+
+def test_workers_draw_by_the_epoch_in_whatever_way_it_was_reached():
+    def drawn(loader) -> list[int]:
+        return torch.cat([batch for _, batch in loader]).tolist()
+
+    whole, skipped, resumed = (loader_of(Drawing(), num_workers=2) for _ in range(3))
+    drawn(whole)
+    pruner_of(whole).begin_epoch(6)
+    resumed.batch_sampler.load_state_dict(
+        {**whole.state_dict(), "batches": 0, "samples": 0}
+    )  # inside its second epoch, at the start
+    pruner_of(whole).set_epoch(1)
+    pruner_of(skipped).set_epoch(1)
+    expected = drawn(whole)
+    assert drawn(skipped) == expected
+    assert drawn(resumed) == expected
 
 
 def test_a_callers_own_generator_is_kept():
@@ -440,9 +461,9 @@ def test_an_epoch_may_be_skipped_after_a_load():
         ({"dataset": range(50)}, "the state must be of num_samples 50, got 40; build the pruner as it was saved"),
         (
             {"batch_size": 7},
-            "a state inside an epoch needs the batches that it was saved with, "
-            "{'batch_size': 6, 'num_ranks': 1, 'drop_last': False}, "
-            "got {'batch_size': 7, 'num_ranks': 1, 'drop_last': False}",
+            "a state inside an epoch needs the steps over all ranks that it was saved with, "
+            "{'batch_size': 6, 'drop_last': False, 'samples': 12}, "
+            "got {'batch_size': 7, 'drop_last': False, 'samples': 14}",
         ),
         ({"drop_last": True}, "use those, or load only state['pruner'] to begin with the next epoch"),
     ],

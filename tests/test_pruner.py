@@ -605,3 +605,22 @@ def test_scores_that_stand_for_the_losses_choose_within_a_batch_too():
 
 def test_a_whole_number_is_the_same_setting_as_a_float():
     assert repr(OrderDP(explore=1, initial_score=3)) == repr(OrderDP(explore=1.0, initial_score=3.0))
+
+
+def test_a_state_goes_on_with_the_counts_and_seconds_of_the_report():
+    pruner, ids = begun()
+    pruner.update(ids, with_gradient(1.0, math.nan, 2.0, 3.0))
+    with pytest.warns(RuntimeWarning, match="1 losses"):
+        state = pruner.state_dict()
+    twin = Pruner(TOP_HALF, 8)
+    twin.load_state_dict(state)
+    assert twin.report() == pruner.report()
+    assert twin.report().selection_s > 0
+
+
+def test_losses_from_before_a_load_are_forgotten():
+    pruner, ids = begun()
+    state = pruner.state_dict()
+    pruner.update(ids, with_gradient(1.0, math.nan, 2.0, 3.0))
+    pruner.load_state_dict(state)
+    assert pruner.report().non_finite == 0

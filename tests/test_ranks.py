@@ -278,3 +278,38 @@ def test_new_losses_win_also_where_the_epoch_number_went_back(tmp_path):
 def test_the_workers_of_each_rank_have_a_seed_of_their_own(tmp_path):
     first, second = run_ranks(2, lambda rank: Pruner(FullData(), 8).worker_seed(), tmp_path)
     assert first != second
+
+
+def test_ids_repeated_on_one_rank_raise_on_all(tmp_path):
+    def work(rank):
+        pruner = Pruner(OrderDP(explore=1.0, exploit=0.5), 8)
+        first = int(pruner.begin_epoch().indices[0])
+        if rank == 1:
+            pruner._table._count_mistakes(torch.tensor([first, first]))
+        pruner.begin_epoch()
+
+    for raised in run_ranks(2, work, tmp_path):
+        assert "got 0 ids that epoch 0 did not select and 1 repeated in a batch" in raised
+
+
+def test_what_two_ranks_saved_inside_an_epoch_one_process_goes_on_with(tmp_path):
+    """The state speaks of steps and of samples in a step over all ranks, so that these may be shared out anew."""
+    strategy = OrderDP(explore=1.0, exploit=0.5)
+
+    def work(rank):
+        pruner = Pruner(strategy, N)
+        loader = pruner.loader(range(N), batch_size=4)
+        train_epoch(pruner, loader, num_batches=1)
+        return loader.state_dict()
+
+    (tmp_path / "saved").mkdir()
+    state, _ = run_ranks(2, work, tmp_path / "saved")
+    pruner, alone = Pruner(strategy, N), Pruner(strategy, N)
+    loader = pruner.loader(range(N), batch_size=8)
+    with pytest.raises(
+        ValueError, match="a state inside an epoch needs the steps over all ranks that it was saved with"
+    ):
+        pruner.loader(range(N), batch_size=4).load_state_dict(state)
+    loader.load_state_dict(state)
+    first, *others = train(alone, alone.loader(range(N), batch_size=8), 2)
+    assert train(pruner, loader, 2) == [first[1:], *others]

@@ -125,6 +125,14 @@ def test_moving_a_table_keeps_what_it_holds():
     assert recorded(table, [0], [1.0]).tolist() == [2.0]
 
 
+def test_all_of_a_table_moves():
+    table = table_of([0, 1], weights=[2.0, 3.0])
+    table.move(torch.device("meta"))
+    tensors = [value for value in vars(table).values() if isinstance(value, torch.Tensor)]
+    assert len(tensors) == 6  # last_epoch, visits, weights, selected, finite, mistakes
+    assert all(value.is_meta for value in [*tensors, *table.columns.values()])
+
+
 def test_a_state_goes_round():
     table = table_of([0, 1, 2])
     recorded(table, [0, 1], [1.0, 2.0], epoch=3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sized
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -197,35 +197,48 @@ class PrunedBatches(Sampler[list[int]]):
         return {
             "pruner": self.pruner.state_dict(),
             "batches": self.delivered if self.remaining else None,
-            **self._kind(),
+            "samples": self._samples_before(self.delivered, self.pruner.selection.indices)
+            if self.remaining and self.pruner.selection
+            else None,
+            "batch_size": self.batch_size * ranks()[1],
+            "drop_last": self.drop_last,
         }
-
-    def _kind(self) -> dict[str, Any]:
-        """Returns what must be the same for a position in an epoch to mean the same."""
-        return {"batch_size": self.batch_size, "num_ranks": ranks()[1], "drop_last": self.drop_last}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the pruner, and the position if the state was taken inside an epoch.
 
+        Another number of ranks may go on with it, if their steps are as large and begin at the same samples.
+
         Raises:
-            ValueError: inside an epoch, batches of another size; or what `Pruner.load_state_dict` raises.
+            ValueError: inside an epoch, steps of another size; or what `Pruner.load_state_dict` raises.
         """
-        now = self._kind()
-        if not {"pruner", "batches", *now} <= set(state):
+        names = ("batch_size", "drop_last", "samples")
+        if not {"pruner", "batches", *names} <= set(state):
             raise ValueError(
                 f"the state must be one of a loader or sampler, got the keys {sorted(state)}; "
                 "give a pruner's state to pruner.load_state_dict"
             )
-        saved = {key: state[key] for key in now}
-        if state["batches"] is not None and saved != now:
-            raise ValueError(
-                f"a state inside an epoch needs the batches that it was saved with, {saved}, got {now}; "
-                "use those, or load only state['pruner'] to begin with the next epoch"
-            )
-        bounds = [] if state["batches"] is None else self._split(len(state["pruner"]["indices"]))
+        bounds: list[tuple[int, int]] = []
+        if state["batches"] is not None:
+            indices = state["pruner"]["indices"]
+            saved = {name: state[name] for name in names}
+            samples = self._samples_before(state["batches"], indices)
+            now = {"batch_size": self.batch_size * ranks()[1], "drop_last": self.drop_last, "samples": samples}
+            if saved != now:
+                raise ValueError(
+                    f"a state inside an epoch needs the steps over all ranks that it was saved with, {saved}, "
+                    f"got {now}; use those, or load only state['pruner'] to begin with the next epoch"
+                )
+            bounds = self._split(len(indices))
         self.pruner.load_state_dict(state["pruner"], resume=state["batches"] is not None)
         self._bounds = bounds
         self._resume_at = self.delivered = state["batches"] or 0
+
+    def _samples_before(self, step: int, indices: Sized) -> int | None:
+        """Returns how many samples all ranks together train before a step; None where there is no such step."""
+        size, num_ranks = self.batch_size, ranks()[1]
+        bounds = batch_bounds(len(indices), size, drop_last=self.drop_last, rank=0, num_ranks=num_ranks)
+        return bounds[step][0] if step < len(bounds) else None
 
 
 class PrunedLoader(DataLoader[tuple[Tensor, Any]]):

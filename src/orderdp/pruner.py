@@ -239,7 +239,7 @@ class Pruner:
                 f"losses must be on the table's device {self._table.device}, got {seen.device}; "
                 f"write Pruner(..., device={str(seen.device)!r})"
             )
-        values = seen if scores is None else scores.detach().to(seen.device)
+        values = seen if scores is None else scores.detach().to(seen.device, non_blocking=seen.device.type != "cpu")
         factors = self._chooser.batch_weights(values.to(torch.float32))
         kept = None if factors is None else factors != 0
         weights = self._table.record(index, values, self._begun - 1, self.strategy.observe, kept)
@@ -344,14 +344,15 @@ class Pruner:
                 raise ValueError(
                     f"the state must be of {name} {now}, got {state[name]}; build the pruner as it was saved"
                 )
-        self._table.load_state_dict(state["table"])
+        running, begun = state["running"], state["begun"]
         indices, weights = state["indices"], state["weights"]
+        self._table.load_state_dict(state["table"])
         self.selection = (
             None
             if indices is None
             else Selection(indices.cpu().numpy().copy(), None if weights is None else weights.cpu().numpy().copy())
         )
-        self._running, self._begun = state["running"], state["begun"]
+        self._running, self._begun = running, begun
         self._loaded, self._resume = True, resume and self._running is not None
         self._next_epoch = state["running"] if self._resume else state["next_epoch"]
         self._non_finite = state["non_finite"]

@@ -15,6 +15,11 @@ def test_every_sample_is_chosen_alike():
     assert_frequencies(counts, [Fraction(3, 10)] * 10, epochs)
 
 
+@pytest.mark.parametrize(("ratio", "n", "size"), [(0.3, 11, 8), (0.7, 11, 3), (0.9, 10, 1), (0.45, 9, 5)])
+def test_the_size_is_rounded_to_the_nearest(ratio, n, size):
+    assert DynamicRandom(prune_ratio=ratio).num_selected(n, epoch=0) == size
+
+
 def test_a_ratio_that_leaves_nothing_is_refused():
     with pytest.raises(ValueError, match=r"must leave at least one of the 4 samples, got 0.9; write at most 0.75"):
         DynamicRandom(prune_ratio=0.9).num_selected(4, epoch=0)

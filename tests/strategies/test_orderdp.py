@@ -112,6 +112,7 @@ def test_stored_scores_weigh_no_batch():
         (OrderDP(prune_ratio=0.5), 50_000, (35_355, 25_000)),
         (OrderDP(prune_ratio=0), 10, (10, 10)),
         (OrderDP(prune_ratio=0.9), 10, (3, 1)),
+        (OrderDP(explore=0.38, exploit=0.7), 10, (4, 3)),  # both rounded up
         (OrderDP(explore=1, exploit=1), 7, (7, 7)),
     ],
 )

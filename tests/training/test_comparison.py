@@ -1,5 +1,6 @@
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -228,6 +229,20 @@ def test_settings_that_do_not_fit_the_data_fail_before_anything_is_written(tmp_p
     with raises(ValueError, message):
         start(Plan(tiny(**settings), **plan), tmp_path / "run", show=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_every_setting_of_the_data_arrives(tmp_path, monkeypatch):
+    given = {}
+
+    def load(name, **settings):
+        given.update(settings, name=name)
+        raise OSError("enough")
+
+    monkeypatch.setattr(comparison, "load_dataset", load)
+    settings = {"train_size": 50, "image_size": 32, "download": True}
+    with raises(OSError, "enough"):
+        start(Plan(Recipe(dataset="folder", data_root="here", **settings)), tmp_path / "run", show=False)
+    assert given == {"name": "folder", "data_root": Path("here"), **settings}
 
 
 PLANS = {

@@ -155,6 +155,12 @@ def test_a_data_root_that_does_not_exist_is_refused(tmp_path):
         load_dataset("cifar10", data_root=tmp_path / "no")
 
 
+def test_a_data_root_may_begin_at_home(fashion, monkeypatch, tmp_path):
+    write_fashion(tmp_path / "sets", fashion, zipped=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(load_dataset("fashion_mnist", data_root=Path("~/sets")).train) == 40
+
+
 def test_an_image_size_is_refused_for_a_set_that_has_its_own():
     message = "image_size applies to data set 'folder' only, got 32 for 'digits'; leave it out"
     with raises(ValueError, message):
@@ -335,6 +341,7 @@ def test_a_folder_is_read_class_by_class(second, tmp_path):
     assert sets.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert (sets.num_classes, sets.in_channels, sets.image_size) == (3, 3, 64)
     assert load_dataset("folder", data_root=tmp_path).image_size == 224
+    assert (sets.mean, sets.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # ImageNet's, as published
 
 
 def test_a_folder_gives_a_subset_with_each_path_beside_its_label(tmp_path):

@@ -1,3 +1,5 @@
+import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -10,10 +12,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from orderdp import OrderDP, Pruner
+from orderdp import DynamicRandom, OrderDP, Pruner
 from orderdp.training import loop
-from orderdp.training.data import load_dataset
-from orderdp.training.images import SampleImages
+from orderdp.training.data import ImageArrays, load_dataset
+from orderdp.training.images import ResidentImages, SampleImages
 from orderdp.training.loop import Run, make_strategy, total_steps
 from orderdp.training.models import build_model
 from orderdp.training.provenance import environment
@@ -63,6 +65,93 @@ def test_a_run_makes_exactly_the_steps_and_samples_of_its_method(train, settings
 def test_max_steps_beyond_the_epochs_is_refused(tiny):
     with raises(ValueError, "max_steps must be within the 12 steps of 3 epochs, got 13; write more epochs"):
         total_steps(tiny(**ORDERDP, max_steps=13), N)
+
+
+METHODS = [
+    {"explore": 0.7, "exploit": 0.4, "initial_score": 3.0, "uniform_share": 0.2, "per": "iteration"},
+    {"prune_ratio": 0.3, "per": "iteration", "fresh": True},
+]
+
+
+@pytest.mark.parametrize("settings", METHODS, ids=str)
+def test_every_setting_of_the_method_arrives(tiny, settings):
+    assert make_strategy(tiny(**settings)) == OrderDP(**settings)
+
+
+def test_every_setting_of_optimizer_and_schedule_arrives(tmp_path, tiny, digits, monkeypatch):
+    given = {}
+
+    def watch(name):
+        original = getattr(loop, name)
+
+        def replacement(owner, **settings):
+            given[name] = settings
+            return original(owner, **settings)
+
+        monkeypatch.setattr(loop, name, replacement)
+
+    watch("build_optimizer")
+    watch("build_schedule")
+    optimizer = {"momentum": 0.7, "weight_decay": 0.03}
+    schedule = {"max_lr": 0.3, "pct_start": 0.4, "div_factor": 7.0, "final_div_factor": 70.0}
+    Run(tiny(**FULL, optimizer="lamb", **optimizer, **schedule), digits, RunFolder(tmp_path), show=False)
+    assert given["build_optimizer"] == {"name": "lamb", "lr": 0.3, **optimizer}
+    assert given["build_schedule"] == {"name": "onecycle", "total_steps": 21, **schedule}
+
+
+DATA_PATHS = {"auto": ResidentImages, "resident": ResidentImages, "loader": SampleImages}
+
+
+@pytest.mark.parametrize(("data_path", "kind"), list(DATA_PATHS.items()))
+def test_the_images_come_by_the_path_and_the_workers_asked_for(tmp_path, tiny, digits, data_path, kind):
+    run = Run(tiny(data_path=data_path, num_workers=2), digits, RunFolder(tmp_path), show=False)
+    assert type(run.train_set) is type(run.test_set) is kind
+    assert run.loader.num_workers == (2 if kind is SampleImages else 0)
+
+
+@pytest.mark.parametrize(("device", "only_cpu"), [("cpu", True), ("auto", False)])
+def test_accelerate_is_told_the_device_asked_for(tmp_path, tiny, digits, monkeypatch, device, only_cpu):
+    told, accelerator = [], loop.Accelerator
+    monkeypatch.setattr(loop, "Accelerator", lambda *, cpu: told.append(cpu) or accelerator(cpu=True))
+    Run(tiny(device=device), digits, RunFolder(tmp_path), show=False)
+    assert told == [only_cpu]
+
+
+def test_the_arithmetic_has_the_threads_asked_for(tmp_path, tiny, digits):
+    before = torch.get_num_threads()
+    try:
+        for threads in (2, 1):
+            Run(tiny(num_threads=threads), digits, RunFolder(tmp_path), show=False)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_evaluation_has_batches_of_its_own_size_and_draws_nothing(tmp_path, tiny, digits, monkeypatch):
+    run = Run(tiny(eval_batch_size=100), digits, RunFolder(tmp_path), show=False)
+    sizes, logits = [], run._logits
+    monkeypatch.setattr(run, "_logits", lambda images: sizes.append(len(images)) or logits(images))
+    before = torch.get_rng_state()
+    run._evaluate()
+    assert sizes == [100, 100, 100, 60]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_evaluation_is_made_in_bf16_too(tmp_path, tiny, digits):
+    exact, rough = (
+        Run(tiny(precision=name), digits, RunFolder(tmp_path), show=False)._evaluate()[0]
+        for name in ("float32", "bf16")
+    )
+    assert exact != rough
+    assert exact == pytest.approx(rough, rel=0.02)
+
+
+def test_the_digest_of_the_choices_is_of_every_epoch(train):
+    result = train(strategy="dynamic_random", prune_ratio=0.5).result()
+    pruner, digest = Pruner(DynamicRandom(prune_ratio=0.5), N), ""
+    for _ in range(3):
+        digest = hashlib.sha256(digest.encode() + pruner.begin_epoch().indices.tobytes()).hexdigest()
+    assert result["digests"]["choices"] == digest
 
 
 def plain_loop(recipe, data):
@@ -155,6 +244,30 @@ def test_seconds_are_told_apart_by_what_they_were_spent_on(train, monkeypatch):
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     for line in train(**ORDERDP, checkpoint_steps=1).metrics():
         assert (line["selection_s"], line["training_s"], line["evaluation_s"]) == (1000, 4 * 10, 1)
+
+
+def test_seconds_before_and_after_an_interruption_add_up(train, monkeypatch):
+    clock, calls = [0.0], []
+    select, update = OrderDP.select, Pruner.update
+
+    def slow_select(*arguments):
+        clock[0] += 1000
+        return select(*arguments)
+
+    def slow_update(*arguments):
+        calls.append(None)
+        if len(calls) == 7:  # the third step of the second epoch
+            raise KeyboardInterrupt
+        clock[0] += 10
+        return update(*arguments)
+
+    monkeypatch.setattr(OrderDP, "select", slow_select)
+    monkeypatch.setattr(Pruner, "update", slow_update)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    with pytest.raises(KeyboardInterrupt):
+        train(**ORDERDP, checkpoint_steps=1)
+    lines = train().metrics()
+    assert [(line["selection_s"], line["training_s"]) for line in lines] == [(1000, 4 * 10)] * 3
 
 
 def test_the_last_step_has_the_last_rate_of_the_schedule(train):
@@ -261,6 +374,28 @@ def test_channels_last_lays_out_weights_and_images(tmp_path, tiny, digits, train
     first = train("first", **FULL, data_path=data_path).metrics()
     assert not any(layouts)
     assert last[0]["loss"] == pytest.approx(first[0]["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("data_path", ["resident", "loader"])
+@pytest.mark.parametrize("last", [False, True])
+def test_a_model_is_shown_images_in_the_layout_asked_for(tmp_path, tiny, digits, data_path, last):
+    """In colour: of a single channel both layouts are one."""
+    train, test = (
+        ImageArrays(part.images.expand(-1, 3, -1, -1).contiguous(), part.labels) for part in (digits.train, digits.test)
+    )
+    data = dataclasses.replace(digits, train=train, test=test, in_channels=3, mean=digits.mean * 3, std=digits.std * 3)
+    recipe = tiny(**FULL, epochs=1, channels_last=last, data_path=data_path)
+    folder = RunFolder.create(tmp_path / "run", recipe)
+    run = Run(recipe, data, folder, show=False)
+    layouts = set()
+    run.model.register_forward_pre_hook(
+        lambda _, inputs: layouts.add(inputs[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    run.train()
+    assert layouts == {last}
+    if data_path == "resident":  # laid out when it is made, not copied at each step
+        images, _ = run.train_set.__getitems__([0, 1])
+        assert images.is_contiguous(memory_format=torch.channels_last) is last
 
 
 @pytest.mark.slow

@@ -49,6 +49,28 @@ def test_small_models_take_any_size_and_number_of_channels(name, in_channels, im
     assert logits.shape == (2, 7)
 
 
+@pytest.mark.parametrize(
+    ("name", "features"), [("small_cnn", (32, 7, 7)), ("cnn", (128, 7, 7)), ("small_resnet", (64, 7, 7))]
+)
+def test_small_models_halve_the_image_twice(name, features):
+    """Parameter counts do not show a stride."""
+    model = build_model(name, num_classes=10, in_channels=1, image_size=28)
+    assert model[:-1](torch.zeros(1, 1, 28, 28)).shape[1:] == features
+
+
+def test_a_residual_block_adds_its_input_before_the_last_relu():
+    block = build_model("small_resnet", num_classes=10, in_channels=1, image_size=8)[1].eval()
+    x = torch.randn(2, 16, 8, 8)
+    torch.testing.assert_close(block(x), (block.norm(block.second(block.first(x))) + x).relu())
+
+
+def test_the_cifar_stem_starts_as_the_other_convolutions():
+    model = build_model("resnet18", num_classes=10, in_channels=3, image_size=32)
+    for convolution in (model.conv1, model.layer1[0].conv1):
+        out, _, height, width = convolution.weight.shape
+        assert convolution.weight.std().item() == pytest.approx((2 / (out * height * width)) ** 0.5, rel=0.1)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 @pytest.mark.parametrize(("image_size", "stem_size", "last_size"), [(32, 32, 4), (64, 64, 8), (96, 24, 3)])
 def test_resnets_have_the_cifar_stem_up_to_64_pixels(name, image_size, stem_size, last_size):

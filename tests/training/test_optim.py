@@ -71,6 +71,22 @@ def test_weight_decay_shrinks_biases_too(name):
     assert all(value.norm().item() < sizes[key] for key, value in model.named_parameters())
 
 
+def test_adamw_decays_apart_from_the_gradient():
+    model = small_model()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    optimizer = optimizer_of(model, "adamw", lr=0.1, weight_decay=0.5)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for old, new in zip(before, model.parameters(), strict=True):
+        torch.testing.assert_close(new.detach(), old * (1 - 0.1 * 0.5))
+
+
+def test_each_name_is_its_own_optimizer():
+    assert [type(optimizer_of(small_model(), name)).__name__ for name in NAMES] == ["SGD", "AdamW", "Lars", "Lamb"]
+    assert [optimizer_of(small_model(), name).defaults["betas"][1] for name in ("adamw", "lamb")] == [0.999, 0.999]
+
+
 def test_the_settings_arrive_where_each_optimizer_reads_them():
     for name in NAMES:
         optimizer = optimizer_of(small_model(), name, lr=0.3, momentum=0.8, weight_decay=0.01)

@@ -70,9 +70,20 @@ def test_each_label_is_one_series_with_its_runs_values(train, draw):
     lines = {line.get_label(): line for line in axes["accuracy_samples.png"].lines}
     assert list(lines[PRUNED].get_xdata()) == [100, 200, 300]
     assert list(lines[FULL].get_xdata()) == [200, 400, 600]
+    lines = {line.get_label(): line for line in axes["loss.png"].lines}
+    assert list(lines[FULL].get_xdata()) == [200, 400, 600]
     times = next(line for line in axes["accuracy_time.png"].lines if line.get_label() == FULL).get_xdata()
     metrics = groups[FULL][0].metrics()
     np.testing.assert_allclose(times, np.cumsum([line["training_s"] + line["selection_s"] for line in metrics]))
+
+
+def test_the_span_of_a_curve_is_from_the_lowest_to_the_highest_seed(train, draw):
+    runs = [train(f"{seed}", strategy="full", seed=seed) for seed in range(3)]
+    (span,) = draw({FULL: runs})["loss.png"].collections
+    values = np.array([[line["loss"] for line in run.metrics()] for run in runs])
+    heights = {*span.get_paths()[0].vertices[:, 1].tolist()}
+    assert {*values.min(axis=0), *values.max(axis=0)} <= heights
+    assert (min(heights), max(heights)) == (values.min(), values.max())
 
 
 def test_visits_are_shares_of_the_samples_and_scores_densities(train, draw):

@@ -9,6 +9,30 @@ from hypothesis import strategies as st
 from orderdp.training.recipe import Recipe, find_recipe, load_recipe, nearest, shipped_recipes
 
 PUBLISHED = sorted(shipped_recipes().values())
+ONECYCLE = {
+    "schedule": "onecycle",
+    "pct_start": 0.3,
+    "div_factor": 25.0,
+    "final_div_factor": 1e4,
+    "label_smoothing": 0.1,
+}
+CIFAR = {
+    "epochs": 200,
+    "batch_size": 128,
+    "optimizer": "sgd",
+    "weight_decay": 5e-4,
+    "prune_ratio": 0.5,
+    "augment": "flip_crop",
+    **ONECYCLE,
+}
+IMAGENET = {
+    "epochs": 90,
+    "optimizer": "lars",
+    "weight_decay": 1e-5,
+    "image_size": 224,
+    "augment": "flip_crop",
+    **ONECYCLE,
+}
 
 fractions = st.floats(0, 1, exclude_max=True)
 shares = st.floats(0, 1, exclude_min=True)
@@ -122,13 +146,12 @@ def test_a_published_recipe_loads_and_its_header_names_its_source(path):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        (
-            "cifar10_resnet18",
-            {"epochs": 200, "batch_size": 128, "optimizer": "sgd", "max_lr": 0.2, "weight_decay": 5e-4},
-        ),
-        ("cifar100_resnet50", {"epochs": 200, "batch_size": 128, "optimizer": "sgd", "max_lr": 0.03}),
-        ("imagenet_resnet18", {"epochs": 90, "batch_size": 512, "max_lr": 1.98, "explore": 0.8, "exploit": 0.9}),
-        ("imagenet_resnet50", {"epochs": 90, "batch_size": 1024, "max_lr": 6.4, "explore": 0.75, "exploit": 0.8}),
+        ("cifar10_resnet18", {**CIFAR, "max_lr": 0.2}),
+        ("cifar10_resnet50", {**CIFAR, "max_lr": 0.03}),
+        ("cifar100_resnet18", {**CIFAR, "max_lr": 0.2}),
+        ("cifar100_resnet50", {**CIFAR, "max_lr": 0.03}),
+        ("imagenet_resnet18", {**IMAGENET, "batch_size": 512, "max_lr": 1.98, "explore": 0.8, "exploit": 0.9}),
+        ("imagenet_resnet50", {**IMAGENET, "batch_size": 1024, "max_lr": 6.4, "explore": 0.75, "exploit": 0.8}),
     ],
 )
 def test_a_published_recipe_has_the_papers_settings(name, expected):

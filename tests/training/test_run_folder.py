@@ -1,5 +1,6 @@
 import errno
 import json
+import pickle
 import re
 import resource
 import shutil
@@ -174,6 +175,23 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_left_as_it_is(folder, damag
     with pytest.raises(ValueError, match=message):
         folder.load_checkpoint()
     assert content(folder.path) == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.pt"])
+@pytest.mark.parametrize("at", [0.1, 0.5, 0.999])
+def test_a_bit_that_changes_anywhere_in_a_large_file_is_noticed(folder, name, at):
+    folder.write_checkpoint(6, {"weight": torch.zeros(20_000)}, {"tensor": torch.zeros(20_000)})
+    path = folder.path / "checkpoint" / "000000006" / name
+    flip(path, int(at * path.stat().st_size))
+    with pytest.raises(ValueError, match=f"{name} cut short or changed"):
+        folder.load_checkpoint()
+
+
+def test_a_checkpoint_runs_no_code_of_its_own(folder):
+    """Whoever can change the state can change its checksum too."""
+    folder.write_checkpoint(6, {}, {"path": folder.path})  # no plain value: unpickling it calls a class
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        folder.load_checkpoint()
 
 
 def test_any_bit_that_changes_in_the_manifest_is_noticed(folder):

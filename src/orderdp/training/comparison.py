@@ -122,13 +122,13 @@ def start(plan: Plan, path: Path, *, show: bool = True, tell: Callable[[str], No
         FileExistsError: the folder is there already; nothing in it is changed.
         ValueError, OSError, FloatingPointError: as `Run` and `load_dataset`.
     """
+    state = PartialState(cpu=plan.recipe.device == "cpu")  # first: the number of steps depends on that of the ranks
     data = _load(plan.recipe)
     members = plan.members(len(data.train))
     # Settings that fit neither the data nor the machine fail here, before anything is written.
     for member in members:
         total_steps(member.recipe, len(data.train))
     Run(members[0].recipe, data, RunFolder(path), show=False)
-    state = PartialState(cpu=plan.recipe.device == "cpu")
     path = Path(broadcast_object_list([str(path)])[0])  # a name made of the time may differ between ranks
     if state.is_main_process:
         make_new(path)
