@@ -80,13 +80,14 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    from orderdp.training.recipe import Recipe
+    from orderdp.training.recipe import Recipe, shipped_recipes
 
     run = parser.add_argument_group("the run")
     run.add_argument(
         "--recipe",
         metavar="FILE",
-        help="TOML file of settings, or name of a recipe that comes with orderdp; the options below replace its own",
+        help=f"TOML file of settings, or one of {', '.join(sorted(shipped_recipes()))}; without it the one made for "
+        "the data set and model; the options below replace its settings",
     )
     run.add_argument(
         "--run", metavar="DIR", type=Path, help="folder to write, which must be new; default runs/DATASET-TIME"

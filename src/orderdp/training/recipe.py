@@ -62,7 +62,9 @@ class Recipe(BaseModel):
         "none", description="augmentation of the training images: none, crop or flip_crop (horizontal flip and crop)"
     )
 
-    model: str = Field("small_cnn", description="name of the model")
+    model: str = Field(
+        "small_cnn", description="small_cnn, cnn, small_resnet, resnet18, resnet50, or the name of any model of timm"
+    )
     channels_last: bool = Field(default=False, description="lay out images and weights with the channels last")
     compile: bool = Field(default=False, description="compile the model with torch.compile")
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the model: float32 or bf16")
