@@ -18,7 +18,8 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("orderdp", "torch", "numpy", "accelerate")},
+            "torch": torch.__version__,  # with the build, which the package's own version leaves out
+            **{name: version(name) for name in ("orderdp", "numpy", "accelerate")},
         },
         "commit": _commit(),
     }
