@@ -13,7 +13,7 @@ import orderdp
 ROOT = Path(orderdp.__file__).parent
 # Later layers may import earlier ones; `integrations`, `diagnostics` and `training` stand side by side.
 LAYERS = [
-    {"theory"},
+    {"theory", "output"},
     {"strategies"},
     {"scores", "schedule"},
     {"loader"},
@@ -81,6 +81,7 @@ def test_the_core_imports_torch_and_numpy_only(path):
     if part_of(path) in CORE | {"__init__"}:
         foreign = {name.split(".")[0] for name in imports_at(path)} - sys.stdlib_module_names - {"__future__"}
         assert foreign <= CORE_MAY_IMPORT
+        assert parts_imported(path) & set.union(*LAYERS) <= CORE
 
 
 def test_theory_imports_nothing_of_the_library():

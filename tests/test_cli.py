@@ -16,6 +16,9 @@ import torch
 
 import orderdp
 from orderdp.cli import main
+from orderdp.experiments.plans import as_page
+from orderdp.experiments.studies import STUDIES
+from orderdp.theory import plan
 from orderdp.training import archives, comparison
 from orderdp.training.recipe import Recipe, load_recipe
 from orderdp.training.run_folder import RunFolder
@@ -98,24 +101,24 @@ def test_an_unknown_command_gets_one_line_and_status_2(capsys):
     assert re.fullmatch(r"orderdp: argument COMMAND: invalid choice: 'trian' .*; 'orderdp --help' explains\n", err)
 
 
-FRACTION = "prune_ratio is a fraction and must lie in [0, 1), got"
+FRACTION = "--prune-ratio is a fraction and must lie in [0, 1), got"
 REFUSED = {
     "prune ratio in percent": ("--prune-ratio 50", f"{FRACTION} 50; for 50 % write 0.5"),
     "negative prune ratio": ("--prune-ratio -1", f"{FRACTION} -1; for 50 % write 0.5"),
     "prune ratio nan": ("--prune-ratio nan", f"{FRACTION} nan; for 50 % write 0.5"),
     "one of several prune ratios": ("--prune-ratio 0.5 1.5", f"{FRACTION} 1.5; for 1.5 % write 0.015"),
-    "no number": ("--prune-ratio half", "prune_ratio must be a number, got 'half'; write prune_ratio = 0.5"),
-    "no whole number": ("--epochs 2.5", "epochs must be a whole number, got 2.5; write epochs = 30"),
-    "negative seed": ("--seed 0 -1", "seed must lie in [0, 2**63), got -1; write seed = 0"),
-    "a seed twice": ("--seed 3 3", "seed must be given once each, got [3, 3]; leave the repeats out"),
+    "no number": ("--prune-ratio half", "--prune-ratio must be a number, got 'half'; write --prune-ratio 0.5"),
+    "no whole number": ("--epochs 2.5", "--epochs must be a whole number, got 2.5; write --epochs 30"),
+    "negative seed": ("--seed 0 -1", "--seed must lie in [0, 2**63), got -1; write --seed 0"),
+    "a seed twice": ("--seed 3 3", "--seed must be given once each, got [3, 3]; leave the repeats out"),
     "nothing kept": (
         "--train-size 200 --prune-ratio 0.999 --against full",
-        "the sizes must keep at least one of the 200 samples, got q = 0 from prune_ratio=0.999; "
+        "the sizes must keep at least one of the 200 samples, got q = 0 from --prune-ratio 0.999; "
         "write larger fractions to keep, or a smaller prune ratio",
     ),
     "prune ratio beside explore": (
         "--prune-ratio 0.5 --strategy full",
-        "prune_ratio does not apply to strategy 'full', got 0.5; leave prune_ratio out",
+        "--prune-ratio does not apply to strategy 'full', got 0.5; leave --prune-ratio out",
     ),
     "unknown strategy": ("--strategy orderpd", "no strategy named 'orderpd'; did you mean 'orderdp'?"),
     "unknown data set": (
@@ -130,11 +133,11 @@ REFUSED = {
     "unknown reference": ("--against nothing", "no reference named 'nothing'; choose from full, short"),
     "no data root": (
         "--dataset cifar10 --data-root data",
-        "data_root must be a folder that exists, got data; create it or correct it",
+        "--data-root must be a folder that exists, got data; create it or correct it",
     ),
     "too large a subset": (
         "--train-size 2000",
-        "train_size must lie in [1, 1437], the images there are, got 2000; leave it out to take all",
+        "--train-size must lie in [1, 1437], the images there are, got 2000; leave it out to take all",
     ),
     "no recipe": (
         "--recipe digts",
@@ -160,7 +163,7 @@ def test_bad_input_gets_one_line_and_status_1_and_leaves_no_trace(capsys, here, 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there_is_refused_before_anything_is_written(capsys, here):
-    line = "orderdp: device must be one that is here, got cuda; write cpu or auto\n"
+    line = "orderdp: --device must be one that is here, got cuda; write cpu or auto\n"
     assert call(capsys, "train", "--device", "cuda") == (1, "", line)
     assert not list(here.iterdir())
 
@@ -192,7 +195,7 @@ def test_half_a_data_set_and_a_wrong_file_are_named(capsys, here, monkeypatch):
         (root / f"{name}.gz").write_bytes(gzip.compress(b"wrong"))
     arguments = ["train", "--dataset", "fashion_mnist", "--data-root", str(root)]
     status, out, err = call(capsys, *arguments)
-    lacks = f"orderdp: fashion_mnist lacks the file {names[3]} in {root}; put it there, or write download=True\n"
+    lacks = f"orderdp: fashion_mnist lacks the file {names[3]} in {root}; put it there, or write --download\n"
     assert (status, out, err) == (1, "", lacks)
     (root / names[3]).write_bytes(b"wrong")
     status, out, err = call(capsys, *arguments)
@@ -298,7 +301,9 @@ def test_training_that_diverges_gets_one_line(capsys):
     ]
     status, out, err = call(capsys, *arguments)
     assert (status, out) == (1, "")
-    line = r"orderdp: the training loss must stay finite, got (nan|inf) in epoch \d; write a smaller max_lr than 1e\+30"
+    line = (
+        r"orderdp: the training loss must stay finite, got (nan|inf) in epoch \d; write a smaller --max-lr than 1e\+30"
+    )
     assert re.fullmatch(rf"\[1/1\] OrderDP 50 %, seed 0\n{line}\n", err)
 
 
@@ -361,7 +366,7 @@ def _read(terminal):
 def test_a_ratio_beside_the_other_two_sizes_is_refused(capsys):
     status, out, err = call(capsys, "train", *TINY, "--prune-ratio", "0.5", "--explore", "0.5", "--exploit", "0.5")
     assert (status, out) == (1, "")
-    assert err.startswith("orderdp: prune_ratio excludes explore and exploit, got prune_ratio 0.5, explore 0.5")
+    assert err.startswith("orderdp: --prune-ratio excludes explore and exploit, got --prune-ratio 0.5, explore 0.5")
 
 
 @pytest.fixture
@@ -395,3 +400,99 @@ def test_a_data_set_and_a_model_have_the_recipe_made_for_both(planned):
     assert both == load_recipe(shipped / "cifar10_resnet18.toml")
     other = planned("--dataset", "cifar10", "--model", "cnn").recipe
     assert other == load_recipe(shipped / "cifar10.toml", model="cnn")
+
+
+PLAN = ["plan", "--num-samples=1000", "--epochs=20", "--batch-size=32"]
+
+
+def test_plan_prints_a_page(capsys):
+    status, out, err = call(capsys, *PLAN, "--prune-ratio", "0.5")
+    assert (status, err) == (0, "")
+    assert out == as_page(plan(1_000, 0.5, epochs=20, batch_size=32)) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("budget", "q"),
+    [
+        (["--steps", "320"], 512),
+        (["--samples", "6000"], 300),
+        (["--hours", "1.5", "--full-hours", "2"], 750),
+        (["--prune-ratio", "0.9"], 100),
+    ],
+)
+def test_plan_takes_any_budget_and_prints_json(capsys, budget, q):
+    status, out, _ = call(capsys, *PLAN, *budget, "--json")
+    assert (status, json.loads(out)["q"]) == (0, q)
+
+
+def test_plan_draws(capsys, here):
+    status, out, _ = call(capsys, *PLAN, "--prune-ratio", "0.5", "--plot", "plan.svg")
+    assert (status, [path.name for path in here.iterdir()]) == (0, ["plan.svg"])
+    assert out.startswith("1,000 samples, 20 epochs")
+
+
+REFUSED_PLANS = {
+    "no budget": ("", "one budget is needed, got none; give --prune-ratio, steps, samples or hours"),
+    "percent": ("--prune-ratio 50", "--prune-ratio is a fraction and must lie in [0, 1), got 50; for 50 % write 0.5"),
+    "no samples": (
+        "--steps 40 --num-samples 0",
+        "--num-samples must be at least 1, got 0; write a positive whole number",
+    ),
+    "half a batch": ("--steps 40 --batch-size 0.5", "--batch-size must be a whole number, got 0.5; write an int"),
+    "words": ("--steps 40 --epochs ten", "--epochs must be a whole number, got 'ten'; write an int"),
+    "hours of what": (
+        "--hours 3",
+        "--hours must be a share of something, got --hours 3 without --full-hours; "
+        "give the hours of a run on all the data as --full-hours",
+    ),
+    "no picture": (
+        "--steps 40 --plot plan.doc",
+        "a plot is a picture such as .png, .svg or .pdf, got plan.doc; write another ending",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "line"), list(REFUSED_PLANS.values()), ids=list(REFUSED_PLANS))
+def test_a_wrong_plan_gets_one_line_and_leaves_no_trace(capsys, here, options, line):
+    assert call(capsys, *PLAN, *options.split()) == (1, "", f"orderdp: {line}\n")
+    assert not list(here.iterdir())
+
+
+def test_a_plan_without_sizes_is_a_mistaken_call(capsys):
+    status, _, err = call(capsys, "plan", "--prune-ratio", "0.5")
+    assert status == 2
+    assert err.startswith("orderdp plan: the following arguments are required: --num-samples, --epochs, --batch-size; ")
+
+
+def test_study_writes_and_names_its_files(capsys, here):
+    status, out, err = call(capsys, "study", "figure8")
+    assert (status, err) == (0, "")
+    names = ["figure8.csv", "figure8.png", "figure8.svg"]
+    assert sorted(path.name for path in Path("runs/figure8").iterdir()) == names
+    assert sorted(out.split()) == [f"runs/figure8/{name}" for name in names]
+    assert call(capsys, "study", "figure8", "--run", "elsewhere")[0] == 0
+    assert Path("elsewhere/figure8.csv").read_bytes() == Path("runs/figure8/figure8.csv").read_bytes()
+
+
+def test_an_unknown_study_gets_one_line(capsys, here):
+    line = "orderdp: no study named 'figur5'; did you mean 'figure5'?\n"
+    assert call(capsys, "study", "figur5") == (1, "", line)
+    status, _, err = call(capsys, "study", "nothing")
+    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(STUDIES)}\n")
+    assert not list(here.iterdir())
+
+
+def test_help_lists_the_studies(capsys):
+    out = call(capsys, "study", "--help")[1]
+    assert all(f"  {name} " in out for name in STUDIES)
+
+
+def test_planning_loads_no_torch():
+    code = (
+        "import sys; from orderdp.cli import main; "
+        "main(['plan', '--num-samples=10000000', '--epochs=90', '--batch-size=1024', '--prune-ratio=0.4']); "
+        "assert 'torch' not in sys.modules, 'torch'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("10,000,000 samples, 90 epochs")

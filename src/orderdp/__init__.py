@@ -1,9 +1,14 @@
 """Dynamic data pruning for PyTorch: exactly q samples an epoch, chosen by order statistics of their losses."""
 
-from orderdp.loader import IndexedDataset
-from orderdp.pruner import Pruner, Report
-from orderdp.schedule import Constant
-from orderdp.strategies import DynamicRandom, FullData, Memory, OrderDP, Selection, Strategy
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orderdp import theory
+    from orderdp.loader import IndexedDataset
+    from orderdp.pruner import Pruner, Report
+    from orderdp.schedule import Constant
+    from orderdp.strategies import DynamicRandom, FullData, Memory, OrderDP, Selection, Strategy
 
 __version__ = "0.1.0"
 
@@ -18,4 +23,21 @@ __all__ = [
     "Report",
     "Selection",
     "Strategy",
+    "theory",
 ]
+
+# A name is loaded when it is first used: what needs no torch (the theory, the command line) does not wait for it.
+_HOMES = {"IndexedDataset": "loader", "Pruner": "pruner", "Report": "pruner", "Constant": "schedule"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'orderdp' has no attribute {name!r}")
+    if name == "theory":
+        return import_module("orderdp.theory")
+    value = globals()[name] = getattr(import_module(f"orderdp.{_HOMES.get(name, 'strategies')}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

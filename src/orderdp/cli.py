@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import re
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -27,17 +28,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.parser.error(_unknown(unknown[0], options.flags))
     try:
         return int(options.call(options))
-    except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError) as error:
-        print(f"orderdp: {_one_line(error)}", file=sys.stderr)
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError, MemoryError) as error:
+        print(f"orderdp: {_in_flags(_one_line(error), vars(options))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        folder = getattr(options, "folder", "and the run folder")
-        print(f"orderdp: stopped; go on with orderdp train --resume {folder}", file=sys.stderr)
+        folder = getattr(options, "folder", None)
+        print("orderdp: stopped" + (f"; go on with orderdp train --resume {folder}" if folder else ""), file=sys.stderr)
         return 130
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _in_flags(message: str, options: Mapping[str, Any]) -> str:
+    """Returns the message with settings by the names of their options, unless they may stand in a named recipe.
+
+    A setting is the first word of a message, or has an underscore, or is followed by its value.
+    """
+    if options.get("recipe") is not None:
+        return message
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match[1], match[2] or ""
+        known = "num_samples" if name == "n" else name
+        if known not in options or not (match.start() == 0 or "_" in known or value):
+            return match[0]
+        return f"--{known.replace('_', '-')}{' ' if value and 'True' not in value else ''}"
+
+    return re.sub(r"(?<![\w'.-])([a-z_]+)\b(?![.'(])( ?= ?True\b| ?= ?)?", flag, message)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,9 +93,58 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             "  orderdp train --resume runs/cifar10"
         ),
     )
-    if "train" in arguments:
-        _add_train(train)
+    plan = commands.add_parser(
+        "plan",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="what a pruned run will be like and what it saves, before it is paid for",
+        description=(
+            "Lays out a budget: the steps it takes, what it saves, and for every way to split it into samples drawn\n"
+            "and samples kept, which samples are trained how often. Computed from the law of the selection, at once."
+        ),
+        epilog=(
+            "examples:\n"
+            "  orderdp plan --num-samples 50000 --epochs 200 --batch-size 128 --prune-ratio 0.5\n"
+            "  orderdp plan --num-samples 1281167 --epochs 90 --batch-size 1024 --hours 12 --full-hours 20 --plot p.png"
+        ),
+    )
+    study = commands.add_parser(
+        "study",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="a figure of the paper, or one of its theorems measured",
+        description="Computes a figure of the paper or measures a theorem: numbers as CSV, pictures as SVG and PNG.",
+    )
+    for name, command, add in (("train", train, _add_train), ("plan", plan, _add_plan), ("study", study, _add_study)):
+        if name in arguments:
+            add(command)
+            flags = [flag for action in command._actions for flag in action.option_strings]
+            command.set_defaults(parser=command, flags=flags)
     return parser
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--num-samples", type=_value, metavar="N", required=True, help="n, samples in the data set")
+    parser.add_argument("--epochs", type=_value, metavar="N", required=True, help="epochs of the run")
+    parser.add_argument("--batch-size", type=_value, metavar="N", required=True, help="samples a step, over all ranks")
+    budget = parser.add_argument_group("the budget, one of")
+    budget.add_argument("--prune-ratio", type=_value, metavar="R", help="fraction left out of each epoch, in [0, 1)")
+    budget.add_argument("--steps", type=_value, metavar="N", help="optimiser steps of the whole run")
+    budget.add_argument("--samples", type=_value, metavar="N", help="samples trained in the whole run")
+    budget.add_argument("--hours", type=_value, metavar="H", help="hours of the whole run; needs --full-hours")
+    parser.add_argument("--full-hours", type=_value, metavar="H", help="hours of a run on all the data")
+    parser.add_argument("--json", action="store_true", help="print every number as JSON instead of a table")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the probabilities, as .png, .svg or .pdf")
+    parser.set_defaults(call=_plan)
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    from orderdp.experiments.studies import STUDIES
+
+    parser.epilog = "studies:\n" + "\n".join(f"  {name:10}{shows}" for name, (_, shows) in STUDIES.items())
+    parser.add_argument("name", metavar="NAME", help="one of those below")
+    parser.add_argument("--run", metavar="DIR", type=Path, help="folder to write; default runs/NAME")
+    parser.set_defaults(call=_study)
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -113,8 +181,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
             settings.add_argument(flag, metavar="NAME", help=text)
         else:
             settings.add_argument(flag, type=_value, metavar=_metavar(field.annotation), help=text)
-    flags = [flag for action in parser._actions for flag in action.option_strings]
-    parser.set_defaults(call=_train, parser=parser, flags=flags)
+    parser.set_defaults(call=_train)
 
 
 def _metavar(annotation: Any) -> str:
@@ -133,9 +200,10 @@ def _value(text: str) -> Any:
 def _train(options: argparse.Namespace) -> int:
     from accelerate import PartialState
 
+    from orderdp.output.text_table import as_text
     from orderdp.training.comparison import REFERENCES, Plan, resume, start
     from orderdp.training.recipe import Recipe
-    from orderdp.training.table import as_text
+    from orderdp.training.table import lines
 
     given = {name: value for name in Recipe.model_fields if (value := getattr(options, name)) is not None}
     if options.resume is not None:
@@ -157,8 +225,36 @@ def _train(options: argparse.Namespace) -> int:
         against = REFERENCES if options.against is None else tuple(options.against)
         table = start(Plan(recipe, tuple(ratios), tuple(seeds), against), path, tell=_tell)
     if PartialState().is_main_process:
-        print(as_text(table))
+        print(as_text(lines(table)))
         print(f"\nsettings, metrics, checkpoints and plots: {path}")
+    return 0
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from orderdp.experiments.plans import as_json, as_page, draw_plan
+    from orderdp.theory import plan
+
+    laid_out = plan(
+        options.num_samples,
+        options.prune_ratio,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        steps=options.steps,
+        samples=options.samples,
+        hours=options.hours,
+        full_hours=options.full_hours,
+    )
+    if options.plot is not None:
+        draw_plan(laid_out, options.plot)
+    print(as_json(laid_out) if options.json else as_page(laid_out))
+    return 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    from orderdp.experiments.studies import run_study
+
+    for path in run_study(options.name, options.run or Path("runs") / options.name):
+        print(path)
     return 0
 
 

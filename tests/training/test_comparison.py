@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from orderdp import OrderDP, Pruner
+from orderdp.output.text_table import as_markdown
 from orderdp.training import comparison
 from orderdp.training.comparison import Plan, load_plan, resume, start
 from orderdp.training.loop import total_steps
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
-from orderdp.training.table import Row, as_markdown
+from orderdp.training.table import Row, lines
 
 N = 200
 
@@ -172,7 +173,7 @@ def test_a_comparison_writes_everything_that_it_returns(tmp_path, tiny):
     ] == table
     in_rows = sorted(plan.members(N), key=lambda member: [row.label for row in table].index(member.label))
     assert summary["runs"] == [RunFolder(path / member.name).result() for member in in_rows]
-    assert (path / "table.md").read_text() == as_markdown(table)
+    assert (path / "table.md").read_text() == as_markdown(lines(table))
 
 
 @pytest.mark.usefixtures("no_plots")

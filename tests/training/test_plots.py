@@ -14,13 +14,13 @@ PRUNED, FULL, SHORT = "OrderDP 50 %", "full data", "full data, steps of OrderDP 
 def draw(tmp_path, monkeypatch):
     """Draws the plots of some runs and returns the axes of each by file name."""
     axes = {}
-    save = plots._save
+    save = plots.save
 
     def keep(figure, path):
         (axes[path.name],) = figure.axes
         return save(figure, path)
 
-    monkeypatch.setattr(plots, "_save", keep)
+    monkeypatch.setattr(plots, "save", keep)
 
     def drawn(groups):
         written = draw_plots(groups, tmp_path / "plots")

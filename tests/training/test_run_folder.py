@@ -9,9 +9,10 @@ import signal
 import pytest
 import torch
 
+from orderdp.output.files import make_new, write_whole
 from orderdp.training import run_folder
 from orderdp.training.recipe import Recipe
-from orderdp.training.run_folder import RunFolder, make_new, write_whole
+from orderdp.training.run_folder import RunFolder
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

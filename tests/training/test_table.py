@@ -1,6 +1,7 @@
 from statistics import stdev
 
-from orderdp.training.table import Row, as_markdown, as_text, rows
+from orderdp.output.text_table import as_markdown, as_text
+from orderdp.training.table import Row, lines, rows
 
 
 def result(last, best, samples, steps, training_s, selection_s, evaluation_s):
@@ -43,7 +44,7 @@ def test_rows_are_means_over_seeds_and_savings_are_against_full_data():
         samples_saved=0.5,
     )
     assert (full.label, full.saved, full.samples_saved) == ("full data", 0.0, 0.0)
-    assert as_markdown(table).splitlines() == [
+    assert as_markdown(lines(table)).splitlines() == [
         "| run | last % | best % | samples | samples saved | steps | train s | select s | eval s | time saved |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| OrderDP 50 % | 92.00 ± 2.83 | 93.00 ± 2.83 | 5,000 | 50.0 % | 40 | 51.0 | 1.00 | 2.5 | 49.0 % |",
@@ -54,7 +55,7 @@ def test_rows_are_means_over_seeds_and_savings_are_against_full_data():
 def test_without_full_data_nothing_is_said_to_be_saved():
     table = rows({"OrderDP": [result(90.0, 91.25, 5000, 40, 50.0, 0.5, 2.0)]})
     assert (table[0].saved, table[0].samples_saved, table[0].accuracy_last) == (None, None, (90.0, 0.0))
-    assert as_text(table).splitlines() == [
+    assert as_text(lines(table)).splitlines() == [
         "run      last %  best %  samples  samples saved  steps  train s  select s  eval s  time saved",
         "OrderDP   90.00   91.25    5,000                    40     50.0      0.50     2.0            ",
     ]

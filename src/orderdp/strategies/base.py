@@ -101,20 +101,3 @@ def _literal(value: object) -> str:
     if not isinstance(value, float):
         return repr(value)
     return float.__repr__(value) if math.isfinite(value) else f"float('{float.__repr__(value)}')"
-
-
-def check_fraction(name: str, value: float, *, low_open: bool, high_open: bool) -> None:
-    """Raises unless `value` is a real number in the unit interval, with the given ends left out.
-
-    Raises:
-        TypeError: not a number.
-        ValueError: outside the interval, or NaN.
-    """
-    interval = f"{'(' if low_open else '['}0, 1{')' if high_open else ']'}"
-    rule = f"{name} is a fraction and must lie in {interval}"
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
-        raise TypeError(f"{rule}, got {value!r}; write a number such as 0.5")
-    inside = (value > 0 if low_open else value >= 0) and (value < 1 if high_open else value <= 1)
-    if not inside:
-        percent = f"for {value:g} % write {value / 100:g}" if 1 < value <= 100 else "write a number such as 0.5"
-        raise ValueError(f"{rule}, got {value}; {percent}")

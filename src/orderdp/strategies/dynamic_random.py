@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orderdp.strategies.base import Memory, Selection, Strategy, check_fraction
+from orderdp.strategies.base import Memory, Selection, Strategy
 from orderdp.strategies.order import draw
+from orderdp.theory.sizes import check_fraction
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orderdp.strategies.base import Indices, Memory, Selection, Strategy, check_fraction
+from orderdp.strategies.base import Indices, Memory, Selection, Strategy
 from orderdp.strategies.order import draw, largest
+from orderdp.theory.sizes import check_fraction, default_sizes
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -104,8 +105,7 @@ class OrderDP(Strategy):
         """
         if self.prune_ratio is not None:
             given = f"prune_ratio={self.prune_ratio}"
-            q = round((1 - self.prune_ratio) * num_samples)
-            s = round(math.sqrt(num_samples * q))
+            s, q = default_sizes(num_samples, self.prune_ratio)
         else:
             explore, exploit = self._fractions()
             given = f"explore={explore}, exploit={exploit}"

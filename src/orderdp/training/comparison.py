@@ -12,12 +12,14 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from orderdp.output.files import make_new, write_whole
+from orderdp.output.text_table import as_markdown
 from orderdp.training.data import DataSets, load_dataset
 from orderdp.training.loop import Run, total_steps
 from orderdp.training.plots import draw_plots
 from orderdp.training.recipe import Recipe, load_recipe, nearest
-from orderdp.training.run_folder import RunFolder, make_new, write_whole
-from orderdp.training.table import Row, as_markdown, rows
+from orderdp.training.run_folder import RunFolder
+from orderdp.training.table import Row, lines, rows
 
 REFERENCES = ("full", "short")
 
@@ -196,7 +198,7 @@ def _run(plan: Plan, data: DataSets, path: Path, *, show: bool, tell: Callable[[
     if state.is_main_process:
         summary = {"rows": [asdict(row) for row in table], "runs": [run for group in results.values() for run in group]}
         write_whole(path / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
-        write_whole(path / "table.md", as_markdown(table).encode())
+        write_whole(path / "table.md", as_markdown(lines(table)).encode())
         draw_plots(folders, path / "plots")
     state.wait_for_everyone()
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from orderdp.training.run_folder import RunFolder, write_whole
-
-_COLORS = ("#0b6e99", "#d9730d", "#0f7b6c", "#6940a5", "#ad1a72")
-_REFERENCE = "#555555"
+from orderdp.output.drawing import COLORS, REFERENCE, new_axes, save
+from orderdp.training.run_folder import RunFolder
 
 Series = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
@@ -78,18 +75,18 @@ def _table(run: RunFolder) -> dict[str, npt.NDArray[Any]]:
 def _styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Returns a style for each label: full data is grey; a short schedule has its pruned run's colour, dashed."""
     styles: dict[str, dict[str, Any]] = {}
-    colors = iter(_COLORS * len(labels))
+    colors = iter(COLORS * len(labels))
     for label in labels:
         whose = label.partition("full data, steps of ")[2]
         if whose in styles:
             styles[label] = {**styles[whose], "linestyle": "--"}
         else:
-            styles[label] = {"color": _REFERENCE if label.startswith("full data") else next(colors), "linestyle": "-"}
+            styles[label] = {"color": REFERENCE if label.startswith("full data") else next(colors), "linestyle": "-"}
     return styles
 
 
 def _draw_curves(path: Path, curves: Mapping[str, Sequence[Series]], x_label: str, y_label: str) -> Path:
-    figure, axes = _axes(x_label, y_label)
+    figure, axes = new_axes(x_label, y_label)
     for label, style in _styles(list(curves)).items():
         length = min(len(y) for _, y in curves[label])
         marker = "o" if length == 1 else None  # a line needs two points
@@ -104,22 +101,22 @@ def _draw_curves(path: Path, curves: Mapping[str, Sequence[Series]], x_label: st
         axes.set_ylim(typical - 0.5 * (highest - typical), highest + 0.1 * (highest - typical) + 0.1)
     axes.set_xlim(left=0)
     axes.legend(frameon=False, loc="lower right" if "accuracy" in y_label else "upper right")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _draw_visits(path: Path, visits: Mapping[str, npt.NDArray[np.int32]]) -> Path:
-    figure, axes = _axes("epochs in which a sample was trained", "share of the samples")
+    figure, axes = new_axes("epochs in which a sample was trained", "share of the samples")
     highest = max(int(counts.max()) for counts in visits.values())
     for label, style in _styles(list(visits)).items():
         share = np.bincount(visits[label], minlength=highest + 1) / len(visits[label])
         axes.stairs(share, np.arange(highest + 2) - 0.5, label=label, linewidth=1.8, **style)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, loc="best")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _draw_scores(path: Path, scores: Mapping[str, npt.NDArray[np.float32]]) -> Path:
-    figure, axes = _axes("score of a sample at the end: its last-seen loss, nats", "density")
+    figure, axes = new_axes("score of a sample at the end: its last-seen loss, nats", "density")
     finite = {label: column[np.isfinite(column)] for label, column in scores.items()}
     shown = [column for column in finite.values() if len(column)]
     if shown:
@@ -132,26 +129,4 @@ def _draw_scores(path: Path, scores: Mapping[str, npt.NDArray[np.float32]]) -> P
         axes.legend(frameon=False, loc="best")
     else:
         axes.text(0.5, 0.5, "no run remembers scores", ha="center", va="center", transform=axes.transAxes)
-    return _save(figure, path)
-
-
-def _axes(x_label: str, y_label: str) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure  # not pyplot: no window system, no global state
-
-    figure = Figure(figsize=(7.2, 4.2), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    if x_label.startswith("samples"):
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    return figure, axes
-
-
-def _save(figure: Any, path: Path) -> Path:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    write_whole(path, picture.getvalue())
-    return path
+    return save(figure, path)

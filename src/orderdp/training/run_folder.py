@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from orderdp.output.files import cannot_write, flush_folder, make_new, write_flushed, write_whole
 from orderdp.training.recipe import Recipe, load_recipe
 
 CHECKPOINT_VERSION = 1
@@ -117,13 +117,13 @@ class RunFolder:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
             for name, data in files.items():
-                _write_flushed(unfinished / name, data)
-            _flush_folder(unfinished)
+                write_flushed(unfinished / name, data)
+            flush_folder(unfinished)
             unfinished.rename(home / f"{step:09d}")
         except OSError as error:
             shutil.rmtree(unfinished, ignore_errors=True)
-            raise _cannot_write(home, error) from error
-        _flush_folder(home)
+            raise cannot_write(home, error) from error
+        flush_folder(home)
         for older in self._checkpoints()[:-1]:
             shutil.rmtree(older)
 
@@ -162,58 +162,3 @@ class RunFolder:
 
     def _checkpoints(self) -> list[Path]:
         return sorted(path for path in (self.path / "checkpoint").glob("[0-9]*") if path.is_dir())
-
-
-def make_new(path: Path) -> None:
-    """Makes a folder that must not be there yet.
-
-    Raises:
-        FileExistsError: it is. OSError: it cannot be made.
-    """
-    try:
-        path.mkdir(parents=True)
-        _flush_folder(path.parent)
-    except FileExistsError:
-        raise FileExistsError(
-            f"the run folder must be new, got {path}, which exists; write another --run, or --resume {path}"
-        ) from None
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file so that at any moment either the old or the new content is there, whole.
-
-    Raises:
-        OSError: it could not be written; the old content is still there.
-    """
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        _write_flushed(unfinished, data)
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise _cannot_write(path, error) from error
-    _flush_folder(path.parent)
-
-
-def _write_flushed(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_folder(path: Path) -> None:
-    """Makes a rename survive a power cut, where the system can open folders."""
-    if os.name == "posix":
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _cannot_write(path: Path, error: OSError) -> OSError:
-    reason = error.strerror or str(error)
-    return OSError(error.errno, f"{path} could not be written ({reason}); what was there is unharmed, make room there")

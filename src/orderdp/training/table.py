@@ -113,17 +113,6 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def as_text(table: Sequence[Row]) -> str:
-    """Returns the table for a terminal."""
-    lines = [_HEADER, *(_cells(row) for row in table)]
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    pad = [str.ljust] + [str.rjust] * (len(widths) - 1)
-    return "\n".join(
-        "  ".join(align(cell, width) for align, cell, width in zip(pad, line, widths, strict=True)) for line in lines
-    )
-
-
-def as_markdown(table: Sequence[Row]) -> str:
-    """Returns the table for a document."""
-    rule = ("---", *["---:"] * (len(_HEADER) - 1))
-    return "".join(f"| {' | '.join(line)} |\n" for line in (_HEADER, rule, *(_cells(row) for row in table)))
+def lines(table: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Returns the header and a line of text for each row."""
+    return [_HEADER, *(_cells(row) for row in table)]

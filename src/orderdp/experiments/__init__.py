@@ -1,0 +1,1 @@
+"""The paper's experiments as studies, and what they and the planner show."""

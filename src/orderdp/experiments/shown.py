@@ -1,0 +1,45 @@
+"""What a study shows: pictures and tables, and how they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from orderdp.output.drawing import save
+from orderdp.output.files import write_whole
+from orderdp.output.text_table import as_csv, as_markdown
+
+Table: TypeAlias = tuple[Sequence[str], Sequence[Sequence[Any]]]
+
+
+class Shown(NamedTuple):
+    """What a study came to.
+
+    Args:
+        pictures: name to matplotlib figure; written as SVG and PNG.
+        tables: name to (header, rows): every number drawn; written as CSV.
+        summary: (header, rows) of text, the first column a label; written as Markdown. None where the picture says all.
+    """
+
+    pictures: Mapping[str, Any]
+    tables: Mapping[str, Table]
+    summary: Table | None = None
+
+    def write(self, name: str, folder: Path) -> list[Path]:
+        """Writes all of it, the summary under the name of the study, and returns the files: the same bytes each time.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [
+            save(self.pictures[key], folder / f"{key}.{ending}") for key in self.pictures for ending in ("svg", "png")
+        ]
+        texts = {f"{key}.csv": as_csv(*table) for key, table in self.tables.items()}
+        if self.summary is not None:
+            texts[f"{name}.md"] = as_markdown([self.summary[0], *self.summary[1]])
+        for file, text in texts.items():
+            write_whole(folder / file, text.encode())
+            written.append(folder / file)
+        return written

@@ -1,0 +1,63 @@
+"""Files and folders that are whole at any moment: written beside their place, flushed, renamed into it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def make_new(path: Path) -> None:
+    """Makes a folder that must not be there yet.
+
+    Raises:
+        FileExistsError: it is. OSError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True)
+        flush_folder(path.parent)
+    except FileExistsError:
+        raise FileExistsError(
+            f"the run folder must be new, got {path}, which exists; write another --run, or --resume {path}"
+        ) from None
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file so that at any moment either the old or the new content is there, whole.
+
+    Raises:
+        OSError: it could not be written; the old content is still there.
+    """
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        write_flushed(unfinished, data)
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+    flush_folder(path.parent)
+
+
+def write_flushed(path: Path, data: bytes) -> None:
+    """Writes a file that is on the disk when this returns."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush_folder(path: Path) -> None:
+    """Makes a rename survive a power cut, where the system can open folders."""
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def cannot_write(path: Path, error: OSError) -> OSError:
+    """Returns the error to raise where `path` could not be written."""
+    reason = error.strerror or str(error)
+    return OSError(error.errno, f"{path} could not be written ({reason}); what was there is unharmed, make room there")

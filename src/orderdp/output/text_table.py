@@ -1,0 +1,40 @@
+"""A table of text, for a terminal and for a document. The first column is a label, the others are numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+
+def as_text(lines: Sequence[Sequence[str]]) -> str:
+    """Returns the lines, the first of them the header, in aligned columns.
+
+    >>> print(as_text([("run", "steps"), ("full", "1,000")]))
+    run   steps
+    full  1,000
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    pad = [str.ljust] + [str.rjust] * (len(widths) - 1)
+    return "\n".join(
+        "  ".join(align(cell, width) for align, cell, width in zip(pad, line, widths, strict=True)) for line in lines
+    )
+
+
+def as_markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Returns the lines, the first of them the header, as Markdown."""
+    header, *rows = lines
+    rule = ("---", *["---:"] * (len(header) - 1))
+    return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *rows))
+
+
+def as_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Returns the rows as CSV, each float in the fewest digits that give it back."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([float(cell) if isinstance(cell, np.floating) else cell for cell in row] for row in rows)
+    return text.getvalue()

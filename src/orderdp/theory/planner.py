@@ -1,0 +1,270 @@
+"""What a run with OrderDP will be like, before it is paid for: every split (s, q) of a budget, by the law γ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from orderdp.theory.bounds import spectrum_gap
+from orderdp.theory.inclusion import stretches
+from orderdp.theory.sizes import check_count, check_fraction, check_sizes, default_exploration, default_sizes
+
+_SPLITS = 8  # s goes from q to n in so many equal factors; the default split is the one in the middle
+_MAY_MISS = 0.01  # share of the samples that a run may leave undrawn
+_SURE = 0.01  # expected number of samples left undrawn that counts as none
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """One split of a budget: s drawn, q of them kept in each of E epochs.
+
+    Ages and what is never seen suppose that the ranks do not move: a sample of rank j is then trained in each epoch
+    with probability γ_j, whatever happened before. In training they do move, since a loss falls when it is trained on
+    and stays stored when it is not, so this is the slow end.
+
+    Args:
+        s: exploration size.
+        q: exploitation size.
+        explore: s/n.
+        exploit: q/s.
+        best: γ of rank 1, the largest loss: s/n.
+        median: γ of rank ⌈n/2⌉.
+        worst: γ of rank n: 0 unless q = s.
+        share_zero: share of the ranks with γ = 0, (s - q)/n: the easiest ones, out of this epoch for certain.
+        spectrum_gap: C_s of Theorem 4.
+        mean_age: expected epochs since a sample was last trained, after E epochs, mean over the ranks; E where never.
+        worst_age: the same for the last rank.
+        never_seen: expected share of the samples that E epochs never train.
+        never_drawn: the same for the draw, (1 - s/n)^E, which holds however the ranks move.
+        effective_samples: (Σγ)²/Σγ², the number of samples that equal weights would spread as far (Kish); n if uniform.
+    """
+
+    s: int
+    q: int
+    explore: float
+    exploit: float
+    best: float
+    median: float
+    worst: float
+    share_zero: float
+    spectrum_gap: float
+    mean_age: float
+    worst_age: float
+    never_seen: float
+    never_drawn: float
+    effective_samples: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A budget, what it saves, and the splits of it.
+
+    Args:
+        n: number of samples.
+        epochs: E.
+        batch_size: samples a step, over all ranks.
+        q: samples of an epoch.
+        prune_ratio: 1 - q/n.
+        steps: optimiser steps of the run, E·⌈q/b⌉.
+        full_steps: the same on all the data.
+        samples: samples trained, E·q.
+        saved: share of the samples that is saved, 1 - q/n; of the time too, as far as it goes with the samples.
+        hours: what the run takes if time goes with the samples, None where the hours of a full run are not known.
+        saved_hours: what it saves, under the same.
+        decompositions: the splits, from s = q (a uniform draw) to s = n (plain top-q).
+        recommended: the split to take.
+        reason: why, in a sentence.
+    """
+
+    n: int
+    epochs: int
+    batch_size: int
+    q: int
+    prune_ratio: float
+    steps: int
+    full_steps: int
+    samples: int
+    saved: float
+    hours: float | None
+    saved_hours: float | None
+    decompositions: tuple[Decomposition, ...]
+    recommended: Decomposition
+    reason: str
+
+
+def plan(
+    n: SupportsIndex,
+    prune_ratio: float | None = None,
+    *,
+    epochs: SupportsIndex,
+    batch_size: SupportsIndex,
+    steps: SupportsIndex | None = None,
+    samples: SupportsIndex | None = None,
+    hours: float | None = None,
+    full_hours: float | None = None,
+) -> Plan:
+    """Lays out a budget: what it costs, what it saves, and what each split (s, q) of it does to the samples.
+
+    Exactly one of `prune_ratio`, `steps`, `samples` and `hours` sets the budget; the last three are of the whole run
+    and are used up as far as whole samples of an epoch allow. Hours suppose that time goes with the samples trained:
+    what is paid whatever is pruned (evaluation, start) belongs into neither number of hours.
+
+    The split that is recommended is the one of `OrderDP(prune_ratio=r)`, s/n = q/s = √(1 - r), unless so few are drawn
+    that a run would leave more than one sample in a hundred undrawn; then the smallest s that does not.
+
+    Args:
+        n: number of samples.
+        prune_ratio: fraction of the data left out of each epoch, in [0, 1).
+        epochs: E.
+        batch_size: samples of an optimiser step, over all ranks.
+        steps: optimiser steps to spend.
+        samples: samples to spend.
+        hours: hours to spend; needs `full_hours`.
+        full_hours: hours of a run of as many epochs on all the data.
+
+    Returns:
+        The plan.
+
+    Raises:
+        TypeError: a number of another kind. ValueError: one out of range, no budget or several, hours without the hours
+        of a full run, or a budget that does not pay for one sample (one step) an epoch.
+
+    Source: every column from γ, OrderDP, eq. (3); C_s from Theorem 4; the split from Section 5.3.
+
+    >>> laid_out = plan(50_000, 0.5, epochs=200, batch_size=128)
+    >>> laid_out.steps, laid_out.recommended.s, laid_out.recommended.q
+    (39200, 35355, 25000)
+    >>> laid_out.reason  # doctest: +ELLIPSIS
+    'OrderDP(prune_ratio=0.5), half way between a uniform draw and plain top-q: ...'
+    """
+    n = check_sizes(n, 1, 1)[0]
+    epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
+    budgets = {"prune_ratio": prune_ratio, "steps": steps, "samples": samples, "hours": hours}
+    q = _kept(n, epochs, batch_size, {name: value for name, value in budgets.items() if value is not None}, full_hours)
+    decompositions = tuple(_decomposition(n, s, q, epochs) for s in _explorations(n, q))
+    recommended, reason = _recommend(n, q, epochs, decompositions)
+    full = None if full_hours is None else float(full_hours)
+    return Plan(
+        n=n,
+        epochs=epochs,
+        batch_size=batch_size,
+        q=q,
+        prune_ratio=1 - q / n,
+        steps=epochs * -(-q // batch_size),
+        full_steps=epochs * -(-n // batch_size),
+        samples=epochs * q,
+        saved=1 - q / n,
+        hours=None if full is None else full * q / n,
+        saved_hours=None if full is None else full * (1 - q / n),
+        decompositions=decompositions,
+        recommended=recommended,
+        reason=reason,
+    )
+
+
+def _kept(n: int, epochs: int, batch_size: int, budgets: Mapping[str, Any], full_hours: float | None) -> int:
+    """Returns q, the samples of an epoch that the budget pays for."""
+    if len(budgets) != 1:
+        raise ValueError(
+            f"one budget is needed, got {' and '.join(budgets) or 'none'}; give prune_ratio, steps, samples or hours"
+        )
+    ((name, value),) = budgets.items()
+    for hours_name, hours in (("full_hours", full_hours), *budgets.items()):
+        if hours_name.endswith("hours") and hours is not None:
+            _check_hours(hours_name, hours)
+    if name == "prune_ratio":
+        check_fraction(name, value, low_open=False, high_open=True)
+        q, least = default_sizes(n, value)[1], "a smaller prune ratio"
+    elif name == "hours":
+        if full_hours is None:
+            raise ValueError(
+                f"hours must be a share of something, got hours={value} without full_hours; "
+                "give the hours of a run on all the data as full_hours"
+            )
+        q, least = math.floor(n * value / full_hours + 1e-9), "more hours"
+    else:
+        rounds = check_count(name, value) // epochs
+        q, least = rounds * (batch_size if name == "steps" else 1), f"at least {epochs}, one an epoch"
+    if q < 1:
+        raise ValueError(f"the budget must pay for a sample an epoch, got {name}={value}; write {least}")
+    return min(q, n)
+
+
+def _check_hours(name: str, hours: Any) -> None:
+    number = isinstance(hours, (int, float)) and not isinstance(hours, bool)
+    if not (number and hours > 0 and math.isfinite(hours)):
+        raise ValueError(f"{name} must be a positive, finite number, got {hours!r}; write hours such as 2.5")
+
+
+def _explorations(n: int, q: int) -> list[int]:
+    """Returns the sizes s to lay out: from q to n in equal factors, with the default one in the middle."""
+    sizes = {round(n * (q / n) ** (step / _SPLITS)) for step in range(_SPLITS + 1)}
+    middle = default_exploration(n, q)
+    return sorted({min(max(s, q), n) for s in sizes | {q, middle, n}})
+
+
+def _decomposition(n: int, s: int, q: int, epochs: int) -> Decomposition:
+    middle = (n + 1) // 2
+    squares = ages = never = median = 0.0
+    last = 0.0
+    for first, length, gammas in stretches(n, s, q):
+        times = length / len(gammas)
+        with np.errstate(divide="ignore"):  # log(1 - γ) of γ = 1 is -inf, and its exponential 0 is right
+            missed = np.expm1(epochs * np.log1p(-gammas))  # (1 - γ)^E - 1, without cancelling where γ is small
+        # Σ_{k<E} (1 - γ)^k: the epochs since a sample was last trained, at most E.
+        age = np.divide(-missed, gammas, out=np.full_like(gammas, epochs), where=gammas > 0)
+        squares += times * float(gammas @ gammas)
+        ages += times * float(age.sum())
+        never += times * float((1 + missed).sum())
+        if first <= middle < first + length:
+            median = float(gammas[min(middle - first, len(gammas) - 1)])
+        last = float(age[-1])
+    return Decomposition(
+        s=s,
+        q=q,
+        explore=s / n,
+        exploit=q / s,
+        best=s / n,
+        median=median,
+        worst=s / n if q == s else 0.0,
+        share_zero=(s - q) / n,
+        spectrum_gap=spectrum_gap(n, s, q),
+        mean_age=ages / n,
+        worst_age=last,
+        never_seen=never / n,
+        never_drawn=(1 - s / n) ** epochs,
+        effective_samples=q * q / squares,
+    )
+
+
+def _recommend(n: int, q: int, epochs: int, splits: tuple[Decomposition, ...]) -> tuple[Decomposition, str]:
+    """Returns the split to take and the sentence that says why."""
+    default = next(split for split in splits if split.s == default_exploration(n, q))
+    if q == n:
+        return default, "The budget pays for all the data in every epoch: there is nothing to prune."
+    call = f"OrderDP(prune_ratio={_shortest_ratio(n, q)})"
+    if epochs == 1:
+        return default, f"{call}: the only epoch knows no losses yet, so every split is a uniform draw of q samples."
+    if default.never_drawn > _MAY_MISS:
+        wider = next(split for split in splits if split.never_drawn <= _MAY_MISS)
+        return wider, (
+            f"OrderDP(explore={wider.explore:.4g}, exploit={wider.exploit:.4g}): the split of {call} would leave "
+            f"{100 * default.never_drawn:.3g} % of the samples undrawn in {epochs} epochs, this one "
+            f"{100 * wider.never_drawn:.2g} %."
+        )
+    drawn = "every sample" if n * default.never_drawn < _SURE else f"all but {100 * default.never_drawn:.2g} % of them"
+    return default, (
+        f"{call}, half way between a uniform draw and plain top-q: training spreads as over "
+        f"{default.effective_samples:,.0f} of {n:,} samples, {epochs} epochs draw {drawn}, and while losses keep their "
+        f"order {100 * default.never_seen:.3g} % of the samples, those of lowest loss, are not trained."
+    )
+
+
+def _shortest_ratio(n: int, q: int) -> float:
+    """Returns the prune ratio of fewest digits whose q is this one."""
+    ratios = (float(f"{1 - q / n:.{digits}g}") for digits in range(1, 18))
+    return next((ratio for ratio in ratios if default_sizes(n, ratio)[1] == q), 1 - q / n)

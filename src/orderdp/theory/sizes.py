@@ -1,0 +1,83 @@
+"""The sizes n, s and q: what is allowed, and how a prune ratio is split into them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import SupportsIndex
+
+import numpy as np
+
+# Beyond it a float no longer tells neighbouring ranks apart.
+MAX_SAMPLES = 2**53
+
+
+def check_sizes(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> tuple[int, int, int]:
+    """Returns n, s and q as Python integers, if 1 <= q <= s <= n <= 2**53.
+
+    Raises:
+        TypeError: one is no whole number.
+        ValueError: they are not in this order, or n is too large.
+
+    >>> check_sizes(400, 100, 130)
+    Traceback (most recent call last):
+    ...
+    ValueError: q must be at most s, got q=130 and s=100; q samples are kept of the s that are drawn
+    """
+    n, s, q = check_count("n", n), check_count("s", s), check_count("q", q)
+    if n > MAX_SAMPLES:
+        raise ValueError(f"n must be at most 2**53, got {n}; beyond it float64 does not tell ranks apart")
+    if q > s:
+        raise ValueError(f"q must be at most s, got q={q} and s={s}; q samples are kept of the s that are drawn")
+    if s > n:
+        raise ValueError(f"s must be at most n, got s={s} and n={n}; s samples are drawn of n without replacement")
+    return n, s, q
+
+
+def check_count(name: str, value: SupportsIndex) -> int:
+    """Returns `value` as a Python integer, if it is a whole number of at least 1.
+
+    Raises:
+        TypeError: no whole number; True is none. ValueError: less than 1.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        hint = f"; write {value:.0f}" if isinstance(value, float) and value.is_integer() else ""
+        raise TypeError(f"{name} must be a whole number, got {value!r}{hint or '; write an int'}")
+    number = operator.index(value)
+    if number < 1:
+        raise ValueError(f"{name} must be at least 1, got {number}; write a positive whole number")
+    return number
+
+
+def default_sizes(n: int, prune_ratio: float) -> tuple[int, int]:
+    """Returns (s, q) for a prune ratio: q = round((1 - r)·n), and s by `default_exploration`.
+
+    The sizes that `OrderDP(prune_ratio=r)` takes. q is 0 where the ratio leaves no sample.
+
+    >>> default_sizes(1000, 0.5)
+    (707, 500)
+    """
+    q = round((1 - prune_ratio) * n)
+    return default_exploration(n, q), q
+
+
+def default_exploration(n: int, q: int) -> int:
+    """Returns s = round(√(n·q)): as large a share of n as q is of s, so s/n = q/s = √(q/n)."""
+    return round(math.sqrt(n * q))
+
+
+def check_fraction(name: str, value: float, *, low_open: bool, high_open: bool) -> None:
+    """Raises unless `value` is a real number in the unit interval, with the given ends left out.
+
+    Raises:
+        TypeError: not a number.
+        ValueError: outside the interval, or NaN.
+    """
+    interval = f"{'(' if low_open else '['}0, 1{')' if high_open else ']'}"
+    rule = f"{name} is a fraction and must lie in {interval}"
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+        raise TypeError(f"{rule}, got {value!r}; write a number such as 0.5")
+    inside = (value > 0 if low_open else value >= 0) and (value < 1 if high_open else value <= 1)
+    if not inside:
+        percent = f"for {value:g} % write {value / 100:g}" if 1 < value <= 100 else "write a number such as 0.5"
+        raise ValueError(f"{rule}, got {value}; {percent}")
