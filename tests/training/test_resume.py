@@ -12,7 +12,8 @@ import torch
 
 from orderdp import Pruner
 from orderdp.cli import main
-from orderdp.training import loop, run_folder
+from orderdp.output import files
+from orderdp.training import loop
 from orderdp.training.comparison import Plan, resume, start
 from orderdp.training.loop import Run
 from orderdp.training.run_folder import RunFolder
@@ -45,14 +46,14 @@ MOMENTS = {
     "at an epoch's end, before its metrics": (WITHIN, RunFolder, "write_metrics", 2, {}, [18]),
     "at the last epoch's end, before its metrics": (PLAIN, RunFolder, "write_metrics", 3, {}, [27]),
     "before the result": (PLAIN, RunFolder, "write_result", 1, {}, [27]),
-    "in the result": (PLAIN, run_folder, "_write_flushed", 13, HALF, [27]),
-    "in the first checkpoint's model": (PLAIN, run_folder, "_write_flushed", 1, HALF, []),
-    "in a checkpoint's model": (PLAIN, run_folder, "_write_flushed", 5, HALF, [9]),
-    "in a checkpoint's state": (WITHIN, run_folder, "_write_flushed", 5, HALF, [4]),
-    "in a checkpoint's manifest": (WITHIN, run_folder, "_write_flushed", 6, HALF, [4]),
+    "in the result": (PLAIN, files, "write_flushed", 13, HALF, [27]),
+    "in the first checkpoint's model": (PLAIN, files, "write_flushed", 1, HALF, []),
+    "in a checkpoint's model": (PLAIN, files, "write_flushed", 5, HALF, [9]),
+    "in a checkpoint's state": (WITHIN, files, "write_flushed", 5, HALF, [4]),
+    "in a checkpoint's manifest": (WITHIN, files, "write_flushed", 6, HALF, [4]),
     "before a checkpoint gets its name": (WITHIN, Path, "rename", 2, {}, [4]),
     "before the checkpoint before it is removed": (WITHIN, shutil, "rmtree", 1, OF_A_CHECKPOINT, [4, 8]),
-    "in the metrics": (PLAIN, run_folder, "_write_flushed", 8, HALF, [18]),
+    "in the metrics": (PLAIN, files, "write_flushed", 8, HALF, [18]),
 }
 
 
@@ -176,8 +177,8 @@ COMPARISON_MOMENTS = {
     "in the first run": (Pruner, "update", 5, {}),
     "between two runs": (RunFolder, "begin", 2, {}),
     "in the last run": (Pruner, "update", 27 + 39 + 5, {}),
-    "in the table": (run_folder, "_write_flushed", 1, {**HALF, "counts": lambda path, data: "table" in path.name}),
-    "in the plots": (run_folder, "_write_flushed", 2, {**HALF, "counts": lambda path, data: ".png" in path.name}),
+    "in the table": (files, "write_flushed", 1, {**HALF, "counts": lambda path, data: "table" in path.name}),
+    "in the plots": (files, "write_flushed", 2, {**HALF, "counts": lambda path, data: ".png" in path.name}),
 }
 
 

@@ -9,8 +9,8 @@ import signal
 import pytest
 import torch
 
+from orderdp.output import files
 from orderdp.output.files import make_new, write_whole
-from orderdp.training import run_folder
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 
@@ -120,15 +120,15 @@ def test_every_file_is_flushed_before_it_is_renamed_and_the_folder_after(folder,
 
         monkeypatch.setattr(owner, name, replacement)
 
-    watch(run_folder, "_write_flushed", lambda path, data: f"write {path.name}")
-    watch(run_folder, "_flush_folder", lambda path: f"flush {path.name}")
-    watch(run_folder.Path, "rename", lambda path, target: f"rename {path.name} to {target.name}")
-    watch(run_folder.Path, "replace", lambda path, target: f"rename {path.name} to {target.name}")
-    watch(run_folder.os, "fsync", lambda descriptor: "fsync")
+    watch(files, "write_flushed", lambda path, data: f"write {path.name}")
+    watch(files, "flush_folder", lambda path: f"flush {path.name}")
+    watch(files.Path, "rename", lambda path, target: f"rename {path.name} to {target.name}")
+    watch(files.Path, "replace", lambda path, target: f"rename {path.name} to {target.name}")
+    watch(files.os, "fsync", lambda descriptor: "fsync")
     write(folder, 4)
-    files = ["write model.safetensors", "fsync", "write state.pt", "fsync", "write manifest.json", "fsync"]
+    written = ["write model.safetensors", "fsync", "write state.pt", "fsync", "write manifest.json", "fsync"]
     named = ["flush unfinished", "fsync", "rename unfinished to 000000004", "flush checkpoint", "fsync"]
-    assert events == files + named
+    assert events == written + named
     events.clear()
     folder.write_result({})
     unfinished = "result.json.unfinished"
@@ -241,7 +241,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(folder, monkeypatch, number
     write(folder, 6)
     before = content(folder.path)
     written = []
-    whole = run_folder._write_flushed
+    whole = files.write_flushed
 
     def half(path, data):
         written.append(path)
@@ -250,7 +250,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(folder, monkeypatch, number
             raise FULL_DISK
         whole(path, data)
 
-    monkeypatch.setattr(run_folder, "_write_flushed", half)
+    monkeypatch.setattr(files, "write_flushed", half)
     message = (
         f"[Errno {errno.ENOSPC}] {folder.path / 'checkpoint'} could not be written (No space left on device); "
         "what was there is unharmed, make room there"
@@ -273,7 +273,7 @@ def test_a_file_that_cannot_be_written_keeps_its_old_content(tmp_path, monkeypat
         unfinished.write_bytes(data[:1])
         raise FULL_DISK
 
-    monkeypatch.setattr(run_folder, "_write_flushed", half)
+    monkeypatch.setattr(files, "write_flushed", half)
     with pytest.raises(OSError, match=r"file could not be written \(No space left on device\); what was there is"):
         write_whole(path, b"new")
     assert content(tmp_path) == {path.relative_to(tmp_path): b"old"}

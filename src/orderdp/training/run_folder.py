@@ -19,7 +19,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from orderdp.output.files import cannot_write, flush_folder, make_new, write_flushed, write_whole
+from orderdp.output import files
 from orderdp.training.recipe import Recipe, load_recipe
 
 CHECKPOINT_VERSION = 1
@@ -43,7 +43,7 @@ class RunFolder:
             FileExistsError: there is something at `path` already.
             OSError: the folder cannot be written.
         """
-        make_new(path)
+        files.make_new(path)
         folder = cls(path)
         folder.begin(recipe)
         return folder
@@ -56,7 +56,7 @@ class RunFolder:
         """
         if not (self.path / "recipe.toml").exists():
             self.path.mkdir(exist_ok=True)
-            write_whole(self.path / "recipe.toml", recipe.to_toml().encode())
+            files.write_whole(self.path / "recipe.toml", recipe.to_toml().encode())
 
     @property
     def name(self) -> str:
@@ -74,7 +74,7 @@ class RunFolder:
     def write_metrics(self, history: list[dict[str, Any]]) -> None:
         """Writes one line of JSON for each epoch."""
         lines = "".join(json.dumps(line) + "\n" for line in history)
-        write_whole(self.path / "metrics.jsonl", lines.encode())
+        files.write_whole(self.path / "metrics.jsonl", lines.encode())
 
     def metrics(self) -> list[dict[str, Any]]:
         """Returns the epochs written so far."""
@@ -83,7 +83,7 @@ class RunFolder:
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes the result, by which the run counts as finished."""
-        write_whole(self.path / "result.json", (json.dumps(result, indent=2) + "\n").encode())
+        files.write_whole(self.path / "result.json", (json.dumps(result, indent=2) + "\n").encode())
 
     def result(self) -> dict[str, Any] | None:
         """Returns the result, or None while the run is not finished."""
@@ -104,26 +104,26 @@ class RunFolder:
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.items()}
-        files = {"model.safetensors": save_tensors(tensors), "state.pt": buffer.getvalue()}
+        contents = {"model.safetensors": save_tensors(tensors), "state.pt": buffer.getvalue()}
         manifest = {
             "version": CHECKPOINT_VERSION,
             "recipe": self.recipe().to_toml(),
-            "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+            "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
         }
-        files["manifest.json"] = json.dumps(manifest).encode()
+        contents["manifest.json"] = json.dumps(manifest).encode()
         home = self.path / "checkpoint"
         unfinished = home / "unfinished"
         try:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
-            for name, data in files.items():
-                write_flushed(unfinished / name, data)
-            flush_folder(unfinished)
+            for name, data in contents.items():
+                files.write_flushed(unfinished / name, data)
+            files.flush_folder(unfinished)
             unfinished.rename(home / f"{step:09d}")
         except OSError as error:
             shutil.rmtree(unfinished, ignore_errors=True)
-            raise cannot_write(home, error) from error
-        flush_folder(home)
+            raise files.cannot_write(home, error) from error
+        files.flush_folder(home)
         for older in self._checkpoints()[:-1]:
             shutil.rmtree(older)
 
@@ -141,7 +141,7 @@ class RunFolder:
         try:
             manifest = json.loads((newest / "manifest.json").read_text())
             version, recipe, sha256 = (manifest[key] for key in ("version", "recipe", "sha256"))
-            files = {name: (newest / name).read_bytes() for name in sha256}
+            contents = {name: (newest / name).read_bytes() for name in sha256}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"a checkpoint must be whole, got {newest} ({error}); {anew}") from None
         if version != CHECKPOINT_VERSION:
@@ -149,7 +149,7 @@ class RunFolder:
                 f"a checkpoint must be of version {CHECKPOINT_VERSION}, got {version} in {newest}; "
                 f"resume with the release of orderdp that wrote it, or {anew}"
             )
-        for name, data in files.items():
+        for name, data in contents.items():
             if hashlib.sha256(data).hexdigest() != sha256[name]:
                 raise ValueError(f"a checkpoint must be whole, got {newest / name} cut short or changed; {anew}")
         if recipe != self.recipe().to_toml():
@@ -157,8 +157,8 @@ class RunFolder:
                 f"a checkpoint must be of the run's own recipe, got {newest} of another; "
                 f"put recipe.toml back as it was, or {anew}"
             )
-        state = torch.load(io.BytesIO(files["state.pt"]), map_location="cpu", weights_only=True)
-        return load_tensors(files["model.safetensors"]), state
+        state = torch.load(io.BytesIO(contents["state.pt"]), map_location="cpu", weights_only=True)
+        return load_tensors(contents["model.safetensors"]), state
 
     def _checkpoints(self) -> list[Path]:
         return sorted(path for path in (self.path / "checkpoint").glob("[0-9]*") if path.is_dir())
