@@ -1,14 +1,19 @@
 import copy
 import math
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+import orderdp
 from orderdp import DynamicRandom, FullData, Memory, OrderDP, Pruner, Selection, Strategy
-from orderdp.pruner import generator
-from reference.loop import loss_of, train
+from orderdp.loader import PrunedLoader
+from orderdp.pruner import generator, uniforms
+from reference.loop import loss_of, train, train_epoch
 
 TOP_HALF = OrderDP(explore=1.0, exploit=0.5)
 
@@ -624,3 +629,95 @@ def test_losses_from_before_a_load_are_forgotten():
     pruner.update(ids, with_gradient(1.0, math.nan, 2.0, 3.0))
     pruner.load_state_dict(state)
     assert pruner.report().non_finite == 0
+
+
+def split_mix(sample: int, start: int) -> float:
+    """SplitMix64's finaliser in Python's integers, to 23 bits."""
+    z = ((sample + 1) * 0x9E3779B97F4A7C15 + start) % 2**64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) % 2**64
+    return (((z ^ (z >> 31)) >> 41) + 0.5) / 2**23
+
+
+@given(st.lists(st.integers(0, 2**62), min_size=1, max_size=20), st.integers(0, 2**64 - 1), st.integers(0, 10**6))
+def test_uniforms_are_splitmix_of_seed_epoch_and_id(ids, seed, epoch):
+    key = (epoch, zlib.crc32(b"uniforms"))
+    start = int(np.random.SeedSequence(seed, spawn_key=key).generate_state(1, np.uint64)[0])
+    found = uniforms(torch.tensor(ids), seed, epoch)
+    assert found.dtype == torch.float32
+    assert found.tolist() == [split_mix(sample, start) for sample in ids]
+    assert 0 < float(found.min()) <= float(found.max()) < 1
+
+
+def test_uniforms_look_drawn():
+    draws = torch.stack([uniforms(torch.arange(100_000), seed, epoch) for seed in (0, 1) for epoch in (0, 1)]).numpy()
+    counts = np.stack([np.histogram(row, bins=20, range=(0, 1))[0] for row in draws])
+    assert (np.abs(counts - 5_000) <= 5 * math.sqrt(100_000 * 0.05 * 0.95)).all()
+    correlations = np.corrcoef(np.concatenate([draws[:, 1:], draws[:, :-1]]))
+    assert np.abs(correlations - np.eye(8)).max() < 5 / math.sqrt(100_000)
+
+
+class TestSizesThatDependOnLosses:
+    def test_the_steps_are_not_promised(self):
+        pruner = Pruner(orderdp.InfoBatch(), 100)
+        with pytest.raises(
+            ValueError, match=r"^the steps of InfoBatch\(\) depend on the losses, got epoch 1 of unknown"
+        ):
+            pruner.total_steps(5, batch_size=10)
+        assert pruner.total_steps(1, batch_size=10) == 10
+
+    def test_a_running_epoch_has_its_own_length_and_the_next_at_most_all(self):
+        pruner = Pruner(orderdp.InfoBatch(), 100)
+        loader = pruner.loader(range(100), batch_size=10)
+        for epoch in range(3):
+            assert len(loader) == 10
+            batches = 0
+            for index, _ in loader:
+                batches += 1
+                if batches == 1:
+                    assert pruner.num_selected(pruner.epoch) == len(pruner.selection.indices)
+                pruner.update(index, loss_of(index, epoch)).backward()
+            assert batches == math.ceil(len(pruner.selection.indices) / 10)
+            assert (batches < 10) == (epoch > 0)
+
+    def test_weights_reach_the_gradient(self):
+        pruner = Pruner(orderdp.InfoBatch(prune_probability=0.75), 100, seed=0)
+        for epoch in range(2):
+            index = torch.from_numpy(pruner.begin_epoch().indices)
+            losses = loss_of(index, epoch)
+            pruner.update(index, losses).backward()
+        weights = torch.from_numpy(pruner.selection.weights)
+        torch.testing.assert_close(losses.grad, weights / len(index))
+        assert set(weights.tolist()) == {1.0, 4.0}
+
+    @pytest.mark.parametrize(
+        "strategy",
+        [
+            orderdp.InfoBatch(),
+            orderdp.SeTa(prune_ratio=0.3, epochs=20),
+            orderdp.Kakurenbo(epochs=20, hide=0.5),
+            orderdp.EpsilonGreedy(prune_ratio=0.5, every=3),
+            orderdp.UCB(prune_ratio=0.5, every=2),
+            orderdp.RepeatedRandom(prune_ratio=0.7),
+            orderdp.SelectiveBackprop(keep=0.5),
+        ],
+        ids=lambda strategy: type(strategy).__name__,
+    )
+    @pytest.mark.parametrize("stop_at", [0, 3])
+    def test_a_state_goes_on_alike(self, strategy, stop_at):
+        def fresh() -> tuple[Pruner, PrunedLoader]:
+            pruner = Pruner(strategy, 97, seed=5)
+            return pruner, pruner.loader(range(97), batch_size=8)
+
+        pruner, loader = fresh()
+        whole = train(pruner, loader, 6)
+        pruner, loader = fresh()
+        train(pruner, loader, 3)
+        if stop_at:
+            first = train_epoch(pruner, loader, stop_at)
+        state = loader.state_dict()
+        twin, twin_loader = fresh()
+        twin_loader.load_state_dict(state)
+        rest = train(twin, twin_loader, 3)
+        assert (first if stop_at else []) + rest[0] == whole[3]
+        assert rest[1:] == whole[4:]

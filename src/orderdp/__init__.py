@@ -8,20 +8,45 @@ if TYPE_CHECKING:
     from orderdp.loader import IndexedDataset
     from orderdp.pruner import Pruner, Report
     from orderdp.schedule import Constant
-    from orderdp.strategies import DynamicRandom, FullData, Memory, OrderDP, Selection, Strategy
+    from orderdp.strategies import (
+        UCB,
+        DynamicRandom,
+        EpsilonGreedy,
+        FixedSubset,
+        FullData,
+        InfoBatch,
+        Kakurenbo,
+        Memory,
+        OrderDP,
+        OrderedSGD,
+        RepeatedRandom,
+        Selection,
+        SelectiveBackprop,
+        SeTa,
+        Strategy,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "UCB",
     "Constant",
     "DynamicRandom",
+    "EpsilonGreedy",
+    "FixedSubset",
     "FullData",
     "IndexedDataset",
+    "InfoBatch",
+    "Kakurenbo",
     "Memory",
     "OrderDP",
+    "OrderedSGD",
     "Pruner",
+    "RepeatedRandom",
     "Report",
+    "SeTa",
     "Selection",
+    "SelectiveBackprop",
     "Strategy",
     "theory",
 ]

@@ -112,8 +112,19 @@ class Pruner:
         return self._resume and self._running == self._next_epoch
 
     def num_selected(self, epoch: int | None = None) -> int:
-        """Returns how many samples an epoch visits; None is the next one to begin."""
+        """Returns how many samples an epoch visits; None is the next one to begin.
+
+        Exact where the strategy declares it. Where the number depends on the losses it is exact for the epoch that is
+        running, and for others n, the most there can be.
+        """
         epoch = self._next_epoch if epoch is None else epoch
+        declared = self._declared(epoch)
+        if declared is not None:
+            return declared
+        running = self.selection is not None and epoch == self._running and (not self._loaded or self._resume)
+        return len(self.selection.indices) if running and self.selection is not None else self.num_samples
+
+    def _declared(self, epoch: int) -> int | None:
         return self.schedule(self.strategy, epoch).num_selected(self.num_samples, epoch)
 
     def steps_per_epoch(self, batch_size: int, *, drop_last: bool = False, epoch: int | None = None) -> int:
@@ -127,8 +138,18 @@ class Pruner:
         return len(batch_bounds(self.num_selected(epoch), batch_size, drop_last=drop_last, num_ranks=ranks()[1]))
 
     def total_steps(self, epochs: int, batch_size: int, *, drop_last: bool = False) -> int:
-        """Returns the exact number of optimiser steps of epochs 0 .. epochs - 1, to size a learning-rate schedule."""
+        """Returns the exact number of optimiser steps of epochs 0 .. epochs - 1, to size a learning-rate schedule.
+
+        Raises:
+            ValueError: the strategy's number of samples depends on the losses.
+        """
         _check_integer("epochs", epochs, 1, 2**31, "write a number such as 90")
+        unknown = [epoch for epoch in range(epochs) if self._declared(epoch) is None]
+        if unknown:
+            raise ValueError(
+                f"the steps of {self.strategy} depend on the losses, got epoch {unknown[0]} of unknown size; "
+                "let the learning rate follow (epoch + step / len(loader)) / epochs instead of the step"
+            )
         return sum(self.steps_per_epoch(batch_size, drop_last=drop_last, epoch=epoch) for epoch in range(epochs))
 
     def loader(
@@ -187,7 +208,8 @@ class Pruner:
             )
         if not resuming:
             rng = generator(self.seed, epoch, "select")
-            memory = Memory(self.num_samples, epoch, self._table.snapshot(), batch_size)
+            previous = None if self.selection is None else self.selection.indices
+            memory = Memory(self.num_samples, epoch, self._table.snapshot(), batch_size, previous)
             self.selection = self._chooser.select(memory, rng)
             if self._begun:
                 self._table.close(self._begun - 1)
@@ -240,7 +262,9 @@ class Pruner:
                 f"write Pruner(..., device={str(seen.device)!r})"
             )
         values = seen if scores is None else scores.detach().to(seen.device, non_blocking=seen.device.type != "cpu")
-        factors = self._chooser.batch_weights(values.to(torch.float32))
+        factors = self._chooser.batch_weights(
+            values.to(torch.float32), lambda: uniforms(index.to(seen.device), self.seed, self._begun - 1)
+        )
         kept = None if factors is None else factors != 0
         weights = self._table.record(index, values, self._begun - 1, self.strategy.observe, kept)
         for weight in (factors, weights):
@@ -379,6 +403,39 @@ def generator(seed: int, epoch: int, purpose: str) -> np.random.Generator:
     """Returns a generator of its own for each (seed, epoch, purpose), independent of all others and of global state."""
     key = (epoch, zlib.crc32(purpose.encode()))
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
+
+
+def uniforms(index: Tensor, seed: int, epoch: int) -> Tensor:
+    """Returns a float32 in (0, 1) for each id, as if drawn: a hash of (seed, epoch, id), alike on every device.
+
+    The finaliser of SplitMix64 (Steele et al., OOPSLA 2014) in int64 arithmetic, whose overflow wraps.
+
+    Args:
+        index: (b,) integer ids.
+        seed: any integer.
+        epoch: any integer.
+
+    Returns:
+        (b,) float32 on the device of `index`.
+    """
+    start = int(
+        np.random.SeedSequence(seed, spawn_key=(epoch, zlib.crc32(b"uniforms"))).generate_state(1, np.uint64)[0]
+    )
+    bits = (index.to(torch.int64) + 1) * _signed(0x9E3779B97F4A7C15) + _signed(start)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        bits = (bits ^ _shifted(bits, shift)) * _signed(factor)
+    bits = bits ^ _shifted(bits, 31)
+    return (_shifted(bits, 41) + 0.5).to(torch.float32) * 2.0**-23
+
+
+def _signed(bits: int) -> int:
+    return bits - 2**64 if bits >= 2**63 else bits
+
+
+def _shifted(bits: Tensor, places: int) -> Tensor:
+    """Returns the bits shifted right with zeros, not with the sign, from the left."""
+    shifted: Tensor = (bits >> places) & (2 ** (64 - places) - 1)
+    return shifted
 
 
 def _check_integer(name: str, value: Any, low: int, high: int, instead: str) -> None:

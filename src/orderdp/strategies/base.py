@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
+
+from orderdp.theory.sizes import check_fraction, default_sizes
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 Weights: TypeAlias = npt.NDArray[np.float32]
@@ -38,12 +40,14 @@ class Memory:
         epoch: number of the epoch to choose, from 0.
         columns: the columns that the strategy declared, each (n,) float32; not to be written to.
         batch_size: samples of one optimiser step over all ranks; None where the loop forms its own batches.
+        previous: (p,) int64, what the epoch begun before this one visited; None at the first. Not to be written to.
     """
 
     num_samples: int
     epoch: int
     columns: Mapping[str, npt.NDArray[np.float32]]
     batch_size: int | None = None
+    previous: Indices | None = None
 
 
 class Strategy(ABC):
@@ -65,8 +69,8 @@ class Strategy(ABC):
         return {}
 
     @abstractmethod
-    def num_selected(self, num_samples: int, epoch: int) -> int:
-        """Returns how many samples `select` returns at this epoch, exactly.
+    def num_selected(self, num_samples: int, epoch: int) -> int | None:
+        """Returns how many samples `select` returns at this epoch, exactly; None where that depends on the losses.
 
         Raises:
             ValueError: the settings leave no sample of `num_samples`.
@@ -85,15 +89,51 @@ class Strategy(ABC):
         """
         return dict.fromkeys(self.columns, losses)
 
-    def batch_weights(self, losses: Tensor) -> Tensor | None:
+    def batch_weights(self, losses: Tensor, uniforms: Callable[[], Tensor]) -> Tensor | None:
         """Returns (b,) factors that choose within a batch by its fresh losses; None where all samples count alike.
 
         A sample with factor zero was looked at, not trained: it counts as no visit and is not recorded.
 
         Args:
             losses: (b,) float32, without gradient, on the device of the model.
+            uniforms: returns (b,) float32 in (0, 1) for a choice by chance, decided by seed, epoch and id of each
+                sample, so alike on every device and after a restart; costs nothing unless called.
         """
         return None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FixedRatio(Strategy):
+    """A method that visits q = round((1 - prune_ratio)·n) samples in every epoch.
+
+    Args:
+        prune_ratio: fraction of the data left out of each epoch, in [0, 1).
+
+    Raises:
+        ValueError: `prune_ratio` outside [0, 1).
+    """
+
+    prune_ratio: float
+
+    def __post_init__(self) -> None:
+        check_fraction("prune_ratio", self.prune_ratio, low_open=False, high_open=True)
+        for field in fields(self):  # 1 and 1.0 are the same setting, and give the same repr
+            if field.type == "float":
+                object.__setattr__(self, field.name, float(getattr(self, field.name)))
+
+    def num_selected(self, num_samples: int, epoch: int) -> int:
+        """Returns q.
+
+        Raises:
+            ValueError: that is zero.
+        """
+        size = default_sizes(num_samples, self.prune_ratio)[1]
+        if size < 1:
+            raise ValueError(
+                f"prune_ratio must leave at least one of the {num_samples} samples, got {self.prune_ratio}; "
+                f"write at most {1 - 1 / num_samples!r}"
+            )
+        return size
 
 
 def _literal(value: object) -> str:

@@ -6,10 +6,13 @@ threshold *value* comes from the partial sort; the ties at it are broken by the 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from orderdp.strategies.base import Indices
 
@@ -56,3 +59,25 @@ def draw(num_samples: int, size: int, rng: np.random.Generator) -> Indices:
     if size == num_samples:
         return np.arange(num_samples, dtype=np.int64)
     return largest(rng.integers(0, 2**32, num_samples, dtype=np.uint32), size, rng)
+
+
+def floor_share(share: float, count: int) -> int:
+    """Returns ⌊share·count⌋ for a share meant in decimals: 0.1·30 is 3, though (1 - 0.9)·30 in floats is less.
+
+    >>> floor_share(1 - 0.9, 30)
+    3
+    """
+    return math.floor(share * count + 1e-9)
+
+
+def weights_of_largest(values: Tensor, share: float) -> Tensor:
+    """Returns b/k for the k = round(share·b) largest of b values, at least one, and 0 for the others.
+
+    So the mean of weights·losses is the mean over those kept. Equal values are kept in their order.
+
+    >>> weights_of_largest(torch.tensor([1.0, 3.0, 2.0, 0.0]), 0.5)
+    tensor([0., 2., 2., 0.])
+    """
+    kept = max(1, round(share * len(values)))
+    order = torch.argsort(values, descending=True, stable=True)
+    return torch.zeros_like(values).index_fill_(0, order[:kept], len(values) / kept)

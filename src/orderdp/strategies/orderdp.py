@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from orderdp.strategies.base import Indices, Memory, Selection, Strategy
-from orderdp.strategies.order import draw, largest
+from orderdp.strategies.order import draw, largest, weights_of_largest
 from orderdp.theory.sizes import check_fraction, default_sizes
 
 
@@ -151,16 +151,12 @@ class OrderDP(Strategy):
             steps.append(kept)
         return Selection(np.concatenate(steps))
 
-    def batch_weights(self, losses: Tensor) -> Tensor | None:
+    def batch_weights(self, losses: Tensor, uniforms: Callable[[], Tensor]) -> Tensor | None:
         """Returns b/k for the k = round(exploit·b) highest fresh losses and 0 for the others: the mean is theirs.
 
         Equal losses are kept in the order of the batch, which is random.
         """
-        if not self.fresh:
-            return None
-        kept = max(1, round(self._fractions()[1] * len(losses)))
-        order = torch.argsort(losses, descending=True, stable=True)
-        return torch.zeros_like(losses).index_fill_(0, order[:kept], len(losses) / kept)
+        return weights_of_largest(losses, self._fractions()[1]) if self.fresh else None
 
     def _fractions(self) -> tuple[float, float]:
         if self.prune_ratio is not None:

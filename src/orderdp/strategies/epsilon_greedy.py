@@ -1,0 +1,75 @@
+"""ε-greedy: the highest scores, and a share drawn from the rest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from orderdp.strategies.base import FixedRatio, Memory, Selection
+from orderdp.strategies.order import draw, largest
+from orderdp.theory.sizes import check_count, check_fraction
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class EpsilonGreedy(FixedRatio):
+    """Keeps the (1 - ε)·q samples of highest last-seen loss and ε·q drawn uniformly from the rest, for some epochs.
+
+    Every `every` epochs the samples are ranked anew; in between the same q are visited in another order. The first
+    ranking knows no losses and is a uniform draw. ε = 0 is plain top-q, ε = 1 a uniform draw.
+
+    Args:
+        prune_ratio: fraction of the data left out of each epoch, in [0, 1).
+        epsilon: ε, fraction of the q that is drawn uniformly, in [0, 1].
+        every: epochs from one ranking to the next.
+        initial_score: score of a sample not seen yet; +inf: unseen samples go before seen ones.
+
+    Raises:
+        TypeError: `every` no whole number. ValueError: a value out of range.
+
+    Source: Raju et al., "Accelerating deep learning with dynamic data pruning", 2021; ε = 0.1 and 10 epochs as there.
+
+    >>> EpsilonGreedy(prune_ratio=0.5, epsilon=0.1).num_selected(1000, epoch=3)
+    500
+    """
+
+    epsilon: float = 0.1
+    every: int = 10
+    initial_score: float = math.inf
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fraction("epsilon", self.epsilon, low_open=False, high_open=False)
+        object.__setattr__(self, "every", check_count("every", self.every))
+        if math.isnan(self.initial_score):
+            raise ValueError("initial_score must be a number that can be compared, got nan; write inf for unseen first")
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """One column, `score`."""
+        return {"score": self.initial_score}
+
+    def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
+        """Returns the q samples of the last ranking, or of a new one, in random order."""
+        q = self.num_selected(memory.num_samples, memory.epoch)
+        if again := same_again(memory, q, self.every, first=0):
+            return Selection(rng.permutation(again.indices))
+        uniform = round(self.epsilon * q)
+        top = largest(memory.columns["score"], q - uniform, rng)
+        rest = np.setdiff1d(np.arange(memory.num_samples), top, assume_unique=True)
+        return Selection(rng.permutation(np.concatenate([top, rest[draw(len(rest), uniform, rng)]])))
+
+
+def same_again(memory: Memory, q: int, every: int, *, first: int) -> Selection | None:
+    """Returns what the last epoch visited, where this one need not rank anew; None where it must.
+
+    Args:
+        memory: of this epoch.
+        q: samples that this epoch must visit; a last epoch of another size was another strategy's.
+        every: epochs from one ranking to the next.
+        first: epoch of the first ranking.
+    """
+    if memory.previous is None or len(memory.previous) != q or (memory.epoch - first) % every == 0:
+        return None
+    return Selection(memory.previous)

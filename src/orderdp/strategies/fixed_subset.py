@@ -1,0 +1,57 @@
+"""The same samples in every epoch: what static pruning trains on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from orderdp.strategies.base import Memory, Selection, Strategy
+
+
+@dataclass(frozen=True, repr=False)
+class FixedSubset(Strategy):
+    """Visits the given samples in every epoch, in an order of its own each time.
+
+    Args:
+        indices: distinct positions in the data set; anything that iterates over whole numbers, kept as a tuple.
+
+    Raises:
+        TypeError: positions that are no whole numbers. ValueError: none, negative ones or repeated ones.
+
+    >>> FixedSubset([4, 2]).num_selected(10, epoch=0)
+    2
+    """
+
+    indices: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        positions = np.asarray(self.indices if isinstance(self.indices, np.ndarray) else list(self.indices))
+        if positions.ndim != 1 or not len(positions):
+            raise ValueError(f"indices holds at least one position, got shape {positions.shape}; write (0, 5, 7)")
+        if positions.dtype.kind not in "iu":
+            hint = "; write np.flatnonzero(mask)" if positions.dtype.kind == "b" else "; write whole numbers"
+            raise TypeError(f"indices holds positions in the data set, got dtype {positions.dtype}{hint}")
+        if positions.min() < 0 or len(np.unique(positions)) < len(positions):
+            raise ValueError(
+                f"indices must be distinct and not negative, got {len(positions)} of which "
+                f"{len(np.unique(positions))} differ and the least is {positions.min()}; leave repeats out"
+            )
+        object.__setattr__(self, "indices", tuple(positions.tolist()))
+
+    def num_selected(self, num_samples: int, epoch: int) -> int:
+        """Returns how many positions were given.
+
+        Raises:
+            ValueError: one of them is not in the data set.
+        """
+        if max(self.indices) >= num_samples:
+            raise ValueError(
+                f"indices must lie in 0 .. {num_samples - 1}, got {max(self.indices)}; "
+                "write positions in this very data set"
+            )
+        return len(self.indices)
+
+    def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
+        """Returns the samples in random order."""
+        return Selection(rng.permutation(np.array(self.indices, dtype=np.int64)))

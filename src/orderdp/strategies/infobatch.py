@@ -1,0 +1,83 @@
+"""InfoBatch: drop some of the samples below the mean loss, and count the others of them for more."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from orderdp.strategies.base import Indices, Memory, Selection, Strategy
+from orderdp.strategies.order import draw, floor_share
+from orderdp.theory.sizes import check_count, check_fraction
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class InfoBatch(Strategy):
+    """Drops each sample below the mean of the last-seen losses with probability r and counts those that stay 1/(1 - r).
+
+    So the sum over the epoch keeps its expectation. What it saves is not r but about r·P(loss < mean), which depends on
+    the losses: the number of steps is not known in advance. The first epoch is on all the data, since no loss is known.
+
+    Of the L samples below the mean ⌊(1 - r)·L⌋ are kept: the expectation is exact where that is a whole number, and off
+    by less than one sample in L where it is not.
+
+    Args:
+        prune_probability: r, the share that is dropped of the samples below the mean, in [0, 1).
+        epochs: epochs of the run, for annealing; None does not anneal, as the OrderDP paper compares it.
+        delta: from the epoch delta·epochs on, all the data with weight one, in [0, 1].
+
+    Raises:
+        TypeError: epochs that are no whole number. ValueError: a fraction outside its interval.
+
+    Source: Qin et al., "InfoBatch: lossless training speed up by unbiased dynamic data pruning", ICLR 2024; r = 0.5 and
+        delta = 0.875 are its defaults, with annealing. The mean is taken in float64: in float32 the mean of equal
+        losses can exceed every one of them.
+
+    >>> InfoBatch(prune_probability=0.5).num_selected(1000, epoch=0)
+    1000
+    """
+
+    prune_probability: float = 0.5
+    epochs: int | None = None
+    delta: float = 0.875
+
+    def __post_init__(self) -> None:
+        check_fraction("prune_probability", self.prune_probability, low_open=False, high_open=True)
+        check_fraction("delta", self.delta, low_open=False, high_open=False)
+        for name in ("prune_probability", "delta"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        if self.epochs is not None:
+            object.__setattr__(self, "epochs", check_count("epochs", self.epochs))
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """One column, `loss`: the last-seen loss, +inf where none was."""
+        return {"loss": math.inf}
+
+    def num_selected(self, num_samples: int, epoch: int) -> int | None:
+        """Returns n in the first epoch and while annealing; None in the others."""
+        return num_samples if epoch == 0 or self._annealing(epoch) else None
+
+    def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
+        """Returns the samples kept in random order, and the weights 1/(1 - r) of those below the mean."""
+        if self.num_selected(memory.num_samples, memory.epoch) is not None:
+            return Selection(rng.permutation(memory.num_samples))
+        below = below_mean(memory.columns["loss"])
+        others = np.setdiff1d(np.arange(memory.num_samples), below, assume_unique=True)
+        kept = below[draw(len(below), floor_share(1 - self.prune_probability, len(below)), rng)]
+        indices = np.concatenate([others, kept])
+        weights = np.ones(len(indices), dtype=np.float32)
+        weights[len(others) :] = 1 / (1 - self.prune_probability)
+        order = rng.permutation(len(indices))
+        return Selection(indices[order], weights[order])
+
+    def _annealing(self, epoch: int) -> bool:
+        return self.epochs is not None and epoch >= self.delta * self.epochs
+
+
+def below_mean(losses: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Indices:
+    """Returns the positions of the losses below the mean of those that are known, in float64; unknown ones are +inf."""
+    values = losses.astype(np.float64)
+    known = np.isfinite(values)
+    return np.flatnonzero(known & (values < values[known].mean())) if known.any() else np.empty(0, dtype=np.int64)

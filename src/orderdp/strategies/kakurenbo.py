@@ -1,0 +1,79 @@
+"""KAKURENBO: hide the lowest losses that are certain, fewer as training goes on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from orderdp.strategies.base import Memory, Selection, Strategy
+from orderdp.strategies.order import floor_share, largest
+from orderdp.theory.sizes import check_count, check_fraction
+
+# From each share of the epochs on, so much of the largest share is hidden.
+_DECAY = ((0.0, 1.0), (0.3, 0.8), (0.6, 0.6), (0.8, 0.4))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Kakurenbo(Strategy):
+    """Hides the share F of lowest last-seen losses, but for samples that the model is not sure of.
+
+    A sample is sure if it was predicted right with probability at least `confidence`. With plain cross-entropy the
+    probability of the right class is exp(-loss), so that is loss ≤ -log(confidence), if `confidence` is more than a
+    half. F falls to 0.8, 0.6 and 0.4 of `hide` after 30, 60 and 80 % of the epochs. The others are weighted by
+    1/(1 - F), which for plain SGD is the method's larger learning rate. How many are hidden depends on the losses.
+
+    Args:
+        hide: largest share hidden, in [0, 1).
+        epochs: epochs of the run.
+        confidence: probability of the right class from which on a sample may be hidden, in (0.5, 1].
+
+    Raises:
+        TypeError: epochs that are no whole number. ValueError: a value out of range.
+
+    Source: Nguyen et al., "KAKURENBO: adaptively hiding samples in deep neural network training", NeurIPS 2023; the
+        decay as in its public code for CIFAR. Departures: hidden samples keep their stored loss, where the method makes
+        a forward pass over them after every epoch; with label smoothing exp(-loss) is not the probability; and the
+        public code takes its probabilities over the batch instead of over the classes.
+
+    >>> Kakurenbo(hide=0.3, epochs=100).num_selected(1000, epoch=0)
+    1000
+    """
+
+    hide: float = 0.3
+    epochs: int
+    confidence: float = 0.7
+
+    def __post_init__(self) -> None:
+        check_fraction("hide", self.hide, low_open=False, high_open=True)
+        check_fraction("confidence", self.confidence, low_open=True, high_open=False)
+        if self.confidence <= 0.5:
+            raise ValueError(
+                f"confidence must be more than a half, got {self.confidence}; below it exp(-loss) does not say whether "
+                "a prediction was right"
+            )
+        object.__setattr__(self, "epochs", check_count("epochs", self.epochs))
+        for name in ("hide", "confidence"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """One column, `loss`: the last-seen loss, +inf where none was."""
+        return {"loss": math.inf}
+
+    def num_selected(self, num_samples: int, epoch: int) -> int | None:
+        """Returns n in the first epoch, which knows no losses; then None."""
+        return num_samples if epoch == 0 else None
+
+    def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
+        """Returns the samples that are not hidden in random order, with equal weights."""
+        if memory.epoch == 0:
+            return Selection(rng.permutation(memory.num_samples))
+        losses = memory.columns["loss"]
+        share = self.hide * next(part for start, part in reversed(_DECAY) if memory.epoch >= start * self.epochs)
+        lowest = largest(-losses, floor_share(share, memory.num_samples), rng)
+        shown = np.ones(memory.num_samples, dtype=np.bool_)
+        shown[lowest[losses[lowest] <= -math.log(self.confidence)]] = False
+        indices = rng.permutation(np.flatnonzero(shown))
+        return Selection(indices, np.full(len(indices), 1 / (1 - share), dtype=np.float32))

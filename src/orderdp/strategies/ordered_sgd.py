@@ -1,0 +1,52 @@
+"""Ordered SGD: the highest losses of every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from orderdp.strategies.base import Memory, Selection, Strategy
+from orderdp.strategies.order import weights_of_largest
+from orderdp.theory.sizes import check_fraction
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class OrderedSGD(Strategy):
+    """Trains each step on the share of highest loss in its batch, by the losses of the forward pass just made.
+
+    Saves backward work only: every sample is looked at in every epoch. It is
+    `OrderDP(explore=1.0, exploit=keep, per="iteration", fresh=True)` under its own name.
+
+    Args:
+        keep: share of each batch that is trained, rounded, at least one sample, in (0, 1].
+
+    Raises:
+        ValueError: a fraction outside its interval.
+
+    Source: Kawaguchi and Lu, "Ordered SGD: a new stochastic optimization framework for empirical risk minimization",
+        AISTATS 2020, Algorithm 1.
+
+    >>> OrderedSGD(keep=0.25).num_selected(1000, epoch=0)
+    1000
+    """
+
+    keep: float
+
+    def __post_init__(self) -> None:
+        check_fraction("keep", self.keep, low_open=True, high_open=False)
+        object.__setattr__(self, "keep", float(self.keep))
+
+    def num_selected(self, num_samples: int, epoch: int) -> int:
+        """Returns n: every sample is looked at."""
+        return num_samples
+
+    def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
+        """Returns all samples in random order."""
+        return Selection(rng.permutation(memory.num_samples))
+
+    def batch_weights(self, losses: Tensor, uniforms: Callable[[], Tensor]) -> Tensor | None:
+        """Returns b/k for the k highest losses and 0 for the others."""
+        return weights_of_largest(losses, self.keep)

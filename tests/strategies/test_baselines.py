@@ -1,0 +1,370 @@
+"""Every method of the field against its slow twin, and the facts that are known of it."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orderdp import (
+    UCB,
+    EpsilonGreedy,
+    FixedSubset,
+    InfoBatch,
+    Kakurenbo,
+    Memory,
+    OrderDP,
+    OrderedSGD,
+    Pruner,
+    RepeatedRandom,
+    Selection,
+    SelectiveBackprop,
+    SeTa,
+    Strategy,
+)
+from reference import baselines
+from reference.baselines import Allowed
+
+
+def distinct_losses(n: int, seed: int) -> np.ndarray:
+    """(n,) float32, all different, so that no tie is left to chance."""
+    return (np.random.default_rng(seed).permutation(n) / 8 + 0.125).astype(np.float32)
+
+
+def choose(strategy: Strategy, losses: np.ndarray, epoch: int, seed: int = 0, previous=None) -> Selection:
+    columns = {
+        name: losses if first == math.inf else np.full(len(losses), first, dtype=np.float32)
+        for name, first in strategy.columns.items()
+    }
+    return strategy.select(Memory(len(losses), epoch, columns, 8, previous), np.random.default_rng(seed))
+
+
+def assert_allowed(selection: Selection, allowed: Allowed) -> None:
+    """Raises unless the selection is one that the twin may make."""
+    chosen = set(selection.indices.tolist())
+    drawn = chosen - allowed.must
+    assert allowed.must <= chosen
+    assert drawn <= allowed.some
+    assert len(drawn) == allowed.count
+    weights = np.ones(len(selection.indices)) if selection.weights is None else selection.weights
+    expected = [allowed.weights.get(sample, 1.0) for sample in selection.indices.tolist()]
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+sizes_and_seeds = given(n=st.integers(10, 60), seed=st.integers(0, 2**32))
+
+
+# InfoBatch
+
+
+@sizes_and_seeds
+@pytest.mark.parametrize("r", [0.0, 0.3, 0.5, 0.8])
+def test_infobatch_is_its_twin(r, n, seed):
+    losses = distinct_losses(n, seed)
+    known = dict(enumerate(losses.astype(float)))
+    for epoch in (0, 1, 4, 5, 9):
+        strategy = InfoBatch(prune_probability=r, epochs=10, delta=0.45)
+        assert_allowed(
+            choose(strategy, losses, epoch, seed), baselines.infobatch(known, n, r, epoch, annealed_from=4.5)
+        )
+        assert_allowed(
+            choose(InfoBatch(prune_probability=r), losses, epoch, seed), baselines.infobatch(known, n, r, epoch)
+        )
+
+
+def test_infobatch_s_sum_is_unbiased():
+    losses = distinct_losses(40, 3)
+    below = losses.astype(float) < losses.astype(float).mean()
+    r = 1 - 5 / below.sum()  # so that a whole number stays
+    sums = []
+    for seed in range(4_000):
+        selection = choose(InfoBatch(prune_probability=r), losses, 1, seed)
+        sums.append(float((selection.weights * losses[selection.indices]).sum()))
+    assert abs(np.mean(sums) - losses.sum()) <= 5 * np.std(sums, ddof=1) / math.sqrt(len(sums))
+
+
+@pytest.mark.parametrize("loss", [0.0, math.log(2), 2.3025851])
+def test_infobatch_prunes_nothing_of_equal_losses(loss):
+    losses = np.full(50_000, loss, dtype=np.float32)
+    selection = choose(InfoBatch(), losses, 1)
+    assert len(selection.indices) == 50_000
+    assert (selection.weights == 1).all()
+
+
+def test_infobatch_keeps_what_it_has_not_seen():
+    losses = np.array([0.1, 0.2, np.inf, 3.0, np.inf, 0.3] * 10, dtype=np.float32)
+    kept = set(choose(InfoBatch(prune_probability=0.9), losses, 1).indices.tolist())
+    assert set(np.flatnonzero(losses > 1).tolist()) <= kept
+    assert len(kept) == 30 + 3
+
+
+def test_infobatch_saves_what_its_rule_says_and_anneals_exactly():
+    """The weights of an annealed epoch are one also where delta·epochs is no whole number."""
+    losses = distinct_losses(1_000, 0)
+    below = float((losses < losses.mean()).mean())
+    visited = [len(choose(InfoBatch(epochs=9, delta=0.875), losses, epoch).indices) for epoch in range(9)]
+    assert visited[0] == visited[8] == 1_000
+    assert visited[1:8] == [1_000 - math.ceil(0.5 * below * 1_000)] * 7
+    assert choose(InfoBatch(epochs=9, delta=0.875), losses, 8).weights is None
+
+
+# ε-greedy
+
+
+@sizes_and_seeds
+@pytest.mark.parametrize("epsilon", [0.0, 0.1, 0.5, 1.0])
+def test_epsilon_greedy_is_its_twin(epsilon, n, seed):
+    losses = distinct_losses(n, seed)
+    strategy = EpsilonGreedy(prune_ratio=0.4, epsilon=epsilon)
+    allowed = baselines.epsilon_greedy(dict(enumerate(losses.astype(float))), n, round(0.6 * n), epsilon)
+    assert_allowed(choose(strategy, losses, 20, seed), allowed)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "ranked"),
+    [
+        (EpsilonGreedy(prune_ratio=0.5), {0, 10, 20}),
+        (EpsilonGreedy(prune_ratio=0.5, every=3), {0, 3, 6, 9, 12, 15, 18, 21}),
+        (UCB(prune_ratio=0.5), {0, 1, 11, 21}),
+        (UCB(prune_ratio=0.5, every=7), {0, 1, 8, 15, 22}),
+    ],
+)
+def test_between_rankings_the_same_samples_come_in_another_order(strategy, ranked):
+    previous = None
+    for epoch in range(23):
+        losses = distinct_losses(100, epoch)  # all losses move in every epoch
+        selection = choose(strategy, losses, epoch, epoch, previous)
+        if previous is not None:
+            same = set(selection.indices.tolist()) == set(previous.tolist())
+            assert same == (epoch not in ranked), epoch
+            assert selection.indices.tolist() != previous.tolist()
+        previous = selection.indices
+
+
+def test_after_another_strategy_the_samples_are_ranked_at_once():
+    losses = distinct_losses(100, 0)
+    everything = np.arange(100)
+    selection = choose(EpsilonGreedy(prune_ratio=0.5, epsilon=0.0), losses, 5, 0, everything)
+    assert set(selection.indices.tolist()) == set(np.argsort(losses)[-50:].tolist())
+
+
+# UCB
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 5, width=32)), min_size=1, max_size=60))
+def test_ucb_remembers_what_its_twin_does(seen):
+    strategy, twin = UCB(prune_ratio=0.5, c=2.0), baselines.UcbMemory(0.8)
+    columns = {name: torch.full((10,), first) for name, first in strategy.columns.items()}
+    for sample, loss in seen:
+        old = {name: column[[sample]] for name, column in columns.items()}
+        for name, new in strategy.observe(old, torch.tensor([loss], dtype=torch.float32)).items():
+            columns[name][[sample]] = new
+        twin.see(sample, loss)
+    for sample, mean in twin.mean.items():
+        assert float(columns["mean"][sample]) == pytest.approx(mean, rel=1e-4, abs=1e-5)
+        assert float(columns["var"][sample]) == pytest.approx(twin.var[sample], rel=1e-3, abs=1e-4)
+
+
+def test_ucb_keeps_the_highest_bound():
+    rng = np.random.default_rng(0)
+    mean, var = rng.permutation(100).astype(np.float32), np.zeros(100, dtype=np.float32)
+    var[mean == 0] = 60
+    strategy = UCB(prune_ratio=0.5, c=1.0)
+    kept = set(strategy.select(Memory(100, 1, {"mean": mean, "var": var}), rng).indices.tolist())
+    assert {int(mean[sample]) for sample in kept} == {0, *range(51, 100)}
+
+
+# repeated random
+
+
+@given(n=st.integers(2, 40), prune_ratio=st.floats(0, 0.95), seed=st.integers(0, 2**32))
+def test_repeated_random_visits_every_sample_before_any_twice(n, prune_ratio, seed):
+    if round((1 - prune_ratio) * n) < 1:
+        return
+    pruner = Pruner(RepeatedRandom(prune_ratio=prune_ratio), n, seed=seed)
+    for _ in range(9):
+        selection = pruner.begin_epoch()
+        index = torch.from_numpy(selection.indices)
+        pruner.update(index, torch.ones(len(index), requires_grad=True))
+        counts = pruner.visits()
+        assert int(counts.max()) - int(counts.min()) <= 1
+
+
+def test_repeated_random_draws_each_sample_alike():
+    counts = np.zeros((2, 10))
+    for seed in range(2_000):
+        pruner = Pruner(RepeatedRandom(prune_ratio=0.7), 10, seed=seed)
+        for epoch in range(2):
+            index = pruner.begin_epoch().indices
+            counts[epoch, index] += 1
+            pruner.update(torch.from_numpy(index), torch.ones(3, requires_grad=True))
+    assert (np.abs(counts - 600) <= 5 * math.sqrt(2_000 * 0.3 * 0.7)).all()
+
+
+# fixed subset
+
+
+def test_a_fixed_subset_visits_its_samples_in_a_new_order_each_epoch():
+    pruner = Pruner(FixedSubset(range(5, 25)), 40, seed=0)
+    orders = [pruner.begin_epoch().indices.tolist() for _ in range(3)]
+    assert all(sorted(order) == list(range(5, 25)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+
+
+@pytest.mark.parametrize("indices", [[3, 1], np.array([3, 1]), (np.int64(3), 1), range(3, 0, -2)])
+def test_a_fixed_subset_is_a_value_whatever_it_was_made_of(indices):
+    assert FixedSubset(indices) == FixedSubset((3, 1))
+    assert repr(FixedSubset(indices)) == "FixedSubset(indices=(3, 1))"
+
+
+# SeTa
+
+
+@sizes_and_seeds
+def test_seta_s_groups_are_its_twin_s(n, seed):
+    losses = np.random.default_rng(seed).exponential(size=n).astype(np.float32)
+    strategy = SeTa(prune_ratio=0.0, epochs=100)
+    groups = np.array(baselines.seta_groups(losses.astype(float).tolist(), 5))
+    for epoch in (1, 2, 7):
+        kept = set(choose(strategy, losses, epoch, seed).indices.tolist())
+        start = epoch % 2
+        assert kept == set(np.flatnonzero((groups >= start) & (groups < start + 4)).tolist())
+
+
+def test_seta_draws_a_share_first_and_last_and_slides_between():
+    strategy = SeTa(prune_ratio=0.4, epochs=16, groups=4, window=0.5)
+    losses = np.repeat(np.arange(4, dtype=np.float32), 250)
+    for epoch in (0, 14, 15):
+        assert len(choose(strategy, losses, epoch).indices) == 600
+    for epoch in range(1, 14):
+        indices = choose(strategy, losses, epoch).indices
+        assert set(losses[indices].astype(int).tolist()) == {epoch % 3, epoch % 3 + 1}
+        assert abs(len(indices) - 300) <= 5 * math.sqrt(600 * 0.25)
+    assert set(losses[choose(strategy, losses, 0).indices].tolist()) == {0, 1, 2, 3}
+
+
+def test_seta_visits_what_it_has_not_seen():
+    losses = np.array([np.inf, 1.0, 2.0, 3.0, 4.0, 5.0], dtype=np.float32)
+    strategy = SeTa(prune_ratio=0.0, epochs=100, groups=5, window=0.2)
+    assert [sorted(choose(strategy, losses, epoch).indices.tolist()) for epoch in (5, 6)] == [[0, 1], [0, 2]]
+
+
+# KAKURENBO
+
+
+@sizes_and_seeds
+@pytest.mark.parametrize("hide", [0.0, 0.3, 0.7])
+def test_kakurenbo_is_its_twin(hide, n, seed):
+    losses = distinct_losses(n, seed)
+    known = dict(enumerate(losses.astype(float)))
+    for epoch in (0, 1, 2, 3, 5, 6, 7, 8, 9):
+        twin = baselines.kakurenbo(known, n, hide, 0.6, epoch, 10)
+        assert_allowed(choose(Kakurenbo(hide=hide, epochs=10, confidence=0.6), losses, epoch, seed), twin)
+
+
+def test_kakurenbo_hides_fewer_as_training_goes_on():
+    losses = np.zeros(1_000, dtype=np.float32)
+    visited = [len(choose(Kakurenbo(hide=0.3, epochs=10), losses, epoch).indices) for epoch in range(10)]
+    assert visited == [1_000, 700, 700, 760, 760, 760, 820, 820, 880, 880]
+
+
+def test_kakurenbo_hides_nothing_that_is_unsure():
+    losses = np.full(100, -math.log(0.69), dtype=np.float32)
+    assert len(choose(Kakurenbo(epochs=10), losses, 1).indices) == 100
+
+
+# ordered SGD and selective backprop
+
+
+@given(st.lists(st.floats(0, 10, width=32), min_size=1, max_size=40), st.floats(0.01, 1))
+def test_ordered_sgd_is_the_mean_over_the_highest_losses(losses, keep):
+    values = torch.tensor(losses, dtype=torch.float64)
+    weights = OrderedSGD(keep=keep).batch_weights(values.float(), pytest.fail)
+    kept = max(1, round(keep * len(losses)))
+    assert int((weights > 0).sum()) == kept
+    mean = float((weights.double() * values).mean())
+    assert mean == pytest.approx(float(values.sort(descending=True).values[:kept].mean()), rel=1e-5, abs=1e-6)
+
+
+def test_ordered_sgd_is_orderdp_with_fresh_losses_over_everything():
+    strategy = OrderDP(explore=1.0, exploit=0.4, per="iteration", fresh=True)
+    losses = torch.rand(33, generator=torch.Generator().manual_seed(0))
+    ours, theirs = (each.batch_weights(losses, pytest.fail) for each in (OrderedSGD(keep=0.4), strategy))
+    assert torch.equal(ours, theirs)
+    assert OrderedSGD(keep=0.4).num_selected(50, 0) == strategy.num_selected(50, 0) == 50
+
+
+def test_selective_backprop_draws_in_proportion_to_the_percentile():
+    """Against the chance of each set of two, drawn one after the other, in proportion to percentile^(1/keep - 1)."""
+    losses, keep, trials = torch.tensor([0.3, 0.1, 0.9, 0.5]), 0.5, 20_000
+    chances = {sample: rank / 4 for sample, rank in ((1, 0), (0, 1), (3, 2), (2, 3))}  # 1/keep - 1 is 1
+    total = sum(chances.values())
+    expected = {}
+    for first, second in itertools.permutations(range(4), 2):
+        pair = frozenset((first, second))
+        chance = chances[first] / total * chances[second] / (total - chances[first])
+        expected[pair] = expected.get(pair, 0.0) + chance
+    counts = dict.fromkeys(expected, 0)
+    rng = torch.Generator().manual_seed(0)
+    for _ in range(trials):
+        weights = SelectiveBackprop(keep=keep).batch_weights(losses, lambda: torch.rand(4, generator=rng))
+        assert sorted(weights.tolist()) == [0, 0, 2, 2]
+        counts[frozenset(weights.nonzero().flatten().tolist())] += 1
+    for pair, chance in expected.items():
+        assert abs(counts[pair] - trials * chance) <= 5 * math.sqrt(trials * chance * (1 - chance)), pair
+
+
+def test_selective_backprop_chooses_alike_after_a_restart_and_differently_in_each_epoch():
+    def weights(epoch: int) -> list[float]:
+        pruner = Pruner(SelectiveBackprop(keep=0.5), 64, seed=3)
+        index = torch.arange(64)
+        for _ in range(epoch + 1):
+            pruner.begin_epoch()
+        losses = torch.linspace(1, 2, 64).requires_grad_()
+        pruner.update(index, losses).backward()
+        assert pruner.report().visits == 32
+        return losses.grad.tolist()
+
+    assert weights(0) == weights(0)
+    assert weights(0) != weights(1)
+
+
+REFUSED = [
+    (
+        lambda: InfoBatch(prune_probability=1.0),
+        ValueError,
+        r"prune_probability is a fraction and must lie in \[0, 1\), g",
+    ),
+    (lambda: InfoBatch(delta=87.5), ValueError, r"delta is a fraction and must lie in \[0, 1\], got 87.5; for 87.5 % "),
+    (lambda: InfoBatch(epochs=2.5), TypeError, "epochs must be a whole number, got 2.5"),
+    (lambda: EpsilonGreedy(prune_ratio=0.5, epsilon=10), ValueError, r"epsilon is a fraction and must lie in \[0, 1\]"),
+    (lambda: EpsilonGreedy(prune_ratio=0.5, every=0), ValueError, "every must be at least 1, got 0"),
+    (lambda: EpsilonGreedy(prune_ratio=0.5, initial_score=math.nan), ValueError, "initial_score must be a number that"),
+    (lambda: UCB(prune_ratio=0.5, c=math.inf), ValueError, "c must be a finite number, got inf; write 1.0"),
+    (lambda: UCB(prune_ratio=0.5, smoothing=0), ValueError, r"smoothing is a fraction and must lie in \(0, 1\], got 0"),
+    (lambda: SeTa(prune_ratio=0.5, epochs=0), ValueError, "epochs must be at least 1, got 0"),
+    (
+        lambda: SeTa(prune_ratio=0.5, epochs=9, window=0.05),
+        ValueError,
+        "window must cover a group, got 0.05 of 5; write",
+    ),
+    (lambda: SeTa(prune_ratio=0.99, epochs=9).num_selected(9, 0), ValueError, "prune_ratio must leave at least one of"),
+    (lambda: Kakurenbo(epochs=9, confidence=0.5), ValueError, "confidence must be more than a half, got 0.5; below it"),
+    (lambda: Kakurenbo(epochs=9, hide=1), ValueError, r"hide is a fraction and must lie in \[0, 1\), got 1"),
+    (lambda: OrderedSGD(keep=0), ValueError, r"keep is a fraction and must lie in \(0, 1\], got 0"),
+    (lambda: FixedSubset([]), ValueError, r"indices holds at least one position, got shape \(0,\)"),
+    (lambda: FixedSubset([1, 1]), ValueError, "indices must be distinct and not negative, got 2 of which 1 differ and"),
+    (lambda: FixedSubset([0, -1]), ValueError, "indices must be distinct and not negative, got 2 of which 2 differ"),
+    (lambda: FixedSubset([0.5]), TypeError, "indices holds positions in the data set, got dtype float64; write whole"),
+    (lambda: FixedSubset([True]), TypeError, r"indices holds positions in the data set, got dtype bool; write np.flat"),
+    (lambda: Pruner(FixedSubset([9]), 9), ValueError, r"indices must lie in 0 .. 8, got 9; write positions in this"),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "line"), REFUSED)
+def test_wrong_settings_get_one_line(call, kind, line):
+    with pytest.raises(kind, match=rf"^{line}"):
+        call()
