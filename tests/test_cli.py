@@ -1,3 +1,4 @@
+import argparse
 import fcntl
 import gzip
 import hashlib
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 import orderdp
-from orderdp.cli import main
+from orderdp.cli import _in_flags, main
 from orderdp.experiments.plans import as_page
 from orderdp.experiments.studies import STUDIES
 from orderdp.theory import plan
@@ -113,7 +114,7 @@ REFUSED = {
     "a seed twice": ("--seed 3 3", "--seed must be given once each, got [3, 3]; leave the repeats out"),
     "nothing kept": (
         "--train-size 200 --prune-ratio 0.999 --against full",
-        "the sizes must keep at least one of the 200 samples, got q = 0 from --prune-ratio 0.999; "
+        "the sizes must keep at least one of the 200 samples, got q = 0 from prune_ratio=0.999; "
         "write larger fractions to keep, or a smaller prune ratio",
     ),
     "prune ratio beside explore": (
@@ -366,7 +367,7 @@ def _read(terminal):
 def test_a_ratio_beside_the_other_two_sizes_is_refused(capsys):
     status, out, err = call(capsys, "train", *TINY, "--prune-ratio", "0.5", "--explore", "0.5", "--exploit", "0.5")
     assert (status, out) == (1, "")
-    assert err.startswith("orderdp: --prune-ratio excludes explore and exploit, got --prune-ratio 0.5, explore 0.5")
+    assert err.startswith("orderdp: --prune-ratio excludes explore and exploit, got prune_ratio 0.5, explore 0.5")
 
 
 @pytest.fixture
@@ -426,8 +427,9 @@ def test_plan_takes_any_budget_and_prints_json(capsys, budget, q):
 
 
 def test_plan_draws(capsys, here):
-    status, out, _ = call(capsys, *PLAN, "--prune-ratio", "0.5", "--plot", "plan.svg")
+    status, out, err = call(capsys, *PLAN, "--prune-ratio", "0.5", "--plot", "plan.svg")
     assert (status, [path.name for path in here.iterdir()]) == (0, ["plan.svg"])
+    assert err == "\nplot: plan.svg\n"
     assert out.startswith("1,000 samples, 20 epochs")
 
 
@@ -442,12 +444,8 @@ REFUSED_PLANS = {
     "words": ("--steps 40 --epochs ten", "--epochs must be a whole number, got 'ten'; write an int"),
     "hours of what": (
         "--hours 3",
-        "--hours must be a share of something, got --hours 3 without --full-hours; "
+        "--hours must be a share of something, got hours=3 without full_hours; "
         "give the hours of a run on all the data as --full-hours",
-    ),
-    "no picture": (
-        "--steps 40 --plot plan.doc",
-        "a plot is a picture such as .png, .svg or .pdf, got plan.doc; write another ending",
     ),
 }
 
@@ -456,6 +454,52 @@ REFUSED_PLANS = {
 def test_a_wrong_plan_gets_one_line_and_leaves_no_trace(capsys, here, options, line):
     assert call(capsys, *PLAN, *options.split()) == (1, "", f"orderdp: {line}\n")
     assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("plan.doc", "a plot is a picture such as .png, .svg or .pdf, got plan.doc; write another ending"),
+        ("batch_size/p.png", "a plot needs a folder that is there, got batch_size/p.png; create that folder first"),
+    ],
+)
+def test_a_plot_that_cannot_be_written_gets_one_line_after_the_page(capsys, here, path, line):
+    status, out, err = call(capsys, *PLAN, "--steps", "40", "--plot", path)
+    assert (status, err) == (1, f"orderdp: {line}\n")
+    assert out.startswith("1,000 samples")
+    assert not list(here.iterdir())
+
+
+MESSAGES = [
+    ("epochs must be whole, got 2.5; write epochs = 30", "--epochs must be whole, got 2.5; write --epochs 30"),
+    ("n must be at least 1, got 0; write it", "--num-samples must be at least 1, got 0; write it"),
+    (
+        "data_root must exist, got data_root; name a data_root",
+        "--data-root must exist, got data_root; name a --data-root",
+    ),
+    ("it is not there; or write download=True", "it is not there; or write --download"),
+    ("the folder must be new, got steps; write --resume prune_ratio", None),
+    ("batch_size/plan.png could not be written (no room); make room", None),
+    ("a run of epochs and steps, got none; give model_names()", None),
+    ("parser must not count, got name_of; write call = 3", None),
+]
+
+
+@pytest.mark.parametrize(("message", "shown"), MESSAGES)
+def test_messages_name_settings_as_they_are_typed_and_leave_the_rest(message, shown):
+    flags = ["--epochs", "--num-samples", "--data-root", "--download", "--batch-size", "--prune-ratio", "--steps"]
+    for file in ({"recipe": "my.toml"}, {"resume": Path("runs")}):
+        assert _in_flags(message, argparse.Namespace(flags=flags, **file)) == message
+    assert _in_flags(message, argparse.Namespace(flags=flags, recipe=None, resume=None)) == (shown or message)
+
+
+def test_what_a_command_needs_is_named(capsys, monkeypatch):
+    for name in ("pydantic", "orderdp.training.recipe"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    status, out, err = call(capsys, "train")
+    assert (status, out) == (1, "")
+    assert err.startswith("orderdp: train needs pydantic: pip install 'orderdp[train]'")
 
 
 def test_a_plan_without_sizes_is_a_mistaken_call(capsys):

@@ -4,6 +4,8 @@ import ast
 import importlib.metadata
 import inspect
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,15 @@ def test_the_version_is_that_of_the_distribution():
 
 def test_the_package_is_typed():
     assert (Path(orderdp.__file__).parent / "py.typed").exists()
+
+
+@pytest.mark.parametrize("part", ["loader", "pruner", "schedule", "scores", "strategies", "theory"])
+def test_every_part_is_an_attribute_whatever_was_loaded_before(part):
+    code = f"import orderdp; print(orderdp.{part}.__name__, {part!r} in dir(orderdp))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [f"orderdp.{part}", "True"]
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"^module 'orderdp' has no attribute 'Prunner'$"):
+        orderdp.Prunner  # noqa: B018

@@ -51,18 +51,19 @@ __all__ = [
     "theory",
 ]
 
-# A name is loaded when it is first used: what needs no torch (the theory, the command line) does not wait for it.
+# A part is loaded when it is first used: what needs no torch (the theory, the command line) does not wait for it.
 _HOMES = {"IndexedDataset": "loader", "Pruner": "pruner", "Report": "pruner", "Constant": "schedule"}
+_PARTS = ("loader", "pruner", "schedule", "scores", "strategies", "theory")
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return import_module(f"orderdp.{name}")
     if name not in __all__:
         raise AttributeError(f"module 'orderdp' has no attribute {name!r}")
-    if name == "theory":
-        return import_module("orderdp.theory")
     value = globals()[name] = getattr(import_module(f"orderdp.{_HOMES.get(name, 'strategies')}"), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *_PARTS, "__version__"})

@@ -8,7 +8,7 @@ import difflib
 import re
 import sys
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,14 +22,20 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `orderdp`; returns the exit status: 0, or 1 after one line on standard error, or 2 for a mistaken call."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = _parser(arguments)
-    options, unknown = parser.parse_known_args(arguments)
+    try:
+        options, unknown = _parser(arguments).parse_known_args(arguments)
+    except ModuleNotFoundError as error:
+        print(f"orderdp: {arguments[0]} needs {error.name}: pip install 'orderdp[train]'", file=sys.stderr)
+        return 1
     if unknown:
         options.parser.error(_unknown(unknown[0], options.flags))
     try:
         return int(options.call(options))
-    except (ValueError, TypeError, OSError, ImportError, RuntimeError, FloatingPointError, MemoryError) as error:
-        print(f"orderdp: {_in_flags(_one_line(error), vars(options))}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        print(f"orderdp: this needs {error.name}: pip install 'orderdp[train]'", file=sys.stderr)
+        return 1
+    except (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError, MemoryError) as error:
+        print(f"orderdp: {_in_flags(_one_line(error), options)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         folder = getattr(options, "folder", None)
@@ -41,22 +47,30 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _in_flags(message: str, options: Mapping[str, Any]) -> str:
-    """Returns the message with settings by the names of their options, unless they may stand in a named recipe.
+def _in_flags(message: str, options: argparse.Namespace) -> str:
+    """Returns the message with settings by the names of their options, unless they may stand in a file of settings.
 
-    A setting is the first word of a message, or has an underscore, or is followed by its value.
+    A message is '<setting> <rule>, got <value>; <what to write>'. Its value is left alone. A setting is the first word,
+    or a word with an underscore, or is followed by its value.
     """
-    if options.get("recipe") is not None:
+    if getattr(options, "recipe", None) is not None or getattr(options, "resume", None) is not None:
         return message
 
     def flag(match: re.Match[str]) -> str:
         name, value = match[1], match[2] or ""
-        known = "num_samples" if name == "n" else name
-        if known not in options or not (match.start() == 0 or "_" in known or value):
+        if re.search(r"--\S+ $", match.string[: match.start()]):  # what was typed after an option
             return match[0]
-        return f"--{known.replace('_', '-')}{' ' if value and 'True' not in value else ''}"
+        known = f"--{'num-samples' if name == 'n' else name.replace('_', '-')}"
+        if known not in options.flags or not (match.start() == 0 or "_" in name or value):
+            return match[0]
+        return f"{known}{' ' if value and 'True' not in value else ''}"
 
-    return re.sub(r"(?<![\w'.-])([a-z_]+)\b(?![.'(])( ?= ?True\b| ?= ?)?", flag, message)
+    rule, got, rest = message.partition(", got ")
+    value, semicolon, advice = rest.rpartition("; ")
+    if not semicolon:
+        value, advice = rest, ""
+    word = re.compile(r"(?<![\w'./\\-])([a-z_]+)\b(?![./\\'(])( ?= ?True\b| ?= ?)?")
+    return f"{word.sub(flag, rule)}{got}{value}{semicolon}{word.sub(flag, f' {advice}')[1:]}"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -244,9 +258,9 @@ def _plan(options: argparse.Namespace) -> int:
         hours=options.hours,
         full_hours=options.full_hours,
     )
-    if options.plot is not None:
-        draw_plan(laid_out, options.plot)
     print(as_json(laid_out) if options.json else as_page(laid_out))
+    if options.plot is not None:
+        _tell(f"\nplot: {draw_plan(laid_out, options.plot)}")
     return 0
 
 

@@ -25,16 +25,17 @@ def test_the_page_says_what_it_costs_what_each_split_does_and_what_to_take(laid_
         "320 steps instead of 640; 10,000 samples instead of 20,000, 50 % saved; about 1.5 hours, 1.5 fewer, "
         "if time goes with samples",
     ]
-    header = "s s/n q/s best median worst zero C_s age oldest unseen as if n"
-    assert " ".join(page[3].split()) == header
+    assert " ".join(page[3].split()) == "s s/n q/s hardest median easiest zero C_s age last dormant unseen as if n"
     table = [" ".join(line.split()) for line in page[4 : 4 + len(laid_out.decompositions)]]
     split = laid_out.recommended
-    shown = f"{split.mean_age:.3g} 20 {100 * split.never_seen:.1f} % {split.effective_samples:.0f}"
-    assert table[4] == f"707 0.707 0.707 0.707 0.707 0 20.7 % 1 {shown} <-"
+    shown = f"{100 * split.dormant:.1f} % 0.0 % {split.effective_samples:.0f}"
+    assert table[4] == f"707 0.707 0.707 0.707 0.707 0 20.7 % 1 {split.mean_age:.3g} never {shown} <-"
     assert [line.endswith("<-") for line in table].count(True) == 1
-    assert table[0] == "500 0.5 1 0.5 0.5 0.5 0.0 % 0 2 2 0.0 % 1,000"
-    assert page[-1] == f"Recommended (<-): {laid_out.reason}"
-    assert max(map(len, page[2:-1])) <= 105
+    assert table[0] == "500 0.5 1 0.5 0.5 0.5 0.0 % 0 1 1 0.0 % 0.0 % 1,000"
+    assert " ".join(page[-2:]).endswith(laid_out.reason[-60:])
+    assert "Recommended: OrderDP(prune_ratio=0.5)" in "\n".join(page)
+    assert max(map(len, page[2:])) <= 120
+    assert not any(line.endswith(" ") for line in page)
 
 
 def test_small_probabilities_are_not_shown_as_zero():

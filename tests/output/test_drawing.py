@@ -34,14 +34,16 @@ def test_the_axes_have_what_was_asked_for():
 @pytest.mark.parametrize("name", ["plan.doc", "plan"])
 def test_another_ending_gets_one_line_and_writes_nothing(tmp_path, name):
     with pytest.raises(
-        ValueError, match=rf"^a plot is a picture such as .png, .svg or .pdf, got {name}; write another"
+        ValueError, match=rf"^a plot is a picture such as .png, .svg or .pdf, got .*{name}; write another"
     ):
         save(drawn(), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_not_there_gets_one_line(tmp_path):
-    with pytest.raises(OSError, match=r"plan.png could not be written \(No such file or directory\)"):
+    with pytest.raises(
+        OSError, match=r"^a plot needs a folder that is there, got .*missing/plan.png; create that folder first$"
+    ):
         save(drawn(), tmp_path / "missing" / "plan.png")
 
 

@@ -127,13 +127,27 @@ def test_the_best_constant_step_gives_one_over_the_root_of_the_steps():
 def test_the_bound_on_generalization_has_three_terms():
     losses = np.random.default_rng(0).exponential(size=(4, 60))
     bound = generalization_bound(losses, 30, 10, [0.1] * 50, distance=1.0, lipschitz=2.0, averaged=True)
-    assert bound.sampling == 2.0 * sampling_bound(60, 30, losses.max(axis=1).min())
+    assert bound.sampling == 2.0 * sampling_bound(60, 30, losses.max())  # not the least of the iterates' largest
     assert bound.bias == selection_bias(losses, 30, 10)
     assert bound.optimization == convergence_bound([0.1] * 50, distance=1.0, lipschitz=2.0, averaged=True)
     assert bound.total == bound.sampling - bound.bias + bound.optimization
     assert (
         generalization_bound(torch.from_numpy(losses), 30, 10, [0.1] * 50, distance=1.0, lipschitz=2.0)[:2] == bound[:2]
     )
+
+
+def test_the_largest_loss_counts_by_its_size():
+    bound = generalization_bound([-9.0, 1.0, 2.0, 3.0], 2, 1, [0.1], distance=1.0, lipschitz=1.0)
+    assert bound.sampling == sampling_bound(4, 2, 9.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_tensors_of_any_floating_dtype_are_taken(dtype):
+    losses = torch.tensor([1.0, 2.0, 4.0], dtype=dtype)
+    assert selection_bias(losses, 2, 1) == selection_bias([1.0, 2.0, 4.0], 2, 1)
+    assert sampling_distance(losses, 2) == sampling_distance([1.0, 2.0, 4.0], 2)
+    assert generalization_bound(losses, 2, 1, [0.1], distance=1.0, lipschitz=1.0).bias == selection_bias(losses, 2, 1)
+    assert isinstance(sampling_bound(10, 5, torch.tensor(1.0)), float)
 
 
 def test_a_uniform_draw_leaves_the_error_of_sgd_only():
@@ -149,8 +163,8 @@ def test_a_uniform_draw_leaves_the_error_of_sgd_only():
         (0.1, {}, r"step_sizes has shape \(T,\), got \(\); write one learning rate a step"),
         ([0.1, 0.0], {}, r"step_sizes must be positive and finite, got 0.0 .. 0.1; write"),
         ([0.1, np.nan], {}, r"step_sizes must be positive and finite, got nan .. nan; write"),
-        ([0.1], {"distance": -1.0}, "distance must be finite and not negative, got -1.0"),
-        ([0.1], {"lipschitz": float("inf")}, "lipschitz must be finite and not negative, got inf"),
+        ([0.1], {"distance": -1.0}, "distance must be a finite number and not negative, got -1.0"),
+        ([0.1], {"lipschitz": float("inf")}, "lipschitz must be a finite number and not negative, got inf"),
     ],
 )
 def test_wrong_arguments_of_the_bound_get_one_line(steps, others, line):
@@ -165,5 +179,5 @@ def test_wrong_losses_get_one_line():
         selection_bias([[1.0, 2.0], [1.0, float("nan")]], 1, 1)
     with pytest.raises(ValueError, match=r"^losses must be finite, got nan"):
         sampling_distance([1.0, float("nan")], 1)
-    with pytest.raises(ValueError, match=r"^max_loss must be finite and not negative, got nan"):
+    with pytest.raises(ValueError, match=r"^max_loss must be a finite number and not negative, got nan"):
         sampling_bound(10, 5, float("nan"))

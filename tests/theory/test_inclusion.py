@@ -87,6 +87,14 @@ def test_it_sums_to_q_at_the_size_of_imagenet(s):
         assert inclusion_probabilities(1_281_167, s, q).sum() == pytest.approx(q, rel=1e-9)
 
 
+def test_ten_digits_are_kept_up_to_ten_million_ranks():
+    n, s = 10**7, 3
+    found = inclusion_probabilities(n, s, 1)
+    for j in (1, 2, 10**5, 5 * 10**6, 9 * 10**6, n - 3, n - 2):
+        exact = Fraction(comb(n - j, s - 1), comb(n, s))
+        assert abs(Fraction(float(found[j - 1])) - exact) <= exact / 10**10, j
+
+
 def test_a_hundred_million_ranks_are_read_in_bounded_memory():
     largest, total, ranks = 0, 0.0, 0
     for first, block in inclusion_blocks(10**8, 10_000, 3_000):
@@ -103,7 +111,7 @@ def test_stretches_compute_only_where_the_law_changes():
 
 
 def test_too_many_ranks_for_the_memory_get_one_line():
-    with pytest.raises(MemoryError, match=r"^n=1000000000000000 ranks take 8,000,000 GB, got \d+ GB of memory; "):
+    with pytest.raises(MemoryError, match=r"^n must fit into \d+ GB of memory, got ranks that take 8,000,000 GB; "):
         inclusion_probabilities(10**15, 10, 5)
     first, block = next(iter(inclusion_blocks(10**15, 10**6, 10**6)))
     assert (first, block[0]) == (1, 1e-9)

@@ -99,3 +99,10 @@ def test_without_scipy_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(ImportError, match=r'^the limit density needs SciPy: pip install "orderdp\[theory\]"$'):
         limit_density(0.5, 5, 2)
+
+
+def test_a_size_that_is_no_whole_number_is_named():
+    with pytest.raises(TypeError, match=r"^s must be a whole number, got 100.5; "):
+        limit_density(0.3, 100.5, 30)
+    with pytest.raises(TypeError, match=r"^z holds numbers in \[0, 1\], got dtype <U1; "):
+        limit_density("a", 100, 30)

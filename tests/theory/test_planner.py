@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import orderdp
 from orderdp.theory import plan
+from orderdp.theory.sizes import default_exploration
 from reference.gamma import gammas
 
 EPOCHS = {"epochs": 10, "batch_size": 8}
@@ -24,18 +25,17 @@ def test_every_column_is_what_exact_fractions_give(n, prune_ratio, epochs):
     assert (laid_out.q, laid_out.samples) == (q, epochs * q)
     assert laid_out.steps == epochs * math.ceil(q / 7)
     assert laid_out.full_steps == epochs * math.ceil(n / 7)
-    assert laid_out.saved == laid_out.prune_ratio == pytest.approx(1 - q / n, abs=1e-15)
+    assert laid_out.prune_ratio == pytest.approx(1 - q / n, abs=1e-15)
     for split in laid_out.decompositions:
         law = gammas(n, split.s, q)
-        ages = [sum((1 - gamma) ** k for k in range(epochs)) for gamma in law]
+        ages = [sum((1 - gamma) ** k for k in range(1, epochs + 1)) for gamma in law]
         found = (split.best, split.median, split.worst, split.share_zero, split.mean_age, split.worst_age)
         exact = (law[0], law[(n + 1) // 2 - 1], law[-1], Fraction(law.count(0), n), sum(ages) / n, ages[-1])
         assert found == pytest.approx([float(value) for value in exact], rel=1e-11, abs=1e-13)
-        never = sum((1 - gamma) ** epochs for gamma in law) / n
+        dormant = sum((1 - gamma) ** epochs for gamma in law) / n
         effective = q * q / sum(gamma**2 for gamma in law)
-        rest = (split.never_seen, split.never_drawn, split.effective_samples)
-        exact = (never, (1 - Fraction(split.s, n)) ** epochs, effective)
-        assert rest == pytest.approx([float(value) for value in exact], rel=1e-11, abs=1e-13)
+        found, exact = (split.dormant, split.effective_samples), (dormant, effective)
+        assert found == pytest.approx([float(value) for value in exact], rel=1e-11, abs=1e-13)
         assert (split.q, split.explore, split.exploit) == (q, split.s / n, q / split.s)
         assert split.spectrum_gap == orderdp.theory.spectrum_gap(n, split.s, q)
 
@@ -59,22 +59,37 @@ def test_the_steps_are_those_of_the_pruner():
     assert plan(1_003, 0.3, epochs=5, batch_size=32).steps == pruner.total_steps(5, batch_size=32)
 
 
-def test_ages_and_never_seen_are_those_of_a_run_whose_ranks_do_not_move():
-    n, epochs, runs = 40, 12, 400
-    laid_out = plan(n, 0.5, epochs=epochs, batch_size=4)
-    split = laid_out.recommended
+def run_with_fixed_losses(split, n: int, epochs: int, seed: int, first: float) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) ages as the report counts them, the number of epochs where never, and whether each was never trained."""
     strategy = orderdp.OrderDP(explore=split.explore, exploit=split.exploit)
-    scores = -np.arange(n, dtype=np.float32)
-    rng = np.random.default_rng(0)
-    ages, unseen = [], []
-    for _ in range(runs):
-        last = np.full(n, -1)
-        for epoch in range(epochs):
-            last[strategy.select(orderdp.Memory(n, epoch, {"score": scores}), rng).indices] = epoch
-        ages.append(np.where(last < 0, epochs, epochs - last).mean())
-        unseen.append((last < 0).mean())
-    for found, expected in ((ages, split.mean_age), (unseen, split.never_seen)):
+    rng = np.random.default_rng(seed)
+    losses = -np.arange(n, dtype=np.float32)
+    scores = losses.copy() if math.isnan(first) else np.full(n, first, dtype=np.float32)
+    last = np.full(n, -1)
+    for epoch in range(epochs):
+        kept = strategy.select(orderdp.Memory(n, epoch, {"score": scores}), rng).indices
+        last[kept], scores[kept] = epoch, losses[kept]
+    return np.where(last < 0, epochs, epochs - 1 - last), last < 0
+
+
+def test_ages_and_dormant_are_those_of_known_losses_that_keep_their_order():
+    n, epochs, runs = 40, 12, 400
+    split = plan(n, 0.5, epochs=epochs, batch_size=4).recommended
+    measured = [run_with_fixed_losses(split, n, epochs, seed, math.nan) for seed in range(runs)]
+    for column, expected in ((0, split.mean_age), (1, split.dormant)):
+        found = [run[column].mean() for run in measured]
         assert abs(np.mean(found) - expected) <= 5 * np.std(found, ddof=1) / math.sqrt(runs)
+
+
+@pytest.mark.parametrize(
+    ("n", "prune_ratio", "epochs"), [(1_000, 0.7, 3), (1_000, 0.95, 30), (400, 0.9, 5), (100, 0.5, 4)]
+)
+def test_never_seen_is_that_of_a_run_which_begins_without_losses(n, prune_ratio, epochs):
+    runs = 60
+    for split in plan(n, prune_ratio, epochs=epochs, batch_size=4).decompositions[::2]:
+        found = [run_with_fixed_losses(split, n, epochs, seed, math.inf)[1].mean() for seed in range(runs)]
+        # The mean of each epoch's draw stands for its spread: about a sample off.
+        assert abs(np.mean(found) - split.never_seen) <= 5 * np.std(found, ddof=1) / math.sqrt(runs) + 1.5 / n
 
 
 def test_a_budget_of_steps_is_used_up():
@@ -118,27 +133,55 @@ def test_the_split_of_the_strategy_is_recommended_with_its_reason():
     laid_out = plan(50_000, 0.7, epochs=200, batch_size=128)
     assert (laid_out.recommended.s, laid_out.recommended.q) == (27_386, 15_000)
     assert laid_out.reason == (
-        "OrderDP(prune_ratio=0.7), half way between a uniform draw and plain top-q: training spreads as over 27,443 of "
-        "50,000 samples, 200 epochs draw every sample, and while losses keep their order 44.7 % of the samples, those "
-        "of lowest loss, are not trained."
+        "OrderDP(prune_ratio=0.7), half way between a uniform draw and plain top-q: 200 epochs train every sample, and "
+        "once all are seen the weights spread as over 27,443 of 50,000."
     )
 
 
-def test_what_is_left_undrawn_is_said():
-    reason = plan(50_000, 0.7, epochs=8, batch_size=128).reason
-    assert "8 epochs draw all but 0.18 % of them, and while" in reason
+def test_what_the_budget_cannot_reach_is_said_and_widens_nothing():
+    laid_out = plan(50_000, 0.9, epochs=5, batch_size=128)
+    assert laid_out.recommended.s == 15_811
+    assert "5 epochs train all but 50.0 % of the samples, and" in laid_out.reason
+    assert plan(10**6, epochs=100, batch_size=1, samples=1_000).recommended.s == 3_162
 
 
-def test_a_short_run_is_given_a_wider_draw():
-    laid_out = plan(50_000, 0.7, epochs=3, batch_size=128)
-    assert laid_out.recommended.s == 43_014
-    assert [split.never_drawn <= 0.01 for split in laid_out.decompositions].index(
-        True
-    ) == laid_out.decompositions.index(laid_out.recommended)
-    assert laid_out.reason == (
-        "OrderDP(explore=0.8603, exploit=0.3487): the split of OrderDP(prune_ratio=0.7) would leave 9.25 % of the "
-        "samples undrawn in 3 epochs, this one 0.27 %."
+@pytest.mark.parametrize(
+    ("n", "budget", "epochs"),
+    [
+        (50_000, {"prune_ratio": 0.7}, 3),
+        (1_281_167, {"prune_ratio": 0.7}, 3),
+        (50_000, {"steps": 150}, 3),
+        (40, {"prune_ratio": 0.5}, 3),
+    ],
+)
+def test_a_short_run_is_given_a_wider_draw_of_these_very_sizes(n, budget, epochs):
+    laid_out = plan(n, **budget, epochs=epochs, batch_size=512)
+    split, default = laid_out.recommended, default_exploration(n, laid_out.q)
+    call, _, reason = laid_out.reason.partition(": ")
+    assert split.s > default
+    assert eval(call, vars(orderdp)).sizes(n) == (split.s, split.q)
+    least = max(1 - epochs * laid_out.q / n, 0)
+    enough = [row.never_seen <= least + 0.01 for row in laid_out.decompositions]
+    assert enough.index(True) == laid_out.decompositions.index(split)
+    assert reason.startswith(f"{epochs} epochs never train {100 * split.never_seen:.1f} % of the samples with it, and ")
+    assert reason.endswith(f"; the budget allows {100 * least:.1f} %.")
+
+
+def test_so_few_samples_that_no_split_lies_between():
+    laid_out = plan(3, 0.5, epochs=9, batch_size=2)
+    assert laid_out.recommended.s == laid_out.q == 2
+    assert (
+        laid_out.reason
+        == "OrderDP(prune_ratio=0.3): so few samples leave no split between a uniform draw and plain top-q."
     )
+
+
+def test_a_table_that_would_take_minutes_is_refused():
+    with pytest.raises(
+        ValueError, match=r"^n and q must leave at most 1,000,000,000 ranks to compute, got 13,\d+,\d+,\d+ "
+    ):
+        plan(2**53, 0.5, **EPOCHS)
+    assert plan(10**12, 0.5, **EPOCHS).recommended.s == 707_106_781_187
 
 
 def test_a_single_epoch_is_a_uniform_draw():

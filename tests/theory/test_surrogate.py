@@ -129,8 +129,8 @@ def test_the_two_spectra_agree_as_n_grows():
 REFUSED = {
     "nan": ([1.0, float("nan"), float("nan")], ValueError, "losses must be finite, got nan at position 1 and 2 such"),
     "infinite": ([float("inf"), 1.0, 2.0], ValueError, "losses must be finite, got inf at position 0 and 1 such"),
-    "a matrix": ([[1.0, 2.0]], ValueError, r"losses holds one number a sample, \(n,\), got shape \(1, 2\); write red"),
-    "a mean": (np.float64(1.0), ValueError, r"losses holds one number a sample, \(n,\), got shape \(\); write reduc"),
+    "a matrix": ([[1.0, 2.0]], ValueError, r"losses holds one number a sample, \(n,\), got shape \(1, 2\); pass one"),
+    "a mean": (np.float64(1.0), ValueError, r"losses holds one number a sample, \(n,\), got shape \(\); pass one"),
     "none": ([], ValueError, r"losses holds one number a sample, \(n,\), got shape \(0,\)"),
     "text": (["a", "b", "c"], TypeError, "losses holds real numbers, got dtype <U1"),
     "too few for s": ([1.0, 2.0], ValueError, "s must be at most n, got s=3 and n=2"),
@@ -152,3 +152,34 @@ def test_a_tensor_with_nan_gets_the_same_line():
 def test_weights_of_another_length_get_one_line():
     with pytest.raises(ValueError, match=r"^weights holds one number for each of the 2 losses, got shape \(3,\); "):
         spectral_risk(np.array([1.0, 2.0]), [0.5, 0.3, 0.2])
+
+
+def test_whole_numbers_in_a_tensor_get_one_line():
+    with pytest.raises(
+        TypeError, match=r"^losses must be floating, got a tensor of torch.int64; write losses.float\(\)$"
+    ):
+        surrogate_loss(torch.tensor([1, 2, 3]), 2, 1)
+    assert float(surrogate_loss([1, 2, 3], 2, 1)) == pytest.approx(8 / 3)
+
+
+def test_weights_that_are_no_numbers_get_one_line():
+    with pytest.raises(ValueError, match=r"^weights must be finite, got nan; write spectrum\(n, s, q\)$"):
+        spectral_risk([1.0, 2.0], [0.5, float("nan")])
+
+
+def test_rows_of_different_lengths_get_one_line():
+    with pytest.raises(ValueError, match=r"^losses holds rows of one length, got others"):
+        surrogate_loss([[1.0], [1.0, 2.0]], 1, 1)
+
+
+@pytest.mark.parametrize(("n", "s", "q"), [(10_000, 50, 10), (1_000, 3, 1), (50, 7, 7)])
+def test_the_limit_spectrum_falls_to_zero(n, s, q):
+    found = limit_spectrum(n, s, q)
+    assert (np.diff(found) <= 0).all()
+    assert (found >= 0).all()
+    assert found.sum() == pytest.approx(1, rel=1e-12)
+
+
+def test_a_limit_spectrum_too_large_for_the_memory_gets_one_line():
+    with pytest.raises(MemoryError, match=r"^n must fit into \d+ GB of memory"):
+        limit_spectrum(10**13, 3, 2)

@@ -80,7 +80,10 @@ def test_infobatch_is_what_listing_every_coin_gives_and_unbiased(gradients, prun
         (lambda: toy_orderdp(q=0), "sizes and q must keep 1 <= q"),
         (lambda: toy_orderdp([]), r"gradients holds at least one whole number or fraction, got \[\]"),
         (lambda: toy_infobatch([1.5]), r"gradients holds at least one whole number or fraction, got \[1.5\]"),
-        (lambda: toy_infobatch(prune_probability=Fraction(1)), r"prune_probability must lie in \[0, 1\), got 1; "),
+        (
+            lambda: toy_infobatch(prune_probability=Fraction(1)),
+            r"prune_probability is a Fraction in \[0, 1\), got Fraction\(1, 1\); ",
+        ),
     ],
 )
 def test_wrong_arguments_get_one_line(call, line):

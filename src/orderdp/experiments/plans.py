@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,30 @@ from orderdp.output.text_table import as_text
 from orderdp.theory.inclusion import Floats, stretches
 from orderdp.theory.planner import Decomposition, Plan
 
-_HEADER = ("s", "s/n", "q/s", "best", "median", "worst", "zero", "C_s", "age", "oldest", "unseen", "as if n", "")
+_HEADER = (
+    "s",
+    "s/n",
+    "q/s",
+    "hardest",
+    "median",
+    "easiest",
+    "zero",
+    "C_s",
+    "age",
+    "last",
+    "dormant",
+    "unseen",
+    "as if n",
+)
 _LEGEND = """\
-s drawn, q of them kept. best, median, worst: probability of being trained in an epoch, by rank of the
-loss. zero: share of the ranks for which it is 0. C_s: the gap of Theorem 4. age, oldest: epochs since a
-sample was trained, mean and last rank. unseen: share never trained in the run. as if n: samples that
-equal weights would spread as far. Ages and unseen suppose that ranks do not move, which is the slow end."""
+An epoch draws s samples and trains the q of highest loss; <- is recommended. As long as losses keep their order:
+hardest, median, easiest: chance of the sample of largest, middle, smallest loss to be trained in an epoch;
+zero: samples that have none at all (dormant ones have next to none); C_s: how far the weights are from uniform,
+s/q - 1, at least 1 while q < s; age, last: epochs since a sample was trained, mean and the easiest one;
+dormant: samples that the whole run would not train; as if n: samples that equal weights would spread as far.
+unseen: samples that the run never trains though those not seen yet go first, as OrderDP does by default."""
 _POINTS = 1_000
+_FEW = 50  # ranks that a line does not show
 _SMALL = 1e-9  # a probability below it is shown as ~0
 
 
@@ -29,12 +47,18 @@ def as_page(plan: Plan) -> str:
         f"{plan.n:,} samples, {plan.epochs:,} epochs, batches of {plan.batch_size:,}: "
         f"{plan.q:,} samples an epoch, {100 * plan.prune_ratio:.4g} % pruned\n"
         f"{plan.steps:,} steps instead of {plan.full_steps:,}; {plan.samples:,} samples instead of "
-        f"{plan.epochs * plan.n:,}, {100 * plan.saved:.4g} % saved"
+        f"{plan.epochs * plan.n:,}, {100 * plan.prune_ratio:.4g} % saved"
     )
     if plan.hours is not None:
         cost += f"; about {plan.hours:,.3g} hours, {plan.saved_hours:,.3g} fewer, if time goes with samples"
     lines = [_HEADER, *(_cells(plan, split) for split in plan.decompositions)]
-    return f"{cost}\n\n{as_text(lines)}\n\n{_LEGEND}\n\nRecommended (<-): {plan.reason}"
+    header, *table = as_text(lines).splitlines()
+    marked = [
+        f"{line}  <-" if split == plan.recommended else line
+        for line, split in zip(table, plan.decompositions, strict=True)
+    ]
+    rows = "\n".join([header, *marked])
+    return f"{cost}\n\n{rows}\n\n{_LEGEND}\n\nRecommended: {textwrap.fill(plan.reason, 105)}"
 
 
 def as_json(plan: Plan) -> str:
@@ -59,10 +83,10 @@ def _cells(plan: Plan, split: Decomposition) -> tuple[str, ...]:
         share(split.share_zero),
         f"{split.spectrum_gap:.3g}",
         f"{split.mean_age:.3g}",
-        f"{split.worst_age:.3g}",
+        f"{split.worst_age:.3g}" if split.worst else "never",
+        share(split.dormant),
         share(split.never_seen),
         f"{split.effective_samples:,.0f}",
-        "<-" if split == plan.recommended else "",
     )
 
 
@@ -84,6 +108,7 @@ def draw_plan(plan: Plan, path: Path) -> Path:
             at_ranks(plan.n, split.s, split.q, ranks),
             color=color,
             linewidth=3.2 if chosen else 1.4,
+            marker="o" if plan.n <= _FEW else None,
             label=f"s/n = {split.explore:.3g}, q/s = {split.exploit:.3g}" + (" (recommended)" if chosen else ""),
         )
     axes.axhline(plan.q / plan.n, color=REFERENCE, linestyle=":", linewidth=1, label="q/n, a uniform draw")

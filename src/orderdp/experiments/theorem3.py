@@ -21,7 +21,7 @@ def theorem3() -> Shown:
     """The measurement of `errors_after` as a picture on logarithmic axes and a table."""
     rows = errors_after()
     picture, axes = new_axes(
-        "steps T", "error of the surrogate, nats", title="Algorithm 1 on convex problems", width=9.6
+        "steps T", "error of the surrogate loss", title="Algorithm 1 on convex problems", width=9.6
     )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
@@ -128,11 +128,12 @@ def errors_after(
     explore: float = 0.5,
     exploit: float = 0.4,
 ) -> list[ConvergenceRow]:
-    """Measures Theorem 3: Algorithm 1 as it is printed, on `problems`, for several numbers T of steps.
+    """Measures Theorem 3: Algorithm 1 with current scores, on `problems`, for several T.
 
-    Every step draws by `OrderDP.select` from the losses at the current θ and takes the constant step ‖θ¹ - θ*‖/(G·√T).
-    Each T is a run of its own, since its step is. All start at the given distance in the direction in which the
-    features vary most: in a random one the losses start near the optimum's, and few steps change little.
+    Every step scores all samples at the current θ, as the theorem supposes, draws by `OrderDP.select` and takes the
+    constant step ‖θ¹ - θ*‖/(G·√T). Each T is a run of its own, since its step is. All start at the given distance in
+    the direction in which the features vary most: in a random one the losses start near the optimum's, and few steps
+    change little.
 
     Source: OrderDP, Theorem 3, eqs. (6), (18).
     """

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from orderdp.experiments.digits_models import descend, digits, models
 from orderdp.experiments.shown import Shown
-from orderdp.output.drawing import new_axes, shades
+from orderdp.output.drawing import REFERENCE, new_axes, shades
 from orderdp.theory import sampling_bound, sampling_distance, selection_bias, spectrum_gap
 
 
@@ -18,13 +20,23 @@ def theorem4() -> Shown:
     sizes = list(dict.fromkeys(row.s for row in rows))
     for s, color in zip(sizes, shades(len(sizes)), strict=True):
         mine = [row for row in rows if row.s == s]
-        share = [row.q / s for row in mine]
+        # At q = s both terms drop to 0, C_s by a jump: that point stands alone.
+        share = [row.q / s if row.q < s else np.nan for row in mine]
         explore = f"s/n = {s / mine[0].n:g}"
-        axes.plot(share, [row.sampling for row in mine], "--", color=color, label=f"sampling term, {explore}")
+        axes.plot(
+            share,
+            [row.sampling for row in mine],
+            "--",
+            marker="o",
+            markersize=4,
+            color=color,
+            label=f"sampling term, {explore}",
+        )
         # Q_n hardly depends on s/n: one entry for lines that lie on each other.
         label = "$Q_n$, each s/n" if s == sizes[-1] else None
-        axes.plot(share, [row.bias for row in mine], color=color, label=label)
-    axes.set_ylim(bottom=0)
+        axes.plot(share, [row.bias for row in mine], marker="o", markersize=4, color=color, label=label)
+    axes.plot(1, 0, "o", markersize=7, color=REFERENCE, label="all of them at q = s")
+    axes.set_ylim(bottom=-0.02)
     axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     header = ("s, q", "C_s", "E W1", "bound of E W1", "C_s times the bound", "Q_n")
     lines = [

@@ -44,7 +44,7 @@ def shades(count: int) -> list[Any]:
 
 
 def save(figure: Any, path: Path) -> Path:
-    """Writes the figure in the format of the file's ending, the same bytes from the same figure, and returns the path.
+    """Writes the figure in the format of the file's ending and returns the path; PNG, SVG and PDF alike each time.
 
     Raises:
         ValueError: matplotlib does not write that format. OSError: the file cannot be written.
@@ -54,7 +54,9 @@ def save(figure: Any, path: Path) -> Path:
     picture = io.BytesIO()
     ending = path.suffix.lstrip(".").lower()
     if ending not in figure.canvas.get_supported_filetypes():
-        raise ValueError(f"a plot is a picture such as .png, .svg or .pdf, got {path.name}; write another ending")
+        raise ValueError(f"a plot is a picture such as .png, .svg or .pdf, got {path}; write another ending")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"a plot needs a folder that is there, got {path}; create that folder first")
     # Without a date, and with the names of an SVG's parts drawn from a fixed salt.
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending)
     with rc_context({"svg.hashsalt": "orderdp", "svg.fonttype": "none"}):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from orderdp.theory.inclusion import Floats
 from orderdp.theory.sizes import check_sizes
-from orderdp.theory.surrogate import finite_losses, spectral_risk, spectrum
+from orderdp.theory.surrogate import finite_losses, real_numbers, spectral_risk, spectrum
 
 
 def spectrum_gap(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> float:
@@ -55,12 +55,7 @@ def selection_bias(losses: Any, s: SupportsIndex, q: SupportsIndex) -> float:
     >>> selection_bias([1.0, 2.0, 3.0, 4.0, 5.0], 5, 1)
     2.0
     """
-    if hasattr(losses, "detach"):
-        losses = losses.detach().cpu().double().numpy()
-    rows = np.asarray(losses)
-    rows = rows[None] if rows.ndim == 1 else rows
-    if rows.ndim != 2 or not rows.size:
-        raise ValueError(f"losses has shape (n,) or (T, n), got {rows.shape}; write one row an iterate")
+    rows = _iterates(losses)
     gap = spectrum(rows.shape[1], s, q) - 1 / rows.shape[1]
     return min(max(float(spectral_risk(row, gap)), 0.0) for row in rows)  # rounding may leave -1e-17 of a zero
 
@@ -112,7 +107,7 @@ def sampling_bound(n: SupportsIndex, s: SupportsIndex, max_loss: float) -> float
     Args:
         n: number of samples.
         s: exploration size.
-        max_loss: B, the largest loss, in nats; of several iterates the least of them.
+        max_loss: B, the largest loss, in nats, at any of the iterates.
 
     Returns:
         The bound in nats.
@@ -126,7 +121,7 @@ def sampling_bound(n: SupportsIndex, s: SupportsIndex, max_loss: float) -> float
     0.0
     """
     n, s, _ = check_sizes(n, s, 1)
-    _check_number("max_loss", max_loss)
+    max_loss = _check_number("max_loss", max_loss)
     return math.sqrt(2) * max_loss * math.sqrt((n - s) / (s * (n - 1))) if s < n else 0.0
 
 
@@ -153,13 +148,12 @@ def convergence_bound(step_sizes: npt.ArrayLike, *, distance: float, lipschitz: 
     >>> convergence_bound([0.5] * 4, distance=1.0, lipschitz=1.0)
     0.5
     """
-    steps = np.asarray(step_sizes, dtype=np.float64)
+    steps = real_numbers("step_sizes", step_sizes)
     if steps.ndim != 1 or not len(steps):
         raise ValueError(f"step_sizes has shape (T,), got {steps.shape}; write one learning rate a step")
     if not ((steps > 0) & np.isfinite(steps)).all():
         raise ValueError(f"step_sizes must be positive and finite, got {steps.min()} .. {steps.max()}; write [0.1] * T")
-    _check_number("distance", distance)
-    _check_number("lipschitz", lipschitz)
+    distance, lipschitz = _check_number("distance", distance), _check_number("lipschitz", lipschitz)
     bound = float((distance**2 + lipschitz**2 * (steps @ steps)) / (2 * steps.sum()))
     return bound if averaged else bound * float(steps.max() / steps.min())
 
@@ -196,7 +190,8 @@ def generalization_bound(
     """Bounds L(θ*) - E[L_q(θ)], the expected risk at the optimum less the surrogate that was reached.
 
     Args:
-        losses: (n,) losses in nats at one iterate, or (T, n) at several: B is the least of their largest losses.
+        losses: (n,) losses in nats at one iterate, or (T, n) at several; B is the largest of them all, not the least
+            of each iterate's largest, as the paper prints: see the errata.
         s: exploration size.
         q: exploitation size.
         step_sizes: (T,) learning rates, as for `convergence_bound`, as are the other arguments.
@@ -212,10 +207,9 @@ def generalization_bound(
 
     Source: OrderDP, Theorem 4, eqs. (38), (39).
     """
-    bias = selection_bias(losses, s, q)
-    rows = np.atleast_2d(losses.detach().cpu().numpy() if hasattr(losses, "detach") else np.asarray(losses))
-    n = rows.shape[1]
-    largest = float(np.abs(rows).max(axis=1).min())
+    rows = _iterates(losses)
+    bias = selection_bias(rows, s, q)
+    n, largest = rows.shape[1], float(np.abs(rows).max())
     return GeneralizationBound(
         sampling=spectrum_gap(n, s, q) * sampling_bound(n, s, largest),
         bias=bias,
@@ -223,6 +217,17 @@ def generalization_bound(
     )
 
 
-def _check_number(name: str, value: float) -> None:
-    if not (value >= 0 and math.isfinite(value)):
-        raise ValueError(f"{name} must be finite and not negative, got {value}")
+def _iterates(losses: Any) -> Floats:
+    """Returns losses as (T, n) float64."""
+    rows = real_numbers("losses", losses)
+    rows = rows[None] if rows.ndim == 1 else rows
+    if rows.ndim != 2 or not rows.size:
+        raise ValueError(f"losses has shape (n,) or (T, n), got {rows.shape}; write one row an iterate")
+    return rows
+
+
+def _check_number(name: str, value: float) -> float:
+    number = real_numbers(name, value)
+    if number.ndim or not (number >= 0 and np.isfinite(number)):
+        raise ValueError(f"{name} must be a finite number and not negative, got {value}")
+    return float(number)

@@ -35,7 +35,8 @@ def inclusion_probabilities(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex
     """γ_1 .. γ_n: probability that the sample of rank j, 1 the largest loss, is among the top q of s drawn of n.
 
     γ_1 = s/n, γ is non-increasing, γ_j = 0 for j > n - s + q, and Σ_j γ_j = q. q = s is the uniform draw, γ_j = s/n;
-    s = n is plain top-q. Relative error below 1e-10 wherever γ_j > 1e-300; smaller ones may be 0.
+    s = n is plain top-q. Relative error below 1e-10 up to n = 10 million wherever γ_j > 1e-300, growing with n beyond;
+    smaller ones may be 0.
 
     The difference of neighbours is one term,
 
@@ -72,7 +73,9 @@ def inclusion_probabilities(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex
 def inclusion_blocks(
     n: SupportsIndex, s: SupportsIndex, q: SupportsIndex, *, block_size: SupportsIndex = BLOCK
 ) -> Iterator[tuple[int, Floats]]:
-    """Yields γ in blocks of neighbouring ranks, (first rank, (b,) float64), from rank 1 to n: bounded memory.
+    """Yields γ in blocks of neighbouring ranks, (first rank, (b,) float64), from rank 1 to n.
+
+    Takes the memory of a block and some hundred bytes for each of the n/block_size blocks.
 
     The values are those of `inclusion_probabilities` up to rounding. Blocks on which γ is constant take no arithmetic.
 
@@ -178,11 +181,20 @@ def new_array(n: int) -> Floats:
     Raises:
         MemoryError: the machine has less memory than that.
     """
-    needed = 8 * n
+    check_memory(n)
+    return np.empty(n, dtype=np.float64)
+
+
+def check_memory(count: int) -> None:
+    """Raises unless the machine has room for so many floats.
+
+    Raises:
+        MemoryError: it has not.
+    """
+    needed = 8 * count
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else needed
     if needed > memory:
         raise MemoryError(
-            f"n={n} ranks take {needed / 1e9:,.0f} GB, got {memory / 1e9:,.0f} GB of memory; "
+            f"n must fit into {memory / 1e9:,.0f} GB of memory, got ranks that take {needed / 1e9:,.0f} GB; "
             "read them in blocks by inclusion_blocks, or write a smaller n"
         )
-    return np.empty(n, dtype=np.float64)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orderdp.theory.inclusion import Floats
-from orderdp.theory.sizes import check_sizes
+from orderdp.theory.sizes import check_count, check_sizes
 
 
 def limit_density(z: npt.ArrayLike, s: SupportsIndex, q: SupportsIndex) -> Floats:
@@ -70,8 +70,12 @@ def limit_distribution(z: npt.ArrayLike, s: SupportsIndex, q: SupportsIndex) -> 
 
 
 def _checked(z: npt.ArrayLike, s: SupportsIndex, q: SupportsIndex) -> tuple[Floats, int, int]:
+    s = check_count("s", s)
     _, s, q = check_sizes(s, s, q)
-    z = np.asarray(z, dtype=np.float64)
+    z = np.asarray(z)
+    if z.dtype.kind not in "biuf":
+        raise TypeError(f"z holds numbers in [0, 1], got dtype {z.dtype}; write j / n")
+    z = z.astype(np.float64)
     wrong = ~((z >= 0) & (z <= 1))
     if wrong.any():
         raise ValueError(f"z is a rank divided by n and lies in [0, 1], got {z[wrong][0]}; write j / n")

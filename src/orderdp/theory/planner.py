@@ -14,17 +14,19 @@ from orderdp.theory.inclusion import stretches
 from orderdp.theory.sizes import check_count, check_fraction, check_sizes, default_exploration, default_sizes
 
 _SPLITS = 8  # s goes from q to n in so many equal factors; the default split is the one in the middle
-_MAY_MISS = 0.01  # share of the samples that a run may leave undrawn
-_SURE = 0.01  # expected number of samples left undrawn that counts as none
+_MAY_MISS = 0.01  # share of the samples that a split may leave untrained beyond what the budget leaves
+_MOST_RANKS = 10**9  # to compute; some ten seconds
+_NOTHING = 1e-18  # a probability that no run of any length feels
 
 
 @dataclass(frozen=True)
 class Decomposition:
     """One split of a budget: s drawn, q of them kept in each of E epochs.
 
-    Ages and what is never seen suppose that the ranks do not move: a sample of rank j is then trained in each epoch
-    with probability γ_j, whatever happened before. In training they do move, since a loss falls when it is trained on
-    and stays stored when it is not, so this is the slow end.
+    Probabilities by rank, ages and `dormant` are those of losses that are all known and keep their order: a sample of
+    rank j is then trained in each epoch with probability γ_j, whatever happened before. In training the order moves,
+    since a loss falls when it is trained on and stays stored when it is not, so this is the slow end. `never_seen` is
+    of the first epochs, in which samples without a loss go before all others (the default of `OrderDP`).
 
     Args:
         s: exploration size.
@@ -33,13 +35,16 @@ class Decomposition:
         exploit: q/s.
         best: γ of rank 1, the largest loss: s/n.
         median: γ of rank ⌈n/2⌉.
-        worst: γ of rank n: 0 unless q = s.
-        share_zero: share of the ranks with γ = 0, (s - q)/n: the easiest ones, out of this epoch for certain.
+        worst: γ of rank n, the smallest loss: 0 unless q = s.
+        share_zero: share of the ranks with γ = 0, (s - q)/n. At the size of a data set γ is next to 0 for more of them,
+            all beyond about (q/s)·n.
         spectrum_gap: C_s of Theorem 4.
-        mean_age: expected epochs since a sample was last trained, after E epochs, mean over the ranks; E where never.
+        mean_age: expected epochs since a sample was last trained, as `Pruner.report` counts them after E epochs (0 for
+            the last one), mean over the ranks; E where never.
         worst_age: the same for the last rank.
-        never_seen: expected share of the samples that E epochs never train.
-        never_drawn: the same for the draw, (1 - s/n)^E, which holds however the ranks move.
+        dormant: expected share of the samples that E epochs do not train, Σ_j (1 - γ_j)^E / n.
+        never_seen: expected share of the samples that a run of E epochs never trains, unseen ones first; by the mean of
+            each epoch's draw, about a sample off.
         effective_samples: (Σγ)²/Σγ², the number of samples that equal weights would spread as far (Kish); n if uniform.
     """
 
@@ -54,8 +59,8 @@ class Decomposition:
     spectrum_gap: float
     mean_age: float
     worst_age: float
+    dormant: float
     never_seen: float
-    never_drawn: float
     effective_samples: float
 
 
@@ -68,11 +73,10 @@ class Plan:
         epochs: E.
         batch_size: samples a step, over all ranks.
         q: samples of an epoch.
-        prune_ratio: 1 - q/n.
+        prune_ratio: 1 - q/n, the share of the samples that is saved; of the time too, as far as it goes with them.
         steps: optimiser steps of the run, E·⌈q/b⌉.
         full_steps: the same on all the data.
         samples: samples trained, E·q.
-        saved: share of the samples that is saved, 1 - q/n; of the time too, as far as it goes with the samples.
         hours: what the run takes if time goes with the samples, None where the hours of a full run are not known.
         saved_hours: what it saves, under the same.
         decompositions: the splits, from s = q (a uniform draw) to s = n (plain top-q).
@@ -88,7 +92,6 @@ class Plan:
     steps: int
     full_steps: int
     samples: int
-    saved: float
     hours: float | None
     saved_hours: float | None
     decompositions: tuple[Decomposition, ...]
@@ -113,8 +116,9 @@ def plan(
     and are used up as far as whole samples of an epoch allow. Hours suppose that time goes with the samples trained:
     what is paid whatever is pruned (evaluation, start) belongs into neither number of hours.
 
-    The split that is recommended is the one of `OrderDP(prune_ratio=r)`, s/n = q/s = √(1 - r), unless so few are drawn
-    that a run would leave more than one sample in a hundred undrawn; then the smallest s that does not.
+    The split that is recommended is the one of `OrderDP(prune_ratio=r)`, s/n = q/s = √(1 - r), unless its draws are so
+    narrow that the run leaves one sample in a hundred more untrained than the budget must; then the first row of the
+    table that does not.
 
     Args:
         n: number of samples.
@@ -131,7 +135,8 @@ def plan(
 
     Raises:
         TypeError: a number of another kind. ValueError: one out of range, no budget or several, hours without the hours
-        of a full run, or a budget that does not pay for one sample (one step) an epoch.
+        of a full run, a budget that does not pay for one sample (one step) an epoch, or so many samples that the table
+        would take minutes.
 
     Source: every column from γ, OrderDP, eq. (3); C_s from Theorem 4; the split from Section 5.3.
 
@@ -145,7 +150,14 @@ def plan(
     epochs, batch_size = check_count("epochs", epochs), check_count("batch_size", batch_size)
     budgets = {"prune_ratio": prune_ratio, "steps": steps, "samples": samples, "hours": hours}
     q = _kept(n, epochs, batch_size, {name: value for name, value in budgets.items() if value is not None}, full_hours)
-    decompositions = tuple(_decomposition(n, s, q, epochs) for s in _explorations(n, q))
+    explorations = _explorations(n, q)
+    width = sum(_width(n, s, q) for s in explorations)
+    if width > _MOST_RANKS:
+        raise ValueError(
+            f"n and q must leave at most {_MOST_RANKS:,} ranks to compute, got {width:,.0f} for n={n} and q={q}; "
+            "write a smaller n of the same ratio, whose shares are the same"
+        )
+    decompositions = tuple(_decomposition(n, s, q, epochs) for s in explorations)
     recommended, reason = _recommend(n, q, epochs, decompositions)
     full = None if full_hours is None else float(full_hours)
     return Plan(
@@ -157,7 +169,6 @@ def plan(
         steps=epochs * -(-q // batch_size),
         full_steps=epochs * -(-n // batch_size),
         samples=epochs * q,
-        saved=1 - q / n,
         hours=None if full is None else full * q / n,
         saved_hours=None if full is None else full * (1 - q / n),
         decompositions=decompositions,
@@ -207,22 +218,28 @@ def _explorations(n: int, q: int) -> list[int]:
     return sorted({min(max(s, q), n) for s in sizes | {q, middle, n}})
 
 
+def _width(n: int, s: int, q: int) -> float:
+    """Returns about how many ranks have a γ to compute: 80 standard deviations of the rank of the q-th best drawn."""
+    variance = q * (s + 1 - q) * (n + 1) * (n - s) / ((s + 1) ** 2 * (s + 2))
+    return min(80 * math.sqrt(variance), n)
+
+
 def _decomposition(n: int, s: int, q: int, epochs: int) -> Decomposition:
     middle = (n + 1) // 2
-    squares = ages = never = median = 0.0
-    last = 0.0
+    squares = ages = dormant = median = 0.0
     for first, length, gammas in stretches(n, s, q):
         times = length / len(gammas)
+        some = gammas[: len(gammas) - int(np.searchsorted(gammas[::-1], _NOTHING))]  # γ is non-increasing
+        none = length if not len(some) else len(gammas) - len(some)
         with np.errstate(divide="ignore"):  # log(1 - γ) of γ = 1 is -inf, and its exponential 0 is right
-            missed = np.expm1(epochs * np.log1p(-gammas))  # (1 - γ)^E - 1, without cancelling where γ is small
-        # Σ_{k<E} (1 - γ)^k: the epochs since a sample was last trained, at most E.
-        age = np.divide(-missed, gammas, out=np.full_like(gammas, epochs), where=gammas > 0)
-        squares += times * float(gammas @ gammas)
-        ages += times * float(age.sum())
-        never += times * float((1 + missed).sum())
+            missed = np.expm1(epochs * np.log1p(-some))  # (1 - γ)^E - 1, without cancelling where γ is small
+        squares += times * float((some * some).sum())  # not `@`, whose threads wait for each other at this size
+        # Σ_{k = 1 .. E} (1 - γ)^k: the epochs since a sample was last trained, at most E.
+        ages += times * float((-missed * (1 - some) / some).sum()) + none * epochs
+        dormant += times * float((1 + missed).sum()) + none
         if first <= middle < first + length:
             median = float(gammas[min(middle - first, len(gammas) - 1)])
-        last = float(age[-1])
+    uniform = q / n
     return Decomposition(
         s=s,
         q=q,
@@ -230,15 +247,39 @@ def _decomposition(n: int, s: int, q: int, epochs: int) -> Decomposition:
         exploit=q / s,
         best=s / n,
         median=median,
-        worst=s / n if q == s else 0.0,
+        worst=uniform if q == s else 0.0,
         share_zero=(s - q) / n,
         spectrum_gap=spectrum_gap(n, s, q),
         mean_age=ages / n,
-        worst_age=last,
-        never_seen=never / n,
-        never_drawn=(1 - s / n) ** epochs,
+        worst_age=ages / n if q == s else float(epochs),
+        dormant=dormant / n,
+        never_seen=_never_seen(n, s, q, epochs),
         effective_samples=q * q / squares,
     )
+
+
+def _never_seen(n: int, s: int, q: int, epochs: int) -> float:
+    """Returns the expected share of samples untrained after E epochs in which unseen ones go first.
+
+    Of U unseen samples an epoch draws X (hypergeometric, here normal) and trains min(X, q). Where U is so large that q
+    are drawn for certain that is q, and in the end U falls by the factor 1 - s/n.
+    """
+    unseen = float(n)
+    for epoch in range(epochs):
+        mean = s * unseen / n
+        spread = math.sqrt(max(mean * (1 - unseen / n) * (n - s) / max(n - 1, 1), 0.0))
+        if mean + 9 * spread < q:  # from here on every unseen sample that is drawn is trained
+            return unseen / n * (1 - s / n) ** (epochs - epoch)
+        unseen = max(unseen - (mean - _excess(mean, spread, q)), 0.0)
+    return unseen / n
+
+
+def _excess(mean: float, spread: float, q: int) -> float:
+    """Returns E max(X - q, 0) for a normal X."""
+    if spread == 0:
+        return max(mean - q, 0.0)
+    d = (q - mean) / spread
+    return spread * (math.exp(-d * d / 2) / math.sqrt(2 * math.pi) - d * math.erfc(d / math.sqrt(2)) / 2)
 
 
 def _recommend(n: int, q: int, epochs: int, splits: tuple[Decomposition, ...]) -> tuple[Decomposition, str]:
@@ -249,19 +290,34 @@ def _recommend(n: int, q: int, epochs: int, splits: tuple[Decomposition, ...]) -
     call = f"OrderDP(prune_ratio={_shortest_ratio(n, q)})"
     if epochs == 1:
         return default, f"{call}: the only epoch knows no losses yet, so every split is a uniform draw of q samples."
-    if default.never_drawn > _MAY_MISS:
-        wider = next(split for split in splits if split.never_drawn <= _MAY_MISS)
+    if default.s == q:
+        return default, f"{call}: so few samples leave no split between a uniform draw and plain top-q."
+    least = max(1 - epochs * q / n, 0.0)
+    if default.never_seen > least + _MAY_MISS:
+        wider = next(split for split in splits if split.never_seen <= least + _MAY_MISS)
         return wider, (
-            f"OrderDP(explore={wider.explore:.4g}, exploit={wider.exploit:.4g}): the split of {call} would leave "
-            f"{100 * default.never_drawn:.3g} % of the samples undrawn in {epochs} epochs, this one "
-            f"{100 * wider.never_drawn:.2g} %."
+            f"{_call(n, wider)}: {epochs} epochs never train {_percent(wider.never_seen)} of the samples with it, and "
+            f"{_percent(default.never_seen)} with the narrower draws of {call}; the budget allows {_percent(least)}."
         )
-    drawn = "every sample" if n * default.never_drawn < _SURE else f"all but {100 * default.never_drawn:.2g} % of them"
+    rest = _percent(default.never_seen)
+    reach = "every sample" if n * default.never_seen < 0.5 else f"all but {rest} of the samples"
     return default, (
-        f"{call}, half way between a uniform draw and plain top-q: training spreads as over "
-        f"{default.effective_samples:,.0f} of {n:,} samples, {epochs} epochs draw {drawn}, and while losses keep their "
-        f"order {100 * default.never_seen:.3g} % of the samples, those of lowest loss, are not trained."
+        f"{call}, half way between a uniform draw and plain top-q: {epochs} epochs train {reach}, and once all are "
+        f"seen the weights spread as over {default.effective_samples:,.0f} of {n:,}."
     )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _call(n: int, split: Decomposition) -> str:
+    """Returns the call of fewest digits that has these very sizes."""
+    for digits in range(2, 18):
+        explore, exploit = float(f"{split.explore:.{digits}g}"), float(f"{split.exploit:.{digits}g}")
+        if round(explore * n) == split.s and round(exploit * split.s) == split.q:
+            break
+    return f"OrderDP(explore={explore}, exploit={exploit})"
 
 
 def _shortest_ratio(n: int, q: int) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from orderdp.theory.inclusion import Floats, inclusion_probabilities
+from orderdp.theory.inclusion import Floats, check_memory, inclusion_probabilities
 from orderdp.theory.limit import limit_distribution
 from orderdp.theory.sizes import check_sizes
 
@@ -109,7 +109,10 @@ def limit_spectrum(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> Floa
     array([0.875, 0.125])
     """
     n = check_sizes(n, n, n)[0]
-    return np.diff(limit_distribution(np.arange(n + 1) / n, s, q))
+    check_memory(3 * n)
+    z = np.arange(n + 1) / n
+    shares = np.diff(limit_distribution(z, s, q))
+    return np.minimum.accumulate(np.maximum(shares, 0))  # differences of numbers near 1 are off in their last digits
 
 
 def spectral_risk(losses: Losses, weights: npt.ArrayLike) -> Losses:
@@ -132,7 +135,9 @@ def spectral_risk(losses: Losses, weights: npt.ArrayLike) -> Losses:
     3.0
     """
     values = finite_losses(losses)
-    sigma = np.asarray(weights, dtype=np.float64)
+    sigma = real_numbers("weights", weights)
+    if not np.isfinite(sigma).all():
+        raise ValueError(f"weights must be finite, got {sigma[~np.isfinite(sigma)][0]}; write spectrum(n, s, q)")
     if sigma.shape != values.shape:
         raise ValueError(
             f"weights holds one number for each of the {len(values)} losses, got shape {sigma.shape}; "
@@ -151,16 +156,13 @@ def finite_losses(losses: Any) -> Floats:
     """Returns losses, an array, a tensor or a list, as (n,) float64.
 
     Raises:
-        TypeError: no real numbers. ValueError: not (n,), or one that is not finite.
+        TypeError: no real numbers, or a tensor of whole ones. ValueError: not (n,), or one that is not finite.
     """
-    if hasattr(losses, "detach"):
-        losses = losses.detach().cpu().double().numpy()
-    values = np.asarray(losses)
+    if hasattr(losses, "detach") and not losses.is_floating_point():
+        raise TypeError(f"losses must be floating, got a tensor of {losses.dtype}; write losses.float()")
+    values = real_numbers("losses", losses)
     if values.ndim != 1 or not len(values):
-        raise ValueError(f'losses holds one number a sample, (n,), got shape {values.shape}; write reduction="none"')
-    if values.dtype.kind not in "biuf":
-        raise TypeError(f"losses holds real numbers, got dtype {values.dtype}; write losses.astype(float)")
-    values = values.astype(np.float64)
+        raise ValueError(f"losses holds one number a sample, (n,), got shape {values.shape}; pass one loss per sample")
     wrong = ~np.isfinite(values)
     if wrong.any():
         first = int(np.argmax(wrong))
@@ -169,6 +171,23 @@ def finite_losses(losses: Any) -> Floats:
             "leave those samples out"
         )
     return values
+
+
+def real_numbers(name: str, values: Any) -> Floats:
+    """Returns numbers of any shape, in an array, a tensor or a list, as float64.
+
+    Raises:
+        TypeError: something else. ValueError: rows of different lengths.
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().double().numpy()
+    try:
+        array = np.asarray(values)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} holds rows of one length, got others ({error}); write an array") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} holds real numbers, got dtype {array.dtype}; write an array of floats")
+    return array.astype(np.float64)
 
 
 def _by_rank(values: Floats, sigma: Floats) -> Floats:
@@ -184,8 +203,8 @@ def _by_rank(values: Floats, sigma: Floats) -> Floats:
 def _dot(losses: Any, values: Floats, shares: Floats) -> Any:
     if not hasattr(losses, "detach"):
         return np.float64(shares @ values)
-    exact = losses.double()  # a million small terms keep their digits
-    return (exact * _like(exact, shares)).sum().to(losses.dtype)
+    exact = losses.cpu().double()  # a million small terms keep their digits; not every device has float64
+    return (exact * _like(exact, shares)).sum().to(losses.device, losses.dtype)
 
 
 def _like(losses: Any, weights: Floats) -> Any:

@@ -69,8 +69,8 @@ def toy_infobatch(gradients: Sequence[Exact] = GRADIENTS, prune_probability: Fra
     (Fraction(542, 125), 4.336, Fraction(3, 1))
     """
     _check(gradients)
-    if not 0 <= prune_probability < 1:
-        raise ValueError(f"prune_probability must lie in [0, 1), got {prune_probability}; write Fraction(4, 5)")
+    if not isinstance(prune_probability, (int, Fraction)) or not 0 <= prune_probability < 1:
+        raise ValueError(f"prune_probability is a Fraction in [0, 1), got {prune_probability!r}; write Fraction(4, 5)")
     stays = 1 - prune_probability
     mean = Fraction(sum(gradients), len(gradients))
     always = tuple(gradient for gradient in gradients if gradient >= mean)
@@ -107,7 +107,7 @@ def toy_orderdp(gradients: Sequence[Exact] = GRADIENTS, sizes: Sequence[int] | N
     _check(gradients)
     n = len(gradients)
     sizes = range(q, n + 1) if sizes is None else sizes
-    if not sizes or not all(1 <= q <= s <= n for s in sizes):
+    if not sizes or not all(isinstance(s, int) and 1 <= q <= s <= n for s in sizes):
         raise ValueError(f"sizes and q must keep 1 <= q <= s <= n={n}, got q={q} and sizes {list(sizes)}")
     ranked = sorted(gradients, reverse=True)
     outcomes = []
