@@ -2,15 +2,18 @@
 
 import csv
 from pathlib import Path
+from types import ModuleType
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import approx_fprime
 
+from orderdp.experiments import theorem1, theorem3, theorem4
 from orderdp.experiments.digits_models import digits, losses, models
 from orderdp.experiments.theorem1 import gradient_means, sample_gradients
-from orderdp.experiments.theorem3 import errors_after, problems, slope
+from orderdp.experiments.theorem3 import best_of_mean, errors_after, problems, slope
 from orderdp.experiments.theorem4 import bias_terms
 from orderdp.theory import surrogate_loss
 
@@ -110,18 +113,58 @@ def test_both_bias_terms_shrink():
     assert (first[-1].s, first[-1].sampling, first[-1].distance) == (300, 0, 0)
 
 
-def kept(name: str) -> list[dict[str, str]]:
+def kept(module: ModuleType) -> list[Any]:
+    """The rows of a study's kept CSV."""
+    name = module.__name__.rpartition(".")[2]
+    (row_type,) = {value for key, value in vars(module).items() if key.endswith("Row")}
+    kinds = get_type_hints(row_type)
     with (RESULTS / f"{name}.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+        return [row_type(**{key: kinds[key](cell) for key, cell in row.items()}) for row in csv.DictReader(file)]
 
 
 def test_the_kept_results_say_the_same_at_full_size():
-    for row in kept("theorem1"):
-        assert row["draws"] == "10000"
-        assert (float(row["to_surrogate"]) < 5) == (row["scores"] == "current")
-        assert float(row["to_full"]) > 100
-    for row in kept("theorem3"):
-        assert 0 < float(row["best"]) <= float(row["averaged"]) <= float(row["bound"])
-    fresh = bias_terms()
-    for old, new in zip(kept("theorem4"), fresh, strict=True):
-        assert [float(cell) for cell in old.values()] == pytest.approx(list(new), rel=1e-6, abs=1e-9)
+    for row in kept(theorem1):
+        assert row.draws == 10_000
+        assert (row.to_surrogate < 5) == (row.scores == "current")
+        assert row.to_full > 100
+    rows = kept(theorem3)
+    assert all(0 < row.best <= row.averaged <= row.bound for row in rows)
+    for problem in problems():
+        mine = [row for row in rows if row.problem == problem]
+        assert [row.steps for row in mine] == [64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192]
+        assert max(slope(mine, error) for error in ("best", "averaged")) <= -0.45
+    for old, new in zip(kept(theorem4), bias_terms(), strict=True):
+        assert list(old) == pytest.approx(list(new), rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("module", [theorem1, theorem3, theorem4], ids=lambda module: module.__name__)
+def test_the_kept_tables_are_made_of_the_kept_numbers(module, tmp_path):
+    name = module.__name__.rpartition(".")[2]
+    module.show(kept(module)).write(name, tmp_path)
+    for ending in ("md", "csv"):
+        assert (tmp_path / f"{name}.{ending}").read_text() == (RESULTS / f"{name}.{ending}").read_text()
+
+
+def test_each_column_of_the_tables_is_what_its_header_says():
+    row = theorem1.GradientRow("a model", "stored", "weight", 1_000, to_surrogate=1.25, to_full=30.04, shift=0.375)
+    header, (line,) = theorem1.show([row]).summary
+    assert dict(zip(header, line, strict=True)) == {
+        "gradient of": "a model, weight",
+        "scores": "stored",
+        "draws": "1,000",
+        "from L_q, std errors": "1.25",
+        "from L, std errors": "30.0",
+        "L_q from L, relative": "0.38",
+    }
+    rows = [
+        theorem3.ConvergenceRow("p", steps, best=1 / steps, averaged=steps**-0.5, bound=2 * steps**-0.5)
+        for steps in (4, 16, 64)
+    ]
+    assert theorem3.show(rows).summary[1] == [
+        ("p, averaged iterate", "-0.500", "0.500"),
+        ("p, best iterate", "-1.000", "0.250"),
+    ]
+
+
+def test_the_best_iterate_is_that_of_the_mean_over_the_runs():
+    assert best_of_mean(np.array([[1.0, 4.0, 2.5], [5.0, 0.0, 2.5]])) == 2.0

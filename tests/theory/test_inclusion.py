@@ -64,6 +64,14 @@ def test_digits_are_kept_down_to_1e_300(given_sizes):
     assert largest_relative_error(inclusion_probabilities(*given_sizes), exact_gammas(*given_sizes)) < 1e-10
 
 
+def test_digits_are_kept_down_to_1e_300_across_small_pieces():
+    n, s, q = 2_000, 1_000, 500
+    found = np.zeros(n)
+    for first, length, values in stretches(n, s, q, size=16):
+        found[first - 1 : first - 1 + length] = values
+    assert largest_relative_error(found, exact_gammas(n, s, q)) < 1e-10
+
+
 @given(sizes(), st.integers(1, 50))
 def test_it_is_a_law_of_q_samples(given_sizes, block_size):
     n, s, q = given_sizes

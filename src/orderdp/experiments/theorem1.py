@@ -17,7 +17,11 @@ from orderdp.theory import surrogate_weights
 
 def theorem1() -> Shown:
     """The measurement of `gradient_means` as a table."""
-    rows = gradient_means()
+    return show(gradient_means())
+
+
+def show(rows: list[GradientRow]) -> Shown:
+    """Returns the rows as a table."""
     header = ("gradient of", "scores", "draws", "from L_q, std errors", "from L, std errors", "L_q from L, relative")
     lines = [
         (

@@ -19,7 +19,11 @@ Array: TypeAlias = npt.NDArray[np.float64]
 
 def theorem3() -> Shown:
     """The measurement of `errors_after` as a picture on logarithmic axes and a table."""
-    rows = errors_after()
+    return show(errors_after())
+
+
+def show(rows: list[ConvergenceRow]) -> Shown:
+    """Returns the rows as a picture and a table of slopes."""
     picture, axes = new_axes(
         "steps T", "error of the surrogate loss", title="Algorithm 1 on convex problems", width=9.6
     )
@@ -157,8 +161,13 @@ def errors_after(
                     theta = theta - size * problem.subgradients(theta)[kept].mean(axis=0)
                 averaged[run] = float(surrogate_loss(problem.losses(total / steps), s, q)) - problem.least
             bound = convergence_bound(np.full(steps, size), distance=distance, lipschitz=problem.lipschitz)
-            rows.append(ConvergenceRow(name, steps, float(errors.mean(axis=0).min()), float(averaged.mean()), bound))
+            rows.append(ConvergenceRow(name, steps, best_of_mean(errors), float(averaged.mean()), bound))
     return rows
+
+
+def best_of_mean(errors: Array) -> float:
+    """Returns min_t E[error of θ^t] of (runs, T) errors: first the mean over the runs, then the best iterate."""
+    return float(errors.mean(axis=0).min())
 
 
 def slope(rows: Sequence[ConvergenceRow], error: str) -> float:

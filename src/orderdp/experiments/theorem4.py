@@ -9,13 +9,17 @@ import numpy as np
 
 from orderdp.experiments.digits_models import descend, digits, models
 from orderdp.experiments.shown import Shown
-from orderdp.output.drawing import REFERENCE, new_axes, shades
+from orderdp.output.drawing import COLORS, REFERENCE, new_axes, shades
 from orderdp.theory import sampling_bound, sampling_distance, selection_bias, spectrum_gap
 
 
 def theorem4() -> Shown:
     """The measurement of `bias_terms` as a picture of both terms and a table."""
-    rows = bias_terms()
+    return show(bias_terms())
+
+
+def show(rows: list[BiasRow]) -> Shown:
+    """Returns the rows as a picture and a table."""
     picture, axes = new_axes("q / s", "nats", title="the bias terms of Theorem 4 on the losses of a network", width=9.6)
     sizes = list(dict.fromkeys(row.s for row in rows))
     for s, color in zip(sizes, shades(len(sizes)), strict=True):
@@ -34,7 +38,7 @@ def theorem4() -> Shown:
         )
         # Q_n hardly depends on s/n: one entry for lines that lie on each other.
         label = "$Q_n$, each s/n" if s == sizes[-1] else None
-        axes.plot(share, [row.bias for row in mine], marker="o", markersize=4, color=color, label=label)
+        axes.plot(share, [row.bias for row in mine], marker="o", markersize=4, color=COLORS[1], label=label)
     axes.plot(1, 0, "o", markersize=7, color=REFERENCE, label="all of them at q = s")
     axes.set_ylim(bottom=-0.02)
     axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
