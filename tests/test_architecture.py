@@ -15,7 +15,7 @@ ROOT = Path(orderdp.__file__).parent
 LAYERS = [
     {"theory", "output"},
     {"strategies"},
-    {"scores", "schedule"},
+    {"scores", "schedule", "chance"},
     {"loader"},
     {"pruner"},
     {"testing"},
@@ -24,7 +24,7 @@ LAYERS = [
     {"experiments"},
     {"cli"},
 ]
-CORE = {"theory", "strategies", "scores", "schedule", "loader", "pruner", "testing"}
+CORE = {"theory", "strategies", "scores", "schedule", "chance", "loader", "pruner", "testing"}
 CORE_MAY_IMPORT = {"torch", "numpy", "orderdp", "scipy"}
 SOURCES = sorted(path for path in ROOT.rglob("*.py"))
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from orderdp.chance import generator, uniforms
 from orderdp.loader import IdSampler, PrunedBatches, PrunedLoader, batch_bounds, ranks
 from orderdp.schedule import Constant, Schedule
 from orderdp.scores import Faults, ScoreTable
@@ -397,45 +398,6 @@ class Pruner:
                 RuntimeWarning,
                 stacklevel=3,
             )
-
-
-def generator(seed: int, epoch: int, purpose: str) -> np.random.Generator:
-    """Returns a generator of its own for each (seed, epoch, purpose), independent of all others and of global state."""
-    key = (epoch, zlib.crc32(purpose.encode()))
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
-
-
-def uniforms(index: Tensor, seed: int, epoch: int) -> Tensor:
-    """Returns a float32 in (0, 1) for each id, as if drawn: a hash of (seed, epoch, id), alike on every device.
-
-    The finaliser of SplitMix64 (Steele et al., OOPSLA 2014) in int64 arithmetic, whose overflow wraps.
-
-    Args:
-        index: (b,) integer ids.
-        seed: any integer.
-        epoch: any integer.
-
-    Returns:
-        (b,) float32 on the device of `index`.
-    """
-    start = int(
-        np.random.SeedSequence(seed, spawn_key=(epoch, zlib.crc32(b"uniforms"))).generate_state(1, np.uint64)[0]
-    )
-    bits = (index.to(torch.int64) + 1) * _signed(0x9E3779B97F4A7C15) + _signed(start)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        bits = (bits ^ _shifted(bits, shift)) * _signed(factor)
-    bits = bits ^ _shifted(bits, 31)
-    return (_shifted(bits, 41) + 0.5).to(torch.float32) * 2.0**-23
-
-
-def _signed(bits: int) -> int:
-    return bits - 2**64 if bits >= 2**63 else bits
-
-
-def _shifted(bits: Tensor, places: int) -> Tensor:
-    """Returns the bits shifted right with zeros, not with the sign, from the left."""
-    shifted: Tensor = (bits >> places) & (2 ** (64 - places) - 1)
-    return shifted
 
 
 def _check_integer(name: str, value: Any, low: int, high: int, instead: str) -> None:

@@ -20,7 +20,7 @@ from orderdp import (
     SelectiveBackprop,
     SeTa,
 )
-from orderdp.pruner import uniforms
+from orderdp.chance import uniforms
 
 SCORES = np.array([0.5, 2.0, 2.0, 0.1, 2.0, 3.0, 0.7, np.inf, 0.2, 2.0, 1.1, 2.0], dtype=np.float32)
 GOLDEN = [
