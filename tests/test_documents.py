@@ -1,8 +1,11 @@
 """What the documents say is what the files hold and what the code does."""
 
 import doctest
+import inspect
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -36,9 +39,42 @@ def test_the_loop_in_the_readme_trains():
     assert names["scheduler"].last_epoch == pruner.total_steps(3, batch_size=128)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
-def test_every_line_of_code_in_the_documents_gives_what_it_says(path):
-    failed, tried = doctest.testfile(str(path), module_relative=False)
+def test_the_strategy_in_the_documents_keeps_the_laws_and_is_short():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extend.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert len(code.strip().splitlines()) <= 30
+    module = ModuleType("extend")
+    sys.modules["extend"] = module  # where pickle looks for the class
+    try:
+        exec(code, vars(module))
+        pruner = orderdp.Pruner(module.MostMoved(keep=0.3), 100)
+        assert len(pruner.begin_epoch().indices) == 30
+    finally:
+        del sys.modules["extend"]
+
+
+def test_every_strategy_has_a_card_whose_calls_are_valid():
+    text = (ROOT / "docs/strategies.md").read_text(encoding="utf-8")
+    cards = re.findall(r"^## (\w+)$", text, flags=re.MULTILINE)
+    public = {name for name, value in vars(orderdp.strategies).items() if inspect.isclass(value)}
+    methods = {name for name in public if issubclass(getattr(orderdp.strategies, name), orderdp.Strategy)} - {
+        "Strategy"
+    }
+    assert set(cards) == methods
+    assert set(re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)) == methods
+    names = {**{name: getattr(orderdp, name) for name in orderdp.__all__}, "indices": [1, 2]}
+    calls = re.findall(r"`((?:\w+)\((?!method)[^`]*\))`", text)
+    assert len(calls) >= len(methods)
+    for call in calls:
+        assert isinstance(eval(call, names), orderdp.Strategy), call
+    known = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| (yes|no) \|", text, flags=re.MULTILINE))
+    for name in methods:
+        strategy = next(eval(call, names) for call in calls if call.startswith(f"{name}("))
+        assert (strategy.num_selected(1_000, 5) is not None) == (known[name] == "yes"), name
+
+
+@pytest.mark.parametrize("name", ["theory.md", "errata.md"])
+def test_every_line_of_code_in_the_documents_gives_what_it_says(name):
+    failed, tried = doctest.testfile(str(ROOT / "docs" / name), module_relative=False)
     assert (failed, tried > 5) == (0, True)
 
 
@@ -49,7 +85,13 @@ def test_every_erratum_has_a_check():
 
 
 @pytest.mark.parametrize(
-    "path", ["README.md", "CHANGELOG.md", "benchmarks/README.md", "docs/theory.md", "docs/errata.md"]
+    "path",
+    [
+        "README.md",
+        "CHANGELOG.md",
+        "benchmarks/README.md",
+        *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+    ],
 )
 def test_links_to_files_lead_somewhere(path):
     text = (ROOT / path).read_text(encoding="utf-8")
