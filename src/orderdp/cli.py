@@ -188,6 +188,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         text = str(field.description).replace("%", "%%")
         if field.annotation is bool:
             settings.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif name == "settings":
+            settings.add_argument(flag, nargs="+", type=_setting, metavar="NAME=VALUE", help=text)
         elif name in ("prune_ratio", "seed"):
             text += "; several: a run with each"
             settings.add_argument(flag, nargs="+", type=_value, metavar="N", help=text)
@@ -200,6 +202,13 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 def _metavar(annotation: Any) -> str:
     return "N" if {int, float} & {annotation, *typing.get_args(annotation)} else "NAME"
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"a setting is NAME=VALUE, got {text}; write epsilon=0.2")
+    return name, {"true": True, "false": False}.get(value, _value(value))
 
 
 def _value(text: str) -> Any:
@@ -229,6 +238,8 @@ def _train(options: argparse.Namespace) -> int:
         table = resume(path, tell=_tell)
     else:
         ratios, seeds = given.pop("prune_ratio", []), given.pop("seed", [])
+        if "settings" in given:
+            given["settings"] = dict(given["settings"])
         recipe = _recipe(options.recipe, given, ratios)
         seeds = seeds or [recipe.seed]
         # The recipe checks them all before anything is made.

@@ -115,15 +115,14 @@ class Pruner:
     def num_selected(self, epoch: int | None = None) -> int:
         """Returns how many samples an epoch visits; None is the next one to begin.
 
-        Exact where the strategy declares it. Where the number depends on the losses it is exact for the epoch that is
-        running, and for others n, the most there can be.
+        Exact where the strategy declares it. Where the number depends on the losses it is that of the epoch begun last,
+        and before the first n, the most there can be.
         """
         epoch = self._next_epoch if epoch is None else epoch
         declared = self._declared(epoch)
         if declared is not None:
             return declared
-        running = self.selection is not None and epoch == self._running and (not self._loaded or self._resume)
-        return len(self.selection.indices) if running and self.selection is not None else self.num_samples
+        return self.num_samples if self.selection is None else len(self.selection.indices)
 
     def _declared(self, epoch: int) -> int | None:
         return self.schedule(self.strategy, epoch).num_selected(self.num_samples, epoch)

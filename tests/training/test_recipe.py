@@ -1,12 +1,20 @@
 import pickle
 import re
+import sys
 from math import inf, nan
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orderdp.training.methods import METHODS
 from orderdp.training.recipe import Recipe, find_recipe, load_recipe, nearest, shipped_recipes
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PUBLISHED = sorted(shipped_recipes().values())
 ONECYCLE = {
@@ -125,6 +133,7 @@ def test_the_toml_holds_every_key_that_is_set():
     recipe = Recipe(prune_ratio=0.5, data_root="data")
     keys = {line.split(" = ")[0] for line in recipe.to_toml().splitlines()}
     left_out = {"num_threads", "train_size", "image_size", "explore", "exploit", "max_steps", "checkpoint_steps"}
+    left_out |= {"settings"}  # a table of its own, where there are any
     assert keys == set(Recipe.model_fields) - left_out
     assert "initial_score = inf" in recipe.to_toml()
 
@@ -208,6 +217,27 @@ def test_a_recipe_is_frozen_and_hashable_and_survives_pickle():
     assert hash(copy) == hash(recipe)
 
 
+def test_settings_of_the_method_are_kept_as_a_table():
+    recipe = Recipe(strategy="epsilon_greedy", prune_ratio=0.5, settings={"epsilon": 0.25, "every": 3})
+    assert recipe.to_toml().endswith("\n[settings]\nepsilon = 0.25\nevery = 3\n")
+    assert Recipe(**tomllib.loads(recipe.to_toml())) == recipe
+    assert hash(recipe) != hash(recipe.model_copy(update={"settings": {"epsilon": 0.5}}))
+
+
+def test_every_method_of_the_recipe_has_a_strategy():
+    assert list(METHODS) == list(get_args(Recipe.model_fields["strategy"].annotation))
+
+
+@pytest.mark.parametrize("strategy", sorted(set(METHODS) - {"orderdp", "full"}))
+def test_every_method_needs_a_ratio_and_takes_no_setting_of_orderdp(strategy):
+    assert (
+        message_of(strategy=strategy)
+        == f"prune_ratio is needed by strategy '{strategy}', got None; write prune_ratio = 0.5"
+    )
+    line = f"explore does not apply to strategy '{strategy}', got 0.5; leave explore out"
+    assert message_of(strategy=strategy, prune_ratio=0.5, explore=0.5) == line
+
+
 def test_a_whole_number_stands_for_a_float():
     assert type(Recipe(max_lr=1).max_lr) is float
 
@@ -246,7 +276,7 @@ def test_a_whole_number_stands_for_a_float():
         ({"optimizer": "sdg"}, "no optimizer named 'sdg'; did you mean 'sgd'?"),
         ({"optimizer": "SGD"}, "no optimizer named 'SGD'; did you mean 'sgd'?"),
         ({"precision": "half"}, "no precision named 'half'; choose from float32, bf16"),
-        ({"strategy": 3}, "no strategy named 3; choose from orderdp, dynamic_random, full"),
+        ({"strategy": 3}, f"no strategy named 3; choose from {', '.join(METHODS)}"),
         (
             {"prune_ratio": 0.5, "explore": 0.6},
             "prune_ratio excludes explore and exploit, got prune_ratio 0.5, explore 0.6 and exploit None; "

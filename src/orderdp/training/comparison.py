@@ -15,7 +15,8 @@ from accelerate.utils import broadcast_object_list
 from orderdp.output.files import make_new, write_whole
 from orderdp.output.text_table import as_markdown
 from orderdp.training.data import DataSets, load_dataset
-from orderdp.training.loop import Run, total_steps
+from orderdp.training.loop import Run, most_steps, total_steps
+from orderdp.training.methods import label_of
 from orderdp.training.plots import draw_plots
 from orderdp.training.recipe import Recipe, load_recipe, nearest
 from orderdp.training.run_folder import RunFolder
@@ -63,7 +64,7 @@ class Plan:
         for seed in self.seeds:
             base = self.recipe.model_copy(update={"seed": seed})
             pruned = [base.model_copy(update={"prune_ratio": ratio}) for ratio in self.prune_ratios] or [base]
-            found += [Member(_pruned_label(recipe), recipe) for recipe in pruned]
+            found += [Member(label_of(recipe), recipe) for recipe in pruned]
             if base.strategy == "full":
                 continue
             full = base.model_copy(update={"strategy": "full", **_WITHOUT_METHOD})
@@ -71,18 +72,25 @@ class Plan:
                 found.append(Member("full data", full))
             if "short" in self.against:
                 for recipe in pruned:
+                    label = f"full data, steps of {label_of(recipe)}"
                     steps = total_steps(recipe, num_samples)
-                    epoch = total_steps(full.model_copy(update={"epochs": 1, "max_steps": None}), num_samples)
-                    update = {"max_steps": steps, "epochs": math.ceil(steps / epoch)}
-                    label = f"full data, steps of {_pruned_label(recipe)}"
-                    found.append(Member(label, full.model_copy(update=update)))
+                    if steps is None:
+                        found.append(Member(label, full, steps_of=Member(label_of(recipe), recipe).name))
+                    else:
+                        found.append(Member(label, shortened(full, steps, num_samples)))
         return found
 
 
 _WITHOUT_METHOD = {
-    name: Recipe.model_fields[name].default
-    for name in ("prune_ratio", "explore", "exploit", "initial_score", "uniform_share", "per", "fresh")
+    name: Recipe.model_fields[name].get_default(call_default_factory=True)
+    for name in ("prune_ratio", "explore", "exploit", "initial_score", "uniform_share", "per", "fresh", "settings")
 }
+
+
+def shortened(full: Recipe, steps: int, num_samples: int) -> Recipe:
+    """Returns a recipe on all the data that ends, with its learning rate, after so many steps."""
+    epoch = most_steps(full.model_copy(update={"epochs": 1, "max_steps": None}), num_samples)
+    return full.model_copy(update={"max_steps": steps, "epochs": math.ceil(steps / epoch)})
 
 
 @dataclass(frozen=True)
@@ -92,29 +100,18 @@ class Member:
     Args:
         label: what it is, the same for all seeds.
         recipe: its settings.
+        steps_of: name of the run whose number of steps it takes, which is not known before that run has ended.
     """
 
     label: str
     recipe: Recipe
+    steps_of: str | None = None
 
     @property
     def name(self) -> str:
         """Name of its folder."""
         plain = "".join(letter if letter.isalnum() or letter == "." else " " for letter in self.label)
         return "-".join([*plain.split(), f"seed{self.recipe.seed}"])
-
-
-def _pruned_label(recipe: Recipe) -> str:
-    if recipe.strategy == "full":
-        return "full data"
-    name = {"orderdp": "OrderDP", "dynamic_random": "dynamic random"}[recipe.strategy]
-    parts = [name]
-    if recipe.prune_ratio is not None:
-        parts.append(f"{100 * recipe.prune_ratio:.12g} %")
-    parts += [f"{key} {value:.12g}" for key in ("explore", "exploit") if (value := getattr(recipe, key)) is not None]
-    if recipe.per == "iteration":
-        parts.append("per iteration, fresh" if recipe.fresh else "per iteration")
-    return " ".join(parts)
 
 
 def start(plan: Plan, path: Path, *, show: bool = True, tell: Callable[[str], None] = lambda line: None) -> list[Row]:
@@ -189,7 +186,11 @@ def _run(plan: Plan, data: DataSets, path: Path, *, show: bool, tell: Callable[[
         if result is None:
             if state.is_main_process:
                 tell(f"[{number}/{len(members)}] {member.label}, seed {member.recipe.seed}")
-                folder.begin(member.recipe)
+                recipe = member.recipe
+                if member.steps_of is not None:
+                    steps = json.loads((path / member.steps_of / "result.json").read_text())["steps"]
+                    recipe = shortened(recipe, steps, len(data.train))
+                folder.begin(recipe)
             state.wait_for_everyone()
             result = Run(folder.recipe(), data, folder, show=show).train()
         folders.setdefault(member.label, []).append(folder)

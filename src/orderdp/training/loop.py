@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -18,10 +18,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from orderdp.pruner import Pruner
-from orderdp.strategies import DynamicRandom, FullData, OrderDP, Strategy
+from orderdp.strategies import FullData
 from orderdp.training.augment import Augment
 from orderdp.training.data import DataSets, ImageArrays, ImageFiles
 from orderdp.training.images import AugmentedImages, FileImages, ResidentImages, SampleImages
+from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_optimizer, build_schedule
 from orderdp.training.provenance import environment
@@ -52,23 +53,21 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def make_strategy(recipe: Recipe) -> Strategy:
-    """Returns the recipe's pruning method."""
-    if recipe.strategy == "full":
-        return FullData()
-    if recipe.strategy == "dynamic_random":
-        assert recipe.prune_ratio is not None
-        return DynamicRandom(prune_ratio=recipe.prune_ratio)
-    return OrderDP(**{setting.name: getattr(recipe, setting.name) for setting in fields(OrderDP)})
-
-
-def total_steps(recipe: Recipe, num_samples: int) -> int:
-    """Returns the exact number of optimiser steps of a run.
+def total_steps(recipe: Recipe, num_samples: int) -> int | None:
+    """Returns the exact number of optimiser steps of a run; None where it depends on the losses.
 
     Raises:
-        ValueError: `max_steps` is more than the epochs hold.
+        ValueError: `max_steps` is more than the epochs hold, or the epochs are of unknown length.
     """
     pruner = Pruner(make_strategy(recipe), num_samples, seed=recipe.seed)
+    sizes = [pruner.strategy.num_selected(num_samples, epoch) for epoch in range(recipe.epochs)]
+    if None in sizes:
+        if recipe.max_steps is not None:
+            raise ValueError(
+                f"max_steps needs epochs of known length, got {recipe.max_steps} with strategy '{recipe.strategy}', "
+                "whose choices depend on the losses; leave max_steps out"
+            )
+        return None
     steps = pruner.total_steps(recipe.epochs, recipe.batch_size, drop_last=recipe.drop_last)
     if recipe.max_steps is not None and recipe.max_steps > steps:
         raise ValueError(
@@ -76,6 +75,12 @@ def total_steps(recipe: Recipe, num_samples: int) -> int:
             "write more epochs"
         )
     return recipe.max_steps or steps
+
+
+def most_steps(recipe: Recipe, num_samples: int) -> int:
+    """Returns the optimiser steps of as many epochs on all the data."""
+    pruner = Pruner(FullData(), num_samples)
+    return pruner.total_steps(recipe.epochs, recipe.batch_size, drop_last=recipe.drop_last)
 
 
 class Run:
@@ -113,6 +118,8 @@ class Run:
         if recipe.compile:
             self.net = torch.compile(self.net)
         self.num_steps = total_steps(recipe, len(data.train))
+        # Where the steps depend on the losses, the rate follows the share of the run that is done, in these steps.
+        self.schedule_steps = self.num_steps or most_steps(recipe, len(data.train))
         self.optimizer = build_optimizer(
             self.model,
             name=recipe.optimizer,
@@ -122,7 +129,7 @@ class Run:
         )
         self.schedule = build_schedule(
             self.optimizer,
-            total_steps=self.num_steps,
+            total_steps=self.schedule_steps,
             max_lr=recipe.max_lr,
             pct_start=recipe.pct_start,
             div_factor=recipe.div_factor,
@@ -153,7 +160,7 @@ class Run:
             total=self.num_steps, initial=progress.step, desc=self.folder.name, unit=" steps", disable=self._quiet
         )
         with bar:
-            while progress.step < self.num_steps:
+            while not self._finished():
                 self._close_epoch(lr=self._train_epoch(bar))
                 last = progress.history[-1]
                 bar.set_postfix_str(f"loss {last['loss']:.3f}, accuracy {last['accuracy']:.2f} %")
@@ -161,6 +168,20 @@ class Run:
         if self.accelerator.is_main_process:
             self.folder.write_result(result)
         return result
+
+    def _finished(self) -> bool:
+        if self.num_steps is not None:
+            return self.progress.step == self.num_steps
+        return len(self.progress.history) == self.recipe.epochs
+
+    def _step_schedule(self, epoch: int) -> None:
+        """Sets the learning rate of the next step: by its number, or by the share of the run that is done."""
+        if self.num_steps is None:
+            batches = self.loader.batch_sampler
+            done = batches.delivered / (batches.delivered + batches.remaining)
+            step = round((epoch + done) / self.recipe.epochs * self.schedule_steps)
+            self.schedule.last_epoch = min(step, self.schedule_steps - 1) - 1  # which its own step adds one to
+        self.schedule.step()
 
     def _train_epoch(self, bar: Any) -> float:
         """Trains to the end of the epoch and returns the learning rate of its last step."""
@@ -181,7 +202,7 @@ class Run:
             self.pruner.update(index, losses).backward()  # type: ignore[no-untyped-call]
             lr = self.optimizer.param_groups[0]["lr"]
             self.optimizer.step()
-            self.schedule.step()
+            self._step_schedule(epoch)
             self.optimizer.zero_grad()
             loss_sum += losses.detach().sum()
             progress.loss_count += len(index)

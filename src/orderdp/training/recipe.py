@@ -19,7 +19,7 @@ else:
     import tomli as tomllib
 
 _METHOD_KEYS = ("prune_ratio", "explore", "exploit", "initial_score", "uniform_share", "per", "fresh")
-_METHOD_KEYS_TAKEN = {"orderdp": _METHOD_KEYS, "dynamic_random": ("prune_ratio",), "full": ()}
+_METHOD_KEYS_TAKEN = {"orderdp": _METHOD_KEYS, "full": ()}  # the others: prune_ratio and settings
 
 
 class Recipe(BaseModel):
@@ -73,8 +73,27 @@ class Recipe(BaseModel):
         None, ge=1, description="processor threads of the arithmetic, in [1, inf); else torch's choice", examples=[1]
     )
 
-    strategy: Literal["orderdp", "dynamic_random", "full"] = Field(
-        "orderdp", description="how each epoch's samples are chosen: orderdp, dynamic_random or full (all samples)"
+    strategy: Literal[
+        "orderdp",
+        "dynamic_random",
+        "repeated_random",
+        "infobatch",
+        "epsilon_greedy",
+        "ucb",
+        "seta",
+        "kakurenbo",
+        "ordered_sgd",
+        "selective_backprop",
+        "full",
+    ] = Field(
+        "orderdp",
+        description="how each epoch's samples are chosen: orderdp, dynamic_random, repeated_random, infobatch, "
+        "epsilon_greedy, ucb, seta, kakurenbo, ordered_sgd, selective_backprop or full (all samples)",
+    )
+    settings: dict[str, int | float | bool] = Field(
+        default_factory=dict,
+        description="further settings of the strategy, by the names of its class",
+        examples=[{"epsilon": 0.2}],
     )
     prune_ratio: float | None = Field(
         None, ge=0, lt=1, description="fraction of the samples that an epoch leaves out, in [0, 1)", examples=[0.5]
@@ -131,14 +150,15 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
-        for name in _METHOD_KEYS:
-            value, default = getattr(self, name), type(self).model_fields[name].default
-            if name not in _METHOD_KEYS_TAKEN[self.strategy] and value != default:
+        taken = _METHOD_KEYS_TAKEN.get(self.strategy, ("prune_ratio", "settings"))
+        for name in (*_METHOD_KEYS, "settings"):
+            value, default = getattr(self, name), type(self).model_fields[name].get_default(call_default_factory=True)
+            if name not in taken and value != default:
                 raise ValueError(
                     f"{name} does not apply to strategy '{self.strategy}', got {value!r}; leave {name} out"
                 )
-        if self.strategy == "dynamic_random" and self.prune_ratio is None:
-            raise ValueError("prune_ratio is needed by strategy 'dynamic_random', got None; write prune_ratio = 0.5")
+        if self.strategy not in _METHOD_KEYS_TAKEN and self.prune_ratio is None:
+            raise ValueError(f"prune_ratio is needed by strategy '{self.strategy}', got None; write prune_ratio = 0.5")
         if self.prune_ratio is not None and (self.explore, self.exploit) != (None, None):
             raise ValueError(
                 f"prune_ratio excludes explore and exploit, got prune_ratio {self.prune_ratio}, explore {self.explore} "
@@ -154,13 +174,18 @@ class Recipe(BaseModel):
             )
         return self
 
+    def __hash__(self) -> int:
+        return hash(self.to_toml())  # a dictionary among the keys has none of its own
+
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """The recipe with some keys changed, checked as a new one (pydantic's own `model_copy` checks nothing)."""
         return type(self)(**{**self.model_dump(), **(update or {})})
 
     def to_toml(self) -> str:
         """The complete recipe as TOML: every key but those that are None, which TOML cannot write."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
+        keys = self.model_dump(exclude_none=True)
+        settings = keys.pop("settings")
+        return tomli_w.dumps({**keys, "settings": settings} if settings else keys)  # a table stands last
 
     def write(self, path: str | PathLike[str]) -> None:
         """Writes `to_toml()` to a file; `load_recipe` reads an equal recipe back."""

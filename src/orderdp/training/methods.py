@@ -1,0 +1,98 @@
+"""The strategies by the names that a recipe gives them; every one takes a prune ratio, in its own sense."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from orderdp.strategies import (
+    UCB,
+    DynamicRandom,
+    EpsilonGreedy,
+    FullData,
+    InfoBatch,
+    Kakurenbo,
+    OrderDP,
+    OrderedSGD,
+    RepeatedRandom,
+    SelectiveBackprop,
+    SeTa,
+    Strategy,
+)
+
+if TYPE_CHECKING:
+    from orderdp.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Method:
+    """A strategy as recipes name it.
+
+    Args:
+        label: what tables call it.
+        strategy: its class.
+        given: from a recipe to the arguments that it has no settings of its own for.
+    """
+
+    label: str
+    strategy: Callable[..., Strategy]
+    given: Callable[[Recipe], dict[str, Any]]
+
+
+def _ratio(recipe: Recipe) -> dict[str, Any]:
+    return {"prune_ratio": recipe.prune_ratio}
+
+
+def _kept(recipe: Recipe) -> dict[str, Any]:
+    assert recipe.prune_ratio is not None
+    return {"keep": 1 - recipe.prune_ratio}
+
+
+METHODS = {
+    "orderdp": Method("OrderDP", OrderDP, lambda recipe: {f.name: getattr(recipe, f.name) for f in fields(OrderDP)}),
+    "dynamic_random": Method("dynamic random", DynamicRandom, _ratio),
+    "repeated_random": Method("repeated random", RepeatedRandom, _ratio),
+    "infobatch": Method("InfoBatch", InfoBatch, lambda recipe: {"prune_probability": recipe.prune_ratio}),
+    "epsilon_greedy": Method("ε-greedy", EpsilonGreedy, _ratio),
+    "ucb": Method("UCB", UCB, _ratio),
+    "seta": Method("SeTa", SeTa, lambda recipe: {**_ratio(recipe), "epochs": recipe.epochs}),
+    "kakurenbo": Method("KAKURENBO", Kakurenbo, lambda recipe: {"hide": recipe.prune_ratio, "epochs": recipe.epochs}),
+    "ordered_sgd": Method("ordered SGD", OrderedSGD, _kept),
+    "selective_backprop": Method("selective backprop", SelectiveBackprop, _kept),
+    "full": Method("full data", FullData, lambda recipe: {}),
+}
+
+
+def make_strategy(recipe: Recipe) -> Strategy:
+    """Returns the recipe's pruning method.
+
+    Raises:
+        ValueError: a setting that the strategy does not have or refuses. TypeError: one of another type.
+    """
+    method = METHODS[recipe.strategy]
+    given = method.given(recipe)
+    own = {field.name for field in fields(method.strategy)}  # type: ignore[arg-type]
+    for name in recipe.settings:
+        if name not in own or (name in given and name != "epochs"):
+            free = sorted(own - set(given)) or ["none"]
+            raise ValueError(
+                f"settings holds what strategy '{recipe.strategy}' takes beside the recipe's own keys, got {name}; "
+                f"it takes {', '.join(free)}"
+            )
+    return method.strategy(**{**given, **recipe.settings})
+
+
+def label_of(recipe: Recipe) -> str:
+    """Returns what tables call the recipe's method with its settings."""
+    method = METHODS[recipe.strategy]
+    if recipe.strategy == "full":
+        return method.label
+    parts = [method.label]
+    if recipe.prune_ratio is not None:
+        parts.append(f"{100 * recipe.prune_ratio:.12g} %")
+    parts += [f"{key} {value:.12g}" for key in ("explore", "exploit") if (value := getattr(recipe, key)) is not None]
+    if recipe.per == "iteration":
+        parts.append("per iteration, fresh" if recipe.fresh else "per iteration")
+    parts += [f"{name} {value}" for name, value in sorted(recipe.settings.items())]
+    return " ".join(parts)

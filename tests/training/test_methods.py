@@ -1,0 +1,121 @@
+"""Every method by its recipe: what it is built as, what tables call it, and that it trains and goes on."""
+
+import json
+import math
+
+import pytest
+import torch
+
+import orderdp
+from orderdp.training.comparison import Plan, resume, start
+from orderdp.training.loop import most_steps, total_steps
+from orderdp.training.methods import METHODS, label_of, make_strategy
+from orderdp.training.optim import build_schedule
+from orderdp.training.recipe import Recipe
+
+N = 200
+BUILT = {
+    "dynamic_random": orderdp.DynamicRandom(prune_ratio=0.25),
+    "repeated_random": orderdp.RepeatedRandom(prune_ratio=0.25),
+    "infobatch": orderdp.InfoBatch(prune_probability=0.25),
+    "epsilon_greedy": orderdp.EpsilonGreedy(prune_ratio=0.25),
+    "ucb": orderdp.UCB(prune_ratio=0.25),
+    "seta": orderdp.SeTa(prune_ratio=0.25, epochs=7),
+    "kakurenbo": orderdp.Kakurenbo(hide=0.25, epochs=7),
+    "ordered_sgd": orderdp.OrderedSGD(keep=0.75),
+    "selective_backprop": orderdp.SelectiveBackprop(keep=0.75),
+}
+OPEN = ["infobatch", "seta", "kakurenbo"]
+
+
+def test_every_method_is_built_with_its_ratio():
+    assert set(BUILT) == set(METHODS) - {"orderdp", "full"}
+    for name, strategy in BUILT.items():
+        assert make_strategy(Recipe(strategy=name, prune_ratio=0.25, epochs=7)) == strategy
+    assert make_strategy(Recipe(strategy="full")) == orderdp.FullData()
+    assert make_strategy(Recipe(prune_ratio=0.25)) == orderdp.OrderDP(prune_ratio=0.25)
+
+
+def test_settings_reach_the_strategy_and_the_label():
+    recipe = Recipe(strategy="ucb", prune_ratio=0.5, settings={"every": 3, "c": 2.0})
+    assert make_strategy(recipe) == orderdp.UCB(prune_ratio=0.5, c=2.0, every=3)
+    assert label_of(recipe) == "UCB 50 % c 2.0 every 3"
+    annealed = Recipe(strategy="infobatch", prune_ratio=0.5, epochs=8, settings={"epochs": 8})
+    assert make_strategy(annealed) == orderdp.InfoBatch(prune_probability=0.5, epochs=8)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "settings", "line"),
+    [
+        ("ucb", {"epsilon": 0.1}, "got epsilon; it takes c, every, smoothing"),
+        ("dynamic_random", {"prune_ratio": 0.1}, "got prune_ratio; it takes none"),
+    ],
+)
+def test_a_setting_that_the_method_does_not_take_gets_one_line(strategy, settings, line):
+    rule = f"settings holds what strategy '{strategy}' takes beside the recipe's own keys, "
+    with pytest.raises(ValueError, match=rf"^{rule}{line}$"):
+        make_strategy(Recipe(strategy=strategy, prune_ratio=0.5, settings=settings))
+
+
+@pytest.mark.parametrize("strategy", sorted(set(METHODS) - {"full"}))
+def test_every_method_trains(train, strategy):
+    folder = train(strategy=strategy, prune_ratio=0.5, epochs=3)
+    result, metrics = folder.result(), folder.metrics()
+    assert (result["epochs"], len(metrics)) == (3, 3)
+    steps = total_steps(folder.recipe(), N)
+    assert (steps is None) == (strategy in OPEN)
+    if steps is None:
+        assert metrics[0]["samples_forward"] <= result["samples_forward"] <= 3 * N
+        assert result["steps"] <= most_steps(folder.recipe(), N) == 3 * math.ceil(N / 32)
+        assert metrics[-1]["lr"] < 0.1 * max(line["lr"] for line in metrics)
+    else:
+        assert result["steps"] == steps
+    batchwise = strategy in ("ordered_sgd", "selective_backprop")
+    assert (result["samples_backward"] < result["samples_forward"]) == batchwise
+
+
+def test_where_the_steps_are_open_the_rate_follows_the_share_of_the_run(train, tiny):
+    """Each epoch's last rate is that of its end on a schedule over all the data's steps."""
+    folder = train(strategy="infobatch", prune_ratio=0.9, epochs=4)
+    recipe, metrics = folder.recipe(), folder.metrics()
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    steps = most_steps(recipe, N)
+    schedule = build_schedule(
+        optimizer,
+        total_steps=steps,
+        max_lr=recipe.max_lr,
+        pct_start=recipe.pct_start,
+        div_factor=recipe.div_factor,
+        final_div_factor=recipe.final_div_factor,
+        name=recipe.schedule,
+    )
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    before = 0
+    for epoch, line in enumerate(metrics):
+        made, before = line["step"] - before, line["step"]
+        assert line["lr"] == pytest.approx(rates[round((epoch + (made - 1) / made) / 4 * steps)], rel=1e-9)
+    assert metrics[1]["step"] - metrics[0]["step"] < metrics[0]["step"]  # fewer steps an epoch
+
+
+def test_a_fixed_number_of_steps_needs_epochs_of_known_length():
+    with pytest.raises(
+        ValueError, match=r"^max_steps needs epochs of known length, got 5 with strategy 'seta', whose ch"
+    ):
+        total_steps(Recipe(strategy="seta", prune_ratio=0.5, max_steps=5), N)
+
+
+def test_the_shorter_schedule_takes_the_steps_that_the_method_made(tiny, tmp_path):
+    path = tmp_path / "run"
+    start(Plan(tiny(strategy="infobatch", prune_ratio=0.8, epochs=3)), path, show=False)
+    runs = {run["name"]: run for run in json.loads((path / "result.json").read_text())["runs"]}
+    pruned, short = runs["InfoBatch-80-seed0"], runs["full-data-steps-of-InfoBatch-80-seed0"]
+    assert short["steps"] == pruned["steps"] < runs["full-data-seed0"]["steps"]
+    for name in ("full-data-steps-of-InfoBatch-80-seed0", "InfoBatch-80-seed0"):
+        (path / name / "result.json").unlink()
+    resume(path, show=False)
+    again = {run["name"]: run for run in json.loads((path / "result.json").read_text())["runs"]}
+    assert {name: run["digests"] for name, run in again.items()} == {name: run["digests"] for name, run in runs.items()}
