@@ -1,0 +1,122 @@
+"""Where the gradient of the chosen samples points, beside that of all the data and that of the surrogate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from orderdp.theory import surrogate_weights
+
+
+class Alignment(NamedTuple):
+    """Two gradients at the same weights.
+
+    Args:
+        cosine: of the angle between them.
+        norm_ratio: ‖the chosen samples'‖ / ‖the other‖.
+    """
+
+    cosine: float
+    norm_ratio: float
+
+
+def alignment(
+    model: nn.Module,
+    losses_of: Callable[[nn.Module, Any], Tensor],
+    batches: Iterable[tuple[Tensor, Any]],
+    chosen: Tensor,
+    *,
+    weights: Tensor | None = None,
+    sizes: tuple[int, int] | None = None,
+) -> dict[str, Alignment]:
+    """Compares the mean gradient of the chosen samples with the full one, and with ∇L_q where the sizes are given.
+
+    Costs a forward and a backward pass over all the data for each gradient. Weights, gradients and buffers of the model
+    stay as they are; put it into eval mode for a gradient without dropout.
+
+    Args:
+        model: at the weights to measure at.
+        losses_of: from model and batch to its (b,) losses with gradient.
+        batches: every sample once, as (index, batch); gone through two or three times, so no bare iterator.
+        chosen: (q,) int64, ids that the epoch trains.
+        weights: (q,) factors of the chosen samples' losses; None for one.
+        sizes: (s, q) of OrderDP, for ∇L_q by Theorem 1.
+
+    Returns:
+        "full", and "surrogate" with sizes.
+
+    Raises:
+        ValueError: an id that no batch holds, or a gradient that is zero.
+
+    Source: OrderDP, Appendix E.2, Table 11; ∇L_q by eq. (11).
+    """
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        return _measure(model, losses_of, batches, chosen, weights, sizes)
+    finally:  # batch normalisation in train mode has moved its means
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
+
+
+def _measure(
+    model: nn.Module,
+    losses_of: Callable[[nn.Module, Any], Tensor],
+    batches: Iterable[tuple[Tensor, Any]],
+    chosen: Tensor,
+    weights: Tensor | None,
+    sizes: tuple[int, int] | None,
+) -> dict[str, Alignment]:
+    losses: dict[int, float] = {}
+    with torch.no_grad():
+        for index, batch in batches:
+            losses.update(zip(index.tolist(), losses_of(model, batch).double().tolist(), strict=True))
+    ids = sorted(losses)
+    place = {sample: position for position, sample in enumerate(ids)}
+    missing = [sample for sample in chosen.tolist() if sample not in place]
+    if missing:
+        raise ValueError(f"chosen must be ids that the batches hold, got {missing[0]}; pass batches over all the data")
+    factors = {"chosen": torch.zeros(len(ids), dtype=torch.float64), "full": torch.full((len(ids),), 1 / len(ids))}
+    positions = torch.tensor([place[sample] for sample in chosen.tolist()])
+    factors["chosen"][positions] = (torch.ones(len(chosen)) if weights is None else weights).double() / len(chosen)
+    if sizes is not None:
+        in_order = torch.tensor([losses[sample] for sample in ids], dtype=torch.float64)
+        factors["surrogate"] = surrogate_weights(in_order, *sizes)
+    gradients = {name: _gradient(model, losses_of, batches, place, factor) for name, factor in factors.items()}
+    mine = gradients.pop("chosen")
+    return {name: _compare(mine, other, name) for name, other in gradients.items()}
+
+
+def _gradient(
+    model: nn.Module,
+    losses_of: Callable[[nn.Module, Any], Tensor],
+    batches: Iterable[tuple[Tensor, Any]],
+    place: dict[int, int],
+    factors: Tensor,
+) -> Tensor:
+    """Returns the gradient of Σ factor·loss over all batches, flat, in float64 on the host."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    total = torch.zeros(sum(parameter.numel() for parameter in parameters), dtype=torch.float64)
+    for index, batch in batches:
+        factor = factors[[place[sample] for sample in index.tolist()]]
+        if not factor.any():
+            continue
+        losses = losses_of(model, batch)
+        loss = (losses * factor.to(losses)).sum()
+        parts = torch.autograd.grad(loss, parameters, allow_unused=True)
+        flat = [
+            torch.zeros(parameter.numel()) if part is None else part.flatten().cpu()
+            for part, parameter in zip(parts, parameters, strict=True)
+        ]
+        total += torch.cat([part.double() for part in flat])
+    return total
+
+
+def _compare(mine: Tensor, other: Tensor, name: str) -> Alignment:
+    norms = float(mine.norm()), float(other.norm())
+    if not all(norms):
+        raise ValueError(f"both gradients must differ from zero, got norms {norms[0]:g} and {norms[1]:g} ({name})")
+    return Alignment(float(mine @ other) / (norms[0] * norms[1]), norms[0] / norms[1])

@@ -1,0 +1,101 @@
+"""How often each sample was used, and how unevenly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Counts = npt.NDArray[np.int64]
+
+
+class Coverage(NamedTuple):
+    """How the training was spread over the samples.
+
+    Args:
+        never_seen: share of the samples with no visit.
+        gini: Gini coefficient of the visits, 0 if all are equal, near 1 if few samples have all of them.
+        histogram: (most + 1,) int64, number of samples with 0, 1, 2, ... visits.
+        class_shares: (classes,) float64, share of all visits that each class had; None without labels.
+        realised_ratio: share of the visits that full data would have made and this did not; None without epochs.
+    """
+
+    never_seen: float
+    gini: float
+    histogram: Counts
+    class_shares: npt.NDArray[np.float64] | None = None
+    realised_ratio: float | None = None
+
+
+def coverage(visits: Any, *, labels: Any = None, epochs: int | None = None) -> Coverage:
+    """Sums up how often samples were used; costs O(n).
+
+    Args:
+        visits: (n,) whole numbers, array or tensor: in how many epochs each sample was trained, `Pruner.visits()`.
+        labels: (n,) class of each sample from 0, for the share of each class.
+        epochs: epochs trained, for the realised prune ratio.
+
+    Raises:
+        ValueError: visits or labels of another shape, negative numbers, or fewer epochs than a sample has visits.
+
+    >>> coverage([0, 1, 1, 2], epochs=2).realised_ratio
+    0.5
+    """
+    counts = _whole_numbers("visits", visits)
+    shares = None
+    if labels is not None:
+        classes = _whole_numbers("labels", labels)
+        if classes.shape != counts.shape:
+            raise ValueError(f"labels has one class for each of the {len(counts)} samples, got shape {classes.shape}")
+        shares = np.bincount(classes, weights=counts) / max(counts.sum(), 1)
+    if epochs is not None and (epochs < 1 or counts.max() > epochs):
+        raise ValueError(
+            f"epochs must be at least the {counts.max()} visits of a sample, got {epochs}; write the epochs run"
+        )
+    return Coverage(
+        never_seen=float((counts == 0).mean()),
+        gini=gini(counts),
+        histogram=np.bincount(counts),
+        class_shares=shares,
+        realised_ratio=None if epochs is None else float(1 - counts.sum() / (len(counts) * epochs)),
+    )
+
+
+def gini(values: Any) -> float:
+    """Returns the Gini coefficient of numbers that are not negative: half their mean difference over their mean.
+
+    Args:
+        values: (n,) numbers, array or tensor.
+
+    Returns:
+        A number in [0, 1 - 1/n]; 0 where all are 0.
+
+    Source: Gini 1912, by the sorted form Σ_i (2i - n - 1)·x_i / (n·Σ x).
+
+    >>> gini([1, 1, 1]), gini([0, 0, 3])
+    (0.0, 0.6666666666666666)
+    """
+    ordered = np.sort(_array(values).astype(np.float64))
+    total = ordered.sum()
+    if not total:
+        return 0.0
+    n = len(ordered)
+    return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * total))
+
+
+def _array(values: Any) -> npt.NDArray[Any]:
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if array.ndim != 1 or not len(array):
+        raise ValueError(f"one number a sample is needed, (n,), got shape {array.shape}; pass pruner.visits()")
+    if (array < 0).any():
+        raise ValueError(f"numbers must not be negative, got {array.min()}; pass pruner.visits()")
+    return array
+
+
+def _whole_numbers(name: str, values: Sequence[int]) -> Counts:
+    array = _array(values)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name} holds whole numbers, got dtype {array.dtype}; pass an integer array")
+    return array.astype(np.int64)

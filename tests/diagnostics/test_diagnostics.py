@@ -1,0 +1,167 @@
+"""Coverage, stability and alignment against slow definitions, and against what theory says of OrderDP."""
+
+import itertools
+import math
+import statistics
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from orderdp import Memory, OrderDP, Pruner
+from orderdp.diagnostics import alignment, coverage, gini, jaccard, rolling_deviation
+
+counts = st.lists(st.integers(0, 9), min_size=1, max_size=40)
+
+
+@given(counts)
+def test_gini_is_half_the_mean_difference_over_the_mean(values):
+    pairs = [abs(a - b) for a, b in itertools.product(values, repeat=2)]
+    mean = statistics.fmean(values)
+    assert gini(values) == pytest.approx(statistics.fmean(pairs) / (2 * mean) if mean else 0, abs=1e-12)
+
+
+@given(counts, st.integers(0, 5))
+def test_coverage_counts(visits, more):
+    epochs = max(visits) + more + 1
+    labels = [number % 3 for number in range(len(visits))]
+    found = coverage(torch.tensor(visits), labels=np.array(labels), epochs=epochs)
+    assert found.never_seen == visits.count(0) / len(visits)
+    assert found.histogram.tolist() == [visits.count(number) for number in range(max(visits) + 1)]
+    assert found.realised_ratio == pytest.approx(1 - sum(visits) / (epochs * len(visits)))
+    for number, share in enumerate(found.class_shares):
+        mine = sum(count for count, label in zip(visits, labels, strict=True) if label == number)
+        assert share == pytest.approx(mine / max(sum(visits), 1))
+    assert coverage(visits).realised_ratio is coverage(visits).class_shares is None
+
+
+def test_the_realised_ratio_of_a_pruner_is_its_prune_ratio():
+    pruner = Pruner(OrderDP(prune_ratio=0.3), 200)
+    for _ in range(5):
+        index = torch.from_numpy(pruner.begin_epoch().indices)
+        pruner.update(index, torch.ones(140, requires_grad=True))
+    assert coverage(pruner.visits(), epochs=5).realised_ratio == pytest.approx(0.3)
+
+
+@given(st.sets(st.integers(0, 20)), st.sets(st.integers(0, 20)))
+def test_jaccard_is_that_of_sets(first, second):
+    if first | second:
+        assert jaccard(sorted(first), torch.tensor(sorted(second), dtype=torch.int64)) == len(first & second) / len(
+            first | second
+        )
+
+
+def test_jaccard_of_uniform_draws_is_what_its_text_says():
+    rng = np.random.default_rng(0)
+    n, q = 2_000, 600
+    values = [jaccard(rng.permutation(n)[:q], rng.permutation(n)[:q]) for _ in range(300)]
+    assert abs(np.mean(values) - q / (2 * n - q)) <= 5 * np.std(values) / math.sqrt(300) + 1 / n
+
+
+@given(st.lists(st.floats(-5, 5), max_size=20), st.integers(2, 6))
+def test_the_rolling_deviation_is_that_of_each_window(values, window):
+    expected = [statistics.stdev(values[i : i + window]) for i in range(len(values) - window + 1)]
+    np.testing.assert_allclose(rolling_deviation(values, window), expected, atol=1e-7)
+
+
+N, BATCH = 60, 7
+
+
+@pytest.fixture
+def problem():
+    rng = torch.Generator().manual_seed(0)
+    inputs = torch.randn(N, 5, generator=rng, dtype=torch.float64)
+    labels = torch.randint(3, (N,), generator=rng)
+    model = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Linear(4, 3)).double()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, generator=rng)
+    order = torch.randperm(N, generator=rng)
+    batches = [(part, (inputs[part], labels[part])) for part in order.split(BATCH)]
+
+    def losses_of(model, batch):
+        return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+    return model.eval(), losses_of, batches, (inputs, labels)
+
+
+def flat_gradient(model, loss):
+    return torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(model.parameters()))])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_alignment_is_that_of_autograd(problem, weighted):
+    model, losses_of, batches, everything = problem
+    chosen = torch.tensor([3, 17, 5, 40])
+    weights = torch.tensor([1.0, 2.0, 0.5, 3.0]) if weighted else None
+    losses = losses_of(model, everything)
+    factor = torch.ones(4) if weights is None else weights
+    mine = flat_gradient(model, (losses[chosen] * factor).mean())
+    full = flat_gradient(model, losses_of(model, everything).mean())
+    found = alignment(model, losses_of, batches, chosen, weights=weights)
+    assert set(found) == {"full"}
+    assert found["full"].cosine == pytest.approx(float(torch.cosine_similarity(mine, full, dim=0)), rel=1e-6)
+    assert found["full"].norm_ratio == pytest.approx(float(mine.norm() / full.norm()), rel=1e-6)
+
+
+def test_all_samples_align_with_the_full_gradient_and_the_top_with_the_surrogate_s(problem):
+    model, losses_of, batches, everything = problem
+    found = alignment(model, losses_of, batches, torch.arange(N), sizes=(N, N))
+    for one in found.values():
+        assert tuple(one) == pytest.approx((1, 1), rel=1e-6)
+    top = losses_of(model, everything).argsort(descending=True)[:20]
+    found = alignment(model, losses_of, batches, top, sizes=(N, 20))
+    assert tuple(found["surrogate"]) == pytest.approx((1, 1), rel=1e-6)
+    assert found["full"].cosine < 0.99
+
+
+def test_orderdp_s_gradient_aligns_with_the_surrogate_s_better_than_with_the_full_one(problem):
+    model, losses_of, batches, everything = problem
+    scores = losses_of(model, everything).detach().numpy().astype(np.float32)
+    strategy = OrderDP(explore=0.9, exploit=0.4)
+    rng = np.random.default_rng(0)
+    cosines = []
+    for epoch in range(20):
+        kept = torch.from_numpy(strategy.select(Memory(N, epoch, {"score": scores}), rng).indices)
+        found = alignment(model, losses_of, batches, kept, sizes=strategy.sizes(N))
+        cosines.append((found["surrogate"].cosine, found["full"].cosine))
+    assert np.mean(cosines, axis=0)[0] > np.mean(cosines, axis=0)[1]
+
+
+def test_measuring_leaves_the_model_as_it_was(problem):
+    model, losses_of, batches, _ = problem
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    alignment(model, losses_of, batches, torch.tensor([1, 2]))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (lambda: coverage([[1]]), r"one number a sample is needed, \(n,\), got shape \(1, 1\)"),
+        (lambda: coverage([0.5]), "visits holds whole numbers, got dtype float64; pass an integer array"),
+        (lambda: coverage([-1]), "numbers must not be negative, got -1"),
+        (lambda: coverage([1, 2], labels=[0]), r"labels has one class for each of the 2 samples, got shape \(1,\)"),
+        (
+            lambda: coverage([1, 3], epochs=2),
+            "epochs must be at least the 3 visits of a sample, got 2; write the epochs",
+        ),
+        (lambda: jaccard([], []), "at least one id is needed, got none"),
+        (lambda: jaccard([1, 1], [2]), "ids must be distinct, got some repeated"),
+        (lambda: rolling_deviation([1.0], 1), "window must be at least 2, got 1"),
+        (lambda: rolling_deviation([[1.0]], 2), r"values has shape \(t,\), got \(1, 1\)"),
+    ],
+)
+def test_wrong_arguments_get_one_line(call, line):
+    with pytest.raises(ValueError, match=rf"^{line}"):
+        call()
+
+
+def test_an_id_that_no_batch_holds_gets_one_line(problem):
+    model, losses_of, batches, _ = problem
+    with pytest.raises(ValueError, match=r"^chosen must be ids that the batches hold, got 99; pass batches over all"):
+        alignment(model, losses_of, batches, torch.tensor([1, 99]))
