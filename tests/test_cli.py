@@ -482,6 +482,7 @@ MESSAGES = [
     ("batch_size/plan.png could not be written (no room); make room", None),
     ("a run of epochs and steps, got none; give model_names()", None),
     ("parser must not count, got name_of; write call = 3", None),
+    ("see 'batch_size = 3', got none; see data_root.txt or data_root()", None),
 ]
 
 
@@ -540,3 +541,14 @@ def test_planning_loads_no_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("10,000,000 samples, 90 epochs")
+
+
+def test_a_plan_takes_no_shortened_options(capsys):
+    status, _, err = call(capsys, *PLAN, "--prune=0.5")
+    assert (status, "no option --prune=0.5, did you mean --prune-ratio?" in err) == (2, True)
+
+
+def test_a_plot_without_matplotlib_says_what_to_install(capsys, here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    status, _, err = call(capsys, *PLAN, "--prune-ratio", "0.5", "--plot", "p.png")
+    assert (status, err) == (1, 'orderdp: plots need matplotlib: pip install "orderdp[theory]"\n')

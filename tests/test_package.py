@@ -106,3 +106,8 @@ def test_every_part_is_an_attribute_whatever_was_loaded_before(part):
 def test_a_name_that_is_not_there_is_an_attribute_error():
     with pytest.raises(AttributeError, match=r"^module 'orderdp' has no attribute 'Prunner'$"):
         orderdp.Prunner  # noqa: B018
+
+
+def test_dir_names_what_is_public_before_anything_is_loaded():
+    code = "import orderdp; assert set(orderdp.__all__) <= set(dir(orderdp))"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -71,6 +71,11 @@ def test_the_picture_has_a_line_for_each_split_and_marks_one(laid_out, tmp_path,
     (chosen,) = [label for label in lines if "recommended" in label]
     assert chosen == "s/n = 0.707, q/s = 0.707 (recommended)"
     np.testing.assert_allclose(lines[chosen].get_ydata(), inclusion_probabilities(1_000, 707, 500))
+    assert (lines[chosen].get_xdata()[0], lines[chosen].get_xdata()[-1]) == (0.001, 1)
+    draw_plan(plan(1_000, 0.7, epochs=20, batch_size=32), tmp_path / "plan.png")
+    (axes,) = figures[1].axes
+    (uniform,) = [line for line in axes.lines if line.get_label() == "q/n, a uniform draw"]
+    assert set(uniform.get_ydata()) == {0.3}
 
 
 def test_the_picture_is_written(laid_out, tmp_path):

@@ -1,6 +1,8 @@
 """Theorems 1, 3 and 4 on real data, small; the kept results are the large ones."""
 
 import csv
+import inspect
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -12,6 +14,8 @@ from scipy.optimize import approx_fprime
 
 from orderdp.experiments import theorem1, theorem3, theorem4
 from orderdp.experiments.digits_models import digits, losses, models
+from orderdp.experiments.shown import Shown
+from orderdp.experiments.studies import STUDIES
 from orderdp.experiments.theorem1 import gradient_means, sample_gradients
 from orderdp.experiments.theorem3 import best_of_mean, errors_after, problems, slope
 from orderdp.experiments.theorem4 import bias_terms
@@ -168,3 +172,36 @@ def test_each_column_of_the_tables_is_what_its_header_says():
 
 def test_the_best_iterate_is_that_of_the_mean_over_the_runs():
     assert best_of_mean(np.array([[1.0, 4.0, 2.5], [5.0, 0.0, 2.5]])) == 2.0
+
+
+def test_the_kept_results_are_of_the_sizes_that_the_studies_have():
+    def default(function: Any, name: str) -> Any:
+        return inspect.signature(function).parameters[name].default
+
+    assert {row.draws for row in kept(theorem1)} == {default(gradient_means, "draws")}
+    assert {row.steps for row in kept(theorem3)} == set(default(errors_after, "horizons"))
+
+
+def test_the_kept_biases_and_the_shortest_runs_come_out_again():
+    fresh = gradient_means(draws=2)
+    assert [row.shift for row in fresh] == pytest.approx([row.shift for row in kept(theorem1)], rel=1e-6)
+    old = {row.problem: row for row in kept(theorem3) if row.steps == 64}
+    for row in errors_after(horizons=(64,)):
+        assert row[1:] == pytest.approx(old[row.problem][1:], rel=1e-6)
+
+
+def test_the_table_and_the_picture_of_the_bias_terms_show_them():
+    shown = theorem4.show([theorem4.BiasRow(10, 5, 2, 1.5, 0.1, 0.4, 0.6, 0.7)])
+    assert shown.summary[1] == [("5, 2", "1.5", "0.1000", "0.4000", "0.6000", "0.7000")]
+    sampling, bias, _ = shown.pictures["theorem4"].axes[0].lines
+    assert (list(sampling.get_ydata()), list(bias.get_ydata())) == ([0.6], [0.7])
+
+
+def test_every_study_has_a_function_of_its_name():
+    for name, (module, _) in STUDIES.items():
+        assert getattr(import_module(f"orderdp.experiments.{module}"), name).__module__.endswith(module)
+
+
+def test_a_study_writes_its_summary_under_its_name(tmp_path):
+    (path,) = Shown({}, {}, (("a", "b"), [("c", "1")])).write("x", tmp_path)
+    assert (path.name, path.read_text()) == ("x.md", "| a | b |\n| --- | ---: |\n| c | 1 |\n")

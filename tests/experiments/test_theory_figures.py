@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from orderdp.experiments import theory_figures
+from orderdp.experiments.shown import Shown
 from orderdp.experiments.studies import run_study
 from reference.gamma import gammas
 
@@ -95,3 +96,18 @@ def test_pictures_draw_every_curve():
         (axes,) = shown.pictures[function].axes
         assert len(axes.lines) == curves
         assert axes.get_title(loc="left")
+
+
+def ydata(shown: Shown, name: str, label: str) -> list[float]:
+    (axes,) = shown.pictures[name].axes
+    (line,) = [line for line in axes.lines if line.get_label() == label]
+    return list(line.get_ydata())
+
+
+def test_pictures_draw_what_the_tables_hold():
+    lines = theory_figures.figure6(kept=(10,)).pictures["figure6"].axes[0].lines
+    assert set(lines[1].get_ydata()) == {10 / 200}
+    assert set(ydata(theory_figures.figure7(), "figure7", "1/n")) == {1 / 400}
+    shown = theory_figures.figure8()
+    points = list(shown.pictures["figure8"].axes[0].lines[1].get_ydata())
+    assert points == [(row[3] - 1) * 2**52 for row in shown.tables["figure8"][1]]

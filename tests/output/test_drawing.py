@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from matplotlib import colormaps
 
 from orderdp.output.drawing import new_axes, save, shades
 
@@ -57,3 +58,12 @@ def test_without_matplotlib_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match=r'^plots need matplotlib: pip install "orderdp\[theory\]"$'):
         new_axes("x", "y")
+
+
+def test_the_last_shade_is_the_darkest():
+    assert shades(5)[-1] == colormaps["viridis_r"](1.0)
+
+
+def test_a_pdf_has_no_date_and_an_svg_has_its_text(tmp_path):
+    assert b"CreationDate" not in save(drawn(), tmp_path / "a.pdf").read_bytes()
+    assert ">samples seen</text>" in save(drawn(), tmp_path / "a.svg").read_text()

@@ -181,3 +181,18 @@ def test_wrong_losses_get_one_line():
         sampling_distance([1.0, float("nan")], 1)
     with pytest.raises(ValueError, match=r"^max_loss must be a finite number and not negative, got nan"):
         sampling_bound(10, 5, float("nan"))
+
+
+def test_the_bound_on_generalization_passes_every_argument_on():
+    steps, given = [0.1, 0.4], {"distance": 1.0, "lipschitz": 1.0}
+    for averaged in (False, True):
+        found = generalization_bound([1.0, 2.0], 2, 1, steps, averaged=averaged, **given).optimization
+        assert found == convergence_bound(steps, averaged=averaged, **given)
+    assert generalization_bound(torch.tensor([1.0, 2.0], requires_grad=True), 2, 1, steps, **given).bias == 0.5
+
+
+def test_infinite_steps_and_no_losses_get_one_line():
+    with pytest.raises(ValueError, match=r"^step_sizes must be positive and finite"):
+        convergence_bound([0.1, np.inf], distance=1.0, lipschitz=1.0)
+    with pytest.raises(ValueError, match=r"^losses has shape \(n,\) or \(T, n\), got"):
+        selection_bias([], 1, 1)

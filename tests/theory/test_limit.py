@@ -106,3 +106,9 @@ def test_a_size_that_is_no_whole_number_is_named():
         limit_density(0.3, 100.5, 30)
     with pytest.raises(TypeError, match=r"^z holds numbers in \[0, 1\], got dtype <U1; "):
         limit_density("a", 100, 30)
+
+
+@pytest.mark.parametrize("q", [2, 5])
+def test_single_precision_is_answered_in_double(q):
+    z = np.array([0.5], dtype=np.float32)
+    assert limit_density(z, 5, q).dtype == limit_distribution(z, 5, q).dtype == np.float64

@@ -126,7 +126,7 @@ def test_the_recommended_call_has_these_very_sizes():
         laid_out = plan(n, **budget, epochs=90, batch_size=100)
         call = laid_out.reason.partition(", half way")[0]
         assert call.startswith("OrderDP(prune_ratio=0.")
-        assert eval(call, vars(orderdp)).sizes(n) == (laid_out.recommended.s, laid_out.recommended.q)
+        assert eval(call, {"OrderDP": orderdp.OrderDP}).sizes(n) == (laid_out.recommended.s, laid_out.recommended.q)
 
 
 def test_the_split_of_the_strategy_is_recommended_with_its_reason():
@@ -159,7 +159,7 @@ def test_a_short_run_is_given_a_wider_draw_of_these_very_sizes(n, budget, epochs
     split, default = laid_out.recommended, default_exploration(n, laid_out.q)
     call, _, reason = laid_out.reason.partition(": ")
     assert split.s > default
-    assert eval(call, vars(orderdp)).sizes(n) == (split.s, split.q)
+    assert eval(call, {"OrderDP": orderdp.OrderDP}).sizes(n) == (split.s, split.q)
     least = max(1 - epochs * laid_out.q / n, 0)
     enough = [row.never_seen <= least + 0.01 for row in laid_out.decompositions]
     assert enough.index(True) == laid_out.decompositions.index(split)
@@ -269,3 +269,25 @@ def test_a_wrong_number_of_samples_gets_one_line():
         plan(2**53 + 1, 0.5, **EPOCHS)
     with pytest.raises(TypeError, match=r"^n must be a whole number, got 10.5; write an int$"):
         plan(10.5, 0.5, **EPOCHS)
+
+
+def test_the_ratio_that_is_recommended_has_the_fewest_digits():
+    assert plan(777, samples=9_000, epochs=90, batch_size=100).reason.startswith("OrderDP(prune_ratio=0.871), half way")
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "value"),
+    [
+        ({"prune_ratio": 0.5, "full_hours": math.inf}, "full_hours", "inf"),
+        ({"hours": True, "full_hours": 2}, "hours", "True"),
+    ],
+)
+def test_hours_are_finite_numbers(given, name, value):
+    with pytest.raises(ValueError, match=rf"^{name} must be a positive, finite number, got {value}; "):
+        plan(100, epochs=1, batch_size=1, **given)
+
+
+def test_what_a_run_does_not_reach_is_said_from_half_a_sample_on():
+    reasons = [plan(1_000, 0.5, epochs=epochs, batch_size=8).reason for epochs in (6, 7)]
+    assert "6 epochs train all but 0.1 % of the samples, and" in reasons[0]  # 1.1 samples
+    assert "7 epochs train every sample, and" in reasons[1]  # 0.3 samples

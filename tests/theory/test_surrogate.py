@@ -183,3 +183,12 @@ def test_the_limit_spectrum_falls_to_zero(n, s, q):
 def test_a_limit_spectrum_too_large_for_the_memory_gets_one_line():
     with pytest.raises(MemoryError, match=r"^n must fit into \d+ GB of memory"):
         limit_spectrum(10**13, 3, 2)
+
+
+def test_large_terms_that_cancel_leave_the_small_one():
+    assert float(surrogate_loss(torch.tensor([1e8, 4.0, -1e8]), 3, 3)) == pytest.approx(4 / 3, rel=1e-6)
+
+
+def test_weights_come_back_on_the_device_of_the_losses():
+    with torch.device("meta"):
+        assert surrogate_weights(torch.ones(2, device="cpu"), 2, 1).device.type == "cpu"

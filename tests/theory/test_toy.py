@@ -89,3 +89,10 @@ def test_infobatch_is_what_listing_every_coin_gives_and_unbiased(gradients, prun
 def test_wrong_arguments_get_one_line(call, line):
     with pytest.raises(ValueError, match=rf"^{line}"):
         call()
+
+
+def test_a_negative_probability_gets_one_line():
+    with pytest.raises(ValueError, match=r"^prune_probability is a Fraction in \[0, 1\), got Fraction\(-1, 5\); "):
+        toy_infobatch(prune_probability=Fraction(-1, 5))
+    with pytest.raises(ValueError, match=r"^prune_probability is a Fraction in \[0, 1\), got 0.8; "):
+        toy_infobatch(prune_probability=0.8)

@@ -73,6 +73,7 @@ REFUSED = {
         ValueError,
         r"kept holds probabilities in \[0, 1\], got 1.5 at position 2; write",
     ),
+    "below zero": ([-0.5, 1, 1], ValueError, r"kept holds probabilities in \[0, 1\], got -0.5 at position 1; write"),
     "nan": ([0, 1, np.nan], ValueError, r"kept holds probabilities in \[0, 1\], got nan at position 3; write"),
     "text": (
         ["a", "b", "c"],

@@ -79,5 +79,6 @@ def check_fraction(name: str, value: float, *, low_open: bool, high_open: bool) 
         raise TypeError(f"{rule}, got {value!r}; write a number such as 0.5")
     inside = (value > 0 if low_open else value >= 0) and (value < 1 if high_open else value <= 1)
     if not inside:
-        percent = f"for {value:g} % write {value / 100:g}" if 1 < value <= 100 else "write a number such as 0.5"
+        meant_percent = 1 < value < 100 or (value == 100 and not high_open)
+        percent = f"for {value:g} % write {value / 100:g}" if meant_percent else "write a number such as 0.5"
         raise ValueError(f"{rule}, got {value}; {percent}")
