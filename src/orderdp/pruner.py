@@ -262,8 +262,10 @@ class Pruner:
                 f"write Pruner(..., device={str(seen.device)!r})"
             )
         values = seen if scores is None else scores.detach().to(seen.device, non_blocking=seen.device.type != "cpu")
+        epoch, waits = self._running, seen.device.type == "cpu"
         factors = self._chooser.batch_weights(
-            values.to(torch.float32), lambda: uniforms(index.to(seen.device), self.seed, self._begun - 1)
+            values.to(torch.float32),
+            lambda: uniforms(index.to(seen.device, non_blocking=not waits), self.seed, epoch),
         )
         kept = None if factors is None else factors != 0
         weights = self._table.record(index, values, self._begun - 1, self.strategy.observe, kept)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orderdp.strategies.base import FixedRatio, Memory, Selection
+from orderdp.strategies.base import FixedRatio, Indices, Memory, Selection
 from orderdp.strategies.order import draw, largest
 from orderdp.theory.sizes import check_count, check_fraction
 
@@ -53,15 +53,16 @@ class EpsilonGreedy(FixedRatio):
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the q samples of the last ranking, or of a new one, in random order."""
         q = self.num_selected(memory.num_samples, memory.epoch)
-        if again := same_again(memory, q, self.every, first=0):
-            return Selection(rng.permutation(again.indices))
+        again = same_again(memory, q, self.every, first=0)
+        if again is not None:
+            return Selection(rng.permutation(again))
         uniform = round(self.epsilon * q)
         top = largest(memory.columns["score"], q - uniform, rng)
         rest = np.setdiff1d(np.arange(memory.num_samples), top, assume_unique=True)
         return Selection(rng.permutation(np.concatenate([top, rest[draw(len(rest), uniform, rng)]])))
 
 
-def same_again(memory: Memory, q: int, every: int, *, first: int) -> Selection | None:
+def same_again(memory: Memory, q: int, every: int, *, first: int) -> Indices | None:
     """Returns what the last epoch visited, where this one need not rank anew; None where it must.
 
     Args:
@@ -72,4 +73,4 @@ def same_again(memory: Memory, q: int, every: int, *, first: int) -> Selection |
     """
     if memory.previous is None or len(memory.previous) != q or (memory.epoch - first) % every == 0:
         return None
-    return Selection(memory.previous)
+    return memory.previous

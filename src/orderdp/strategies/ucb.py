@@ -64,8 +64,9 @@ class UCB(FixedRatio):
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns all samples in the first epoch, then the q of the last ranking or of a new one, in random order."""
         q = self.num_selected(memory.num_samples, memory.epoch)
-        if again := same_again(memory, q, self.every, first=1):
-            return Selection(rng.permutation(again.indices))
+        again = same_again(memory, q, self.every, first=1)
+        if again is not None:
+            return Selection(rng.permutation(again))
         bound = memory.columns["mean"] + np.float32(self.c) * memory.columns["var"]
         return Selection(rng.permutation(largest(bound, q, rng)))
 

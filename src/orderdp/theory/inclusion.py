@@ -13,7 +13,7 @@ from orderdp.theory.sizes import check_count, check_sizes
 
 Floats = npt.NDArray[np.float64]
 
-BLOCK = 2**15  # small enough for a processor's cache: a tenth to a third faster than a million
+BLOCK = 2**15  # small enough for a processor's cache
 _SMALLEST = np.finfo(np.float64).tiny  # below it floats lose digits, and a product with a ratio above 1/2 sticks
 
 
