@@ -199,22 +199,13 @@ class Pruner:
         begin_s = time.perf_counter()
         resuming = self.resuming
         self._synchronize()
-        epoch = self._next_epoch
-        self._chooser = self.schedule(self.strategy, epoch)
-        if not set(self._chooser.columns) <= set(self._table.columns):
-            raise ValueError(
-                f"a scheduled strategy must do with the columns {sorted(self._table.columns)}, got {self._chooser} "
-                "which needs others; build the pruner with the strategy that remembers most"
-            )
+        self._chooser = self._scheduled(self._next_epoch)
         if not resuming:
-            rng = generator(self.seed, epoch, "select")
-            previous = None if self.selection is None else self.selection.indices
-            memory = Memory(self.num_samples, epoch, self._table.snapshot(), batch_size, previous)
-            self.selection = self._chooser.select(memory, rng)
+            self.selection = self._choose(self._chooser, batch_size)
             if self._begun:
                 self._table.close(self._begun - 1)
             self._begun += 1
-            self._running = epoch
+            self._running = self._next_epoch
         assert self.selection is not None
         assert self._running is not None
         self._table.expect(self.selection.indices, self.selection.weights)
@@ -222,6 +213,30 @@ class Pruner:
         self._loaded = self._resume = False
         self.selection_s += time.perf_counter() - begin_s
         return self.selection
+
+    def preview(self, batch_size: int | None = None) -> Selection:
+        """Returns what the next epoch would visit if it began now, and changes nothing.
+
+        Under several ranks call `state_dict` on all of them before: it exchanges what they have seen.
+
+        Args:
+            batch_size: as for `begin_epoch`.
+        """
+        return self._choose(self._scheduled(self._next_epoch), batch_size)
+
+    def _scheduled(self, epoch: int) -> Strategy:
+        chooser = self.schedule(self.strategy, epoch)
+        if not set(chooser.columns) <= set(self._table.columns):
+            raise ValueError(
+                f"a scheduled strategy must do with the columns {sorted(self._table.columns)}, got {chooser} "
+                "which needs others; build the pruner with the strategy that remembers most"
+            )
+        return chooser
+
+    def _choose(self, chooser: Strategy, batch_size: int | None) -> Selection:
+        previous = None if self.selection is None else self.selection.indices
+        memory = Memory(self.num_samples, self._next_epoch, self._table.snapshot(), batch_size, previous)
+        return chooser.select(memory, generator(self.seed, self._next_epoch, "select"))
 
     def update(self, index: Tensor, losses: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Remembers the losses of a batch and returns the scalar to back-propagate, the mean of weights·losses.
@@ -310,7 +325,11 @@ class Pruner:
     def visits(self) -> Tensor:
         """Returns (n,) int32: in how many epochs each sample was trained, the running one included."""
         visits = self._table.visits[:-1]
-        return visits if self._running is None else visits + (self._table.last_epoch[:-1] == self._begun - 1)
+        return visits if self._running is None else visits + self.trained()
+
+    def trained(self) -> Tensor:
+        """Returns (n,) bool: which samples the epoch begun last has trained so far; none before the first."""
+        return self._table.last_epoch[:-1] == (self._begun - 1 if self._begun else -2)
 
     def scores(self) -> dict[str, Tensor]:
         """Returns copies of the remembered columns by name, each (n,) float32."""

@@ -16,7 +16,7 @@ from orderdp import DynamicRandom, OrderDP, Pruner
 from orderdp.training import loop
 from orderdp.training.data import ImageArrays, load_dataset
 from orderdp.training.images import ResidentImages, SampleImages
-from orderdp.training.loop import Run, total_steps
+from orderdp.training.loop import SECONDS, Run, total_steps
 from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
 from orderdp.training.provenance import environment
@@ -215,7 +215,7 @@ def test_each_epoch_has_a_line_of_metrics_and_the_lines_add_up_to_the_result(tra
     assert [line["step"] for line in lines] == [4, 8, 12, 16, 20]
     assert [line["samples_forward"] for line in lines] == [100, 200, 300, 400, 500]
     assert [line["samples_backward"] for line in lines] == [100, 200, 300, 400, 500]
-    for name in ("training_s", "selection_s", "evaluation_s"):
+    for name in SECONDS:
         assert all(line[name] > 0 for line in lines)
         assert sum(line[name] for line in lines) == pytest.approx(result[name])
     assert result["accuracy_last"] == lines[-1]["accuracy"]
@@ -283,7 +283,7 @@ def test_the_result_says_what_was_run_and_where(train):
     result = train("here", seed=7).result()
     assert set(result) == {
         *("name", "accuracy_last", "accuracy_best", "epochs", "steps", "samples_forward", "samples_backward"),
-        *("training_s", "selection_s", "evaluation_s", "seed", "digests", "device", "ranks", "threads", "versions"),
+        *("training_s", "selection_s", "data_s", "evaluation_s", "coverage", "seed", "digests", "device", "ranks", "threads", "versions"),
         "commit",
     }
     expected = {"name": "here", "seed": 7, "ranks": 1, "threads": 1}

@@ -9,19 +9,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils import get_total_norm
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from orderdp.diagnostics import coverage
 from orderdp.pruner import Pruner
 from orderdp.strategies import FullData
 from orderdp.training.augment import Augment
 from orderdp.training.data import DataSets, ImageArrays, ImageFiles
 from orderdp.training.images import AugmentedImages, FileImages, ResidentImages, SampleImages
+from orderdp.training.measures import InOrder, alignment_of, norms_of, similarity
 from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_optimizer, build_schedule
@@ -40,7 +44,10 @@ class Progress:
         loss_sum: of the running epoch's losses on this rank.
         loss_count: losses in `loss_sum`.
         training_s: seconds of the running epoch in training, data and selection included.
+        waited_s: seconds of the running epoch in waiting for batches, selection included.
         choices: digest of every choice so far.
+        trained: (n,) bool, the samples trained in the epoch before; None in the first.
+        gradient_norms: (step,) float32, norm of the gradient of every step so far.
         history: a line of metrics for each finished epoch.
     """
 
@@ -49,8 +56,14 @@ class Progress:
     loss_sum: float = 0.0
     loss_count: int = 0
     training_s: float = 0.0
+    waited_s: float = 0.0
     choices: str = ""
+    trained: Tensor | None = None
+    gradient_norms: Tensor = field(default_factory=lambda: torch.empty(0))
     history: list[dict[str, Any]] = field(default_factory=list)
+
+
+SECONDS = ("training_s", "selection_s", "data_s", "evaluation_s")
 
 
 def total_steps(recipe: Recipe, num_samples: int) -> int | None:
@@ -139,6 +152,8 @@ class Run:
         self.pruner = Pruner(make_strategy(recipe), len(data.train), seed=recipe.seed)
         self.train_set = self._images(data.train, data, recipe.augment)
         self.test_set = self._images(data.test, data, "none")
+        self.plain_train_set = self._images(data.train, data, "none") if recipe.alignment else None
+        self.labels = data.train.labels
         self.loader = self.pruner.loader(
             self.train_set,
             batch_size=recipe.batch_size,
@@ -166,6 +181,7 @@ class Run:
                 bar.set_postfix_str(f"loss {last['loss']:.3f}, accuracy {last['accuracy']:.2f} %")
         result = self._result()
         if self.accelerator.is_main_process:
+            self.folder.write_gradient_norms(self.progress.gradient_norms)
             self.folder.write_result(result)
         return result
 
@@ -191,15 +207,14 @@ class Run:
         self.train_set.set_epoch(epoch)
         self.net.train()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        norms: list[Tensor] = []
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         now_s = time.perf_counter()
-        for index, (images, labels) in tqdm(self.loader, f"epoch {epoch + 1}", leave=False, disable=self._quiet):
-            losses = F.cross_entropy(
-                self._logits(images),
-                labels.to(self.device, non_blocking=True),
-                reduction="none",
-                label_smoothing=self.recipe.label_smoothing,
-            )
+        for index, batch in tqdm(self.loader, f"epoch {epoch + 1}", leave=False, disable=self._quiet):
+            progress.waited_s += time.perf_counter() - now_s
+            losses = self._losses(batch)
             self.pruner.update(index, losses).backward()  # type: ignore[no-untyped-call]
+            norms.append(get_total_norm([p.grad for p in parameters if p.grad is not None]))
             lr = self.optimizer.param_groups[0]["lr"]
             self.optimizer.step()
             self._step_schedule(epoch)
@@ -216,13 +231,21 @@ class Run:
             if every and progress.step % every == 0 and self.loader.batch_sampler.remaining:
                 progress.loss_sum += float(loss_sum)  # waits for the device
                 loss_sum.zero_()
+                self._keep(norms)
                 progress.training_s += time.perf_counter() - now_s
                 self._mean_loss()
                 self._write_checkpoint(self.loader.state_dict())
                 now_s = time.perf_counter()
         progress.loss_sum += float(loss_sum)  # waits for the device
+        self._keep(norms)
         progress.training_s += time.perf_counter() - now_s
         return lr
+
+    def _keep(self, norms: list[Tensor]) -> None:
+        """Moves the gradient norms of the last steps to the host."""
+        if norms:
+            self.progress.gradient_norms = torch.cat([self.progress.gradient_norms, torch.stack(norms).cpu().float()])
+            norms.clear()
 
     def _mean_loss(self) -> tuple[float, int]:
         """Returns the mean loss of the running epoch so far, and of how many samples, over all ranks.
@@ -251,6 +274,8 @@ class Run:
         loader_state = self.loader.state_dict()  # exchanges what the ranks have seen: before the report
         report = self.pruner.report()
         selection_s = report.selection_s - sum(line["selection_s"] for line in history)
+        trained = self.pruner.trained().cpu()
+        began = history[-1]["step"] if history else 0
         progress.samples_forward += loss_count
         history.append(
             {
@@ -262,18 +287,53 @@ class Run:
                 "test_loss": test_loss,
                 "accuracy": accuracy,
                 "lr": lr,
+                **norms_of(progress.gradient_norms, began),
+                "jaccard": similarity(progress.trained, trained),
+                "alignment": self._alignment(),
                 "never_seen": report.never_seen,
                 "mean_age": report.mean_age,
                 "max_age": report.max_age,
-                "training_s": progress.training_s - selection_s,
+                "training_s": progress.training_s - progress.waited_s,
                 "selection_s": selection_s,
+                "data_s": progress.waited_s - selection_s,
                 "evaluation_s": evaluation_s,
             }
         )
         progress.choices = chosen.hexdigest()
-        progress.loss_sum, progress.loss_count, progress.training_s = 0.0, 0, 0.0
+        progress.trained = trained
+        progress.loss_sum, progress.loss_count, progress.training_s, progress.waited_s = 0.0, 0, 0.0, 0.0
         self._write_checkpoint(loader_state)
         self._write_metrics()
+
+    def _alignment(self) -> dict[str, dict[str, float]] | None:
+        """Returns where the gradient of the next epoch's choice points, at the epochs that the recipe asks for."""
+        epochs, times = self.recipe.epochs, self.recipe.alignment
+        done = len(self.progress.history) + 1
+        if self.plain_train_set is None or done not in {math.ceil(k * epochs / times) for k in range(1, times + 1)}:
+            return None
+        size = self.recipe.eval_batch_size
+        batches = InOrder(self.plain_train_set, size, self._loading(self.plain_train_set))
+        self.model.eval()
+        selection = self.pruner.preview(self.recipe.batch_size * self.accelerator.num_processes)
+        return alignment_of(self.pruner.strategy, selection, self.model, self._losses, batches)
+
+    def _losses(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Returns (b,) losses with gradient, in nats, as they are back-propagated."""
+        images, labels = batch
+        return F.cross_entropy(
+            self._logits(images),
+            labels.to(self.device, non_blocking=True),
+            reduction="none",
+            label_smoothing=self.recipe.label_smoothing,
+        )
+
+    def _coverage(self) -> dict[str, Any]:
+        """Returns how the training was spread over the samples, in plain values."""
+        visits = self.pruner.visits()
+        found = coverage(visits, labels=self.labels, epochs=len(self.progress.history))
+        return {
+            name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found._asdict().items()
+        }
 
     def _evaluate(self) -> tuple[float, float]:
         """Returns mean loss in nats and accuracy in percent on the test set, without label smoothing."""
@@ -295,6 +355,11 @@ class Run:
                 sums[1] += (logits.argmax(1) == target).sum()
                 sums[2] += len(target)
         loss_sum, correct, count = self.accelerator.reduce(sums).tolist()
+        if not math.isfinite(loss_sum):
+            raise FloatingPointError(
+                f"the test loss must stay finite, got {loss_sum} after epoch {len(self.progress.history) + 1}; "
+                f"write a smaller max_lr than {self.recipe.max_lr:g}"
+            )
         return loss_sum / count, 100 * correct / count
 
     def _logits(self, images: Tensor) -> Tensor:
@@ -378,7 +443,8 @@ class Run:
             "steps": last["step"],
             "samples_forward": last["samples_forward"],
             "samples_backward": last["samples_backward"],
-            **{name: sum(line[name] for line in history) for name in ("training_s", "selection_s", "evaluation_s")},
+            **{name: sum(line[name] for line in history) for name in SECONDS},
+            "coverage": self._coverage(),
             "seed": self.recipe.seed,
             "digests": {
                 "model": _digest(self.model.state_dict()),

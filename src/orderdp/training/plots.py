@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from orderdp.output.drawing import COLORS, REFERENCE, new_axes, save
 from orderdp.training.run_folder import RunFolder
+from orderdp.training.table import spent_s
 
 Series = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
@@ -39,14 +40,14 @@ def draw_plots(groups: Mapping[str, Sequence[RunFolder]], folder: Path) -> list[
         }
 
     def seconds(history: Sequence[dict[str, Any]]) -> list[float]:
-        return list(np.cumsum([line["training_s"] + line["selection_s"] for line in history]))
+        return list(np.cumsum([spent_s(line) for line in history]))
 
     def samples(history: Sequence[dict[str, Any]]) -> list[float]:
         return [line["samples_forward"] for line in history]
 
     accuracy = "test accuracy, %"
     return [
-        _draw_curves(folder / "accuracy_time.png", curves(seconds, "accuracy"), "training and selection, s", accuracy),
+        _draw_curves(folder / "accuracy_time.png", curves(seconds, "accuracy"), "seconds, evaluation left out", accuracy),
         _draw_curves(folder / "accuracy_samples.png", curves(samples, "accuracy"), "samples trained on", accuracy),
         _draw_curves(
             folder / "loss.png", curves(samples, "loss"), "samples trained on", "loss of the chosen samples, nats"

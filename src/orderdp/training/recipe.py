@@ -140,6 +140,12 @@ class Recipe(BaseModel):
     checkpoint_steps: int | None = Field(
         None, ge=1, description="write a checkpoint every so many steps and each epoch, in [1, inf)", examples=[1000]
     )
+    alignment: int = Field(
+        0,
+        ge=0,
+        description="times, evenly over the run, at which the direction of the gradient is measured, each at the price "
+        "of some three epochs on all the data; in [0, inf)",
+    )
     eval_batch_size: int = Field(512, ge=1, description="samples per batch of the evaluation, in [1, inf)")
 
     def __init__(self, /, **settings: Any) -> None:

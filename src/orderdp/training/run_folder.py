@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -80,6 +81,12 @@ class RunFolder:
         """Returns the epochs written so far."""
         path = self.path / "metrics.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def write_gradient_norms(self, norms: Tensor) -> None:
+        """Writes (steps,) float32, the gradient norm of every step, as NumPy's .npy."""
+        buffer = io.BytesIO()
+        np.save(buffer, norms.numpy())
+        files.write_whole(self.path / "gradient_norms.npy", buffer.getvalue())
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes the result, by which the run counts as finished."""

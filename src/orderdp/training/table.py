@@ -19,10 +19,11 @@ class Row:
         accuracy_best: accuracy after the best epoch, in percent.
         samples: samples that went through the model in training.
         steps: optimiser steps.
-        training_s: seconds of training without selection.
+        training_s: seconds of forward and backward passes and optimiser steps.
         selection_s: seconds of choosing.
+        data_s: seconds of waiting for batches.
         evaluation_s: seconds of evaluation.
-        saved: fraction of full data's seconds of training and selection that was not needed; None without that run.
+        saved: fraction of full data's seconds, evaluation left out, that was not needed; None without that run.
         samples_saved: fraction of full data's samples that was not needed; None without that run.
     """
 
@@ -34,6 +35,7 @@ class Row:
     steps: float
     training_s: float
     selection_s: float
+    data_s: float
     evaluation_s: float
     saved: float | None = None
     samples_saved: float | None = None
@@ -46,12 +48,12 @@ def rows(by_label: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
         by_label: label to the results of its runs, one for each seed; "full data" is what the others are held against.
     """
     full = by_label.get("full data")
-    cost = None if full is None else _mean(result["training_s"] + result["selection_s"] for result in full)
+    cost = None if full is None else _mean(spent_s(result) for result in full)
     samples = None if full is None else _mean(result["samples_forward"] for result in full)
     table = []
     for label, results in by_label.items():
         column = {name: [result[name] for result in results] for name in results[0]}
-        spent = _mean(column["training_s"]) + _mean(column["selection_s"])
+        spent = _mean(spent_s(result) for result in results)
         table.append(
             Row(
                 label=label,
@@ -62,12 +64,18 @@ def rows(by_label: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Row]:
                 steps=_mean(column["steps"]),
                 training_s=_mean(column["training_s"]),
                 selection_s=_mean(column["selection_s"]),
+                data_s=_mean(column["data_s"]),
                 evaluation_s=_mean(column["evaluation_s"]),
                 saved=None if cost is None else 1 - spent / cost,
                 samples_saved=None if samples is None else 1 - _mean(column["samples_forward"]) / samples,
             )
         )
     return table
+
+
+def spent_s(seconds: Mapping[str, Any]) -> float:
+    """Returns what a run, or one of its epochs, cost in seconds: all but the evaluation."""
+    return float(seconds["training_s"] + seconds["selection_s"] + seconds["data_s"])
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -87,6 +95,7 @@ _HEADER = (
     "steps",
     "train s",
     "select s",
+    "data s",
     "eval s",
     "time saved",
 )
@@ -108,6 +117,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row.steps:,.0f}",
         f"{row.training_s:.1f}",
         f"{row.selection_s:.2f}",
+        f"{row.data_s:.1f}",
         f"{row.evaluation_s:.1f}",
         saved(row.saved),
     )
