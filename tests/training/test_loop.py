@@ -310,6 +310,7 @@ def test_the_folder_holds_what_the_run_returned(tmp_path, tiny, digits):
     assert json.loads((tmp_path / "run" / "result.json").read_text()) == result
     assert sorted(path.name for path in folder.path.iterdir()) == [
         "checkpoint",
+        "gradient_norms.npy",
         "metrics.jsonl",
         "recipe.toml",
         "result.json",
