@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         folder = getattr(options, "folder", None)
-        print("orderdp: stopped" + (f"; go on with orderdp train --resume {folder}" if folder else ""), file=sys.stderr)
+        go_on = f"; go on with {options.parser.prog} --resume {folder}" if folder else ""
+        print(f"orderdp: stopped{go_on}", file=sys.stderr)
         return 130
 
 
@@ -129,7 +130,32 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         help="a figure of the paper, or one of its theorems measured",
         description="Computes a figure of the paper or measures a theorem: numbers as CSV, pictures as SVG and PNG.",
     )
-    for name, command, add in (("train", train, _add_train), ("plan", plan, _add_plan), ("study", study, _add_study)):
+    compare = commands.add_parser(
+        "compare",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="methods beside each other at several prune ratios, over several seeds",
+        description=(
+            "Trains every method at every prune ratio with every seed, and always beside them all the data, all the\n"
+            "data for as many steps as each method makes, and a dynamic random choice. Finished runs are kept when it is\n"
+            "stopped and gone on with; one that fails leaves a hole and the others go on. Several processes, on one\n"
+            "machine by --processes or on more that share the folder by --resume, never make a run twice."
+        ),
+        epilog=(
+            "examples:\n"
+            "  orderdp compare --methods orderdp infobatch ucb --prune-ratio 0.3 0.5 0.7 --processes 2\n"
+            "  orderdp compare --methods orderdp,explore=0.9,exploit=0.5 infobatch,epochs=30 --seed 0 1 2 3 4\n"
+            "  orderdp compare --resume runs/digits-20260101-120000"
+        ),
+    )
+    methods = commands.add_parser("methods", help="the methods by name", allow_abbrev=False)
+    for name, command, add in (
+        ("train", train, _add_train),
+        ("compare", compare, _add_compare),
+        ("methods", methods, lambda parser: parser.set_defaults(call=_methods)),
+        ("plan", plan, _add_plan),
+        ("study", study, _add_study),
+    ):
         if name in arguments:
             add(command)
             flags = [flag for action in command._actions for flag in action.option_strings]
@@ -162,7 +188,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    from orderdp.training.recipe import Recipe, shipped_recipes
+    from orderdp.training.recipe import shipped_recipes
 
     run = parser.add_argument_group("the run")
     run.add_argument(
@@ -182,22 +208,66 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="what to train beside it: full (all the data), short (all the data, as many steps as the pruned run); "
         "default both, nothing for none",
     )
+    _add_settings(parser, several=("prune_ratio", "seed"))
+    parser.set_defaults(call=_train)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    from orderdp.training.recipe import METHOD_KEYS, shipped_recipes
+
+    run = parser.add_argument_group("the comparison")
+    run.add_argument(
+        "--methods",
+        nargs="+",
+        type=_method,
+        metavar="NAME",
+        help="methods by name ('orderdp methods' lists them), each with settings of its own after commas, "
+        "NAME,SETTING=VALUE; default orderdp infobatch",
+    )
+    run.add_argument(
+        "--prune-ratio", nargs="+", type=_value, metavar="R", help="prune ratios, in [0, 1); default 0.3 0.5 0.7"
+    )
+    run.add_argument("--seed", nargs="+", type=_value, metavar="N", help="seeds; default 0 1 2")
+    run.add_argument(
+        "--processes", type=_value, default=1, metavar="N", help="runs to make at the same time; default 1"
+    )
+    run.add_argument(
+        "--recipe",
+        metavar="FILE",
+        help=f"TOML file of settings, or one of {', '.join(sorted(shipped_recipes()))}; without it the one made for "
+        "the data set and model; its method is left aside",
+    )
+    run.add_argument(
+        "--run", metavar="DIR", type=Path, help="folder to write, which must be new; default runs/compare-DATASET-TIME"
+    )
+    run.add_argument("--resume", metavar="DIR", type=Path, help="go on with the runs in this folder, or join in them")
+    _add_settings(parser, leave_out=(*METHOD_KEYS, "seed", "max_steps"))
+    parser.set_defaults(call=_compare)
+
+
+def _add_settings(
+    parser: argparse.ArgumentParser, *, several: Sequence[str] = (), leave_out: Sequence[str] = ()
+) -> None:
+    """Adds an option for each key of a recipe."""
+    from orderdp.training.recipe import Recipe
+
     settings = parser.add_argument_group("settings, in place of the recipe's own")
     for name, field in Recipe.model_fields.items():
+        if name in leave_out:
+            continue
         flag = f"--{name.replace('_', '-')}"
         text = str(field.description).replace("%", "%%")
         if field.annotation is bool:
             settings.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         elif name == "settings":
             settings.add_argument(flag, nargs="+", type=_setting, metavar="NAME=VALUE", help=text)
-        elif name in ("prune_ratio", "seed"):
+        elif name in several:
             text += "; several: a run with each"
             settings.add_argument(flag, nargs="+", type=_value, metavar="N", help=text)
         elif str in (field.annotation, *typing.get_args(field.annotation)):
             settings.add_argument(flag, metavar="NAME", help=text)
         else:
             settings.add_argument(flag, type=_value, metavar=_metavar(field.annotation), help=text)
-    parser.set_defaults(call=_train)
 
 
 def _metavar(annotation: Any) -> str:
@@ -211,6 +281,24 @@ def _setting(text: str) -> tuple[str, Any]:
     return name, {"true": True, "false": False}.get(value, _value(value))
 
 
+def _method(text: str) -> dict[str, Any]:
+    """Returns the keys of a method given as NAME,SETTING=VALUE,..."""
+    from orderdp.training.methods import METHODS
+    from orderdp.training.recipe import METHOD_KEYS, nearest
+
+    name, *settings = text.split(",")
+    if name not in METHODS:
+        hint = nearest(name, METHODS)
+        raise argparse.ArgumentTypeError(f"no method named {name!r}{hint} ('orderdp methods' lists them)")
+    method: dict[str, Any] = {"strategy": name}
+    for key, value in map(_setting, settings):
+        if key in METHOD_KEYS:
+            method[key] = value
+        else:
+            method.setdefault("settings", {})[key] = value
+    return method
+
+
 def _value(text: str) -> Any:
     """Returns a number where the text is one; the recipe says whether that is right."""
     with contextlib.suppress(ValueError):
@@ -221,21 +309,15 @@ def _value(text: str) -> Any:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from accelerate import PartialState
-
-    from orderdp.output.text_table import as_text
-    from orderdp.training.comparison import REFERENCES, Plan, resume, start
+    from orderdp.training.comparison import REFERENCES, Plan
     from orderdp.training.recipe import Recipe
-    from orderdp.training.table import lines
+    from orderdp.training.runner import make, start
 
     given = {name: value for name in Recipe.model_fields if (value := getattr(options, name)) is not None}
     if options.resume is not None:
-        named = {name for name in ("recipe", "run", "against") if getattr(options, name) is not None}
-        if given or named:
-            names = sorted(f"--{name.replace('_', '-')}" for name in {*given, *named})
-            raise ValueError(f"--resume takes its settings from the run folder, got {' '.join(names)}; leave them out")
+        _refuse_beside_resume(options, given, ("recipe", "run", "against"))
         path = options.folder = options.resume
-        table = resume(path, tell=_tell)
+        found = make([path], tell=_tell)[0]
     else:
         ratios, seeds = given.pop("prune_ratio", []), given.pop("seed", [])
         if "settings" in given:
@@ -243,15 +325,79 @@ def _train(options: argparse.Namespace) -> int:
         recipe = _recipe(options.recipe, given, ratios)
         seeds = seeds or [recipe.seed]
         # The recipe checks them all before anything is made.
-        ratios = [recipe.model_copy(update={"prune_ratio": ratio}).prune_ratio for ratio in ratios]
+        methods = [recipe.model_copy(update={"prune_ratio": ratio}).method() for ratio in ratios]
         seeds = [recipe.model_copy(update={"seed": seed}).seed for seed in seeds]
-        path = options.run or Path("runs") / f"{recipe.dataset}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-        options.folder = path
+        path = options.folder = options.run or _new_folder(recipe.dataset)
         against = REFERENCES if options.against is None else tuple(options.against)
-        table = start(Plan(recipe, tuple(ratios), tuple(seeds), against), path, tell=_tell)
-    if PartialState().is_main_process:
-        print(as_text(lines(table)))
-        print(f"\nsettings, metrics, checkpoints and plots: {path}")
+        found = start(Plan(recipe, tuple(methods), tuple(seeds), against), path, tell=_tell)
+    return _show_runs(found, path, plots=True)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from orderdp.training.comparison import Plan, grid
+    from orderdp.training.recipe import Recipe
+    from orderdp.training.runner import make, start, threads_each
+
+    options_of_recipe = [name for name in Recipe.model_fields if hasattr(options, name)]
+    given = {name: value for name in options_of_recipe if (value := getattr(options, name)) is not None}
+    if options.resume is not None:
+        _refuse_beside_resume(options, given, ("recipe", "run", "methods"))
+        path = options.folder = options.resume
+        found = make([path], processes=options.processes, tell=_tell)[0]
+        return _show_runs(found, path)
+    ratios, seeds = given.pop("prune_ratio", [0.3, 0.5, 0.7]), given.pop("seed", [0, 1, 2])
+    recipe = _recipe(options.recipe, given, ratios)
+    if recipe.num_threads is None and options.processes > 1:
+        recipe = recipe.model_copy(update={"num_threads": threads_each(options.processes)})
+    chosen = options.methods or [{"strategy": "orderdp"}, {"strategy": "infobatch"}]
+    methods = grid(recipe, [*chosen, {"strategy": "dynamic_random"}], ratios)
+    seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
+    path = options.folder = options.run or _new_folder(f"compare-{recipe.dataset}")
+    found = start(Plan(recipe, methods, seeds), path, processes=options.processes, tell=_tell)
+    return _show_runs(found, path)
+
+
+def _new_folder(name: str) -> Path:
+    return Path("runs") / f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+
+
+def _refuse_beside_resume(options: argparse.Namespace, given: dict[str, Any], others: Sequence[str]) -> None:
+    named = {name for name in others if getattr(options, name) is not None}
+    if given or named:
+        names = sorted(f"--{name.replace('_', '-')}" for name in {*given, *named})
+        raise ValueError(f"--resume takes its settings from the run folder, got {' '.join(names)}; leave them out")
+
+
+def _show_runs(found: Any, path: Path, *, plots: bool = False) -> int:
+    """Prints the table of the runs; returns 1 where some are missing."""
+    from accelerate import PartialState
+
+    from orderdp.output.text_table import as_text
+    from orderdp.training.plots import draw_plots
+    from orderdp.training.table import lines
+
+    if not PartialState().is_main_process:
+        return 0
+    if found.finished:
+        if plots:
+            draw_plots(found.finished, path / "plots")
+        print(as_text(lines(found.table)))
+        print(f"\nsettings, metrics, checkpoints{' and plots' if plots else ''}: {path}")
+    for what, reason in found.failed.items():
+        _tell(f"orderdp: failed: {what}: {reason}")
+    if found.open:
+        _tell(
+            f"orderdp: not finished, made by another process or waiting for a run that failed: {'; '.join(found.open)}"
+        )
+    return 1 if found.failed or found.open else 0
+
+
+def _methods(options: argparse.Namespace) -> int:
+    from orderdp.output.text_table import as_text
+    from orderdp.training.methods import METHODS
+
+    rows = [(name, method.label, method.ratio) for name, method in METHODS.items()]
+    print(as_text([("name", "method", "what the prune ratio is"), *rows], words=True))
     return 0
 
 

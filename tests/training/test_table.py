@@ -47,7 +47,8 @@ def test_rows_are_means_over_seeds_and_savings_are_against_full_data():
     )
     assert (full.label, full.saved, full.samples_saved) == ("full data", 0.0, 0.0)
     assert as_markdown(lines(table)).splitlines() == [
-        "| run | last % | best % | samples | samples saved | steps | train s | select s | data s | eval s | time saved |",
+        "| run | last % | best % | samples | samples saved | steps "
+        "| train s | select s | data s | eval s | time saved |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| OrderDP 50 % | 92.00 ± 2.83 | 93.00 ± 2.83 | 5,000 | 50.0 % | 40 | 51.0 | 1.00 | 10.5 | 2.5 | 49.0 % |",
         "| full data | 93.00 ± 1.41 | 93.50 ± 1.41 | 10,000 |  | 80 | 101.8 | 0.25 | 20.5 | 3.0 |  |",

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 
-def as_text(lines: Sequence[Sequence[str]]) -> str:
-    """Returns the lines, the first of them the header, in aligned columns.
+def as_text(lines: Sequence[Sequence[str]], *, words: bool = False) -> str:
+    """Returns the lines, the first of them the header, in aligned columns: numbers to the right, words to the left.
 
     >>> print(as_text([("run", "steps"), ("full", "1,000")]))
     run   steps
     full  1,000
     """
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    pad = [str.ljust] + [str.rjust] * (len(widths) - 1)
+    pad = [str.ljust] + [str.ljust if words else str.rjust] * (len(widths) - 1)
     return "\n".join(
         "  ".join(align(cell, width) for align, cell, width in zip(pad, line, widths, strict=True)) for line in lines
     )

@@ -1,28 +1,30 @@
-"""A pruned run beside its references: all the data, and all the data for as many steps as the pruned run makes."""
+"""Which runs a comparison makes: methods beside all the data, and all the data for as many steps as they make."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+import tomli_w
 
-from orderdp.output.files import make_new, write_whole
-from orderdp.output.text_table import as_markdown
-from orderdp.training.data import DataSets, load_dataset
-from orderdp.training.loop import Run, most_steps, total_steps
+from orderdp.output.files import write_whole
+from orderdp.training.loop import most_steps, total_steps
 from orderdp.training.methods import label_of
-from orderdp.training.plots import draw_plots
 from orderdp.training.recipe import Recipe, load_recipe, nearest
 from orderdp.training.run_folder import RunFolder
-from orderdp.training.table import Row, lines, rows
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 REFERENCES = ("full", "short")
+FULL = "full data"
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,17 @@ class Plan:
     """Which runs to make of one recipe.
 
     Args:
-        recipe: the pruned run.
-        prune_ratios: prune ratios to run it at; empty for the recipe's own sizes.
+        recipe: how everything is trained, with the method to prune by.
+        methods: keys of a recipe that make a method, for each pruned run; empty for the recipe's own.
         seeds: seeds to run everything with.
-        against: references: "full" is all the data, "short" all the data with the number of steps of the pruned run.
+        against: references: "full" is all the data, "short" all the data with the number of steps of a pruned run.
 
     Raises:
-        ValueError: an unknown reference, or settings that the recipe refuses.
+        ValueError: an unknown reference, two methods alike, or settings that the recipe refuses.
     """
 
     recipe: Recipe
-    prune_ratios: tuple[float, ...] = ()
+    methods: tuple[Mapping[str, Any], ...] = ()
     seeds: tuple[int, ...] = (0,)
     against: tuple[str, ...] = REFERENCES
 
@@ -54,37 +56,86 @@ class Plan:
                 f"max_steps cuts the pruned run and its references alike, got {self.recipe.max_steps}; "
                 "leave it out, or compare against nothing"
             )
-        for name, values in (("prune_ratio", self.prune_ratios), ("seed", self.seeds), ("against", self.against)):
+        labels = [label_of(recipe) for recipe in self.pruned()]
+        for name, values in (("method", labels), ("seed", self.seeds), ("against", self.against)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
 
+    def pruned(self) -> list[Recipe]:
+        """Returns the recipe of each method, with the seed of the plan's recipe."""
+        return [self.recipe.with_method(method) for method in self.methods] or [self.recipe]
+
     def members(self, num_samples: int) -> list[Member]:
-        """Returns the runs in the order in which they are made."""
-        found = []
-        for seed in self.seeds:
-            base = self.recipe.model_copy(update={"seed": seed})
-            pruned = [base.model_copy(update={"prune_ratio": ratio}) for ratio in self.prune_ratios] or [base]
-            found += [Member(label_of(recipe), recipe) for recipe in pruned]
-            if base.strategy == "full":
+        """Returns the runs in the order in which they are made: seed after seed, a whole comparison in each."""
+        return [member for seed in self.seeds for member in self._of_seed(seed, num_samples)]
+
+    def _of_seed(self, seed: int, num_samples: int) -> Iterator[Member]:
+        pruned = [recipe.model_copy(update={"seed": seed}) for recipe in self.pruned()]
+        full = pruned[0].with_method({"strategy": "full"})
+        full_steps = total_steps(full, num_samples)
+        by_steps = {full_steps: FULL} if "full" in self.against else {}
+        shorts = []
+        for recipe in pruned:
+            label, steps = label_of(recipe), total_steps(recipe, num_samples)
+            if recipe.strategy == "full" or "short" not in self.against:
+                yield Member(label, recipe)
                 continue
-            full = base.model_copy(update={"strategy": "full", **_WITHOUT_METHOD})
-            if "full" in self.against:
-                found.append(Member("full data", full))
-            if "short" in self.against:
-                for recipe in pruned:
-                    label = f"full data, steps of {label_of(recipe)}"
-                    steps = total_steps(recipe, num_samples)
-                    if steps is None:
-                        found.append(Member(label, full, steps_of=Member(label_of(recipe), recipe).name))
-                    else:
-                        found.append(Member(label, shortened(full, steps, num_samples)))
-        return found
+            known = by_steps.get(steps)
+            own = known or f"{FULL}, steps of {label}"
+            yield Member(label, recipe, short=own)
+            if steps is None:
+                shorts.append(Member(own, full, steps_of=Member(label, recipe).name))
+            elif known is None:
+                by_steps[steps] = own
+                shorts.append(Member(own, shortened(full, steps, num_samples)))
+        if "full" in self.against and any(recipe.strategy != "full" for recipe in pruned):
+            yield Member(FULL, full)
+        yield from shorts
+
+    def write(self, path: Path) -> None:
+        """Writes the plan into a folder, which `load_plan` reads back.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        write_whole(path / "recipe.toml", self.recipe.to_toml().encode())
+        settings = {"seeds": list(self.seeds), "against": list(self.against)}
+        methods = {"methods": [dict(method) for method in self.methods]} if self.methods else {}
+        write_whole(path / "plan.toml", tomli_w.dumps({**settings, **methods}).encode())
 
 
-_WITHOUT_METHOD = {
-    name: Recipe.model_fields[name].get_default(call_default_factory=True)
-    for name in ("prune_ratio", "explore", "exploit", "initial_score", "uniform_share", "per", "fresh", "settings")
-}
+def grid(recipe: Recipe, methods: Iterable[Mapping[str, Any]], ratios: Sequence[float]) -> tuple[dict[str, Any], ...]:
+    """Returns the methods at every prune ratio, each once, a ratio at a time; one with sizes of its own as it is.
+
+    Raises:
+        ValueError: a method that the recipe refuses.
+    """
+    methods = list(methods)
+    found: dict[str, dict[str, Any]] = {}
+    for ratio in ratios:
+        for method in methods:
+            sized = {"prune_ratio", "explore", "exploit"} & set(method)
+            full = recipe.with_method(method if sized else {**method, "prune_ratio": ratio})
+            found.setdefault(label_of(full), full.method())
+    return tuple(found.values())
+
+
+def load_plan(path: Path) -> Plan:
+    """Returns the plan of a folder.
+
+    Raises:
+        ValueError: there is none that can be read.
+    """
+    try:
+        settings = tomllib.loads((path / "plan.toml").read_text(encoding="utf-8"))
+        seeds, against = (tuple(settings[name]) for name in ("seeds", "against"))
+        methods = tuple(dict(method) for method in settings.get("methods", ()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"a run folder must hold recipe.toml and plan.toml, got {path} ({error}); "
+            "write the folder of an earlier 'orderdp train' or 'orderdp compare'"
+        ) from None
+    return Plan(load_recipe(path / "recipe.toml"), methods, seeds, against)
 
 
 def shortened(full: Recipe, steps: int, num_samples: int) -> Recipe:
@@ -101,105 +152,23 @@ class Member:
         label: what it is, the same for all seeds.
         recipe: its settings.
         steps_of: name of the run whose number of steps it takes, which is not known before that run has ended.
+        short: label of all the data with as many steps as this run makes; None where it is not part of the plan.
     """
 
     label: str
     recipe: Recipe
     steps_of: str | None = None
+    short: str | None = None
 
     @property
     def name(self) -> str:
         """Name of its folder."""
-        plain = "".join(letter if letter.isalnum() or letter == "." else " " for letter in self.label)
-        return "-".join([*plain.split(), f"seed{self.recipe.seed}"])
+        plain = re.sub(r"(?<!\w)-", "minus ", self.label.replace("ε", "epsilon"))
+        return "-".join([*re.findall(r"[A-Za-z0-9.]+", plain), f"seed{self.recipe.seed}"])
 
-
-def start(plan: Plan, path: Path, *, show: bool = True, tell: Callable[[str], None] = lambda line: None) -> list[Row]:
-    """Makes the run folder, makes all runs of the plan in it and returns the table.
-
-    Raises:
-        FileExistsError: the folder is there already; nothing in it is changed.
-        ValueError, OSError, FloatingPointError: as `Run` and `load_dataset`.
-    """
-    state = PartialState(cpu=plan.recipe.device == "cpu")  # first: the number of steps depends on that of the ranks
-    data = _load(plan.recipe)
-    members = plan.members(len(data.train))
-    # Settings that fit neither the data nor the machine fail here, before anything is written.
-    for member in members:
-        total_steps(member.recipe, len(data.train))
-    Run(members[0].recipe, data, RunFolder(path), show=False)
-    path = Path(broadcast_object_list([str(path)])[0])  # a name made of the time may differ between ranks
-    if state.is_main_process:
-        make_new(path)
-        write_whole(path / "recipe.toml", plan.recipe.to_toml().encode())
-        settings = {name: list(value) for name, value in asdict(plan).items() if name != "recipe"}
-        write_whole(path / "plan.json", (json.dumps(settings) + "\n").encode())
-    state.wait_for_everyone()
-    return _run(plan, data, path, show=show, tell=tell)
-
-
-def resume(path: Path, *, show: bool = True, tell: Callable[[str], None] = lambda line: None) -> list[Row]:
-    """Goes on with the runs in a folder: finished ones are kept, a broken one continues where it was.
-
-    Raises:
-        ValueError: no run folder, or one that does not fit what it was. Others as `start`.
-    """
-    plan = load_plan(path)
-    return _run(plan, _load(plan.recipe), path, show=show, tell=tell)
-
-
-def load_plan(path: Path) -> Plan:
-    """Returns the plan of a run folder.
-
-    Raises:
-        ValueError: there is none that can be read.
-    """
-    try:
-        settings = json.loads((path / "plan.json").read_text())
-        lists = {name: tuple(settings[name]) for name in ("prune_ratios", "seeds", "against")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"a run folder must hold recipe.toml and plan.json, got {path} ({error}); "
-            "write the folder of an earlier 'orderdp train'"
-        ) from None
-    return Plan(load_recipe(path / "recipe.toml"), **lists)
-
-
-def _load(recipe: Recipe) -> DataSets:
-    return load_dataset(
-        recipe.dataset,
-        data_root=None if recipe.data_root is None else Path(recipe.data_root),
-        train_size=recipe.train_size,
-        image_size=recipe.image_size,
-        download=recipe.download,
-    )
-
-
-def _run(plan: Plan, data: DataSets, path: Path, *, show: bool, tell: Callable[[str], None]) -> list[Row]:
-    state = PartialState(cpu=plan.recipe.device == "cpu")
-    members = plan.members(len(data.train))
-    folders: dict[str, list[RunFolder]] = {}
-    results: dict[str, list[dict[str, Any]]] = {}
-    for number, member in enumerate(members, 1):
-        folder = RunFolder(path / member.name)
-        result = folder.result()
-        if result is None:
-            if state.is_main_process:
-                tell(f"[{number}/{len(members)}] {member.label}, seed {member.recipe.seed}")
-                recipe = member.recipe
-                if member.steps_of is not None:
-                    steps = json.loads((path / member.steps_of / "result.json").read_text())["steps"]
-                    recipe = shortened(recipe, steps, len(data.train))
-                folder.begin(recipe)
-            state.wait_for_everyone()
-            result = Run(folder.recipe(), data, folder, show=show).train()
-        folders.setdefault(member.label, []).append(folder)
-        results.setdefault(member.label, []).append(result)
-    table = rows(results)
-    if state.is_main_process:
-        summary = {"rows": [asdict(row) for row in table], "runs": [run for group in results.values() for run in group]}
-        write_whole(path / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
-        write_whole(path / "table.md", as_markdown(lines(table)).encode())
-        draw_plots(folders, path / "plots")
-    state.wait_for_everyone()
-    return table
+    def recipe_in(self, path: Path, num_samples: int) -> Recipe | None:
+        """Returns the settings in a comparison's folder; None while the run whose steps it takes has not ended."""
+        if self.steps_of is None:
+            return self.recipe
+        result = RunFolder(path / self.steps_of).result()
+        return None if result is None else shortened(self.recipe, result["steps"], num_samples)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from orderdp.strategies import (
@@ -31,11 +32,13 @@ class Method:
 
     Args:
         label: what tables call it.
+        ratio: what the prune ratio means for it.
         strategy: its class.
         given: from a recipe to the arguments that it has no settings of its own for.
     """
 
     label: str
+    ratio: str
     strategy: Callable[..., Strategy]
     given: Callable[[Recipe], dict[str, Any]]
 
@@ -49,18 +52,42 @@ def _kept(recipe: Recipe) -> dict[str, Any]:
     return {"keep": 1 - recipe.prune_ratio}
 
 
+_EXACT = "fraction of the data left out of each epoch, exactly"
+
 METHODS = {
-    "orderdp": Method("OrderDP", OrderDP, lambda recipe: {f.name: getattr(recipe, f.name) for f in fields(OrderDP)}),
-    "dynamic_random": Method("dynamic random", DynamicRandom, _ratio),
-    "repeated_random": Method("repeated random", RepeatedRandom, _ratio),
-    "infobatch": Method("InfoBatch", InfoBatch, lambda recipe: {"prune_probability": recipe.prune_ratio}),
-    "epsilon_greedy": Method("ε-greedy", EpsilonGreedy, _ratio),
-    "ucb": Method("UCB", UCB, _ratio),
-    "seta": Method("SeTa", SeTa, lambda recipe: {**_ratio(recipe), "epochs": recipe.epochs}),
-    "kakurenbo": Method("KAKURENBO", Kakurenbo, lambda recipe: {"hide": recipe.prune_ratio, "epochs": recipe.epochs}),
-    "ordered_sgd": Method("ordered SGD", OrderedSGD, _kept),
-    "selective_backprop": Method("selective backprop", SelectiveBackprop, _kept),
-    "full": Method("full data", FullData, lambda recipe: {}),
+    "orderdp": Method(
+        "OrderDP", _EXACT, OrderDP, lambda recipe: {f.name: getattr(recipe, f.name) for f in fields(OrderDP)}
+    ),
+    "dynamic_random": Method("dynamic random", _EXACT, DynamicRandom, _ratio),
+    "repeated_random": Method("repeated random", _EXACT, RepeatedRandom, _ratio),
+    "infobatch": Method(
+        "InfoBatch",
+        "chance of leaving out a sample whose loss is below the mean",
+        InfoBatch,
+        lambda recipe: {"prune_probability": recipe.prune_ratio},
+    ),
+    "epsilon_greedy": Method("ε-greedy", _EXACT, EpsilonGreedy, _ratio),
+    "ucb": Method("UCB", "fraction left out of each epoch but the first, which is full", UCB, _ratio),
+    "seta": Method(
+        "SeTa",
+        "fraction left out of the draw; a window over groups of losses leaves out more",
+        SeTa,
+        lambda recipe: {**_ratio(recipe), "epochs": recipe.epochs},
+    ),
+    "kakurenbo": Method(
+        "KAKURENBO",
+        "largest fraction hidden from an epoch, among lowest losses",
+        Kakurenbo,
+        lambda recipe: {"hide": recipe.prune_ratio, "epochs": recipe.epochs},
+    ),
+    "ordered_sgd": Method("ordered SGD", "fraction of each batch left out of the backward pass", OrderedSGD, _kept),
+    "selective_backprop": Method(
+        "selective backprop",
+        "fraction of each batch left out of the backward pass, on average",
+        SelectiveBackprop,
+        _kept,
+    ),
+    "full": Method("full data", "none; all samples", FullData, lambda recipe: {}),
 }
 
 
@@ -92,6 +119,10 @@ def label_of(recipe: Recipe) -> str:
     if recipe.prune_ratio is not None:
         parts.append(f"{100 * recipe.prune_ratio:.12g} %")
     parts += [f"{key} {value:.12g}" for key in ("explore", "exploit") if (value := getattr(recipe, key)) is not None]
+    if recipe.initial_score != inf:
+        parts.append(f"unseen at {recipe.initial_score:.12g}")
+    if recipe.uniform_share:
+        parts.append(f"uniform share {recipe.uniform_share:.12g}")
     if recipe.per == "iteration":
         parts.append("per iteration, fresh" if recipe.fresh else "per iteration")
     parts += [f"{name} {value}" for name, value in sorted(recipe.settings.items())]

@@ -47,7 +47,7 @@ def draw_plots(groups: Mapping[str, Sequence[RunFolder]], folder: Path) -> list[
 
     accuracy = "test accuracy, %"
     return [
-        _draw_curves(folder / "accuracy_time.png", curves(seconds, "accuracy"), "seconds, evaluation left out", accuracy),
+        _draw_curves(folder / "accuracy_time.png", curves(seconds, "accuracy"), "seconds without evaluation", accuracy),
         _draw_curves(folder / "accuracy_samples.png", curves(samples, "accuracy"), "samples trained on", accuracy),
         _draw_curves(
             folder / "loss.png", curves(samples, "loss"), "samples trained on", "loss of the chosen samples, nats"

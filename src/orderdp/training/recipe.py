@@ -18,8 +18,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_METHOD_KEYS = ("prune_ratio", "explore", "exploit", "initial_score", "uniform_share", "per", "fresh")
-_METHOD_KEYS_TAKEN = {"orderdp": _METHOD_KEYS, "full": ()}  # the others: prune_ratio and settings
+_ORDERDP_KEYS = ("prune_ratio", "explore", "exploit", "initial_score", "uniform_share", "per", "fresh")
+METHOD_KEYS = ("strategy", *_ORDERDP_KEYS, "settings")  # what of a recipe is the method; the rest is how it is trained
+_KEYS_TAKEN = {"orderdp": _ORDERDP_KEYS, "full": ()}  # the others: prune_ratio and settings
 
 
 class Recipe(BaseModel):
@@ -156,14 +157,14 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
-        taken = _METHOD_KEYS_TAKEN.get(self.strategy, ("prune_ratio", "settings"))
-        for name in (*_METHOD_KEYS, "settings"):
-            value, default = getattr(self, name), type(self).model_fields[name].get_default(call_default_factory=True)
-            if name not in taken and value != default:
+        taken = _KEYS_TAKEN.get(self.strategy, ("prune_ratio", "settings"))
+        for name in (*_ORDERDP_KEYS, "settings"):
+            value = getattr(self, name)
+            if name not in taken and value != default_of(name):
                 raise ValueError(
                     f"{name} does not apply to strategy '{self.strategy}', got {value!r}; leave {name} out"
                 )
-        if self.strategy not in _METHOD_KEYS_TAKEN and self.prune_ratio is None:
+        if self.strategy not in _KEYS_TAKEN and self.prune_ratio is None:
             raise ValueError(f"prune_ratio is needed by strategy '{self.strategy}', got None; write prune_ratio = 0.5")
         if self.prune_ratio is not None and (self.explore, self.exploit) != (None, None):
             raise ValueError(
@@ -179,6 +180,15 @@ class Recipe(BaseModel):
                 f"image_size applies to data set 'folder' only, got {self.image_size} for {self.dataset}; leave it out"
             )
         return self
+
+    def method(self) -> dict[str, Any]:
+        """The keys that make the method, where they differ from the defaults; the strategy always."""
+        values = {name: getattr(self, name) for name in METHOD_KEYS}
+        return {name: value for name, value in values.items() if name == "strategy" or value != default_of(name)}
+
+    def with_method(self, method: Mapping[str, Any]) -> Self:
+        """The recipe with another method in place of its own: `method` names its keys, the rest have their defaults."""
+        return self.model_copy(update={**{name: default_of(name) for name in METHOD_KEYS}, **method})
 
     def __hash__(self) -> int:
         return hash(self.to_toml())  # a dictionary among the keys has none of its own
@@ -196,6 +206,11 @@ class Recipe(BaseModel):
     def write(self, path: str | PathLike[str]) -> None:
         """Writes `to_toml()` to a file; `load_recipe` reads an equal recipe back."""
         Path(path).write_text(self.to_toml(), encoding="utf-8")
+
+
+def default_of(name: str) -> Any:
+    """The value of a key that is left out."""
+    return Recipe.model_fields[name].get_default(call_default_factory=True)
 
 
 def load_recipe(path: str | PathLike[str], /, **overrides: Any) -> Recipe:

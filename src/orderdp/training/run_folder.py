@@ -6,16 +6,18 @@ is full, leaves the last whole file. A checkpoint is a folder named after its st
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -91,6 +93,38 @@ class RunFolder:
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes the result, by which the run counts as finished."""
         files.write_whole(self.path / "result.json", (json.dumps(result, indent=2) + "\n").encode())
+        (self.path / "failure.txt").unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[bool]:
+        """Holds the run for this process, and tells whether it got it: not if another process has it.
+
+        The system frees a lock when its process ends, however it ends.
+        """
+        self.path.mkdir(exist_ok=True)
+        lock = FileLock(self.path / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def write_failure(self, reason: str) -> None:
+        """Writes why the run failed, which counts until it is finished after all."""
+        files.write_whole(self.path / "failure.txt", f"{reason}\n".encode())
+
+    def failure(self) -> str | None:
+        """Returns why the run failed when it was tried last; None if it did not."""
+        path = self.path / "failure.txt"
+        return path.read_text().strip() if path.exists() else None
+
+    def is_open(self) -> bool:
+        """Tells whether the run is still to be made: neither finished nor failed."""
+        return self.result() is None and self.failure() is None
 
     def result(self) -> dict[str, Any] | None:
         """Returns the result, or None while the run is not finished."""

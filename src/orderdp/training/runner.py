@@ -1,0 +1,266 @@
+"""Makes the runs of a plan in a folder: one after another or by several processes, again after a stop.
+
+Every process goes through the runs and makes those that are neither finished nor being made: a lock in each run's
+folder, which the system frees when its process ends, keeps any two from making the same one. So a comparison may be
+joined by any number of processes, on any machines that share the folder. A run that fails leaves the reason behind and
+the others go on.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from orderdp.output.files import make_new, write_whole
+from orderdp.output.text_table import as_markdown
+from orderdp.training.comparison import Member, Plan, load_plan
+from orderdp.training.data import DataSets, load_dataset
+from orderdp.training.loop import Run, total_steps
+from orderdp.training.recipe import Recipe
+from orderdp.training.run_folder import RunFolder
+from orderdp.training.table import Row, lines, rows
+
+Tell = Callable[[str], None]
+
+
+class Outcome(NamedTuple):
+    """What a comparison has come to.
+
+    Args:
+        table: a row for each label, over the seeds that are finished.
+        finished: label to its finished runs.
+        failed: label and seed of each run that failed, and the reason.
+        open: label and seed of each run that is neither finished nor failed: another process is making it, or the run
+            whose steps it takes did not end.
+    """
+
+    table: list[Row]
+    finished: dict[str, list[RunFolder]]
+    failed: dict[str, str]
+    open: list[str]
+
+
+def start(plan: Plan, path: Path, *, processes: int = 1, show: bool = True, tell: Tell = lambda line: None) -> Outcome:
+    """Makes the folder, makes all runs of the plan in it and returns what came out.
+
+    Args:
+        plan: the runs.
+        path: folder to make.
+        processes: how many make runs at the same time.
+        show: show progress bars, where standard error is a terminal.
+        tell: is called with a line as each run begins or fails.
+
+    Raises:
+        FileExistsError: the folder is there already; nothing in it is changed.
+        ValueError, OSError: settings that fit neither the data nor the machine, before anything is written.
+    """
+    begin(plan, path)
+    return make([path], processes=processes, show=show, tell=tell)[0]
+
+
+def begin(plan: Plan, path: Path) -> None:
+    """Checks the plan against the data and the machine, and makes its folder.
+
+    Raises:
+        FileExistsError: the folder is there already; nothing in it is changed.
+        ValueError, OSError: settings that fit neither the data nor the machine, before anything is written.
+    """
+    state = PartialState(cpu=plan.recipe.device == "cpu")  # first: the number of steps depends on that of the ranks
+    data = _load(plan.recipe)
+    members = plan.members(len(data.train))
+    for member in members:
+        total_steps(member.recipe, len(data.train))
+    Run(members[0].recipe, data, RunFolder(path), show=False)
+    path = Path(broadcast_object_list([str(path)])[0])  # a name made of the time may differ between ranks
+    if state.is_main_process:
+        make_new(path)
+        plan.write(path)
+    state.wait_for_everyone()
+
+
+def make(paths: list[Path], *, processes: int = 1, show: bool = True, tell: Tell = lambda line: None) -> list[Outcome]:
+    """Makes the runs in these folders that are not finished, and returns what came out of each folder.
+
+    Finished runs are kept, a broken one continues where it was, one that failed is tried again.
+
+    Raises:
+        ValueError: a folder without a plan, or with runs of another recipe than the plan's.
+    """
+    if processes < 1 or (processes > 1 and PartialState().num_processes > 1):
+        raise ValueError(
+            f"processes must be at least 1, and 1 under several ranks, got {processes}; write --processes 1"
+        )
+    for path in paths:
+        _forget_failures(path)
+    children = [
+        multiprocessing.get_context("spawn").Process(target=_child, args=(paths,), daemon=True)
+        for _ in range(processes - 1)
+    ]
+    for child in children:
+        child.start()
+    _work(paths, show=show and not children, tell=tell)
+    for child in children:
+        child.join()
+    if children:
+        _work(paths, show=show, tell=tell)  # what a child left that was killed
+    return [_finish(path) for path in paths]
+
+
+def _child(paths: list[Path]) -> None:
+    _work(paths, show=False, tell=lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+
+
+def _work(paths: list[Path], *, show: bool, tell: Tell) -> None:
+    """Makes runs until none is left that this process can make."""
+    for path in paths:
+        plan = load_plan(path)
+        state = PartialState(cpu=plan.recipe.device == "cpu")
+        data = _load(plan.recipe)
+        members = plan.members(len(data.train))
+        made = True
+        while made:  # a run may wait for another to end, whose steps it takes
+            made = False
+            for number, member in enumerate(members, 1):
+                folder = RunFolder(path / member.name)
+                with _claimed(member, folder, len(data.train)) as recipe:
+                    if recipe is not None:
+                        made = True
+                        what = f"[{number}/{len(members)}] {member.label}, seed {member.recipe.seed}"
+                        if state.is_main_process:
+                            tell(what)
+                        _make_one(recipe, data, folder, what=what, show=show, tell=tell)
+
+
+@contextmanager
+def _claimed(member: Member, folder: RunFolder, num_samples: int) -> Iterator[Recipe | None]:
+    """Gives the recipe of a run that this process is to make, and holds it; None where there is nothing to do."""
+    with ExitStack() as stack:
+        recipe = None
+        if PartialState().is_main_process:  # the others follow: what lies in the folder may change in between
+            recipe = _recipe_of(member, folder, num_samples)
+            if (
+                recipe is None
+                or not folder.is_open()
+                or not stack.enter_context(folder.locked())
+                or not folder.is_open()
+            ):
+                recipe = None
+        yield broadcast_object_list([recipe])[0]
+
+
+def _make_one(recipe: Recipe, data: DataSets, folder: RunFolder, *, what: str, show: bool, tell: Tell) -> None:
+    state = PartialState()
+    if state.is_main_process:
+        folder.begin(recipe)
+    state.wait_for_everyone()
+    try:
+        Run(recipe, data, folder, show=show).train()
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if state.is_main_process:
+            folder.write_failure(reason)
+            tell(f"{what} failed: {reason}")
+        if state.num_processes > 1:
+            raise  # the other ranks may have come through, and would wait for this one
+
+
+def _recipe_of(member: Member, folder: RunFolder, num_samples: int) -> Recipe | None:
+    """Returns the member's recipe, None while it is not known.
+
+    Raises:
+        ValueError: the folder holds a run of another.
+    """
+    recipe = member.recipe_in(folder.path.parent, num_samples)
+    if recipe is None or not (folder.path / "recipe.toml").exists():
+        return recipe
+    there, planned = folder.recipe().model_dump(), recipe.model_dump()
+    for name, value in planned.items():
+        if there[name] != value:
+            raise ValueError(
+                f"all runs of a folder must be of its plan, got {folder.path} with {name} {there[name]!r} where the "
+                f"plan has {value!r}; move that run elsewhere, and go on with --resume {folder.path.parent}"
+            )
+    return recipe
+
+
+def outcome(path: Path) -> Outcome:
+    """Returns what the comparison in a folder has come to so far.
+
+    Raises:
+        ValueError: a folder without a plan, or with runs of another recipe than the plan's.
+    """
+    plan = load_plan(path)
+    num_samples = len(_load(plan.recipe).train)
+    finished: dict[str, list[RunFolder]] = {}
+    failed: dict[str, str] = {}
+    left: list[str] = []
+    for member in plan.members(num_samples):
+        folder = RunFolder(path / member.name)
+        _recipe_of(member, folder, num_samples)
+        if folder.result() is not None:
+            finished.setdefault(member.label, []).append(folder)
+        elif (reason := folder.failure()) is not None:
+            failed[f"{member.label}, seed {member.recipe.seed}"] = reason
+        else:
+            left.append(f"{member.label}, seed {member.recipe.seed}")
+    table = rows({label: [_result(folder) for folder in folders] for label, folders in finished.items()})
+    return Outcome(table, finished, failed, left)
+
+
+def _result(folder: RunFolder) -> dict[str, Any]:
+    result = folder.result()
+    assert result is not None
+    return result
+
+
+def _forget_failures(path: Path) -> None:
+    """Makes failed runs count as not begun, but for those that another process is making anew.
+
+    Raises:
+        ValueError: a folder without a plan.
+    """
+    load_plan(path)
+    if PartialState().is_main_process:
+        for failed in path.glob("*/failure.txt"):
+            with RunFolder(failed.parent).locked() as mine:
+                if mine:
+                    failed.unlink(missing_ok=True)
+
+
+def _finish(path: Path) -> Outcome:
+    """Writes the table of a folder and returns what came out."""
+    state = PartialState()
+    state.wait_for_everyone()  # the main process writes the results
+    found = outcome(path)
+    if state.is_main_process and found.finished:
+        runs = [_result(folder) for folders in found.finished.values() for folder in folders]
+        summary = {"rows": [asdict(row) for row in found.table], "runs": runs, "failed": found.failed}
+        write_whole(path / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
+        write_whole(path / "table.md", as_markdown(lines(found.table)).encode())
+    state.wait_for_everyone()
+    return found
+
+
+def threads_each(processes: int) -> int:
+    """Returns how many processor threads each of so many processes should use."""
+    return max(1, (os.cpu_count() or 1) // processes)
+
+
+def _load(recipe: Recipe) -> DataSets:
+    return load_dataset(
+        recipe.dataset,
+        data_root=None if recipe.data_root is None else Path(recipe.data_root),
+        train_size=recipe.train_size,
+        image_size=recipe.image_size,
+        download=recipe.download,
+    )
