@@ -300,7 +300,7 @@ def test_ordered_sgd_is_orderdp_with_fresh_losses_over_everything():
 def test_selective_backprop_draws_in_proportion_to_the_percentile():
     """Against the chance of each set of two, drawn one after the other, in proportion to percentile^(1/keep - 1)."""
     losses, keep, trials = torch.tensor([0.3, 0.1, 0.9, 0.5]), 0.5, 20_000
-    chances = {sample: rank / 4 for sample, rank in ((1, 0), (0, 1), (3, 2), (2, 3))}  # 1/keep - 1 is 1
+    chances = {sample: (rank + 0.5) / 4 for sample, rank in ((1, 0), (0, 1), (3, 2), (2, 3))}  # 1/keep - 1 is 1
     total = sum(chances.values())
     expected = {}
     for first, second in itertools.permutations(range(4), 2):

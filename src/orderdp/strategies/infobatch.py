@@ -73,7 +73,7 @@ class InfoBatch(Strategy):
         return Selection(indices[order], weights[order])
 
     def _annealing(self, epoch: int) -> bool:
-        return self.epochs is not None and epoch >= self.delta * self.epochs
+        return self.epochs is not None and epoch >= self.delta * self.epochs - 1e-9  # δ is meant in decimals
 
 
 def below_mean(losses: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Indices:

@@ -16,8 +16,8 @@ from orderdp.strategies.ordered_sgd import OrderedSGD
 class SelectiveBackprop(OrderedSGD):
     """Trains each step on a share of its batch, drawn without replacement with chances that grow with the loss.
 
-    The chance of a sample is in proportion to percentile^(1/keep - 1), its percentile among the losses of the batch.
-    `OrderedSGD` keeps the highest for certain; this one may keep any but the lowest. Saves backward work only.
+    The chance of a sample is in proportion to percentile^(1/keep - 1), its percentile (rank + 1/2)/b among the losses
+    of the batch. `OrderedSGD` keeps the highest for certain; this one may keep any. Saves backward work only.
 
     Args:
         keep: share of each batch that is trained, rounded, at least one sample, in (0, 1].
@@ -26,7 +26,7 @@ class SelectiveBackprop(OrderedSGD):
         ValueError: a fraction outside its interval.
 
     Source: Jiang et al., "Accelerating deep learning by focusing on the biggest losers", 2019, in the form for one
-        batch of MosaicML Composer. The draw without replacement is by exponential keys (Efraimidis and Spirakis, 2006):
+        batch of MosaicML Composer, which rounds the number kept down. The draw without replacement is by exponential keys (Efraimidis and Spirakis, 2006):
         its law is that of drawing one after the other.
 
     >>> SelectiveBackprop(keep=0.5).num_selected(1000, epoch=0)
@@ -36,6 +36,6 @@ class SelectiveBackprop(OrderedSGD):
     def batch_weights(self, losses: Tensor, uniforms: Callable[[], Tensor]) -> Tensor | None:
         """Returns b/k for the k samples drawn and 0 for the others."""
         ranks = torch.argsort(torch.argsort(losses, stable=True), stable=True)
-        chances = (ranks.to(torch.float32) / len(losses)) ** (1 / self.keep - 1)
-        # The largest of log(u)/chance are a draw without replacement; a chance of 0 gives -inf, the last of all.
-        return weights_of_largest(torch.log(uniforms()) / chances, self.keep)
+        log_chances = (1 / self.keep - 1) * torch.log((ranks.to(torch.float32) + 0.5) / len(losses))
+        # The largest of log(u)/chance are a draw without replacement. In logarithms, where small chances stay apart.
+        return weights_of_largest(log_chances - torch.log(-torch.log(uniforms())), self.keep)

@@ -77,7 +77,7 @@ class SeTa(Strategy):
                 f"prune_ratio must leave at least one of the {num_samples} samples, got {self.prune_ratio}; "
                 f"write at most {1 - 1 / num_samples!r}"
             )
-        return drawn if epoch == 0 or epoch >= self.delta * self.epochs else None
+        return drawn if epoch == 0 or epoch >= self.delta * self.epochs - 1e-9 else None
 
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the samples of the draw whose group lies in the window, in random order."""
@@ -92,7 +92,7 @@ class SeTa(Strategy):
             inside = ~known
             inside[known] = (group >= start) & (group < start + covered)
             # Fewer distinct losses than groups leave groups empty, and perhaps the window.
-            drawn = drawn[inside] if inside.any() else drawn
+            drawn = drawn[inside] if inside[known].any() else drawn
         return Selection(rng.permutation(drawn))
 
 

@@ -171,6 +171,12 @@ class Recipe(BaseModel):
                 f"prune_ratio excludes explore and exploit, got prune_ratio {self.prune_ratio}, explore {self.explore} "
                 f"and exploit {self.exploit}; write prune_ratio alone, or explore and exploit"
             )
+        if self.strategy == "kakurenbo" and self.label_smoothing and "confidence" not in self.settings:
+            raise ValueError(
+                "kakurenbo reads off the loss how sure the model is, and label smoothing keeps the loss high, got "
+                f"label_smoothing {self.label_smoothing:g}; write label_smoothing = 0, or set a lower confidence "
+                "(0.53 for 0.1 on ten classes)"
+            )
         if self.fresh and self.per == "epoch":
             raise ValueError("fresh needs choices per iteration, got per = 'epoch'; write per = \"iteration\"")
         if self.fresh and self.uniform_share:
