@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli_w
 
@@ -25,6 +25,18 @@ else:
 
 REFERENCES = ("full", "short")
 FULL = "full data"
+
+
+class Sizes(NamedTuple):
+    """How much data the runs of a folder have, so that they can be read without it.
+
+    Args:
+        num_samples: training samples.
+        num_test_samples: samples that the accuracy is measured on.
+    """
+
+    num_samples: int
+    num_test_samples: int
 
 
 @dataclass(frozen=True)
@@ -92,14 +104,14 @@ class Plan:
             yield Member(FULL, full)
         yield from shorts
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, sizes: Sizes) -> None:
         """Writes the plan into a folder, which `load_plan` reads back.
 
         Raises:
             OSError: a file cannot be written.
         """
         write_whole(path / "recipe.toml", self.recipe.to_toml().encode())
-        settings = {"seeds": list(self.seeds), "against": list(self.against)}
+        settings = {"seeds": list(self.seeds), "against": list(self.against), **sizes._asdict()}
         methods = {"methods": [dict(method) for method in self.methods]} if self.methods else {}
         write_whole(path / "plan.toml", tomli_w.dumps({**settings, **methods}).encode())
 
@@ -120,8 +132,8 @@ def grid(recipe: Recipe, methods: Iterable[Mapping[str, Any]], ratios: Sequence[
     return tuple(found.values())
 
 
-def load_plan(path: Path) -> Plan:
-    """Returns the plan of a folder.
+def load_plan(path: Path) -> tuple[Plan, Sizes]:
+    """Returns the plan of a folder, and the sizes of the data that its runs train on.
 
     Raises:
         ValueError: there is none that can be read.
@@ -130,12 +142,13 @@ def load_plan(path: Path) -> Plan:
         settings = tomllib.loads((path / "plan.toml").read_text(encoding="utf-8"))
         seeds, against = (tuple(settings[name]) for name in ("seeds", "against"))
         methods = tuple(dict(method) for method in settings.get("methods", ()))
+        sizes = Sizes(*(int(settings[name]) for name in Sizes._fields))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"a run folder must hold recipe.toml and plan.toml, got {path} ({error}); "
             "write the folder of an earlier 'orderdp train' or 'orderdp compare'"
         ) from None
-    return Plan(load_recipe(path / "recipe.toml"), methods, seeds, against)
+    return Plan(load_recipe(path / "recipe.toml"), methods, seeds, against), sizes
 
 
 def shortened(full: Recipe, steps: int, num_samples: int) -> Recipe:

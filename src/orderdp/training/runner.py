@@ -23,7 +23,7 @@ from accelerate.utils import broadcast_object_list
 
 from orderdp.output.files import make_new, write_whole
 from orderdp.output.text_table import as_markdown
-from orderdp.training.comparison import Member, Plan, load_plan
+from orderdp.training.comparison import Member, Plan, Sizes, load_plan
 from orderdp.training.data import DataSets, load_dataset
 from orderdp.training.loop import Run, total_steps
 from orderdp.training.recipe import Recipe
@@ -84,7 +84,7 @@ def begin(plan: Plan, path: Path) -> None:
     path = Path(broadcast_object_list([str(path)])[0])  # a name made of the time may differ between ranks
     if state.is_main_process:
         make_new(path)
-        plan.write(path)
+        plan.write(path, Sizes(len(data.train), len(data.test)))
     state.wait_for_everyone()
 
 
@@ -123,9 +123,14 @@ def _child(paths: list[Path]) -> None:
 def _work(paths: list[Path], *, show: bool, tell: Tell) -> None:
     """Makes runs until none is left that this process can make."""
     for path in paths:
-        plan = load_plan(path)
+        plan, sizes = load_plan(path)
         state = PartialState(cpu=plan.recipe.device == "cpu")
         data = _load(plan.recipe)
+        if Sizes(len(data.train), len(data.test)) != sizes:
+            raise ValueError(
+                f"the data must be that of the runs in {path}, {sizes.num_samples} and {sizes.num_test_samples} "
+                f"samples, got {len(data.train)} and {len(data.test)}; write the data_root that they were begun with"
+            )
         members = plan.members(len(data.train))
         made = True
         while made:  # a run may wait for another to end, whose steps it takes
@@ -199,8 +204,7 @@ def outcome(path: Path) -> Outcome:
     Raises:
         ValueError: a folder without a plan, or with runs of another recipe than the plan's.
     """
-    plan = load_plan(path)
-    num_samples = len(_load(plan.recipe).train)
+    plan, (num_samples, _) = load_plan(path)
     finished: dict[str, list[RunFolder]] = {}
     failed: dict[str, str] = {}
     left: list[str] = []
