@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
 import re
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import orderdp
+from orderdp.output.text_table import number_or_text
 
 if TYPE_CHECKING:
     from orderdp.training.recipe import Recipe
@@ -127,8 +127,11 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         "study",
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        help="a figure of the paper, or one of its theorems measured",
-        description="Computes a figure of the paper or measures a theorem: numbers as CSV, pictures as SVG and PNG.",
+        help="a table or figure of the paper, or one of its theorems measured",
+        description=(
+            "Makes a table or figure of the paper, at a size that fits the machine, with a report; or computes a figure\n"
+            "of its theory, or measures a theorem: numbers as CSV, pictures as SVG and PNG."
+        ),
     )
     compare = commands.add_parser(
         "compare",
@@ -137,8 +140,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         help="methods beside each other at several prune ratios, over several seeds",
         description=(
             "Trains every method at every prune ratio with every seed, and always beside them all the data, all the\n"
-            "data for as many steps as each method makes, and a dynamic random choice. Finished runs are kept when it is\n"
-            "stopped and gone on with; one that fails leaves a hole and the others go on. Several processes, on one\n"
+            "data for as many steps as each method makes, and a dynamic random choice. Finished runs are kept when it\n"
+            "is stopped and gone on with; one that fails leaves a hole and the others go on. Processes, on one\n"
             "machine by --processes or on more that share the folder by --resume, never make a run twice."
         ),
         epilog=(
@@ -149,12 +152,20 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         ),
     )
     methods = commands.add_parser("methods", help="the methods by name", allow_abbrev=False)
+    report = commands.add_parser(
+        "report",
+        allow_abbrev=False,
+        help="a page of tables and plots of finished runs",
+        description="Writes report/report.html, which needs no network, and the tables as Markdown, CSV and LaTeX into "
+        "the folder of a comparison or a study.",
+    )
     for name, command, add in (
         ("train", train, _add_train),
         ("compare", compare, _add_compare),
         ("methods", methods, lambda parser: parser.set_defaults(call=_methods)),
         ("plan", plan, _add_plan),
         ("study", study, _add_study),
+        ("report", report, _add_report),
     ):
         if name in arguments:
             add(command)
@@ -164,26 +175,50 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--num-samples", type=_value, metavar="N", required=True, help="n, samples in the data set")
-    parser.add_argument("--epochs", type=_value, metavar="N", required=True, help="epochs of the run")
-    parser.add_argument("--batch-size", type=_value, metavar="N", required=True, help="samples a step, over all ranks")
+    parser.add_argument(
+        "--num-samples", type=number_or_text, metavar="N", required=True, help="n, samples in the data set"
+    )
+    parser.add_argument("--epochs", type=number_or_text, metavar="N", required=True, help="epochs of the run")
+    parser.add_argument(
+        "--batch-size", type=number_or_text, metavar="N", required=True, help="samples a step, over all ranks"
+    )
     budget = parser.add_argument_group("the budget, one of")
-    budget.add_argument("--prune-ratio", type=_value, metavar="R", help="fraction left out of each epoch, in [0, 1)")
-    budget.add_argument("--steps", type=_value, metavar="N", help="optimiser steps of the whole run")
-    budget.add_argument("--samples", type=_value, metavar="N", help="samples trained in the whole run")
-    budget.add_argument("--hours", type=_value, metavar="H", help="hours of the whole run; needs --full-hours")
-    parser.add_argument("--full-hours", type=_value, metavar="H", help="hours of a run on all the data")
+    budget.add_argument(
+        "--prune-ratio", type=number_or_text, metavar="R", help="fraction left out of each epoch, in [0, 1)"
+    )
+    budget.add_argument("--steps", type=number_or_text, metavar="N", help="optimiser steps of the whole run")
+    budget.add_argument("--samples", type=number_or_text, metavar="N", help="samples trained in the whole run")
+    budget.add_argument("--hours", type=number_or_text, metavar="H", help="hours of the whole run; needs --full-hours")
+    parser.add_argument("--full-hours", type=number_or_text, metavar="H", help="hours of a run on all the data")
     parser.add_argument("--json", action="store_true", help="print every number as JSON instead of a table")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the probabilities, as .png, .svg or .pdf")
     parser.set_defaults(call=_plan)
 
 
-def _add_study(parser: argparse.ArgumentParser) -> None:
-    from orderdp.experiments.studies import STUDIES
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", type=Path, help="folder of 'orderdp compare', 'study' or 'train'")
+    parser.set_defaults(call=_report)
 
-    parser.epilog = "studies:\n" + "\n".join(f"  {name:10}{shows}" for name, (_, shows) in STUDIES.items())
-    parser.add_argument("name", metavar="NAME", help="one of those below")
-    parser.add_argument("--run", metavar="DIR", type=Path, help="folder to write; default runs/NAME")
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    from orderdp.experiments.studies import study_names
+
+    parser.epilog = "studies:\n" + "\n".join(f"  {name:10}{shows}" for name, shows in study_names().items())
+    parser.add_argument("name", metavar="NAME", nargs="?", help="one of those below")
+    parser.add_argument("--run", metavar="DIR", type=Path, help="folder to write; default runs/NAME or runs/NAME-SIZE")
+    training = parser.add_argument_group("of studies that train")
+    training.add_argument(
+        "--size",
+        metavar="NAME",
+        help="smoke (seconds), cpu (up to some hours on one processor core), gpu (shortened), paper (as published); "
+        "default smoke",
+    )
+    training.add_argument("--processes", type=number_or_text, metavar="N", help="runs to make at the same time")
+    training.add_argument("--resume", metavar="DIR", type=Path, help="go on with the runs in this folder, or join in")
+    training.add_argument("--seed", nargs="+", type=number_or_text, metavar="N", help="seeds in place of the study's")
+    training.add_argument("--data-root", metavar="DIR", help="folder that holds the data sets")
+    training.add_argument("--download", action="store_const", const=True, help="fetch what is not there")
+    training.add_argument("--device", metavar="NAME", help="where to train: auto, cpu or cuda")
     parser.set_defaults(call=_study)
 
 
@@ -225,11 +260,15 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         "NAME,SETTING=VALUE; default orderdp infobatch",
     )
     run.add_argument(
-        "--prune-ratio", nargs="+", type=_value, metavar="R", help="prune ratios, in [0, 1); default 0.3 0.5 0.7"
+        "--prune-ratio",
+        nargs="+",
+        type=number_or_text,
+        metavar="R",
+        help="prune ratios, in [0, 1); default 0.3 0.5 0.7",
     )
-    run.add_argument("--seed", nargs="+", type=_value, metavar="N", help="seeds; default 0 1 2")
+    run.add_argument("--seed", nargs="+", type=number_or_text, metavar="N", help="seeds; default 0 1 2")
     run.add_argument(
-        "--processes", type=_value, default=1, metavar="N", help="runs to make at the same time; default 1"
+        "--processes", type=number_or_text, default=1, metavar="N", help="runs to make at the same time; default 1"
     )
     run.add_argument(
         "--recipe",
@@ -263,11 +302,11 @@ def _add_settings(
             settings.add_argument(flag, nargs="+", type=_setting, metavar="NAME=VALUE", help=text)
         elif name in several:
             text += "; several: a run with each"
-            settings.add_argument(flag, nargs="+", type=_value, metavar="N", help=text)
+            settings.add_argument(flag, nargs="+", type=number_or_text, metavar="N", help=text)
         elif str in (field.annotation, *typing.get_args(field.annotation)):
             settings.add_argument(flag, metavar="NAME", help=text)
         else:
-            settings.add_argument(flag, type=_value, metavar=_metavar(field.annotation), help=text)
+            settings.add_argument(flag, type=number_or_text, metavar=_metavar(field.annotation), help=text)
 
 
 def _metavar(annotation: Any) -> str:
@@ -275,37 +314,21 @@ def _metavar(annotation: Any) -> str:
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"a setting is NAME=VALUE, got {text}; write epsilon=0.2")
-    return name, {"true": True, "false": False}.get(value, _value(value))
+    from orderdp.training.methods import setting_of
+
+    try:
+        return setting_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _method(text: str) -> dict[str, Any]:
-    """Returns the keys of a method given as NAME,SETTING=VALUE,..."""
-    from orderdp.training.methods import METHODS
-    from orderdp.training.recipe import METHOD_KEYS, nearest
+    from orderdp.training.methods import method_of
 
-    name, *settings = text.split(",")
-    if name not in METHODS:
-        hint = nearest(name, METHODS)
-        raise argparse.ArgumentTypeError(f"no method named {name!r}{hint} ('orderdp methods' lists them)")
-    method: dict[str, Any] = {"strategy": name}
-    for key, value in map(_setting, settings):
-        if key in METHOD_KEYS:
-            method[key] = value
-        else:
-            method.setdefault("settings", {})[key] = value
-    return method
-
-
-def _value(text: str) -> Any:
-    """Returns a number where the text is one; the recipe says whether that is right."""
-    with contextlib.suppress(ValueError):
-        return int(text)
-    with contextlib.suppress(ValueError):
-        return float(text)
-    return text
+    try:
+        return method_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -422,10 +445,52 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _study(options: argparse.Namespace) -> int:
-    from orderdp.experiments.studies import run_study
+    from orderdp.experiments.studies import STUDIES, check_name, run_study
+    from orderdp.experiments.study import load_study, resume_study, start_study, study_files
 
-    for path in run_study(options.name, options.run or Path("runs") / options.name):
-        print(path)
+    changes = {name: value for name in ("data_root", "download", "device") if (value := getattr(options, name))}
+    processes = 1 if options.processes is None else options.processes
+    if options.resume is not None:
+        _refuse_beside_resume(options, changes, ("name", "run", "size", "seed"))
+        folder = options.folder = options.resume
+        return _report_on(resume_study(folder, processes=processes, tell=_tell), folder)
+    if options.name is None:
+        options.parser.error("the following arguments are required: NAME")
+    check_name(options.name)
+    if options.name in STUDIES:
+        _refuse_beside_theory(options, changes)
+        for path in run_study(options.name, options.run or Path("runs") / options.name):
+            print(path)
+        return 0
+    size = options.size or "smoke"
+    study = load_study(study_files()[options.name], size, seeds=tuple(options.seed or ()), **changes)
+    folder = options.folder = options.run or Path("runs") / f"{options.name}-{size}"
+    return _report_on(start_study(study, folder, processes=processes, tell=_tell), folder)
+
+
+def _refuse_beside_theory(options: argparse.Namespace, changes: dict[str, Any]) -> None:
+    given = {name for name in ("size", "processes", "seed") if getattr(options, name) is not None}
+    if given or changes:
+        names = sorted(f"--{name.replace('_', '-')}" for name in {*given, *changes})
+        raise ValueError(f"study {options.name} trains nothing, got {' '.join(names)}; leave them out")
+
+
+def _report_on(outcomes: Sequence[Any], folder: Path) -> int:
+    """Prints the tables of a study, writes its report, and returns 1 where runs are missing."""
+    from accelerate import PartialState
+
+    from orderdp.experiments.report import write_report
+
+    status = max(_show_runs(found, folder) for found in outcomes)
+    if PartialState().is_main_process:
+        print(f"report: {write_report(folder)}")
+    return status
+
+
+def _report(options: argparse.Namespace) -> int:
+    from orderdp.experiments.report import write_report
+
+    print(write_report(options.folder))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,30 @@ def as_markdown(lines: Sequence[Sequence[str]]) -> str:
     header, *rows = lines
     rule = ("---", *["---:"] * (len(header) - 1))
     return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *rows))
+
+
+_LATEX = {"±": r"$\pm$", "−": "$-$", "ε": r"$\varepsilon$", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#"}
+
+
+def as_latex(lines: Sequence[Sequence[str]]) -> str:
+    """Returns the lines, the first of them the header, as a LaTeX tabular with the rules of booktabs."""
+
+    def row(cells: Sequence[str]) -> str:
+        return " & ".join("".join(_LATEX.get(letter, letter) for letter in cell) for cell in cells) + r" \\"
+
+    header, *rows = lines
+    columns = "l" + "r" * (len(header) - 1)
+    parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", row(header), r"\midrule", *map(row, rows)]
+    return "\n".join([*parts, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def number_or_text(text: str) -> int | float | str:
+    """Returns the number that a text is, or the text."""
+    with contextlib.suppress(ValueError):
+        return int(text)
+    with contextlib.suppress(ValueError):
+        return float(text)
+    return text
 
 
 def as_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

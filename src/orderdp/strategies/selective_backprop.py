@@ -26,8 +26,8 @@ class SelectiveBackprop(OrderedSGD):
         ValueError: a fraction outside its interval.
 
     Source: Jiang et al., "Accelerating deep learning by focusing on the biggest losers", 2019, in the form for one
-        batch of MosaicML Composer, which rounds the number kept down. The draw without replacement is by exponential keys (Efraimidis and Spirakis, 2006):
-        its law is that of drawing one after the other.
+        batch of MosaicML Composer, which rounds the number kept down. The draw without replacement is by exponential
+        keys (Efraimidis and Spirakis, 2006): its law is that of drawing one after the other.
 
     >>> SelectiveBackprop(keep=0.5).num_selected(1000, epoch=0)
     1000

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from orderdp.output.text_table import number_or_text
 from orderdp.strategies import (
     UCB,
     DynamicRandom,
@@ -21,9 +22,7 @@ from orderdp.strategies import (
     SeTa,
     Strategy,
 )
-
-if TYPE_CHECKING:
-    from orderdp.training.recipe import Recipe
+from orderdp.training.recipe import METHOD_KEYS, Recipe, nearest
 
 
 @dataclass(frozen=True)
@@ -127,3 +126,36 @@ def label_of(recipe: Recipe) -> str:
         parts.append("per iteration, fresh" if recipe.fresh else "per iteration")
     parts += [f"{name} {value}" for name, value in sorted(recipe.settings.items())]
     return " ".join(parts)
+
+
+def method_of(text: str) -> dict[str, Any]:
+    """Returns the recipe's keys of a method given as NAME or NAME,SETTING=VALUE,...
+
+    Raises:
+        ValueError: no method of that name, or a setting without value.
+
+    >>> method_of("epsilon_greedy,epsilon=0.2")
+    {'strategy': 'epsilon_greedy', 'settings': {'epsilon': 0.2}}
+    """
+    name, *settings = text.split(",")
+    if name not in METHODS:
+        raise ValueError(f"no method named {name!r}{nearest(name, METHODS)} ('orderdp methods' lists them)")
+    method: dict[str, Any] = {"strategy": name}
+    for key, value in map(setting_of, settings):
+        if key in METHOD_KEYS:
+            method[key] = value
+        else:
+            method.setdefault("settings", {})[key] = value
+    return method
+
+
+def setting_of(text: str) -> tuple[str, Any]:
+    """Returns name and value of a setting given as NAME=VALUE.
+
+    Raises:
+        ValueError: it is not given so.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"a setting is NAME=VALUE, got {text}; write epsilon=0.2")
+    return name, {"true": True, "false": False}.get(value, number_or_text(value))

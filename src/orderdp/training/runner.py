@@ -152,7 +152,7 @@ def _claimed(member: Member, folder: RunFolder, num_samples: int) -> Iterator[Re
     with ExitStack() as stack:
         recipe = None
         if PartialState().is_main_process:  # the others follow: what lies in the folder may change in between
-            recipe = _recipe_of(member, folder, num_samples)
+            recipe = planned_recipe(member, folder, num_samples)
             if (
                 recipe is None
                 or not folder.is_open()
@@ -179,7 +179,7 @@ def _make_one(recipe: Recipe, data: DataSets, folder: RunFolder, *, what: str, s
             raise  # the other ranks may have come through, and would wait for this one
 
 
-def _recipe_of(member: Member, folder: RunFolder, num_samples: int) -> Recipe | None:
+def planned_recipe(member: Member, folder: RunFolder, num_samples: int) -> Recipe | None:
     """Returns the member's recipe, None while it is not known.
 
     Raises:
@@ -210,7 +210,7 @@ def outcome(path: Path) -> Outcome:
     left: list[str] = []
     for member in plan.members(num_samples):
         folder = RunFolder(path / member.name)
-        _recipe_of(member, folder, num_samples)
+        planned_recipe(member, folder, num_samples)
         if folder.result() is not None:
             finished.setdefault(member.label, []).append(folder)
         elif (reason := folder.failure()) is not None:

@@ -1,0 +1,134 @@
+"""What the runs of a comparison came to, read from its folder: no data set and no model is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from orderdp.experiments.verdicts import Difference, paired_difference
+from orderdp.training.comparison import FULL, Plan, Sizes, load_plan
+from orderdp.training.methods import METHODS
+from orderdp.training.recipe import Recipe
+from orderdp.training.run_folder import RunFolder
+from orderdp.training.runner import planned_recipe
+from orderdp.training.table import spent_s
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a comparison: the runs that differ by nothing but their seed.
+
+    Args:
+        label: what tables call it.
+        recipe: of its first seed.
+        short: label of all the data with as many steps; None for references, or where it is not part of the plan.
+        results: seed to what the run ended with.
+        metrics: seed to a line for each epoch.
+        holes: seed to the reason why there is no result to use.
+    """
+
+    label: str
+    recipe: Recipe
+    short: str | None
+    results: dict[int, dict[str, Any]] = field(default_factory=dict)
+    metrics: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    holes: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def method(self) -> str:
+        """What tables call its method, without the ratio."""
+        return METHODS[self.recipe.strategy].label
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is all the data, for the whole schedule or a shorter one."""
+        return self.recipe.strategy == "full"
+
+    def values(self, name: str) -> dict[int, float]:
+        """Returns a number of the results, such as "accuracy_last", by seed."""
+        return {seed: result[name] for seed, result in self.results.items()}
+
+    def mean(self, value: str | Callable[[Mapping[str, Any]], float]) -> float:
+        """Returns the mean over the seeds of a number of the results; nan without any."""
+        of = value if callable(value) else (lambda result: result[value])
+        return fmean(map(of, self.results.values())) if self.results else math.nan
+
+    def deviation(self, name: str) -> float:
+        """Returns the standard deviation over the seeds of a number of the results; nan for fewer than two."""
+        values = list(self.values(name).values())
+        return stdev(values) if len(values) > 1 else math.nan
+
+    def cost_s(self) -> float:
+        """Returns the mean seconds of a run, evaluation left out."""
+        return self.mean(spent_s)
+
+    def seconds_to(self, accuracy: float) -> dict[int, float | None]:
+        """Returns the seconds until an epoch first reached an accuracy in percent, by seed; None where none did."""
+        return {seed: _reached(lines, accuracy) for seed, lines in self.metrics.items()}
+
+
+@dataclass(frozen=True)
+class Results:
+    """A comparison's folder.
+
+    Args:
+        path: the folder.
+        plan: which runs it holds.
+        sizes: of its data.
+        entries: label to its runs, in the order of the plan.
+    """
+
+    path: Path
+    plan: Plan
+    sizes: Sizes
+    entries: dict[str, Entry]
+
+    def against_full(self, entry: Entry) -> Difference | None:
+        """Returns accuracy less that of full data, paired by seed; None where there is no seed in common."""
+        return self._against(entry, FULL)
+
+    def against_short(self, entry: Entry) -> Difference | None:
+        """Returns accuracy less that of all the data with as many steps, paired by seed."""
+        return None if entry.short is None else self._against(entry, entry.short)
+
+    def _against(self, entry: Entry, label: str) -> Difference | None:
+        other = self.entries.get(label)
+        if other is None or other is entry or not set(entry.results) & set(other.results):
+            return None
+        return paired_difference(entry.values("accuracy_last"), other.values("accuracy_last"))
+
+
+def read_results(path: Path) -> Results:
+    """Reads a comparison's folder; a run that failed or is not finished, or has no finite accuracy, is a hole.
+
+    Raises:
+        ValueError: no plan, or runs of another recipe than the plan's.
+    """
+    plan, sizes = load_plan(path)
+    entries: dict[str, Entry] = {}
+    for member in plan.members(sizes.num_samples):
+        entry = entries.setdefault(member.label, Entry(member.label, member.recipe, member.short))
+        folder, seed = RunFolder(path / member.name), member.recipe.seed
+        planned_recipe(member, folder, sizes.num_samples)
+        result = folder.result()
+        if result is None:
+            entry.holes[seed] = folder.failure() or "not finished"
+        elif not math.isfinite(result["accuracy_last"]):
+            entry.holes[seed] = f"accuracy {result['accuracy_last']}"
+        else:
+            entry.results[seed] = result
+            entry.metrics[seed] = folder.metrics()
+    return Results(path, plan, sizes, entries)
+
+
+def _reached(lines: list[dict[str, Any]], accuracy: float) -> float | None:
+    spent = 0.0
+    for line in lines:
+        spent += spent_s(line)
+        if line["accuracy"] >= accuracy:
+            return spent
+    return None

@@ -1,0 +1,183 @@
+"""A study: comparisons of the same methods under several recipes, at one of four sizes, and what to show of them.
+
+A study is data: a TOML file in `studies/` with a table of recipes for each size, what the paper published, and the
+sections of its report. Its folder holds a comparison's folder for each recipe.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from orderdp.output.files import make_new, write_whole
+from orderdp.training.comparison import REFERENCES, Plan, grid
+from orderdp.training.methods import method_of
+from orderdp.training.recipe import load_recipe, nearest, shipped_recipes
+from orderdp.training.runner import Outcome, begin, make, threads_each
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SIZES = ("smoke", "cpu", "gpu", "paper")
+SECTIONS = (
+    "accuracy",
+    "differences",
+    "cost",
+    "frontier",
+    "curves",
+    "decomposition",
+    "usage",
+    "stability",
+    "gradients",
+    "alignment",
+    "progress",
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A table of the paper, as it is printed.
+
+    Args:
+        title: what it is.
+        columns: headings, the first of them over the labels.
+        rows: label to its cells.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a report is to show, and how.
+
+    Args:
+        title: heading of the report.
+        about: a paragraph on what it asks.
+        sections: names of `SECTIONS`, in order.
+        edges: borders of the windows that "stability", "alignment" and "progress" take means over, shares of the run.
+        published: the paper's own tables.
+    """
+
+    title: str
+    about: str = ""
+    sections: tuple[str, ...] = SECTIONS
+    edges: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    published: tuple[Published, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.sections:
+            if name not in SECTIONS:
+                hint = nearest(name, SECTIONS) or f"; choose from {', '.join(SECTIONS)}"
+                raise ValueError(f"no section named {name!r}{hint}")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Comparisons of one size, by name of their folder, and what to show of them."""
+
+    name: str
+    size: str
+    outline: Outline
+    parts: Mapping[str, Plan]
+
+
+def study_files() -> dict[str, Path]:
+    """Returns the files of the studies that train, by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "studies").glob("*.toml"))}
+
+
+def load_study(path: Path, size: str, *, seeds: Sequence[int] = (), **changes: Any) -> Study:
+    """Returns the study in a file at one of its sizes.
+
+    Args:
+        path: a TOML file.
+        size: one of `SIZES`.
+        seeds: in place of the file's own.
+        **changes: keys of every recipe to replace, such as data_root.
+
+    Raises:
+        ValueError: an unknown size, method, recipe or section, or settings that a recipe refuses.
+    """
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    if size not in SIZES:
+        hint = nearest(size, SIZES) or f"; choose from {', '.join(SIZES)}"
+        raise ValueError(f"no size named {size!r}{hint}")
+    parts = {}
+    for part in table[size]:
+        source = shipped_recipes()[part["recipe"]]
+        recipe = load_recipe(source, **{"explore": None, "exploit": None, **part.get("changes", {}), **changes})
+        setting = {**table, **part}
+        chosen = [*map(method_of, setting["methods"]), {"strategy": "dynamic_random"}]
+        methods = grid(recipe, chosen, setting["prune_ratios"])
+        against = tuple(setting.get("against", REFERENCES))
+        parts[part["name"]] = Plan(recipe, methods, tuple(seeds) or tuple(setting["seeds"]), against)
+    return Study(path.stem, size, _outline(table), parts)
+
+
+def load_outline(folder: Path) -> tuple[Outline, dict[str, Path]]:
+    """Returns what to show of a folder of comparisons, or of a single one, and the comparisons' folders by name.
+
+    Raises:
+        ValueError: no such folder.
+    """
+    if (folder / "plan.toml").exists():
+        return Outline(f"Comparison: {folder.resolve().name}"), {"": folder}
+    try:
+        table = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
+        return _outline(table), {name: folder / name for name in table["parts"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"a folder to report on must hold plan.toml or study.toml, got {folder} ({error}); "
+            "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'"
+        ) from None
+
+
+def start_study(study: Study, folder: Path, *, processes: int = 1, tell: Callable[[str], None]) -> list[Outcome]:
+    """Makes the folder and all comparisons in it.
+
+    Raises:
+        FileExistsError: the folder is there already; nothing in it is changed. Others as `runner.start`.
+    """
+    source = study_files()[study.name].read_text(encoding="utf-8")
+    table = {key: value for key, value in tomllib.loads(source).items() if key not in SIZES}
+    make_new(folder)
+    for name, plan in study.parts.items():
+        begin(_with_threads(plan, processes), folder / name)
+    # Last: a folder without it was not begun whole.
+    head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
+    write_whole(folder / "study.toml", tomli_w.dumps({**head, **table}).encode())
+    return resume_study(folder, processes=processes, tell=tell)
+
+
+def resume_study(folder: Path, *, processes: int = 1, tell: Callable[[str], None]) -> list[Outcome]:
+    """Goes on with the comparisons of a folder.
+
+    Raises:
+        ValueError: no folder of a study. Others as `runner.make`.
+    """
+    return make(list(load_outline(folder)[1].values()), processes=processes, tell=tell)
+
+
+def _with_threads(plan: Plan, processes: int) -> Plan:
+    if plan.recipe.num_threads is not None or processes == 1:
+        return plan
+    recipe = plan.recipe.model_copy(update={"num_threads": threads_each(processes)})
+    return Plan(recipe, plan.methods, plan.seeds, plan.against)
+
+
+def _outline(table: Mapping[str, Any]) -> Outline:
+    published = tuple(
+        Published(given["title"], tuple(given["columns"]), given["rows"]) for given in table.get("published", ())
+    )
+    edges = {"edges": tuple(table["edges"])} if "edges" in table else {}
+    return Outline(table["title"], table.get("about", ""), tuple(table["show"]), published=published, **edges)
