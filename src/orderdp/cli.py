@@ -129,8 +129,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         help="a table or figure of the paper, or one of its theorems measured",
         description=(
-            "Makes a table or figure of the paper, at a size that fits the machine, with a report; or computes a figure\n"
-            "of its theory, or measures a theorem: numbers as CSV, pictures as SVG and PNG."
+            "Makes a table or figure of the paper, at a size that fits the machine, with a report; or computes a\n"
+            "figure of its theory, or measures a theorem: numbers as CSV, pictures as SVG and PNG."
         ),
     )
     compare = commands.add_parser(
@@ -197,6 +197,14 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", type=Path, help="folder of 'orderdp compare', 'study' or 'train'")
+    parser.add_argument(
+        "--accuracy",
+        nargs="+",
+        type=float,
+        default=(),
+        metavar="A",
+        help="accuracies in percent to give the seconds to; default three a little below full data's",
+    )
     parser.set_defaults(call=_report)
 
 
@@ -490,7 +498,7 @@ def _report_on(outcomes: Sequence[Any], folder: Path) -> int:
 def _report(options: argparse.Namespace) -> int:
     from orderdp.experiments.report import write_report
 
-    print(write_report(options.folder))
+    print(write_report(options.folder, accuracies=tuple(options.accuracy)))
     return 0
 
 

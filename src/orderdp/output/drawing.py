@@ -49,17 +49,26 @@ def save(figure: Any, path: Path) -> Path:
     Raises:
         ValueError: matplotlib does not write that format. OSError: the file cannot be written.
     """
-    from matplotlib import rc_context
-
-    picture = io.BytesIO()
     ending = path.suffix.lstrip(".").lower()
     if ending not in figure.canvas.get_supported_filetypes():
         raise ValueError(f"a plot is a picture such as .png, .svg or .pdf, got {path}; write another ending")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"a plot needs a folder that is there, got {path}; create that folder first")
+    write_whole(path, _drawn(figure, ending))
+    return path
+
+
+def svg_of(figure: Any) -> str:
+    """Returns the figure as the text of an SVG, alike each time."""
+    return _drawn(figure, "svg").decode()
+
+
+def _drawn(figure: Any, ending: str) -> bytes:
+    from matplotlib import rc_context
+
+    picture = io.BytesIO()
     # Without a date, and with the names of an SVG's parts drawn from a fixed salt.
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending)
     with rc_context({"svg.hashsalt": "orderdp", "svg.fonttype": "none"}):
         figure.savefig(picture, format=ending, metadata=metadata)
-    write_whole(path, picture.getvalue())
-    return path
+    return picture.getvalue()

@@ -1,0 +1,63 @@
+"""How the lines of a comparison stand in tables and charts: by method and prune ratio, each in a colour of its own."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from orderdp.experiments.report.blocks import GREY, SERIES
+from orderdp.experiments.results import Entry, Results
+
+
+class Place(NamedTuple):
+    """Where an entry belongs.
+
+    Args:
+        method: its row or curve: the label without the prune ratio.
+        ratio: its prune ratio; None for full data.
+    """
+
+    method: str
+    ratio: float | None
+
+
+def place_of(entry: Entry, results: Results) -> Place:
+    """Returns method and prune ratio of an entry; a shorter schedule has those of the run it is named after."""
+    if not entry.is_reference:
+        return Place(_without_ratio(entry.label), ratio_of(entry))
+    beside = next((other for other in results.entries.values() if other.short == entry.label), None)
+    if entry.label == "full data" or beside is None:
+        return Place(entry.label, None)
+    return Place(_without_ratio(entry.label), ratio_of(beside))
+
+
+def ratio_of(entry: Entry) -> float:
+    """Returns the prune ratio that an entry's recipe asks for."""
+    recipe = entry.recipe
+    if recipe.prune_ratio is not None:
+        return recipe.prune_ratio
+    explore = 0.5 if recipe.explore is None else recipe.explore
+    exploit = 0.6 if recipe.exploit is None else recipe.exploit
+    return float(f"{1 - explore * exploit:.4g}")
+
+
+def percent(ratio: float | None) -> str:
+    """Returns a prune ratio as the heading of a column."""
+    return "" if ratio is None else f"{100 * ratio:.4g} %"
+
+
+def ratios_of(results: Results) -> list[float]:
+    """Returns the prune ratios of a comparison, ascending."""
+    return sorted({ratio_of(entry) for entry in results.entries.values() if not entry.is_reference})
+
+
+def colors_of(results: Results) -> dict[str, str]:
+    """Returns a colour for each method; all the data is grey."""
+    methods = dict.fromkeys(place_of(entry, results).method for entry in results.entries.values())
+    pruned = [method for method in methods if not method.startswith("full data")]
+    colors = {method: SERIES[number % len(SERIES)] for number, method in enumerate(pruned)}
+    return {method: colors.get(method, GREY) for method in methods}
+
+
+def _without_ratio(label: str) -> str:
+    return re.sub(r" [0-9.e-]+ %", "", label)

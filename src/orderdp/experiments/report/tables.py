@@ -1,0 +1,135 @@
+"""The tables of a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from orderdp.experiments.report.blocks import Section, Table
+from orderdp.experiments.report.names import percent, place_of, ratios_of
+from orderdp.experiments.results import Entry, Results
+from orderdp.experiments.study import Published
+from orderdp.experiments.verdicts import Difference
+from orderdp.training.comparison import FULL
+
+
+def accuracy(results: Results, published: Iterable[Published]) -> Section:
+    """Accuracy by method and prune ratio, in the paper's form, and the paper's own numbers."""
+    ratios = ratios_of(results)
+    cells: dict[str, dict[float | None, str]] = {}
+    for entry in results.entries.values():
+        method, ratio = place_of(entry, results)
+        cells.setdefault(method, {})[ratio] = plus_minus(entry)
+    lines = [["method", *map(percent, ratios)]]
+    for method, row in cells.items():
+        lines.append([method, *(row.get(ratio, "") for ratio in ratios)])
+        if None in row:
+            lines[-1][1] = row[None]
+    note = (
+        f"Accuracy after the last epoch, in percent: mean ± standard deviation over the seeds "
+        f"{', '.join(map(str, results.plan.seeds))}. "
+        "A shorter schedule stands under the ratio of the run whose number of steps it makes; "
+        "methods that make equally many share it."
+    )
+    theirs = [
+        Table(f"paper-{number}", f"In the paper: {table.title}", [table.columns, *_rows(table)])
+        for number, table in enumerate(published, 1)
+    ]
+    return Section("Accuracy", tables=[Table("accuracy", "Measured here", lines, note), *theirs])
+
+
+def differences(results: Results) -> Section:
+    """What may be said: paired differences to full data and to the shorter schedule."""
+    lines = [["run", "last, %", "− full data", "verdict", "− shorter schedule", "samples backward"]]
+    full = results.entries.get(FULL)
+    for entry in results.entries.values():
+        if entry is full:
+            continue
+        to_full, to_short = results.against_full(entry), results.against_short(entry)
+        saved = "" if full is None else f"{100 * entry.mean('samples_backward') / full.mean('samples_backward'):.1f} %"
+        lines.append(
+            [
+                entry.label,
+                plus_minus(entry),
+                interval(to_full),
+                "" if to_full is None else to_full.verdict,
+                interval(to_short),
+                saved,
+            ]
+        )
+    note = (
+        "Differences in percentage points, run less reference, seed by seed, with 95 % confidence intervals by "
+        "Student's t. “Lossless”: the whole interval lies above −0.1. “Loses”: it lies below 0. Samples "
+        "backward: trained on, as a share of full data's. The shorter schedule trains on all the data for as many optimiser steps."
+    )
+    return Section("What may be said", tables=[Table("differences", "Against full data", lines, note)])
+
+
+def cost(results: Results, accuracies: Sequence[float]) -> Section:
+    """Samples, steps and seconds, and the seconds until given accuracies."""
+    full = results.entries.get(FULL)
+    if not accuracies and full is not None and full.results:
+        top = full.mean("accuracy_last")
+        accuracies = [math.floor(10 * (top - below)) / 10 for below in (5, 2, 1)]
+    header = ["run", "samples forward", "samples backward", "realised prune ratio", "steps"]
+    header += ["train, s", "select, s", "data, s", "evaluate, s"]
+    lines = [header]
+    reached = [["run", *(f"{goal:g} %" for goal in accuracies)]]
+    for entry in results.entries.values():
+        ratio = (
+            ""
+            if full is None
+            else f"{100 * (1 - entry.mean('samples_backward') / full.mean('samples_backward')):.1f} %"
+        )
+        lines.append(
+            [
+                entry.label,
+                *(f"{entry.mean(name):,.0f}" for name in ("samples_forward", "samples_backward")),
+                ratio,
+                f"{entry.mean('steps'):,.0f}",
+                f"{entry.mean('training_s'):.1f}",
+                f"{entry.mean('selection_s'):.2f}",
+                f"{entry.mean('data_s'):.1f}",
+                f"{entry.mean('evaluation_s'):.1f}",
+            ]
+        )
+        reached.append([entry.label, *(_to_reach(entry, goal) for goal in accuracies)])
+    note = "Means over the seeds. Seconds are of the machine named below, with whatever else ran on it."
+    goals = "Seconds of training, selection and data until an epoch first ended at this accuracy; means over the seeds "
+    goals += "that reached it, and how many did where not all."
+    tables = [Table("cost", "Per run", lines, note)]
+    if accuracies:
+        tables.append(Table("time_to_accuracy", "Seconds to an accuracy", reached, goals))
+    return Section("Cost", tables=tables)
+
+
+def plus_minus(entry: Entry) -> str:
+    """Returns accuracy as mean ± standard deviation, with a mark where runs are missing."""
+    if not entry.results:
+        return "missing" if entry.holes else ""
+    mean, deviation = entry.mean("accuracy_last"), entry.deviation("accuracy_last")
+    text = f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f} ± {deviation:.2f}"
+    return f"{text} ({len(entry.results)} of {len(entry.results) + len(entry.holes)})" if entry.holes else text
+
+
+def interval(difference: Difference | None) -> str:
+    """Returns a difference with its confidence interval."""
+    if difference is None:
+        return ""
+    mean = f"{difference.mean:+.2f}"
+    if math.isfinite(difference.low):
+        mean += f" [{difference.low:+.2f}, {difference.high:+.2f}]"
+    return mean.replace("-", "−")
+
+
+def _to_reach(entry: Entry, goal: float) -> str:
+    seconds = entry.seconds_to(goal)
+    got = [value for value in seconds.values() if value is not None]
+    if not got:
+        return "never"
+    some = f" ({len(got)} of {len(seconds)})" if len(got) < len(seconds) else ""
+    return f"{sum(got) / len(got):.1f}{some}"
+
+
+def _rows(table: Published) -> list[list[str]]:
+    return [[label, *cells] for label, cells in table.rows.items()]
