@@ -59,8 +59,8 @@ def differences(results: Results) -> Section:
         )
     note = (
         "Differences in percentage points, run less reference, seed by seed, with 95 % confidence intervals by "
-        "Student's t. “Lossless”: the whole interval lies above −0.1. “Loses”: it lies below 0. Samples "
-        "backward: trained on, as a share of full data's. The shorter schedule trains on all the data for as many optimiser steps."
+        "Student's t. “Lossless”: the whole interval lies above −0.1. “Loses”: it lies below 0. Samples backward: "
+        "trained on, as a share of full data's. The shorter schedule trains on all the data for as many steps."
     )
     return Section("What may be said", tables=[Table("differences", "Against full data", lines, note)])
 
