@@ -361,7 +361,8 @@ def _train(options: argparse.Namespace) -> int:
         path = options.folder = options.run or _new_folder(recipe.dataset)
         against = REFERENCES if options.against is None else tuple(options.against)
         found = start(Plan(recipe, tuple(methods), tuple(seeds), against), path, tell=_tell)
-    return _show_runs(found, path, plots=True)
+    _show_runs(found, path)
+    return _status_of(found)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -375,7 +376,7 @@ def _compare(options: argparse.Namespace) -> int:
         _refuse_beside_resume(options, given, ("recipe", "run", "methods"))
         path = options.folder = options.resume
         found = make([path], processes=options.processes, tell=_tell)[0]
-        return _show_runs(found, path)
+        return _end_comparison(found, path)
     ratios, seeds = given.pop("prune_ratio", [0.3, 0.5, 0.7]), given.pop("seed", [0, 1, 2])
     recipe = _recipe(options.recipe, given, ratios)
     if recipe.num_threads is None and options.processes > 1:
@@ -385,7 +386,13 @@ def _compare(options: argparse.Namespace) -> int:
     seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
     path = options.folder = options.run or _new_folder(f"compare-{recipe.dataset}")
     found = start(Plan(recipe, methods, seeds), path, processes=options.processes, tell=_tell)
-    return _show_runs(found, path)
+    return _end_comparison(found, path)
+
+
+def _end_comparison(found: Any, path: Path) -> int:
+    _show_comparison(path)
+    _tell(f"settings, metrics, checkpoints: {path}; 'orderdp report {path}' makes a page of tables and plots")
+    return _status_of(found)
 
 
 def _new_folder(name: str) -> Path:
@@ -399,27 +406,43 @@ def _refuse_beside_resume(options: argparse.Namespace, given: dict[str, Any], ot
         raise ValueError(f"--resume takes its settings from the run folder, got {' '.join(names)}; leave them out")
 
 
-def _show_runs(found: Any, path: Path, *, plots: bool = False) -> int:
-    """Prints the table of the runs; returns 1 where some are missing."""
+def _show_runs(found: Any, path: Path) -> None:
+    """Prints the table of the runs in a folder and draws their plots."""
     from accelerate import PartialState
 
     from orderdp.output.text_table import as_text
     from orderdp.training.plots import draw_plots
     from orderdp.training.table import lines
 
-    if not PartialState().is_main_process:
-        return 0
-    if found.finished:
-        if plots:
-            draw_plots(found.finished, path / "plots")
+    if found.finished and PartialState().is_main_process:
+        draw_plots(found.finished, path / "plots")
         print(as_text(lines(found.table)))
-        print(f"\nsettings, metrics, checkpoints{' and plots' if plots else ''}: {path}")
-    for what, reason in found.failed.items():
-        _tell(f"orderdp: failed: {what}: {reason}")
-    if found.open:
-        _tell(
-            f"orderdp: not finished, made by another process or waiting for a run that failed: {'; '.join(found.open)}"
-        )
+        print(f"\nsettings, metrics, checkpoints and plots: {path}")
+
+
+def _show_comparison(path: Path) -> None:
+    """Prints what may be said of the runs in a folder."""
+    from accelerate import PartialState
+
+    from orderdp.experiments.report.tables import differences
+    from orderdp.experiments.results import read_results
+    from orderdp.output.text_table import as_text
+
+    if PartialState().is_main_process:
+        (table,) = differences(read_results(path)).tables
+        print(f"{as_text(table.lines)}\n\n{table.note}\n")
+
+
+def _status_of(found: Any) -> int:
+    """Returns the exit status: 1, with a line for each run that failed, where some are missing."""
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        for what, reason in found.failed.items():
+            _tell(f"orderdp: failed: {what}: {reason}")
+        if found.open:
+            runs = "; ".join(found.open)
+            _tell(f"orderdp: not finished, made by another process or waiting for a run that failed: {runs}")
     return 1 if found.failed or found.open else 0
 
 
@@ -488,11 +511,13 @@ def _report_on(outcomes: Sequence[Any], folder: Path) -> int:
     from accelerate import PartialState
 
     from orderdp.experiments.report import write_report
+    from orderdp.experiments.study import load_outline
 
-    status = max(_show_runs(found, folder) for found in outcomes)
     if PartialState().is_main_process:
+        for part in load_outline(folder)[1].values():
+            _show_comparison(part)
         print(f"report: {write_report(folder)}")
-    return status
+    return max(map(_status_of, outcomes))
 
 
 def _report(options: argparse.Namespace) -> int:

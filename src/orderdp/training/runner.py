@@ -64,12 +64,11 @@ def start(plan: Plan, path: Path, *, processes: int = 1, show: bool = True, tell
         FileExistsError: the folder is there already; nothing in it is changed.
         ValueError, OSError: settings that fit neither the data nor the machine, before anything is written.
     """
-    begin(plan, path)
-    return make([path], processes=processes, show=show, tell=tell)[0]
+    return make([begin(plan, path)], processes=processes, show=show, tell=tell)[0]
 
 
-def begin(plan: Plan, path: Path) -> None:
-    """Checks the plan against the data and the machine, and makes its folder.
+def begin(plan: Plan, path: Path) -> Path:
+    """Checks the plan against the data and the machine, makes its folder and returns it: that of the first rank.
 
     Raises:
         FileExistsError: the folder is there already; nothing in it is changed.
@@ -86,6 +85,7 @@ def begin(plan: Plan, path: Path) -> None:
         make_new(path)
         plan.write(path, Sizes(len(data.train), len(data.test)))
     state.wait_for_everyone()
+    return path
 
 
 def make(paths: list[Path], *, processes: int = 1, show: bool = True, tell: Tell = lambda line: None) -> list[Outcome]:
