@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,7 +117,8 @@ def make(paths: list[Path], *, processes: int = 1, show: bool = True, tell: Tell
 
 
 def _child(paths: list[Path]) -> None:
-    _work(paths, show=False, tell=lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+    with suppress(KeyboardInterrupt):  # the parent says that it was stopped
+        _work(paths, show=False, tell=lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
 
 
 def _work(paths: list[Path], *, show: bool, tell: Tell) -> None:
