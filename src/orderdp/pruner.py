@@ -221,7 +221,13 @@ class Pruner:
 
         Args:
             batch_size: as for `begin_epoch`.
+
+        Raises:
+            ValueError: the schedule names a strategy that needs other columns than are remembered.
         """
+        if self.resuming:
+            assert self.selection is not None
+            return self.selection
         return self._choose(self._scheduled(self._next_epoch), batch_size)
 
     def _scheduled(self, epoch: int) -> Strategy:

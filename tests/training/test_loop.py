@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -156,7 +157,7 @@ def test_the_digest_of_the_choices_is_of_every_epoch(train):
 
 
 def plain_loop(recipe, data):
-    """The run as one would write it down: its losses, test losses, accuracies and model."""
+    """The run as one would write it down: its model, pruner, metrics, and the gradient norm of every step."""
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.model, num_classes=10, in_channels=1, image_size=8)
     optimizer = torch.optim.SGD(model.parameters(), lr=1, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
@@ -167,11 +168,11 @@ def plain_loop(recipe, data):
     )
     train_set = SampleImages(data.train, mean=data.mean, std=data.std, augment=recipe.augment, seed=recipe.seed)
     test_images = (data.test.images.float() / 255 - data.mean[0]) / data.std[0]
-    lines = []
+    lines, norms = [], []
     for epoch in range(recipe.epochs):
         train_set.set_epoch(epoch)
         model.train()
-        losses = []
+        losses, began = [], len(norms)
         for ids in torch.from_numpy(pruner.begin_epoch().indices).split(recipe.batch_size):
             images = torch.stack([train_set[int(i)][0] for i in ids])
             batch = F.cross_entropy(
@@ -179,6 +180,7 @@ def plain_loop(recipe, data):
             )
             optimizer.zero_grad()
             pruner.update(ids, batch).backward()
+            norms.append(math.sqrt(sum(float(p.grad.double().square().sum()) for p in model.parameters())))
             lr = optimizer.param_groups[0]["lr"]
             optimizer.step()
             schedule.step()
@@ -192,20 +194,22 @@ def plain_loop(recipe, data):
                 "test_loss": F.cross_entropy(logits, data.test.labels).item(),
                 "accuracy": 100 * (logits.argmax(1) == data.test.labels).double().mean().item(),
                 "lr": lr,
+                "gradient_norm": sum(norms[began:]) / len(norms[began:]),
             }
         )
-    return model, pruner, lines
+    return model, pruner, lines, norms
 
 
 def test_a_run_is_the_loop_that_one_would_write_down(train, digits):
     folder = train(**ORDERDP, augment="crop", epochs=4, weight_decay=0.05, label_smoothing=0.2, seed=3)
-    model, pruner, lines = plain_loop(folder.recipe(), digits)
+    model, pruner, lines, norms = plain_loop(folder.recipe(), digits)
     saved, state = folder.load_checkpoint()
     assert set(saved) == set(model.state_dict())
     assert all(torch.equal(saved[name], tensor) for name, tensor in model.state_dict().items())
     assert torch.equal(state["loader"]["pruner"]["table"]["columns"]["score"], pruner.scores()["score"])
     for line, expected in zip(folder.metrics(), lines, strict=True):
         assert {name: line[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert np.load(folder.path / "gradient_norms.npy").tolist() == pytest.approx(norms, rel=1e-5)
 
 
 def test_each_epoch_has_a_line_of_metrics_and_the_lines_add_up_to_the_result(train):
@@ -240,16 +244,31 @@ def test_seconds_are_told_apart_by_what_they_were_spent_on(train, monkeypatch):
 
     takes(OrderDP, "select", 1000)
     takes(Pruner, "update", 10)
+    takes(ResidentImages, "__getitems__", 0.125)
     takes(Run, "_evaluate", 1)
+    takes(Run, "_alignment", 10_000)
     takes(Run, "_write_checkpoint", 100_000)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    for line in train(**ORDERDP, checkpoint_steps=1).metrics():
-        assert (line["selection_s"], line["training_s"], line["evaluation_s"]) == (1000, 4 * 10, 1)
+    lines = train(**ORDERDP, checkpoint_steps=1, eval_batch_size=180).metrics()  # of 360: two batches
+    assert [[line[name] for name in SECONDS] for line in lines] == [[4 * 10, 1000, 4 * 0.125, 1 + 2 * 0.125]] * 3
+
+
+def test_seconds_of_the_data_are_those_of_every_sample_that_is_read(train, monkeypatch):
+    clock, read = [0.0], SampleImages.__getitem__
+
+    def slow_read(*arguments):
+        clock[0] += 1
+        return read(*arguments)
+
+    monkeypatch.setattr(SampleImages, "__getitem__", slow_read)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    for line in train(**ORDERDP, data_path="loader", checkpoint_steps=3).metrics():
+        assert [line[name] for name in SECONDS] == [0, 0, 100, 360]
 
 
 def test_seconds_before_and_after_an_interruption_add_up(train, monkeypatch):
     clock, calls = [0.0], []
-    select, update = OrderDP.select, Pruner.update
+    select, update, read = OrderDP.select, Pruner.update, ResidentImages.__getitems__
 
     def slow_select(*arguments):
         clock[0] += 1000
@@ -262,13 +281,18 @@ def test_seconds_before_and_after_an_interruption_add_up(train, monkeypatch):
         clock[0] += 10
         return update(*arguments)
 
+    def slow_read(*arguments):
+        clock[0] += 0.125
+        return read(*arguments)
+
     monkeypatch.setattr(OrderDP, "select", slow_select)
+    monkeypatch.setattr(ResidentImages, "__getitems__", slow_read)
     monkeypatch.setattr(Pruner, "update", slow_update)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
     with pytest.raises(KeyboardInterrupt):
         train(**ORDERDP, checkpoint_steps=1)
     lines = train().metrics()
-    assert [(line["selection_s"], line["training_s"]) for line in lines] == [(1000, 4 * 10)] * 3
+    assert [[line[name] for name in SECONDS] for line in lines] == [[4 * 10, 1000, 4 * 0.125, 0.125]] * 3
 
 
 def test_the_last_step_has_the_last_rate_of_the_schedule(train):

@@ -16,6 +16,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 
 from orderdp import Pruner
+from orderdp.training import loop
 from orderdp.training.comparison import resume
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
@@ -97,6 +98,50 @@ def test_two_ranks_make_the_choices_of_one_process(train, train_on_two_ranks):
     assert two.result()["digests"]["choices"] == one.result()["digests"]["choices"]
     # The first step is the same up to the statistics of batch normalisation, which each rank takes of its half.
     assert two.metrics()[0]["loss"] == pytest.approx(one.metrics()[0]["loss"], rel=0.05)
+
+
+MEASURED = ("gradient_norm", "gradient_norm_deviation", "jaccard", "alignment")
+
+
+def test_two_ranks_measure_the_same(tmp_path, tiny, digits, on_two_ranks):
+    """And the folder holds it: norms of the gradient of both, sets of samples and alignment over all the data."""
+    recipe = tiny(prune_ratio=0.5, batch_size=4, alignment=2)
+    folder = RunFolder.create(tmp_path / "run", recipe)
+
+    def work():
+        run = Run(recipe, digits, folder, show=False)
+        coverage = run.train()["coverage"]
+        torch.save((run.progress.gradient_norms, run.progress.history, coverage), tmp_path / os.environ["RANK"])
+
+    assert on_two_ranks(work) == [0, 0]
+    (norms, history, coverage), (other_norms, other_history, other) = (torch.load(tmp_path / rank) for rank in "01")
+    assert len(norms) == 3 * 13
+    assert torch.equal(norms, other_norms)
+    assert np.array_equal(np.load(folder.path / "gradient_norms.npy"), norms.numpy())
+    for line, other_line, written in zip(history, other_history, folder.metrics(), strict=True):
+        assert [line[name] for name in MEASURED] == [other_line[name] for name in MEASURED]
+        assert line == written
+        assert set(line["alignment"] or ()) == ({"full", "surrogate"} if line["epoch"] > 1 else set())
+    assert coverage == other == folder.result()["coverage"]
+
+
+def test_two_ranks_measure_what_one_process_does(train, train_on_two_ranks, monkeypatch):
+    """With a model that does not look at its batch as a whole, as batch normalisation does."""
+    monkeypatch.setattr(
+        loop, "build_model", lambda name, **sizes: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    )
+    settings = {"prune_ratio": 0.5, "alignment": 3, "augment": "crop"}
+    one, two = train("one", **settings, batch_size=8), train_on_two_ranks("two", **settings, batch_size=4)
+    assert two.result()["digests"]["choices"] == one.result()["digests"]["choices"]
+    assert two.result()["coverage"] == one.result()["coverage"]
+    norms = [np.load(folder.path / "gradient_norms.npy") for folder in (one, two)]
+    np.testing.assert_allclose(norms[1], norms[0], rtol=1e-4)
+    assert [line["gradient_norm_deviation"] is None for line in two.metrics()] == [True, False, False]
+    for line, expected in zip(two.metrics(), one.metrics(), strict=True):
+        for name in ("gradient_norm", "gradient_norm_deviation", "jaccard"):
+            assert line[name] == (expected[name] and pytest.approx(expected[name], rel=1e-4))
+        for name, values in expected["alignment"].items():
+            assert line["alignment"][name] == pytest.approx(values, rel=1e-4)
 
 
 def test_two_ranks_evaluate_a_test_set_that_they_cannot_halve(train_on_two_ranks, digits):

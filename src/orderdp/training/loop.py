@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from orderdp.strategies import FullData
 from orderdp.training.augment import Augment
 from orderdp.training.data import DataSets, ImageArrays, ImageFiles
 from orderdp.training.images import AugmentedImages, FileImages, ResidentImages, SampleImages
-from orderdp.training.measures import InOrder, alignment_of, norms_of, similarity
+from orderdp.training.measures import InOrder, alignment_of, epochs_measured, norms_of, similarity
 from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_optimizer, build_schedule
@@ -88,6 +89,15 @@ def total_steps(recipe: Recipe, num_samples: int) -> int | None:
             "write more epochs"
         )
     return recipe.max_steps or steps
+
+
+def num_epochs(recipe: Recipe, num_samples: int) -> int:
+    """Returns how many epochs a run begins: the recipe's, or fewer where `max_steps` ends it."""
+    if recipe.max_steps is None:
+        return recipe.epochs
+    pruner, size = Pruner(make_strategy(recipe), num_samples), recipe.batch_size
+    lengths = (pruner.steps_per_epoch(size, drop_last=recipe.drop_last, epoch=epoch) for epoch in range(recipe.epochs))
+    return next(epoch for epoch, steps in enumerate(accumulate(lengths), 1) if steps >= recipe.max_steps)
 
 
 def most_steps(recipe: Recipe, num_samples: int) -> int:
@@ -153,6 +163,7 @@ class Run:
         self.train_set = self._images(data.train, data, recipe.augment)
         self.test_set = self._images(data.test, data, "none")
         self.plain_train_set = self._images(data.train, data, "none") if recipe.alignment else None
+        self.alignment_epochs = epochs_measured(recipe.alignment, num_epochs(recipe, len(data.train)))
         self.labels = data.train.labels
         self.loader = self.pruner.loader(
             self.train_set,
@@ -166,7 +177,7 @@ class Run:
         """Trains to the end, writing metrics and checkpoints, and returns the result that it writes.
 
         Raises:
-            FloatingPointError: the training loss of an epoch is not finite.
+            FloatingPointError: the training loss of an epoch is not finite, or the test loss after it.
             ValueError: the folder's checkpoint does not fit. OSError: the folder cannot be written.
         """
         self._resume()
@@ -307,9 +318,7 @@ class Run:
 
     def _alignment(self) -> dict[str, dict[str, float]] | None:
         """Returns where the gradient of the next epoch's choice points, at the epochs that the recipe asks for."""
-        epochs, times = self.recipe.epochs, self.recipe.alignment
-        done = len(self.progress.history) + 1
-        if self.plain_train_set is None or done not in {math.ceil(k * epochs / times) for k in range(1, times + 1)}:
+        if self.plain_train_set is None or len(self.progress.history) + 1 not in self.alignment_epochs:
             return None
         size = self.recipe.eval_batch_size
         batches = InOrder(self.plain_train_set, size, self._loading(self.plain_train_set))

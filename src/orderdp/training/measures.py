@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from orderdp.diagnostics import alignment, jaccard, rolling_deviation
+from orderdp.diagnostics import alignment, rolling_deviation
 from orderdp.strategies import OrderDP, Selection, Strategy
 from orderdp.training.images import AugmentedImages
 
@@ -26,10 +26,18 @@ def norms_of(norms: Tensor, began: int) -> dict[str, float | None]:
 
 
 def similarity(before: Tensor | None, now: Tensor) -> float | None:
-    """Returns the Jaccard similarity of two masks; None in the first epoch, or where both are empty."""
+    """Returns the Jaccard similarity of two masks; None in the first epoch, or where both are empty.
+
+    `diagnostics.jaccard` is the same of ids, which it has to sort.
+    """
     if before is None or not (before | now).any():
         return None
-    return jaccard(before.nonzero().squeeze(1), now.nonzero().squeeze(1))
+    return int((before & now).sum()) / int((before | now).sum())
+
+
+def epochs_measured(times: int, epochs: int) -> set[int]:
+    """Returns the epochs, from 1, at whose end to measure so many times, evenly over the run and at its end."""
+    return {-(-number * epochs // times) for number in range(1, times + 1)}  # rounded up
 
 
 class InOrder:
@@ -55,7 +63,7 @@ def alignment_of(
     losses_of: Callable[[Any], Tensor],
     batches: InOrder,
 ) -> dict[str, dict[str, float]] | None:
-    """Returns cosine and norm ratio of the selection's mean gradient to the full one, and to ∇L_q for OrderDP.
+    """Returns cosine and norm ratio of the selection's mean gradient to the full one, and to OrderDP's ∇L_q.
 
     None for strategies that choose within the batch: what they will choose is not known beforehand.
 
@@ -68,8 +76,10 @@ def alignment_of(
     """
     if strategy.batch_weights(torch.ones(2), lambda: torch.ones(2)) is not None:
         return None
-    # Theorem 1 is of OrderDP as it is published: without the share that is drawn uniformly.
-    sizes = strategy.sizes(len(batches)) if isinstance(strategy, OrderDP) and not strategy.uniform_share else None
+    sizes = None
+    # Theorem 1 is of one draw an epoch and no uniform share; where steps have draws of their own, each has its own L_q.
+    if isinstance(strategy, OrderDP) and strategy.per == "epoch" and not strategy.uniform_share:
+        sizes = strategy.sizes(len(batches))
     measured = alignment(
         model,
         lambda _, batch: losses_of(batch),
