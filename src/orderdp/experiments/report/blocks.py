@@ -89,6 +89,7 @@ class Canvas:
 
     def __init__(self, x_label: str, y_label: str, columns: Sequence[str], *, height: float = 3.6) -> None:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
 
         self.figure: Any = Figure(figsize=(7.2, height), layout="constrained")
         self.figure.patch.set_alpha(0.0)
@@ -101,6 +102,9 @@ class Canvas:
         self.axes.spines[["left", "bottom"]].set_color(GREY)
         self.axes.grid(color=RULE, linewidth=0.6)
         self.axes.set_axisbelow(True)
+        self.axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        if x_label.startswith("samples"):
+            self.axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         self.columns = columns
         self.rows: list[Sequence[Any]] = []
 

@@ -26,23 +26,18 @@ def frontier(results: Results) -> Section:
     return Section(
         "Accuracy against cost",
         charts=[
-            _frontier(results, "samples", "samples trained on, share of full data", _samples_share),
-            _frontier(results, "seconds", "seconds without evaluation", lambda entry, _: entry.cost_s()),
+            _frontier(results, "samples", "samples trained on", lambda entry: entry.mean("samples_backward")),
+            _frontier(results, "seconds", "seconds without evaluation", lambda entry: entry.cost_s()),
         ],
     )
 
 
-def _samples_share(entry: Entry, results: Results) -> float:
-    full = results.entries.get(FULL)
-    return entry.mean("samples_backward") / (full.mean("samples_backward") if full and full.results else 1)
-
-
-def _frontier(results: Results, name: str, x_label: str, cost: Callable[[Entry, Results], float]) -> Chart:
+def _frontier(results: Results, name: str, x_label: str, cost: Callable[[Entry], float]) -> Chart:
     canvas = Canvas(x_label, "accuracy at the end, %", ("run", name, "accuracy", "standard deviation"))
     lines: dict[str, list[tuple[float, float, float]]] = {}
     for entry in results.entries.values():
         if entry.results:
-            point = (cost(entry, results), entry.mean("accuracy_last"), entry.deviation("accuracy_last"))
+            point = (cost(entry), entry.mean("accuracy_last"), entry.deviation("accuracy_last"))
             method = (
                 "all data, shorter" if entry.is_reference and entry.label != FULL else place_of(entry, results).method
             )
@@ -222,8 +217,8 @@ def usage(results: Results) -> Section:
                 edges = np.arange(len(share) + 1) - 0.5
                 canvas.axes.stairs(share, edges, label=method, color=colors[method], linewidth=1.4)
                 canvas.rows += [(entry.label, visits, float(part)) for visits, part in enumerate(share)]
-        canvas.axes.set_ylim(bottom=0)
-        charts.append(canvas.finish(f"usage_{100 * ratio:g}", f"Use of the samples at {percent(ratio)}"))
+        note = _cut_spikes(canvas)
+        charts.append(canvas.finish(f"usage_{100 * ratio:g}", f"Use of the samples at {percent(ratio)}", note))
     lines = [["run", "never trained", "Gini", "most visits", "largest age, epochs", "share of the classes, from–to"]]
     for entry in results.entries.values():
         if entry.results:
@@ -245,6 +240,17 @@ def usage(results: Results) -> Section:
         "trained."
     )
     return Section("Use of the samples", tables=[Table("usage", "Coverage", lines, note)], charts=charts)
+
+
+def _cut_spikes(canvas: Canvas) -> str:
+    """Keeps a method that trains all samples equally often from flattening the others, and says so."""
+    tops = sorted(
+        max(part for label, _, part in canvas.rows if label == run) for run in {row[0] for row in canvas.rows}
+    )
+    limit = 2 * tops[len(tops) // 2] if tops else 1.0
+    cut = bool(tops) and tops[-1] > limit
+    canvas.axes.set_ylim(0, limit if cut else None)
+    return f"The highest peaks, up to {tops[-1]:.2f}, are cut off." if cut else ""
 
 
 def decomposition(results: Results) -> Section | None:
@@ -325,11 +331,11 @@ def _curves(
 
 
 def _focus(canvas: Canvas, y_label: str) -> None:
-    """Cuts off the first epochs of accuracy curves, which would squeeze the end, which is what is compared."""
-    heights = [np.asarray(line.get_ydata()) for line in canvas.axes.lines]
-    if "accuracy" in y_label and heights:
-        top, typical = max(h.max() for h in heights), min(float(np.median(h)) for h in heights)
-        canvas.axes.set_ylim(typical - 0.4 * (top - typical), top + 0.1 * (top - typical) + 0.1)
+    """Cuts off the beginning of accuracy curves, which would squeeze the end, which is what is compared."""
+    ends = [float(line.get_ydata()[-1]) for line in canvas.axes.lines]
+    if "accuracy" in y_label and ends:
+        span = max(max(ends) - min(ends), 1.0)
+        canvas.axes.set_ylim(min(ends) - 1.2 * span, max(ends) + 0.3 * span)
 
 
 def _mean_series(

@@ -46,7 +46,7 @@ def differences(results: Results) -> Section:
         if entry is full:
             continue
         to_full, to_short = results.against_full(entry), results.against_short(entry)
-        saved = "" if full is None else f"{100 * entry.mean('samples_backward') / full.mean('samples_backward'):.1f} %"
+        share = "" if full is None else _percent(entry.mean("samples_backward") / full.mean("samples_backward"))
         lines.append(
             [
                 entry.label,
@@ -54,7 +54,7 @@ def differences(results: Results) -> Section:
                 interval(to_full),
                 "" if to_full is None else to_full.verdict,
                 interval(to_short),
-                saved,
+                share,
             ]
         )
     note = (
@@ -76,11 +76,11 @@ def cost(results: Results, accuracies: Sequence[float]) -> Section:
     lines = [header]
     reached = [["run", *(f"{goal:g} %" for goal in accuracies)]]
     for entry in results.entries.values():
-        ratio = (
-            ""
-            if full is None
-            else f"{100 * (1 - entry.mean('samples_backward') / full.mean('samples_backward')):.1f} %"
-        )
+        if not entry.results:
+            continue
+        ratio = ""
+        if full is not None and full.results:
+            ratio = _percent(1 - entry.mean("samples_backward") / full.mean("samples_backward"))
         lines.append(
             [
                 entry.label,
@@ -120,6 +120,10 @@ def interval(difference: Difference | None) -> str:
     if math.isfinite(difference.low):
         mean += f" [{difference.low:+.2f}, {difference.high:+.2f}]"
     return mean.replace("-", "−")
+
+
+def _percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def _to_reach(entry: Entry, goal: float) -> str:
