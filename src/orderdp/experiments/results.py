@@ -99,7 +99,8 @@ class Results:
         other = self.entries.get(label)
         if other is None or other is entry or not set(entry.results) & set(other.results):
             return None
-        return paired_difference(entry.values("accuracy_last"), other.values("accuracy_last"))
+        mine, theirs = entry.values("accuracy_last"), other.values("accuracy_last")
+        return paired_difference(mine, theirs, test_size=self.sizes.num_test_samples)
 
 
 def read_results(path: Path) -> Results:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from orderdp.theory.sizes import check_count
 
 TOLERANCE = 0.1  # percentage points below full data that still count as lossless
 CONFIDENCE = 0.95
+FEWEST_SEEDS = 3  # for any verdict; two differences say next to nothing of their spread
 
 Verdict = Literal["lossless", "loses", "too few seeds to say"]
 
@@ -32,29 +35,40 @@ class Difference(NamedTuple):
     def verdict(self) -> Verdict:
         """What may be said of a run against full data, in percentage points of accuracy.
 
-        "lossless" only where the whole interval lies above -0.1, "loses" where it lies below 0 and is not lossless.
+        "lossless" only where the whole interval lies above -0.1, "loses" where it lies below 0 and is not lossless;
+        neither with fewer than three seeds. So a small real loss within the tolerance, such as 0.08 points, is called
+        "loses" where its interval lies below 0 but still reaches below -0.1, and "lossless" once more seeds have
+        narrowed it.
         """
+        if self.seeds < FEWEST_SEEDS:
+            return "too few seeds to say"
         if self.low > -TOLERANCE:
             return "lossless"
         return "loses" if self.high < 0 else "too few seeds to say"
 
 
-def paired_difference(run: Mapping[int, float], reference: Mapping[int, float]) -> Difference:
+def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], *, test_size: int) -> Difference:
     """Returns mean and 95 % confidence interval of run - reference over the seeds of both, by Student's t.
 
     Pairing by seed takes out what both share: the first weights and the order of the data. The interval supposes that
     the differences are normal, which three seeds cannot show.
 
+    Accuracies are multiples of 100/m, so a few differences may be equal by chance. The standard deviation is therefore
+    never taken for less than 100/(m·√6), that of the difference of two numbers each rounded to 100/m.
+
     Args:
         run: seed to accuracy, in percent.
         reference: the same of what it is held against.
+        test_size: m, number of images that the accuracies were measured on.
 
     Raises:
-        ValueError: no seed in common, or an accuracy that is not finite.
+        TypeError: `test_size` no whole number. ValueError: no seed in common, or an accuracy that is not finite.
+        ImportError: without SciPy.
 
-    >>> paired_difference({0: 90.0, 1: 91.0, 2: 92.0}, {0: 90.5, 1: 91.5, 2: 92.5}).verdict
+    >>> paired_difference({0: 90.0, 1: 91.0, 2: 92.0}, {0: 90.5, 1: 91.5, 2: 92.5}, test_size=10_000).verdict
     'loses'
     """
+    rounding = 100 / (check_count("test_size", test_size) * math.sqrt(6))
     seeds = sorted(set(run) & set(reference))
     if not seeds:
         raise ValueError(
@@ -69,7 +83,14 @@ def paired_difference(run: Mapping[int, float], reference: Mapping[int, float]) 
     mean = statistics.fmean(differences)
     if len(seeds) == 1:
         return Difference(mean, -math.inf, math.inf, 1)
-    from scipy.stats import t
-
-    half = float(t.ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * statistics.stdev(differences) / math.sqrt(len(seeds))
+    deviation = max(statistics.stdev(differences), rounding)
+    half = float(_student().ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * deviation / math.sqrt(len(seeds))
     return Difference(mean, mean - half, mean + half, len(seeds))
+
+
+def _student() -> Any:
+    try:
+        from scipy.stats import t
+    except ImportError:
+        raise ImportError('the interval of a difference needs SciPy: pip install "orderdp[theory]"') from None
+    return t
