@@ -3,6 +3,7 @@
 import itertools
 import math
 import statistics
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.data import DataLoader
 
-from orderdp import Memory, OrderDP, Pruner
+from orderdp import IndexedDataset, Memory, OrderDP, Pruner
 from orderdp.diagnostics import alignment, coverage, gini, jaccard, rolling_deviation
 
 counts = st.lists(st.integers(0, 9), min_size=1, max_size=40)
@@ -65,6 +67,28 @@ def test_jaccard_of_uniform_draws_is_what_its_text_says():
 def test_the_rolling_deviation_is_that_of_each_window(values, window):
     expected = [statistics.stdev(values[i : i + window]) for i in range(len(values) - window + 1)]
     np.testing.assert_allclose(rolling_deviation(values, window), expected, atol=1e-7)
+
+
+def test_the_rolling_deviation_takes_little_memory(monkeypatch):
+    values = np.random.default_rng(0).normal(size=1_000)
+    expected = rolling_deviation(values, 300)
+    monkeypatch.setattr("orderdp.diagnostics.stability._MOST_NUMBERS", 3_000)  # ten windows at a time
+    tracemalloc.start()
+    found = rolling_deviation(values, 300)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.tolist() == expected.tolist()
+    assert peak < 10 * 3_000 * 8 < 700 * 300 * 8
+
+
+def test_diagnostics_take_tensors_with_a_gradient():
+    values = torch.tensor([1.0, 3.0, 3.0], requires_grad=True)
+    assert rolling_deviation(values, 2).tolist() == rolling_deviation([1.0, 3.0, 3.0], 2).tolist()
+    assert gini(values) == gini([1.0, 3.0, 3.0])
+
+
+def test_an_empty_set_of_ids_has_nothing_in_common():
+    assert jaccard([], [1]) == 0
 
 
 N, BATCH = 60, 7
@@ -142,6 +166,14 @@ def test_measuring_leaves_the_model_as_it_was(problem):
 @pytest.mark.parametrize(
     ("call", "line"),
     [
+        (lambda: coverage([1, 2], epochs=0), "epochs must be at least 1, got 0"),
+        (lambda: gini([1.0, math.nan]), "numbers must be finite, got nan; leave it out"),
+        (lambda: gini([1.0, math.inf]), "numbers must be finite, got inf; leave it out"),
+        (
+            lambda: jaccard(torch.tensor([True, False]), torch.tensor([False, True])),
+            r"ids are positions in the data set, got dtype bool; write np.flatnonzero\(mask\)",
+        ),
+        (lambda: jaccard([1.5], [2]), "ids are positions in the data set, got dtype float64; write whole numbers"),
         (lambda: coverage([[1]]), r"one number a sample is needed, \(n,\), got shape \(1, 1\)"),
         (lambda: coverage([0.5]), "visits holds whole numbers, got dtype float64; pass an integer array"),
         (lambda: coverage([-1]), "numbers must not be negative, got -1"),
@@ -159,6 +191,92 @@ def test_measuring_leaves_the_model_as_it_was(problem):
 def test_wrong_arguments_get_one_line(call, line):
     with pytest.raises(ValueError, match=rf"^{line}"):
         call()
+
+
+def test_epochs_are_a_whole_number():
+    with pytest.raises(TypeError, match=r"^epochs must be a whole number, got 2.5; write an int$"):
+        coverage([1, 2], epochs=2.5)
+
+
+def test_measuring_leaves_the_generators_as_they_were(problem):
+    model, losses_of, _, (inputs, labels) = problem
+    noisy = nn.Sequential(nn.Dropout(0.5), model).train()
+    before = torch.get_rng_state()
+    loader = DataLoader([(i, (inputs[i], labels[i])) for i in range(N)], batch_size=BATCH)  # draws a seed in each pass
+    alignment(noisy, losses_of, loader, torch.tensor([1, 2]))
+    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(ValueError, match="chosen must be ids"):
+        alignment(noisy, losses_of, loader, torch.tensor([99]))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def pruned(pruner, kind):
+    dataset = IndexedDataset(range(N))
+    return {
+        "loader": lambda: pruner.loader(range(N), batch_size=BATCH),
+        "batch sampler": lambda: DataLoader(dataset, batch_sampler=pruner.sampler(BATCH)),
+        "sampler": lambda: DataLoader(dataset, sampler=pruner.sampler(), batch_size=BATCH),
+    }[kind]()
+
+
+@pytest.mark.parametrize("kind", ["loader", "batch sampler", "sampler"])
+def test_alignment_begins_no_epoch(problem, kind):
+    model, losses_of, _, _ = problem
+    pruner = Pruner(OrderDP(explore=1.0, exploit=1.0), N)
+    with pytest.raises(
+        TypeError, match=r"^batches must hold all the data and begin no epoch, got a loader of the prun"
+    ):
+        alignment(model, losses_of, pruned(pruner, kind), torch.tensor([1, 2]))
+    assert pruner.report().epoch == -1
+
+
+WRONG_BATCHES = [
+    (lambda batches: iter(batches), TypeError, "batches are gone through several times, got list_iterator, which ends"),
+    (
+        lambda batches: [*batches, batches[0]],
+        ValueError,
+        r"batches must hold each sample once, got \d+ twice; pass",
+    ),
+    (
+        lambda batches: [(index[[0, *range(len(index) - 1)]], batch) for index, batch in batches],
+        ValueError,
+        r"batches must hold each sample once, got \d+ twice; pass batches over the data set",
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "kind", "line"), WRONG_BATCHES)
+def test_wrong_batches_get_one_line(problem, wrong, kind, line):
+    model, losses_of, batches, _ = problem
+    with pytest.raises(kind, match=rf"^{line}"):
+        alignment(model, losses_of, wrong(batches), batches[1][0])
+
+
+@pytest.mark.parametrize(
+    ("reduced", "shape"),
+    [(torch.mean, r"\(\)"), (lambda losses: losses[:, None], r"\(\d, 1\)")],
+    ids=["mean", "matrix"],
+)
+def test_losses_that_are_not_one_a_sample_get_one_line(problem, reduced, shape):
+    model, losses_of, batches, _ = problem
+    with pytest.raises(
+        ValueError, match=rf"^losses_of returned shape {shape} for a batch of \d samples; return one lo"
+    ):
+        alignment(model, lambda *given: reduced(losses_of(*given)), batches, torch.tensor([1]))
+
+
+def test_a_gradient_that_is_not_finite_gets_one_line(problem):
+    model, losses_of, batches, _ = problem
+    with pytest.raises(ValueError, match=r"^both gradients must be finite, got norms nan and nan \(full\)"):
+        alignment(model, lambda *given: losses_of(*given) * math.nan, batches, torch.tensor([1]))
+
+
+def test_ids_chosen_twice_get_one_line(problem):
+    model, losses_of, batches, _ = problem
+    with pytest.raises(
+        ValueError, match=r"^chosen must be distinct ids, got 3 of which 2 differ; pass those of one ep"
+    ):
+        alignment(model, losses_of, batches, torch.tensor([1, 1, 2]))
 
 
 def test_an_id_that_no_batch_holds_gets_one_line(problem):

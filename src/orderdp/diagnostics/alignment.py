@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from orderdp.loader import IdSampler, PrunedBatches
 from orderdp.theory import surrogate_weights
 
 
@@ -35,13 +38,14 @@ def alignment(
     """Compares the mean gradient of the chosen samples with the full one, and with ∇L_q where the sizes are given.
 
     Costs a forward and a backward pass over all the data for each gradient. Weights, gradients and buffers of the model
-    stay as they are; put it into eval mode for a gradient without dropout.
+    stay as they are, and so do PyTorch's global generators; put it into eval mode for a gradient without dropout.
 
     Args:
         model: at the weights to measure at.
         losses_of: from model and batch to its (b,) losses with gradient.
-        batches: every sample once, as (index, batch); gone through two or three times, so no bare iterator.
-        chosen: (q,) int64, ids that the epoch trains.
+        batches: every sample once, as (index, batch); gone through three or four times, so no bare iterator. Not the
+            pruner's own loader, whose passes are epochs.
+        chosen: (q,) int64, distinct ids that the epoch trains.
         weights: (q,) factors of the chosen samples' losses; None for one.
         sizes: (s, q) of OrderDP, for ∇L_q by Theorem 1.
 
@@ -49,17 +53,49 @@ def alignment(
         "full", and "surrogate" with sizes.
 
     Raises:
-        ValueError: an id that no batch holds, or a gradient that is zero.
+        TypeError: batches that can be gone through once only, or whose passes are epochs.
+        ValueError: an id that no batch holds; one that is repeated; losses that are not one a sample; a gradient that
+            is zero or not finite.
 
     Source: OrderDP, Appendix E.2, Table 11; ∇L_q by eq. (11).
     """
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    try:
+    _check_batches(batches)
+    distinct = len(set(chosen.tolist()))
+    if distinct < len(chosen):
+        raise ValueError(
+            f"chosen must be distinct ids, got {len(chosen)} of which {distinct} differ; pass those of one epoch"
+        )
+    with _left_as_it_was(model):
         return _measure(model, losses_of, batches, chosen, weights, sizes)
-    finally:  # batch normalisation in train mode has moved its means
-        with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                buffer.copy_(buffers[name])
+
+
+def _check_batches(batches: Iterable[tuple[Tensor, Any]]) -> None:
+    if isinstance(batches, Iterator):
+        raise TypeError(
+            f"batches are gone through several times, got {type(batches).__name__}, which ends after one; "
+            "pass a list or a DataLoader"
+        )
+    if isinstance(batches, (PrunedBatches, IdSampler)) or any(
+        isinstance(getattr(batches, name, None), (PrunedBatches, IdSampler)) for name in ("batch_sampler", "sampler")
+    ):
+        raise TypeError(
+            "batches must hold all the data and begin no epoch, got a loader of the pruner; pass a DataLoader of "
+            "IndexedDataset(dataset)"
+        )
+
+
+@contextmanager
+def _left_as_it_was(model: nn.Module) -> Iterator[None]:
+    """Restores the buffers, which batch normalisation moves, and the generators, from which dropout draws."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, buffer in model.named_buffers():
+                    buffer.copy_(buffers[name])
 
 
 def _measure(
@@ -73,7 +109,14 @@ def _measure(
     losses: dict[int, float] = {}
     with torch.no_grad():
         for index, batch in batches:
-            losses.update(zip(index.tolist(), losses_of(model, batch).double().tolist(), strict=True))
+            found = _one_a_sample(losses_of(model, batch), index)
+            for sample, loss in zip(index.tolist(), found.tolist(), strict=True):
+                if sample in losses:
+                    raise ValueError(
+                        f"batches must hold each sample once, got {sample} twice; "
+                        "pass batches over the data set without replacement"
+                    )
+                losses[sample] = loss
     ids = sorted(losses)
     place = {sample: position for position, sample in enumerate(ids)}
     missing = [sample for sample in chosen.tolist() if sample not in place]
@@ -90,6 +133,15 @@ def _measure(
     return {name: _compare(mine, other, name) for name, other in gradients.items()}
 
 
+def _one_a_sample(losses: Tensor, index: Tensor) -> Tensor:
+    if losses.shape != index.shape:
+        raise ValueError(
+            f"losses_of returned shape {tuple(losses.shape)} for a batch of {len(index)} samples; "
+            'return one loss per sample (reduction="none")'
+        )
+    return losses
+
+
 def _gradient(
     model: nn.Module,
     losses_of: Callable[[nn.Module, Any], Tensor],
@@ -104,7 +156,7 @@ def _gradient(
         factor = factors[[place[sample] for sample in index.tolist()]]
         if not factor.any():
             continue
-        losses = losses_of(model, batch)
+        losses = _one_a_sample(losses_of(model, batch), index)
         loss = (losses * factor.to(losses)).sum()
         parts = torch.autograd.grad(loss, parameters, allow_unused=True)
         flat = [
@@ -117,6 +169,8 @@ def _gradient(
 
 def _compare(mine: Tensor, other: Tensor, name: str) -> Alignment:
     norms = float(mine.norm()), float(other.norm())
+    if not all(map(math.isfinite, norms)):
+        raise ValueError(f"both gradients must be finite, got norms {norms[0]:g} and {norms[1]:g} ({name})")
     if not all(norms):
         raise ValueError(f"both gradients must differ from zero, got norms {norms[0]:g} and {norms[1]:g} ({name})")
     return Alignment(float(mine @ other) / (norms[0] * norms[1]), norms[0] / norms[1])

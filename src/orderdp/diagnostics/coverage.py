@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from orderdp.theory.sizes import check_count
+
 Counts = npt.NDArray[np.int64]
 
 
@@ -38,7 +40,8 @@ def coverage(visits: Any, *, labels: Any = None, epochs: int | None = None) -> C
         epochs: epochs trained, for the realised prune ratio.
 
     Raises:
-        ValueError: visits or labels of another shape, negative numbers, or fewer epochs than a sample has visits.
+        TypeError: epochs that are no whole number. ValueError: visits or labels of another shape, negative numbers, or
+            fewer epochs than a sample has visits.
 
     >>> coverage([0, 1, 1, 2], epochs=2).realised_ratio
     0.5
@@ -50,7 +53,7 @@ def coverage(visits: Any, *, labels: Any = None, epochs: int | None = None) -> C
         if classes.shape != counts.shape:
             raise ValueError(f"labels has one class for each of the {len(counts)} samples, got shape {classes.shape}")
         shares = np.bincount(classes, weights=counts) / max(counts.sum(), 1)
-    if epochs is not None and (epochs < 1 or counts.max() > epochs):
+    if epochs is not None and counts.max() > check_count("epochs", epochs):
         raise ValueError(
             f"epochs must be at least the {counts.max()} visits of a sample, got {epochs}; write the epochs run"
         )
@@ -72,12 +75,17 @@ def gini(values: Any) -> float:
     Returns:
         A number in [0, 1 - 1/n]; 0 where all are 0.
 
+    Raises:
+        ValueError: another shape, negative or infinite numbers, or NaN.
+
     Source: Gini 1912, by the sorted form Σ_i (2i - n - 1)·x_i / (n·Σ x).
 
     >>> gini([1, 1, 1]), gini([0, 0, 3])
     (0.0, 0.6666666666666666)
     """
     ordered = np.sort(_array(values).astype(np.float64))
+    if not np.isfinite(ordered[-1]):  # NaN is sorted to the end
+        raise ValueError(f"numbers must be finite, got {ordered[-1]}; leave it out")
     total = ordered.sum()
     if not total:
         return 0.0
