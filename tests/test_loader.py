@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-from orderdp import FullData, IndexedDataset, OrderDP, Pruner
+from orderdp import UCB, FullData, IndexedDataset, InfoBatch, OrderDP, Pruner
 from orderdp.loader import batch_bounds
 from reference.loop import joined, train, train_epoch
 
@@ -275,6 +275,93 @@ def test_a_data_set_of_another_length_is_refused():
 def test_an_iterable_data_set_is_refused():
     with pytest.raises(TypeError, match="dataset must be map-style, with __getitem__ and __len__, got Endless; an"):
         Pruner(HALF, 8).loader(Endless())
+
+
+# Its length, where the first epoch has seven batches and every later one four.
+
+SHRINKING = UCB(prune_ratio=0.5)
+BOTH = pytest.mark.parametrize("workers", [0, 2])
+
+
+@BOTH
+def test_the_length_inside_an_epoch_is_its_own_and_after_it_the_next_one_s(workers):
+    loader = loader_of(strategy=SHRINKING, num_workers=workers)
+    lengths = [[len(loader), *(len(loader) for _ in loader)] for _ in range(2)]
+    assert lengths == [[7] * 8, [4] * 5]
+    assert len(loader) == 4
+
+
+@BOTH
+def test_the_length_after_an_epoch_was_left_is_the_next_one_s(workers):
+    loader = loader_of(strategy=SHRINKING, num_workers=workers)
+    for _ in loader:
+        assert len(loader) == 7
+        break
+    assert len(loader) == len(list(loader)) == 4
+
+
+@BOTH
+def test_an_iterator_goes_on_for_the_length_of_its_own_epoch_though_another_is_dropped(workers):
+    loader = loader_of(strategy=SHRINKING, num_workers=workers)
+    batches = iter(loader)
+    for _ in range(2):
+        following = [next(batches) for _ in range(len(loader))]
+        assert len(following) == len(loader) == len(pruner_of(loader).selection.indices) // 6 + 1
+        batches = iter(loader)
+    next(batches)
+    assert len(loader) == 4
+
+
+@BOTH
+def test_the_length_of_a_resumed_epoch_is_what_was_left_of_it(workers):
+    loader, resumed = (loader_of(strategy=SHRINKING, num_workers=workers) for _ in range(2))
+    train_epoch(pruner_of(loader), loader, num_batches=2)
+    resumed.load_state_dict(loader.state_dict())
+    assert [len(resumed), *(len(resumed) for _ in resumed)] == [5] * 6
+    assert len(resumed) == 4
+    batches = iter(loader)
+    next(batches)
+    loader.load_state_dict(resumed.state_dict())  # what is under way has ended, though its iterator lives on
+    assert len(loader) == 4
+    del batches
+    assert len(loader) == 4
+
+
+def test_the_length_for_a_loop_that_reads_one_batch_ahead_is_the_epoch_s_own_until_its_last_batch():
+    loader = loader_of(strategy=SHRINKING)
+    batches = iter(loader)
+    lengths = [len(loader) for _ in itertools.pairwise(batches)]
+    assert lengths == [7] * 6
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_the_length_of_a_sampler_inside_an_epoch_is_its_own(batched):
+    pruner = Pruner(SHRINKING, N)
+    arguments = {"batch_sampler": pruner.sampler(6)} if batched else {"sampler": pruner.sampler(), "batch_size": 6}
+    own = DataLoader(IndexedDataset(Squares()), **arguments)
+    last = 7 if batched else 4  # where PyTorch forms the batches, one that is not full takes all ids there are
+    assert [[len(own) for _ in own] for _ in range(2)] == [[7] * 6 + [last], [4] * 4]
+    for _ in own:
+        break
+    assert len(own) == 4
+
+
+@pytest.mark.parametrize("strategy", [InfoBatch(epochs=8, delta=0.5), SHRINKING, HALF], ids=repr)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_share_of_the_run_that_is_done_grows_by_equal_steps_to_one(strategy, workers):
+    """The formula of the documents for learning rates where the number of steps depends on the losses."""
+    loader = loader_of(strategy=strategy, num_workers=workers)
+    pruner, sizes = pruner_of(loader), set()
+    for epoch in range(8):
+        done = [epoch / 8]
+        for step, (index, _) in enumerate(loader, 1):
+            pruner.update(index, (index + epoch * 1.0).requires_grad_())
+            steps = pruner.steps_per_epoch(6, epoch=epoch)
+            done.append((epoch + step / steps) / 8)
+        assert np.diff(done) == pytest.approx(1 / 8 / step)
+        assert done[-1] == (epoch + 1) / 8
+        sizes.add(steps)
+    assert len(sizes) == (1 if strategy is HALF else 2)
 
 
 # A loop with a DataLoader of its own.

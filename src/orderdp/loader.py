@@ -116,10 +116,30 @@ class _Collate:
         return torch.tensor(ids, dtype=torch.int64), self.collate_fn(samples)
 
 
+class _Pass:
+    """Whether an epoch is being gone through; a pass that begins takes over from one that was left."""
+
+    def __init__(self) -> None:
+        self.under_way = False
+        self._number = 0
+
+    def begin(self) -> int:
+        """Begins a pass and returns its number."""
+        self.under_way = True
+        self._number += 1
+        return self._number
+
+    def end(self, number: int | None = None) -> None:
+        """Ends a pass, unless another one has begun since; without a number whichever is under way."""
+        if number in (None, self._number):
+            self.under_way = False
+
+
 class IdSampler(Sampler[int]):
     """Ids of the next epoch one by one, for a DataLoader that forms the batches.
 
-    Asking a fresh iterator for its first id begins the epoch; making an iterator changes nothing.
+    Asking a fresh iterator for its first id begins the epoch; making an iterator changes nothing. The length is that of
+    the pass under way until all its ids are taken, and that of the next one otherwise.
 
     Args:
         pruner: chooses the epoch.
@@ -127,9 +147,11 @@ class IdSampler(Sampler[int]):
 
     def __init__(self, pruner: Pruner) -> None:
         self.pruner = pruner
+        self.current = _Pass()
 
     def __len__(self) -> int:
-        return self.pruner.num_selected()
+        """Returns how many ids the pass under way yields, and between passes the next one."""
+        return self.pruner.num_selected(self.pruner.epoch if self.current.under_way else None)
 
     def __iter__(self) -> Iterator[int]:
         if ranks()[1] > 1:
@@ -138,8 +160,12 @@ class IdSampler(Sampler[int]):
                 "write DataLoader(..., batch_sampler=pruner.sampler(batch_size=...))"
             )
         indices = self.pruner.begin_epoch().indices
-        for begin in range(0, len(indices), 4096):  # Python integers take four times the room
-            yield from indices[begin : begin + 4096].tolist()
+        mine = self.current.begin()
+        try:
+            for begin in range(0, len(indices), 4096):  # Python integers take four times the room
+                yield from indices[begin : begin + 4096].tolist()
+        finally:
+            self.current.end(mine)
 
 
 class PrunedBatches(Sampler[list[int]]):
@@ -147,6 +173,10 @@ class PrunedBatches(Sampler[list[int]]):
 
     Asking a fresh iterator for its first batch begins the epoch; making an iterator changes nothing, since a DataLoader
     with workers makes two for its first epoch.
+
+    Its length is that of the pass under way, from its first batch until it ends or its iterator is dropped, and that of
+    the next one otherwise. A DataLoader with workers, and a loop that reads one batch ahead, end it before their last
+    batches are trained; `pruner.loader` follows its workers.
 
     Args:
         pruner: chooses the epoch.
@@ -162,6 +192,7 @@ class PrunedBatches(Sampler[list[int]]):
         self.delivered = 0  # batches of the running epoch that the loop has received
         self._bounds: list[tuple[int, int]] = []
         self._resume_at = 0
+        self.current = _Pass()
         self._split(pruner.num_selected())  # a batch size that cannot be kept fails here
 
     @property
@@ -170,9 +201,11 @@ class PrunedBatches(Sampler[list[int]]):
         return len(self._bounds) - self.delivered
 
     def __len__(self) -> int:
-        """Returns how many batches the next pass yields."""
+        """Returns how many batches the pass under way yields, and between passes the next one."""
         if self.pruner.resuming:
             return len(self._bounds) - self._resume_at
+        if self.current.under_way:
+            return len(self._bounds) - self.first
         return len(self._split(self.pruner.num_selected()))
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -180,9 +213,13 @@ class PrunedBatches(Sampler[list[int]]):
         selection = self.pruner.begin_epoch(self.batch_size * ranks()[1])
         self._bounds = self._split(len(selection.indices))
         self.first, self._resume_at = (self._resume_at if resumed else 0), 0
-        for number, (begin, end) in enumerate(self._bounds[self.first :], self.first + 1):
-            self.delivered = number
-            yield selection.indices[begin:end].tolist()
+        mine = self.current.begin()
+        try:
+            for number, (begin, end) in enumerate(self._bounds[self.first :], self.first + 1):
+                self.delivered = number
+                yield selection.indices[begin:end].tolist()
+        finally:
+            self.current.end(mine)
 
     def _split(self, num_selected: int) -> list[tuple[int, int]]:
         rank, num_ranks = ranks()
@@ -231,6 +268,7 @@ class PrunedBatches(Sampler[list[int]]):
                 )
             bounds = self._split(len(indices))
         self.pruner.load_state_dict(state["pruner"], resume=state["batches"] is not None)
+        self.current.end()
         self._bounds = bounds
         self._resume_at = self.delivered = state["batches"] or 0
 
@@ -307,14 +345,20 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         if self.seeds_workers:  # as the choice is: by seed and epoch, not by the global generator
             self.generator.manual_seed(self.batch_sampler.pruner.worker_seed())
         batches = super().__iter__()
+        mine = None
         if self.num_workers:  # they have begun the epoch and run ahead; what counts is what the loop has received
             self.batch_sampler.delivered = self.batch_sampler.first
-        return self._count(batches)
+            mine = self.batch_sampler.current.begin()
+        return self._count(batches, mine)
 
-    def _count(self, batches: Iterator[tuple[Tensor, Any]]) -> Iterator[tuple[Tensor, Any]]:
-        for number, batch in enumerate(batches, 1):
-            self.batch_sampler.delivered = self.batch_sampler.first + number
-            yield batch
+    def _count(self, batches: Iterator[tuple[Tensor, Any]], mine: int | None) -> Iterator[tuple[Tensor, Any]]:
+        try:
+            for number, batch in enumerate(batches, 1):
+                self.batch_sampler.delivered = self.batch_sampler.first + number
+                yield batch
+        finally:
+            if mine is not None:
+                self.batch_sampler.current.end(mine)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the pruner's state and the number of batches that the loop has received of the running epoch.
