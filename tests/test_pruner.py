@@ -289,6 +289,16 @@ def test_weights_are_those_of_the_samples_in_any_batch():
     assert pruner.update(torch.tensor([3, 1]), with_gradient(1.0, 1.0)).item() == 3.0
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_and_left_out_of_the_step_leaves_the_mean_finite(bad):
+    pruner, ids = begun(orderdp.OrderedSGD(keep=0.5), 4)
+    losses = with_gradient(bad, 1.0, 2.0, 4.0)
+    loss = pruner.update(ids, losses, scores=torch.tensor([0.0, 1.0, 2.0, 3.0]))
+    loss.backward()
+    assert loss.item() == 3.0
+    assert losses.grad.tolist() == [0.0, 0.0, 0.5, 0.5]
+
+
 def test_weights_survive_a_state_inside_an_epoch():
     pruner, _ = begun(Weighted())
     twin = Pruner(Weighted(), 8)
@@ -321,6 +331,75 @@ def test_a_strategy_is_told_the_epoch_the_size_and_the_step():
     pruner.begin_epoch(4)
     list(pruner.loader(range(6), batch_size=2))
     assert told == [(6, 0, None), (6, 5, 4), (6, 6, 2)]
+
+
+def test_a_strategy_is_told_how_often_each_sample_was_trained():
+    told = []
+
+    class Listening(DynamicRandom):
+        def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
+            told.append(memory.visits.tolist())
+            with pytest.raises(ValueError, match="read-only"):
+                memory.visits[0] = 7
+            return super().select(memory, rng)
+
+    pruner, counts = Pruner(Listening(prune_ratio=0.5), 6), np.zeros(6, dtype=int)
+    for _ in range(3):
+        ids = pruner.begin_epoch().indices
+        assert told[-1] == counts.tolist()
+        pruner.update(torch.from_numpy(ids), torch.ones(3, requires_grad=True))
+        counts[ids] += 1
+    pruner.preview()
+    assert told[-1] == counts.tolist()
+
+
+@dataclass(frozen=True)
+class Declaring(Strategy):
+    """Declares four samples and selects what it is given."""
+
+    indices: tuple[int, ...]
+    weights: tuple[float, ...] | None = None
+    dtype: str = "int64"
+    declared: int | None = 4
+
+    def num_selected(self, num_samples, epoch):
+        return self.declared
+
+    def select(self, memory, rng):
+        weights = None if self.weights is None else np.array(self.weights, dtype=np.float32)
+        return Selection(np.array(self.indices, dtype=self.dtype), weights)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "text"),
+    [
+        (
+            Declaring((0, 1, 2)),
+            "must select as many samples as num_selected says, 4, got 3 in epoch 0; run orderdp.tes",
+        ),
+        (Declaring((), declared=None), "must select at least one sample, got none in epoch 0"),
+        (Declaring((0, 1, 2, 1)), "must select distinct samples, got 4 of which 3 differ in epoch 0"),
+        (Declaring((0, 1, 2, 8)), "must select positions in 0 .. 7, got 0 .. 8 in epoch 0"),
+        (Declaring((0, 1, -1, 2)), "must select positions in 0 .. 7, got -1 .. 2 in epoch 0"),
+        (Declaring((0, 1, 2, 3), dtype="int32"), "must select a (q,) int64 array, got int32 of shape (4,) in epoch 0"),
+        (
+            Declaring((0, 1, 2, 3), weights=(1.0,)),
+            "must select one float32 weight a sample, got float32 of shape (1,) f",
+        ),
+    ],
+)
+def test_a_selection_that_is_not_what_its_strategy_declares_is_refused_and_changes_nothing(strategy, text):
+    pruner = Pruner(strategy, 8, schedule=lambda strategy, epoch: FullData() if epoch == 1 else strategy)
+    for choose in (pruner.preview, pruner.begin_epoch):
+        with pytest.raises(RuntimeError) as caught:
+            choose()
+        assert str(caught.value).startswith("Declaring(indices=(")
+        assert text in str(caught.value)
+        assert str(caught.value).endswith("; run orderdp.testing.check_strategy on it")
+    assert pruner.epoch == 0
+    assert pruner.report().epoch == -1
+    pruner.set_epoch(1)
+    assert len(pruner.begin_epoch().indices) == 8
 
 
 # Arguments.
@@ -629,6 +708,17 @@ def test_losses_from_before_a_load_are_forgotten():
     pruner.update(ids, with_gradient(1.0, math.nan, 2.0, 3.0))
     pruner.load_state_dict(state)
     assert pruner.report().non_finite == 0
+
+
+def test_uniforms_do_not_depend_on_the_default_dtype():
+    expected = uniforms(torch.arange(1_000), 0, 0)
+    before = torch.get_default_dtype()
+    try:
+        for dtype in (torch.float64, torch.bfloat16):
+            torch.set_default_dtype(dtype)
+            assert torch.equal(uniforms(torch.arange(1_000), 0, 0), expected)
+    finally:
+        torch.set_default_dtype(before)
 
 
 def split_mix(sample: int, start: int) -> float:

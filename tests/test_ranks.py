@@ -9,7 +9,22 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from orderdp import DynamicRandom, FullData, IndexedDataset, OrderDP, Pruner
+from orderdp import (
+    UCB,
+    DynamicRandom,
+    EpsilonGreedy,
+    FixedSubset,
+    FullData,
+    IndexedDataset,
+    InfoBatch,
+    Kakurenbo,
+    OrderDP,
+    OrderedSGD,
+    Pruner,
+    RepeatedRandom,
+    SelectiveBackprop,
+    SeTa,
+)
 from reference.loop import joined, loss_of, train, train_epoch
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
@@ -22,6 +37,18 @@ STRATEGIES = [
     OrderDP(explore=1.0, exploit=0.5, per="iteration"),
     DynamicRandom(prune_ratio=0.5),
     FullData(),
+    RepeatedRandom(prune_ratio=0.3),
+    FixedSubset(range(0, N, 2)),
+    InfoBatch(),
+    EpsilonGreedy(prune_ratio=0.5, every=2),
+    UCB(prune_ratio=0.5, every=2),
+    SeTa(prune_ratio=0.3, epochs=20),
+    Kakurenbo(hide=0.5, epochs=20, confidence=0.51),
+]
+WITHIN_A_BATCH = [
+    OrderDP(explore=1.0, exploit=0.5, per="iteration", fresh=True),
+    OrderedSGD(keep=0.5),
+    SelectiveBackprop(keep=0.5),
 ]
 
 
@@ -81,6 +108,29 @@ def test_ranks_choose_train_and_remember_what_one_process_does(num_ranks, strate
         assert rank["report"] == alone["report"]
         for name, scores in alone["scores"].items():
             assert torch.equal(rank["scores"][name], scores)
+
+
+@pytest.mark.parametrize("strategy", WITHIN_A_BATCH, ids=repr)
+def test_a_choice_within_a_batch_is_made_within_each_rank_s_own_part(strategy, tmp_path):
+    def work(rank):
+        pruner, parts = Pruner(strategy, N), []
+        for index, _ in pruner.loader(range(N), batch_size=6):
+            pruner.update(index, loss_of(index, 0)).backward()
+            parts.append((index.tolist(), index[pruner.trained()[index]].tolist()))
+        pruner.begin_epoch(12)
+        return {"parts": parts, "visits": pruner.visits()}
+
+    ranks = run_ranks(2, work, tmp_path)
+    for rank in ranks:
+        assert torch.equal(rank["visits"], ranks[0]["visits"])
+        for part, trained in rank["parts"]:
+            assert len(trained) == max(1, round(len(part) / 2))
+            if not isinstance(strategy, SelectiveBackprop):
+                losses = loss_of(torch.tensor(part), 0)
+                expected = torch.tensor(part)[losses.argsort(descending=True, stable=True)[: len(trained)]]
+                assert set(trained) == set(expected.tolist())
+    trained = joined(trained for rank in ranks for _, trained in rank["parts"])
+    assert sorted(trained) == ranks[0]["visits"].nonzero().flatten().tolist()
 
 
 @pytest.mark.parametrize(
@@ -143,15 +193,32 @@ def test_a_newer_entry_wins_over_a_higher_one(tmp_path):
     [
         lambda rank: Pruner(OrderDP(), N, seed=rank),
         lambda rank: Pruner(OrderDP(explore=0.5 + rank / 10), N),
+        lambda rank: Pruner(OrderDP(), N, schedule=lambda strategy, epoch: FullData() if rank else strategy),
     ],
-    ids=["seeds", "strategies"],
+    ids=["seeds", "strategies", "schedules"],
 )
 def test_ranks_that_hold_different_pruners_are_told_so(pruner_of_rank, tmp_path):
     def work(rank):
         return pruner_of_rank(rank).begin_epoch().indices.tolist()
 
     for raised in run_ranks(2, work, tmp_path):
-        assert raised.startswith("RuntimeError: every rank must hold the same pruner, got different strategies, sizes,")
+        assert raised.startswith("RuntimeError: every rank must hold the same pruner, got different strategies, sched")
+
+
+def test_a_rank_that_trained_before_it_loaded_is_alike_to_one_that_did_not(tmp_path):
+    def fresh():
+        return Pruner(OrderDP(), N, schedule=lambda strategy, epoch: strategy if epoch else FullData())
+
+    state = fresh().state_dict()
+
+    def work(rank):
+        pruner = fresh()
+        pruner.begin_epoch()
+        pruner = fresh() if rank else pruner
+        pruner.load_state_dict(state)
+        return pruner.state_dict()["running"]
+
+    assert run_ranks(2, work, tmp_path) == [None, None]
 
 
 def test_ranks_in_different_epochs_are_told_so(tmp_path):

@@ -1,7 +1,12 @@
+from itertools import pairwise
+
 import pytest
 import torch
 
-from orderdp import Constant, FullData, OrderDP, Pruner
+from orderdp import UCB, Constant, DynamicRandom, EpsilonGreedy, FullData, Memory, OrderDP, Pruner, Strategy
+from orderdp.chance import generator
+from orderdp.loader import PrunedLoader
+from reference.loop import train, train_epoch
 
 PRUNED = OrderDP(explore=0.5, exploit=0.5)
 
@@ -46,3 +51,54 @@ def test_a_warm_up_on_all_the_data_trains_all_of_a_batch_though_later_epochs_cho
         ids = torch.from_numpy(pruner.begin_epoch(8).indices.copy())
         means.append(pruner.update(ids, torch.arange(8.0, requires_grad=True)).item())
     assert means == [3.5, 3.5, 5.5]
+
+
+# Methods that keep their subset for some epochs know which epochs were their own.
+
+KEEPING = pytest.mark.parametrize("strategy", [EpsilonGreedy(prune_ratio=0.5), UCB(prune_ratio=0.5)], ids=repr)
+
+
+def random_first(strategy: Strategy) -> tuple[Pruner, PrunedLoader]:
+    """A pruner that draws for five epochs as many samples as its strategy will keep, and its loader."""
+    first = DynamicRandom(prune_ratio=0.5)
+    pruner = Pruner(strategy, 40, schedule=lambda strategy, epoch: first if epoch < 5 else strategy)
+    return pruner, pruner.loader(range(40), batch_size=6)
+
+
+@KEEPING
+def test_after_another_strategy_the_samples_are_ranked_at_once(strategy):
+    pruner, loader = random_first(strategy)
+    train(pruner, loader, 5)
+    columns = {name: column.numpy() for name, column in pruner.scores().items()}
+    ranked = strategy.select(Memory(40, 5, columns), generator(0, 5, "select")).indices
+    assert pruner.begin_epoch(6).indices.tolist() == ranked.tolist()
+    kept = set(ranked.tolist())
+    again = [set(pruner.begin_epoch(6).indices.tolist()) == kept for _ in range(6, 11)]
+    assert again == [True, True, True, True, isinstance(strategy, UCB)]  # which ranks in epochs 1, 11, ...
+
+
+@KEEPING
+@pytest.mark.parametrize("stop_batch", [0, 2])
+@pytest.mark.parametrize("stop_epoch", [4, 5, 6])
+def test_a_state_knows_which_strategy_chose_its_epoch(strategy, stop_epoch, stop_batch):
+    whole = train(*random_first(strategy), epochs=9)
+    pruner, loader = random_first(strategy)
+    train(pruner, loader, stop_epoch)
+    first = train_epoch(pruner, loader, stop_batch) if stop_batch else []
+    twin, twin_loader = random_first(strategy)
+    twin_loader.load_state_dict(loader.state_dict())
+    rest = train(twin, twin_loader, 9 - stop_epoch)
+    assert [first + rest[0], *rest[1:]] == whole[stop_epoch:]
+
+
+def test_settings_of_another_value_rank_anew():
+    def widening(strategy, epoch):
+        return EpsilonGreedy(prune_ratio=0.5, epsilon=0.0, every=10 if epoch < 3 else 20)
+
+    pruner = Pruner(widening(None, 0), 40, schedule=widening)
+    visited = []
+    for _ in range(6):
+        index = torch.from_numpy(pruner.begin_epoch().indices.copy())
+        pruner.update(index, index.float().requires_grad_())
+        visited.append(set(index.tolist()))
+    assert [before != now for before, now in pairwise(visited)] == [False, False, True, False, False]

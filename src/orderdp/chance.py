@@ -35,7 +35,8 @@ def uniforms(index: Tensor, seed: int, epoch: int) -> Tensor:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         bits = (bits ^ _shifted(bits, shift)) * _signed(factor)
     bits = bits ^ _shifted(bits, 31)
-    return (_shifted(bits, 41) + 0.5).to(torch.float32) * 2.0**-23
+    # As float32 before the half is added: with an integer it would give the default dtype, perhaps bfloat16.
+    return (_shifted(bits, 41).to(torch.float32) + 0.5) * 2.0**-23
 
 
 def _signed(bits: int) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -115,8 +116,8 @@ class Pruner:
     def num_selected(self, epoch: int | None = None) -> int:
         """Returns how many samples an epoch visits; None is the next one to begin.
 
-        Exact where the strategy declares it. Where the number depends on the losses it is that of the epoch begun last,
-        and before the first n, the most there can be.
+        Exact where the strategy declares it, and for the epoch begun last. For another one, where the number depends on
+        the losses, it is that of the epoch begun last, and before the first n, the most there can be.
         """
         epoch = self._next_epoch if epoch is None else epoch
         declared = self._declared(epoch)
@@ -147,8 +148,9 @@ class Pruner:
         unknown = [epoch for epoch in range(epochs) if self._declared(epoch) is None]
         if unknown:
             raise ValueError(
-                f"the steps of {self.strategy} depend on the losses, got epoch {unknown[0]} of unknown size; "
-                "let the learning rate follow (epoch + step / len(loader)) / epochs instead of the step"
+                f"the steps of {_shown(self.strategy)} depend on the losses, got epoch {unknown[0]} of unknown size; "
+                "let the learning rate follow the share of the run that is done, (epoch + step / steps) / epochs with "
+                "steps = pruner.steps_per_epoch(batch_size, epoch=epoch) taken inside the epoch"
             )
         return sum(self.steps_per_epoch(batch_size, drop_last=drop_last, epoch=epoch) for epoch in range(epochs))
 
@@ -194,11 +196,12 @@ class Pruner:
             batch_size: samples of one optimiser step over all ranks, for strategies that choose by the step.
 
         Raises:
-            RuntimeError: ids on the device were mistaken in the epoch before; the ranks hold different pruners.
+            RuntimeError: ids on the device were mistaken in the epoch before; the ranks hold different pruners; the
+                strategy selects something else than it declares.
         """
         begin_s = time.perf_counter()
         resuming = self.resuming
-        self._synchronize()
+        self._synchronize(self.schedule(self.strategy, self._next_epoch))
         self._chooser = self._scheduled(self._next_epoch)
         if not resuming:
             self.selection = self._choose(self._chooser, batch_size)
@@ -234,15 +237,26 @@ class Pruner:
         chooser = self.schedule(self.strategy, epoch)
         if not set(chooser.columns) <= set(self._table.columns):
             raise ValueError(
-                f"a scheduled strategy must do with the columns {sorted(self._table.columns)}, got {chooser} "
+                f"a scheduled strategy must do with the columns {sorted(self._table.columns)}, got {_shown(chooser)} "
                 "which needs others; build the pruner with the strategy that remembers most"
             )
         return chooser
 
     def _choose(self, chooser: Strategy, batch_size: int | None) -> Selection:
-        previous = None if self.selection is None else self.selection.indices
-        memory = Memory(self.num_samples, self._next_epoch, self._table.snapshot(), batch_size, previous)
-        return chooser.select(memory, generator(self.seed, self._next_epoch, "select"))
+        visits = self.visits().cpu().numpy()
+        visits.flags.writeable = False
+        previous, previous_epoch = self._previous(chooser)
+        columns = self._table.snapshot()
+        memory = Memory(self.num_samples, self._next_epoch, columns, batch_size, previous, previous_epoch, visits)
+        selection = chooser.select(memory, generator(self.seed, self._next_epoch, "select"))
+        _check_selection(chooser, selection, self.num_samples, self._next_epoch)
+        return selection
+
+    def _previous(self, chooser: Strategy) -> tuple[npt.NDArray[np.int64], int] | tuple[None, None]:
+        """Returns what the epoch begun last visits and its number, if the same strategy chose it, by value."""
+        if self.selection is None or self._running is None or self.schedule(self.strategy, self._running) != chooser:
+            return None, None
+        return self.selection.indices, self._running
 
     def update(self, index: Tensor, losses: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Remembers the losses of a batch and returns the scalar to back-propagate, the mean of weights·losses.
@@ -290,21 +304,26 @@ class Pruner:
         )
         kept = None if factors is None else factors != 0
         weights = self._table.record(index, values, self._begun - 1, self.strategy.observe, kept)
-        for weight in (factors, weights):
-            if weight is not None:
-                losses = losses * weight
+        if factors is not None and kept is not None:
+            losses = torch.where(kept, losses, 0) * factors  # zero times a loss that is not finite would be NaN
+        if weights is not None:
+            losses = losses * weights
         return losses.mean()
 
-    def _synchronize(self) -> None:
+    def _synchronize(self, chooser: Strategy) -> None:
         """Gives every rank what any rank has seen, in one collective, and warns of losses that were not finite.
 
         Beginning an epoch and `state_dict` do this themselves; a `report` in between counts what its rank knows of.
+
+        Args:
+            chooser: strategy that the schedule names, which the ranks must have in common as they do the pruner's own.
 
         Raises:
             RuntimeError: ids on the device were mistaken; the ranks hold different pruners.
         """
         if ranks()[1] > 1:
-            common = (repr(self.strategy), self.num_samples, self.seed, self._next_epoch, self._running)
+            strategies = (repr(self.strategy), repr(chooser))
+            common = (*strategies, self.num_samples, self.seed, self._next_epoch, self._running)
             self._note(self._table.merge(zlib.crc32(repr(common).encode())))
         else:
             self._note(self._table.take_faults())
@@ -347,7 +366,7 @@ class Pruner:
         Inside an epoch take the state of the loader, or of the sampler of batches, instead: it adds the position. Under
         several ranks every rank must call it: what the ranks have seen is exchanged first.
         """
-        self._synchronize()
+        self._synchronize(self._chooser)
         selection = self.selection
         return {
             "version": STATE_VERSION,
@@ -393,7 +412,8 @@ class Pruner:
         ):
             if state[name] != now:
                 raise ValueError(
-                    f"the state must be of {name} {now}, got {state[name]}; build the pruner as it was saved"
+                    f"the state must be of {name} {_shown(now)}, got {_shown(state[name])}; "
+                    "build the pruner as it was saved"
                 )
         running, begun = state["running"], state["begun"]
         indices, weights = state["indices"], state["weights"]
@@ -403,6 +423,7 @@ class Pruner:
             if indices is None
             else Selection(indices.cpu().numpy().copy(), None if weights is None else weights.cpu().numpy().copy())
         )
+        self._chooser = self.strategy  # of no epoch yet
         self._running, self._begun = running, begun
         self._loaded, self._resume = True, resume and self._running is not None
         self._next_epoch = state["running"] if self._resume else state["next_epoch"]
@@ -424,6 +445,47 @@ class Pruner:
                 RuntimeWarning,
                 stacklevel=3,
             )
+
+
+def _shown(value: object) -> str:
+    """Returns a value as a message shows it, its middle left out where it is long."""
+    text = str(value)
+    return text if len(text) <= 200 else f"{text[:120]} ... {text[-60:]}"
+
+
+def _check_selection(strategy: Strategy, selection: Selection, num_samples: int, epoch: int) -> None:
+    """Raises unless a selection is what its strategy declares; O(n) with a small constant."""
+    indices, weights = selection.indices, selection.weights
+    declared = strategy.num_selected(num_samples, epoch)
+    if not isinstance(indices, np.ndarray) or indices.dtype != np.int64 or indices.ndim != 1:
+        broken = f"a (q,) int64 array, got {_kind(indices)}"
+    elif declared not in (None, len(indices)):
+        broken = f"as many samples as num_selected says, {declared}, got {len(indices)}"
+    elif not len(indices):
+        broken = "at least one sample, got none"
+    elif indices.min() < 0 or indices.max() >= num_samples:
+        broken = f"positions in 0 .. {num_samples - 1}, got {indices.min()} .. {indices.max()}"
+    elif (distinct := _num_distinct(indices, num_samples)) < len(indices):
+        broken = f"distinct samples, got {len(indices)} of which {distinct} differ"
+    elif weights is not None and (
+        not isinstance(weights, np.ndarray) or weights.dtype != np.float32 or weights.shape != indices.shape
+    ):
+        broken = f"one float32 weight a sample, got {_kind(weights)} for {len(indices)}"
+    else:
+        return
+    raise RuntimeError(
+        f"{_shown(strategy)} must select {broken} in epoch {epoch}; run orderdp.testing.check_strategy on it"
+    )
+
+
+def _num_distinct(indices: npt.NDArray[np.int64], num_samples: int) -> int:
+    seen = np.zeros(num_samples, dtype=np.bool_)
+    seen[indices] = True
+    return int(np.count_nonzero(seen))
+
+
+def _kind(value: object) -> str:
+    return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def _check_integer(name: str, value: Any, low: int, high: int, instead: str) -> None:

@@ -161,7 +161,7 @@ class ScoreTable:
         merged, slots = on_wire[: -slots.numel()].to(self.device), on_wire[-slots.numel() :].view(num_ranks, 4)
         if not bool((slots[:, 3] == fingerprint).all()):
             raise RuntimeError(
-                "every rank must hold the same pruner, got different strategies, sizes, seeds or epochs; "
+                "every rank must hold the same pruner, got different strategies, schedules, sizes, seeds or epochs; "
                 "build it from the same arguments and load the same state on each rank"
             )
         merged_rows = merged.view(-1, self.num_samples + 1)

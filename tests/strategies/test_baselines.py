@@ -39,7 +39,8 @@ def choose(strategy: Strategy, losses: np.ndarray, epoch: int, seed: int = 0, pr
         name: losses if first == math.inf else np.full(len(losses), first, dtype=np.float32)
         for name, first in strategy.columns.items()
     }
-    return strategy.select(Memory(len(losses), epoch, columns, 8, previous), np.random.default_rng(seed))
+    memory = Memory(len(losses), epoch, columns, 8, previous, None if previous is None else epoch - 1)
+    return strategy.select(memory, np.random.default_rng(seed))
 
 
 def assert_allowed(selection: Selection, allowed: Allowed) -> None:
@@ -144,11 +145,28 @@ def test_between_rankings_the_same_samples_come_in_another_order(strategy, ranke
         previous = selection.indices
 
 
-def test_after_another_strategy_the_samples_are_ranked_at_once():
-    losses = distinct_losses(100, 0)
-    everything = np.arange(100)
-    selection = choose(EpsilonGreedy(prune_ratio=0.5, epsilon=0.0), losses, 5, 0, everything)
-    assert set(selection.indices.tolist()) == set(np.argsort(losses)[-50:].tolist())
+@pytest.mark.parametrize(
+    ("epoch", "ranked"), [(13, False), (19, False), (12, False), (20, True), (35, True), (9, True)]
+)
+def test_a_jump_over_a_ranking_ranks_anew(epoch, ranked):
+    strategy = EpsilonGreedy(prune_ratio=0.5, epsilon=0.0)
+    pruner = Pruner(strategy, 40)
+    pruner.set_epoch(12)
+    index = torch.from_numpy(pruner.begin_epoch().indices.copy())
+    pruner.update(index, index.float().requires_grad_())
+    pruner.set_epoch(epoch)
+    assert (set(pruner.begin_epoch().indices.tolist()) != set(index.tolist())) == ranked
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_epsilon_greedy_chooses_by_no_loss_before_it_has_seen_every_sample(every):
+    """What its text says of short runs: with q = n/4 and no uniform share, four rankings see the data once."""
+    pruner = Pruner(EpsilonGreedy(prune_ratio=0.75, epsilon=0.0, every=every), 40)
+    for epoch in range(4 * every):
+        index = torch.from_numpy(pruner.begin_epoch().indices.copy())
+        pruner.update(index, index.float().requires_grad_())
+        assert pruner.report().never_seen == 40 - 10 * (epoch // every + 1)
+    assert sorted(pruner.begin_epoch().indices.tolist()) == list(range(30, 40))
 
 
 # UCB
@@ -177,6 +195,25 @@ def test_ucb_keeps_the_highest_bound():
     assert {int(mean[sample]) for sample in kept} == {0, *range(51, 100)}
 
 
+@pytest.mark.parametrize("loss", [1e20, 3.4e38, -3.4e38])
+def test_ucb_survives_a_loss_whose_square_is_no_float32(loss):
+    strategy = UCB(prune_ratio=0.5, c=2.0)
+    columns = {"mean": torch.tensor([1.0]), "var": torch.tensor([0.0])}
+    columns = strategy.observe(columns, torch.tensor([loss]))
+    assert float(columns["var"]) == torch.finfo(torch.float32).max
+    for _ in range(60):
+        columns = strategy.observe(columns, torch.tensor([1.0]))
+    assert float(columns["var"]) < 1e37
+    assert float(columns["mean"]) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_ucb_s_bound_may_overflow():
+    mean, var = np.arange(10, dtype=np.float32), np.zeros(10, dtype=np.float32)
+    var[2] = 3e38
+    kept = UCB(prune_ratio=0.8, c=10.0).select(Memory(10, 1, {"mean": mean, "var": var}), np.random.default_rng(0))
+    assert set(kept.indices.tolist()) == {2, 9}
+
+
 # repeated random
 
 
@@ -191,6 +228,19 @@ def test_repeated_random_visits_every_sample_before_any_twice(n, prune_ratio, se
         pruner.update(index, torch.ones(len(index), requires_grad=True))
         counts = pruner.visits()
         assert int(counts.max()) - int(counts.min()) <= 1
+
+
+def test_repeated_random_counts_a_visit_whose_loss_is_not_finite():
+    pruner = Pruner(RepeatedRandom(prune_ratio=0.75), 40)
+    visited = []
+    for _ in range(4):
+        index = torch.from_numpy(pruner.begin_epoch().indices.copy())
+        losses = torch.where(index < 20, math.nan, index.float()).requires_grad_()
+        pruner.update(index, losses)
+        with pytest.warns(RuntimeWarning, match="were NaN or infinite"):
+            pruner.report()
+        visited += index.tolist()
+    assert sorted(visited) == list(range(40))
 
 
 def test_repeated_random_draws_each_sample_alike():
@@ -218,6 +268,39 @@ def test_a_fixed_subset_visits_its_samples_in_a_new_order_each_epoch():
 def test_a_fixed_subset_is_a_value_whatever_it_was_made_of(indices):
     assert FixedSubset(indices) == FixedSubset((3, 1))
     assert repr(FixedSubset(indices)) == "FixedSubset(indices=(3, 1))"
+
+
+LARGE = FixedSubset(range(0, 2_000_000, 3))
+
+
+def test_the_repr_of_a_large_fixed_subset_is_short_and_tells_it_from_others():
+    assert len(repr(LARGE)) < 200
+    assert repr(LARGE).startswith("<FixedSubset of 666667 positions up to 1999998, sha256 ")
+    other = list(LARGE.indices)
+    other[1] = 4
+    assert repr(FixedSubset(other)) != repr(LARGE) == repr(FixedSubset(LARGE.indices))
+    assert eval(repr(FixedSubset(range(1_000)))) == FixedSubset(range(1_000))
+
+
+def test_a_large_fixed_subset_is_looked_through_once_for_all_epochs():
+    class Counted(tuple):
+        passes = 0
+
+        def __iter__(self):
+            Counted.passes += 1
+            return super().__iter__()
+
+    strategy = FixedSubset(range(50))
+    object.__setattr__(strategy, "indices", Counted(strategy.indices))
+    assert Pruner(strategy, 100).total_steps(90, 8) == 90 * 7
+    assert Counted.passes == 1
+
+
+def test_a_state_of_another_large_subset_is_refused_in_few_words():
+    state = Pruner(LARGE, 2_000_000).state_dict()
+    with pytest.raises(ValueError, match=r"^the state must be of strategy Fixed.* \.\.\. .*, got <Fixed") as caught:
+        Pruner(FixedSubset(range(900)), 2_000_000).load_state_dict(state)
+    assert len(str(caught.value)) < 600
 
 
 # SeTa
@@ -343,7 +426,40 @@ REFUSED = [
     (lambda: EpsilonGreedy(prune_ratio=0.5, epsilon=10), ValueError, r"epsilon is a fraction and must lie in \[0, 1\]"),
     (lambda: EpsilonGreedy(prune_ratio=0.5, every=0), ValueError, "every must be at least 1, got 0"),
     (lambda: EpsilonGreedy(prune_ratio=0.5, initial_score=math.nan), ValueError, "initial_score must be a number that"),
-    (lambda: UCB(prune_ratio=0.5, c=math.inf), ValueError, "c must be a finite number, got inf; write 1.0"),
+    (lambda: UCB(prune_ratio=0.5, c=math.inf), ValueError, "c must be a finite number in float32, got inf; wr"),
+    (lambda: UCB(prune_ratio=0.5, c=1e39), ValueError, r"c must be a finite number in float32, got 1e\+39; write 1.0"),
+    (lambda: UCB(prune_ratio=0.5, c=math.nan), ValueError, "c must be a finite number in float32, got nan"),
+    (lambda: UCB(prune_ratio=0.5, c="2"), TypeError, "c must be a number, got '2'; write a number such as 1.0"),
+    (
+        lambda: UCB(prune_ratio=0.5, smoothing="0.8"),
+        TypeError,
+        r"smoothing is a fraction and must lie in \(0, 1\], got '",
+    ),
+    (
+        lambda: UCB(prune_ratio="0.5"),
+        TypeError,
+        r"prune_ratio is a fraction and must lie in \[0, 1\), got '0.5'; write",
+    ),
+    (
+        lambda: EpsilonGreedy(prune_ratio=0.5, epsilon="0.1"),
+        TypeError,
+        r"epsilon is a fraction and must lie in \[0, 1\]",
+    ),
+    (
+        lambda: EpsilonGreedy(prune_ratio=0.5, epsilon=True),
+        TypeError,
+        r"epsilon is a fraction and must lie in .*got True",
+    ),
+    (
+        lambda: EpsilonGreedy(prune_ratio=0.5, initial_score="3"),
+        TypeError,
+        "initial_score must be a number, got '3'; wr",
+    ),
+    (
+        lambda: OrderDP(initial_score="3"),
+        TypeError,
+        "initial_score must be a number, got '3'; write a number such as 3.0",
+    ),
     (lambda: UCB(prune_ratio=0.5, smoothing=0), ValueError, r"smoothing is a fraction and must lie in \(0, 1\], got 0"),
     (lambda: SeTa(prune_ratio=0.5, epochs=0), ValueError, "epochs must be at least 1, got 0"),
     (

@@ -22,6 +22,7 @@ from orderdp import (
 )
 from orderdp.chance import uniforms
 
+VISITS = np.array([5, 20, 20, 1, 20, 30, 7, 99, 2, 20, 11, 20], dtype=np.int32)
 SCORES = np.array([0.5, 2.0, 2.0, 0.1, 2.0, 3.0, 0.7, np.inf, 0.2, 2.0, 1.1, 2.0], dtype=np.float32)
 GOLDEN = [
     (OrderDP(), [1, 9, 2, 11]),
@@ -56,7 +57,7 @@ GOLDEN_SECOND = [
 )
 def test_golden_selections(strategy, epoch, indices):
     columns = dict.fromkeys(strategy.columns, SCORES)
-    selection = strategy.select(Memory(12, epoch, columns, batch_size=2), np.random.default_rng(0))
+    selection = strategy.select(Memory(12, epoch, columns, batch_size=2, visits=VISITS), np.random.default_rng(0))
     assert selection.indices.tolist() == indices
 
 

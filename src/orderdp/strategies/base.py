@@ -40,7 +40,11 @@ class Memory:
         epoch: number of the epoch to choose, from 0.
         columns: the columns that the strategy declared, each (n,) float32; not to be written to.
         batch_size: samples of one optimiser step over all ranks; None where the loop forms its own batches.
-        previous: (p,) int64, what the epoch begun before this one visited; None at the first. Not to be written to.
+        previous: (p,) int64, what the epoch begun before this one visited, if this strategy chose it; None at the first
+            epoch and after another strategy. Not to be written to.
+        previous_epoch: number of that epoch, which `set_epoch` may have left far away; None where `previous` is None.
+        visits: (n,) int32, in how many epochs each sample was trained, whichever strategy chose them; None where nobody
+            counted. Not to be written to.
     """
 
     num_samples: int
@@ -48,6 +52,8 @@ class Memory:
     columns: Mapping[str, npt.NDArray[np.float32]]
     batch_size: int | None = None
     previous: Indices | None = None
+    previous_epoch: int | None = None
+    visits: npt.NDArray[np.int32] | None = None
 
 
 class Strategy(ABC):
@@ -95,7 +101,8 @@ class Strategy(ABC):
         A sample with factor zero was looked at, not trained: it counts as no visit and is not recorded.
 
         Args:
-            losses: (b,) float32, without gradient, on the device of the model.
+            losses: (b,) float32, without gradient, on the device of the model; under several ranks those of this rank's
+                part of the batch, since choosing among all would take a collective in every step.
             uniforms: returns (b,) float32 in (0, 1) for a choice by chance, decided by seed, epoch and id of each
                 sample, so alike on every device and after a restart; costs nothing unless called.
         """
@@ -105,6 +112,9 @@ class Strategy(ABC):
 @dataclass(frozen=True, kw_only=True, repr=False)
 class FixedRatio(Strategy):
     """A method that visits q = round((1 - prune_ratio)·n) samples in every epoch.
+
+    A method with settings of its own checks them in its `__post_init__` before it calls this one's, which makes floats
+    of all that are declared so.
 
     Args:
         prune_ratio: fraction of the data left out of each epoch, in [0, 1).

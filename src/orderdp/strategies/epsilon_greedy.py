@@ -9,7 +9,7 @@ import numpy as np
 
 from orderdp.strategies.base import FixedRatio, Indices, Memory, Selection
 from orderdp.strategies.order import draw, largest
-from orderdp.theory.sizes import check_count, check_fraction
+from orderdp.theory.sizes import check_count, check_fraction, check_number
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -19,6 +19,10 @@ class EpsilonGreedy(FixedRatio):
     Every `every` epochs the samples are ranked anew; in between the same q are visited in another order. The first
     ranking knows no losses and is a uniform draw. ε = 0 is plain top-q, ε = 1 a uniform draw.
 
+    With `initial_score=inf` the first n/q = 1/(1 - prune_ratio) rankings put unseen samples first, so for about
+    every/(1 - prune_ratio) epochs this is a repeated random subset that no loss has chosen: where a run has not many
+    times as many epochs, write `every=1`.
+
     Args:
         prune_ratio: fraction of the data left out of each epoch, in [0, 1).
         epsilon: ε, fraction of the q that is drawn uniformly, in [0, 1].
@@ -26,7 +30,7 @@ class EpsilonGreedy(FixedRatio):
         initial_score: score of a sample not seen yet; +inf: unseen samples go before seen ones.
 
     Raises:
-        TypeError: `every` no whole number. ValueError: a value out of range.
+        TypeError: `every` no whole number, or another setting no number. ValueError: a value out of range.
 
     Source: Raju et al., "Accelerating deep learning with dynamic data pruning", 2021; ε = 0.1 and 10 epochs as there.
 
@@ -39,11 +43,12 @@ class EpsilonGreedy(FixedRatio):
     initial_score: float = math.inf
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_fraction("epsilon", self.epsilon, low_open=False, high_open=False)
         object.__setattr__(self, "every", check_count("every", self.every))
+        check_number("initial_score", self.initial_score, example="3.0")
         if math.isnan(self.initial_score):
             raise ValueError("initial_score must be a number that can be compared, got nan; write inf for unseen first")
+        super().__post_init__()
 
     @property
     def columns(self) -> dict[str, float]:
@@ -53,7 +58,7 @@ class EpsilonGreedy(FixedRatio):
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the q samples of the last ranking, or of a new one, in random order."""
         q = self.num_selected(memory.num_samples, memory.epoch)
-        again = same_again(memory, q, self.every, first=0)
+        again = same_again(memory, self.every, first=0)
         if again is not None:
             return Selection(rng.permutation(again))
         uniform = round(self.epsilon * q)
@@ -62,15 +67,15 @@ class EpsilonGreedy(FixedRatio):
         return Selection(rng.permutation(np.concatenate([top, rest[draw(len(rest), uniform, rng)]])))
 
 
-def same_again(memory: Memory, q: int, every: int, *, first: int) -> Indices | None:
+def same_again(memory: Memory, every: int, *, first: int) -> Indices | None:
     """Returns what the last epoch visited, where this one need not rank anew; None where it must.
 
     Args:
         memory: of this epoch.
-        q: samples that this epoch must visit; a last epoch of another size was another strategy's.
         every: epochs from one ranking to the next.
         first: epoch of the first ranking.
     """
-    if memory.previous is None or len(memory.previous) != q or (memory.epoch - first) % every == 0:
+    if memory.previous_epoch is None:
         return None
-    return memory.previous
+    ranking, last = ((epoch - first) // every for epoch in (memory.epoch, memory.previous_epoch))
+    return memory.previous if ranking == last else None

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from orderdp.strategies.base import Memory, Selection, Strategy
 
+_MOST_SHOWN = 1_000  # as arrays of NumPy and PyTorch, whose repr is shortened beyond
+
 
 @dataclass(frozen=True, repr=False)
 class FixedSubset(Strategy):
     """Visits the given samples in every epoch, in an order of its own each time.
+
+    Of more than a thousand positions the `repr` names their number and a digest instead of each, so that it tells
+    subsets apart but does not evaluate back.
 
     Args:
         indices: distinct positions in the data set; anything that iterates over whole numbers, kept as a tuple.
@@ -39,15 +46,25 @@ class FixedSubset(Strategy):
             )
         object.__setattr__(self, "indices", tuple(positions.tolist()))
 
+    @cached_property
+    def _highest(self) -> int:
+        return max(self.indices)
+
+    def __repr__(self) -> str:
+        if len(self.indices) <= _MOST_SHOWN:
+            return super().__repr__()
+        digest = hashlib.sha256(np.array(self.indices, dtype="<i8").tobytes()).hexdigest()[:32]
+        return f"<{type(self).__name__} of {len(self.indices)} positions up to {self._highest}, sha256 {digest}>"
+
     def num_selected(self, num_samples: int, epoch: int) -> int:
         """Returns how many positions were given.
 
         Raises:
             ValueError: one of them is not in the data set.
         """
-        if max(self.indices) >= num_samples:
+        if self._highest >= num_samples:
             raise ValueError(
-                f"indices must lie in 0 .. {num_samples - 1}, got {max(self.indices)}; "
+                f"indices must lie in 0 .. {num_samples - 1}, got {self._highest}; "
                 "write positions in this very data set"
             )
         return len(self.indices)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from orderdp.strategies.base import Indices, Memory, Selection, Strategy
 from orderdp.strategies.order import draw, largest, weights_of_largest
-from orderdp.theory.sizes import check_fraction, default_sizes
+from orderdp.theory.sizes import check_fraction, check_number, default_sizes
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -42,10 +42,11 @@ class OrderDP(Strategy):
         fresh: with per="iteration": a batch of the loader holds the *candidates*, and the step keeps
             round(exploit·b) of them, at least one, by the losses (or `scores=`) of the forward pass that it is just
             making (ordered SGD). Saves backward work only: the loader visits s samples, and the number trained is q
-            only up to this rounding in each batch.
+            only up to this rounding in each batch. Under several ranks each chooses within its own part of the batch.
 
     Raises:
-        ValueError: a fraction outside its interval, sizes given twice, `initial_score` NaN, `fresh` with per="epoch".
+        TypeError: a setting that is no number. ValueError: a fraction outside its interval, sizes given twice,
+            `initial_score` NaN, `fresh` with per="epoch".
 
     Source: "OrderDP: a theoretically guaranteed lossless dynamic data pruning framework", Algorithm 1, eqs. (2), (3).
         Per epoch rather than per iteration by default, as in all of its experiments.
@@ -76,6 +77,7 @@ class OrderDP(Strategy):
             if getattr(self, name) is not None:
                 check_fraction(name, getattr(self, name), low_open=True, high_open=False)
         check_fraction("uniform_share", self.uniform_share, low_open=False, high_open=True)
+        check_number("initial_score", self.initial_score, example="3.0")
         for name in ("prune_ratio", "explore", "exploit", "uniform_share", "initial_score"):
             if getattr(self, name) is not None:  # 1 and 1.0 are the same setting, and give the same repr
                 object.__setattr__(self, name, float(getattr(self, name)))

@@ -18,7 +18,8 @@ class OrderedSGD(Strategy):
     """Trains each step on the share of highest loss in its batch, by the losses of the forward pass just made.
 
     Saves backward work only: every sample is looked at in every epoch. It is
-    `OrderDP(explore=1.0, exploit=keep, per="iteration", fresh=True)` under its own name.
+    `OrderDP(explore=1.0, exploit=keep, per="iteration", fresh=True)` under its own name. Under several ranks each
+    chooses within its own part of the batch, so what is trained depends on their number.
 
     Args:
         keep: share of each batch that is trained, rounded, at least one sample, in (0, 1].

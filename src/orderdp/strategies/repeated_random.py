@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 from orderdp.strategies.base import FixedRatio, Memory, Selection
 from orderdp.strategies.order import largest
@@ -19,8 +17,8 @@ class RepeatedRandom(FixedRatio):
     Where a round ends inside an epoch, the epoch takes what is left of it and begins the next round with samples that
     it does not hold yet. Easily confused with `DynamicRandom`, whose epochs are independent.
 
-    What is remembered is how often each sample was trained: the next are drawn uniformly from those trained least,
-    which is the same law as a permutation made in advance.
+    The next are drawn uniformly from the samples trained least often so far, which is the same law as a permutation
+    made in advance. It goes by the engine's own count of visits, so a sample whose loss was not finite counts too.
 
     Args:
         prune_ratio: fraction of the data left out of each epoch, in [0, 1).
@@ -35,17 +33,9 @@ class RepeatedRandom(FixedRatio):
     250
     """
 
-    @property
-    def columns(self) -> dict[str, float]:
-        """One column, `visits`: how often a sample was trained, exact to 2^24."""
-        return {"visits": 0.0}
-
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns q samples of those trained least."""
-        kept = largest(-memory.columns["visits"], self.num_selected(memory.num_samples, memory.epoch), rng)
+        visits = np.zeros(memory.num_samples, dtype=np.int32) if memory.visits is None else memory.visits
+        kept = largest(-visits, self.num_selected(memory.num_samples, memory.epoch), rng)
         rng.shuffle(kept)
         return Selection(kept)
-
-    def observe(self, old: Mapping[str, Tensor], losses: Tensor) -> dict[str, Tensor]:
-        """Counts a visit."""
-        return {"visits": old["visits"] + 1}

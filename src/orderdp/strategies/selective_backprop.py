@@ -18,6 +18,7 @@ class SelectiveBackprop(OrderedSGD):
 
     The chance of a sample is in proportion to percentile^(1/keep - 1), its percentile (rank + 1/2)/b among the losses
     of the batch. `OrderedSGD` keeps the highest for certain; this one may keep any. Saves backward work only.
+    Under several ranks each chooses within its own part of the batch, so what is trained depends on their number.
 
     Args:
         keep: share of each batch that is trained, rounded, at least one sample, in (0, 1].

@@ -13,7 +13,9 @@ from torch import Tensor
 from orderdp.strategies.base import FixedRatio, Memory, Selection
 from orderdp.strategies.epsilon_greedy import same_again
 from orderdp.strategies.order import largest
-from orderdp.theory.sizes import check_count, check_fraction
+from orderdp.theory.sizes import check_count, check_fraction, check_number
+
+_LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -21,17 +23,18 @@ class UCB(FixedRatio):
     """Keeps the q samples of highest mean + c·var, moving averages of the loss and of its squared change.
 
     On each sample trained, with a = `smoothing`: v = (loss - mean)² with the mean before, mean ← (1 - a)·mean + a·loss,
-    var ← (1 - a)·var + a·v; the first loss is the mean, with var 0. Samples not trained keep both. The first epoch is
-    on all the data; then the samples are ranked, and anew every `every` epochs, the same q in another order between.
+    var ← (1 - a)·var + a·v, at most the largest float32; the first loss is the mean, with var 0. Samples not trained
+    keep both. The first epoch is on all the data; then the samples are ranked, and anew every `every` epochs, the same
+    q in another order between.
 
     Args:
         prune_ratio: fraction of the data left out of each epoch but the first, in [0, 1).
-        c: weight of the variance, finite.
+        c: weight of the variance, finite in float32.
         smoothing: a, share of the new value in a moving average, in (0, 1].
         every: epochs from one ranking to the next.
 
     Raises:
-        TypeError: `every` no whole number. ValueError: a value out of range.
+        TypeError: `every` no whole number, or another setting no number. ValueError: a value out of range.
 
     Source: Raju et al., "Accelerating deep learning with dynamic data pruning", 2021, as run by the authors of
         InfoBatch: c = 1, a = 0.8, 10 epochs.
@@ -45,11 +48,12 @@ class UCB(FixedRatio):
     every: int = 10
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         check_fraction("smoothing", self.smoothing, low_open=True, high_open=False)
         object.__setattr__(self, "every", check_count("every", self.every))
-        if not math.isfinite(self.c):
-            raise ValueError(f"c must be a finite number, got {self.c}; write 1.0")
+        check_number("c", self.c, example="1.0")
+        if not abs(self.c) <= _LARGEST:  # also of NaN
+            raise ValueError(f"c must be a finite number in float32, got {self.c}; write 1.0")
+        super().__post_init__()
 
     @property
     def columns(self) -> dict[str, float]:
@@ -64,10 +68,11 @@ class UCB(FixedRatio):
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns all samples in the first epoch, then the q of the last ranking or of a new one, in random order."""
         q = self.num_selected(memory.num_samples, memory.epoch)
-        again = same_again(memory, q, self.every, first=1)
+        again = same_again(memory, self.every, first=1)
         if again is not None:
             return Selection(rng.permutation(again))
-        bound = memory.columns["mean"] + np.float32(self.c) * memory.columns["var"]
+        with np.errstate(over="ignore"):  # an infinite bound is one of the highest, as it should be
+            bound = memory.columns["mean"] + np.float32(self.c) * memory.columns["var"]
         return Selection(rng.permutation(largest(bound, q, rng)))
 
     def observe(self, old: Mapping[str, Tensor], losses: Tensor) -> dict[str, Tensor]:
@@ -75,7 +80,9 @@ class UCB(FixedRatio):
         unseen = torch.isinf(old["mean"])
         mean = torch.where(unseen, losses, old["mean"])
         change = (losses - mean) ** 2
+        # A square that overflows would stay infinite for ever.
+        var = ((1 - self.smoothing) * old["var"] + self.smoothing * change).clamp(max=_LARGEST)
         return {
             "mean": (1 - self.smoothing) * mean + self.smoothing * losses,
-            "var": torch.where(unseen, 0.0, (1 - self.smoothing) * old["var"] + self.smoothing * change),
+            "var": torch.where(unseen, 0.0, var),
         }

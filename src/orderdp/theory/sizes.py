@@ -66,6 +66,22 @@ def default_exploration(n: int, q: int) -> int:
     return round(math.sqrt(n * q))
 
 
+def check_number(name: str, value: float, *, rule: str | None = None, example: str) -> None:
+    """Raises unless `value` is a real number, NumPy's among them.
+
+    Args:
+        name: of the argument.
+        value: of the argument.
+        rule: what it must be, for the message; None: a number.
+        example: a value that it may have.
+
+    Raises:
+        TypeError: a text, True or False, or anything else that is no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+        raise TypeError(f"{rule or f'{name} must be a number'}, got {value!r}; write a number such as {example}")
+
+
 def check_fraction(name: str, value: float, *, low_open: bool, high_open: bool) -> None:
     """Raises unless `value` is a real number in the unit interval, with the given ends left out.
 
@@ -75,8 +91,7 @@ def check_fraction(name: str, value: float, *, low_open: bool, high_open: bool) 
     """
     interval = f"{'(' if low_open else '['}0, 1{')' if high_open else ']'}"
     rule = f"{name} is a fraction and must lie in {interval}"
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
-        raise TypeError(f"{rule}, got {value!r}; write a number such as 0.5")
+    check_number(name, value, rule=rule, example="0.5")
     inside = (value > 0 if low_open else value >= 0) and (value < 1 if high_open else value <= 1)
     if not inside:
         meant_percent = 1 < value < 100 or (value == 100 and not high_open)
