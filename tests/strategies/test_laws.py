@@ -89,6 +89,16 @@ def test_it_keeps_every_law(strategy, num_samples):
 
 
 @every_strategy
+@pytest.mark.parametrize("scores", [np.full(100, 2.5), np.arange(100.0)], ids=["equal", "spread"])
+def test_different_generators_give_different_orders(strategy, scores):
+    """Not a law for all, since a curriculum may leave nothing to chance; these methods do not."""
+    for epoch in (0, 1, 11):
+        memory = memory_of(strategy, scores, epoch)
+        orders = {tuple(strategy.select(memory, rng(seed)).indices.tolist()) for seed in range(3)}
+        assert len(orders) == 3
+
+
+@every_strategy
 @given(n=st.integers(20, 300), batch_size=st.integers(1, 400), epoch=st.integers(0, 30), seed=st.integers(0, 2**32))
 def test_the_size_is_exact_for_any_data_set_batch_and_epoch(strategy, n, batch_size, epoch, seed):
     columns = {name: rng(seed).integers(0, 5, n).astype(np.float32) for name in strategy.columns}
