@@ -30,7 +30,7 @@ METHODS = {
     "dynamic random": ({"strategy": "dynamic_random", "prune_ratio": 0.5}, {"full"}),
     "infobatch": ({"strategy": "infobatch", "prune_ratio": 0.5}, {"full"}),
     "seta": ({"strategy": "seta", "prune_ratio": 0.3}, {"full"}),
-    "kakurenbo": ({"strategy": "kakurenbo", "prune_ratio": 0.5}, {"full"}),
+    "kakurenbo": ({"strategy": "kakurenbo", "prune_ratio": 0.5, "label_smoothing": 0.0}, {"full"}),
     "ordered sgd": ({"strategy": "ordered_sgd", "prune_ratio": 0.5}, None),
     "selective backprop": ({"strategy": "selective_backprop", "prune_ratio": 0.5}, None),
 }
@@ -84,9 +84,11 @@ def by_hand(folder, digits):
     pruner.load_state_dict(state["loader"]["pruner"])
     selection = pruner.preview(recipe.batch_size)
     images = (digits.train.images.float() / 255 - digits.mean[0]) / digits.std[0]
+    smoothing = recipe.label_smoothing
+    labels = digits.train.labels
     return alignment(
         model.eval(),
-        lambda model, batch: F.cross_entropy(model(batch), digits.train.labels, reduction="none", label_smoothing=0.2),
+        lambda model, batch: F.cross_entropy(model(batch), labels, reduction="none", label_smoothing=smoothing),
         [(torch.arange(N), images)],
         torch.from_numpy(selection.indices),
         weights=None if selection.weights is None else torch.from_numpy(selection.weights),
@@ -96,7 +98,7 @@ def by_hand(folder, digits):
 
 @pytest.mark.parametrize(("settings", "names"), list(METHODS.values()), ids=list(METHODS))
 def test_the_last_alignment_is_that_of_the_final_model_and_the_choice_to_come(train, digits, settings, names):
-    folder = train(**settings, alignment=1, augment="crop", label_smoothing=0.2, eval_batch_size=70)
+    folder = train(**{"label_smoothing": 0.2, **settings}, alignment=1, augment="crop", eval_batch_size=70)
     found = folder.metrics()[-1]["alignment"]
     assert (found and set(found)) == names
     if names is not None:

@@ -17,10 +17,10 @@ from accelerate.state import AcceleratorState, GradientState
 
 from orderdp import Pruner
 from orderdp.training import loop
-from orderdp.training.comparison import resume
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.run_folder import RunFolder
+from orderdp.training.runner import make
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -195,6 +195,6 @@ def test_torchrun_trains_and_resumes_and_prints_one_table(tmp_path, outcome, on_
     expected = [outcome(member) for member in members]
     for member in members:
         (member.path / "result.json").unlink()
-    assert on_two_ranks(lambda: resume(path, show=False)) == [0, 0]
+    assert on_two_ranks(lambda: make([path], show=False)) == [0, 0]
     assert [outcome(member) for member in members] == expected
     assert len(json.loads((path / "result.json").read_text())["rows"]) == 2

@@ -96,6 +96,8 @@ def make(paths: list[Path], *, processes: int = 1, show: bool = True, tell: Tell
     Raises:
         ValueError: a folder without a plan, or with runs of another recipe than the plan's.
     """
+    for path in paths:  # first: without a GPU, accelerate looks for other ranks only if told to use the processor
+        PartialState(cpu=load_plan(path)[0].recipe.device == "cpu")
     if processes < 1 or (processes > 1 and PartialState().num_processes > 1):
         raise ValueError(
             f"processes must be at least 1, and 1 under several ranks, got {processes}; write --processes 1"
