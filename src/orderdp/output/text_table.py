@@ -32,7 +32,17 @@ def as_markdown(lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *rows))
 
 
-_LATEX = {"±": r"$\pm$", "−": "$-$", "ε": r"$\varepsilon$", "%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#"}
+_LATEX = {
+    "±": r"$\pm$",
+    "−": "$-$",
+    "ε": r"$\varepsilon$",
+    "<": "$<$",
+    ">": "$>$",
+    **{letter: rf"\{letter}" for letter in "%_&#${}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 
 
 def as_latex(lines: Sequence[Sequence[str]]) -> str:

@@ -20,9 +20,9 @@ def accuracy(results: Results, published: Iterable[Published]) -> Section:
     for entry in results.entries.values():
         method, ratio = place_of(entry, results)
         cells.setdefault(method, {})[ratio] = plus_minus(entry)
-    lines = [["method", *map(percent, ratios)]]
+    lines = [["method", *(map(percent, ratios) if ratios else ["accuracy, %"])]]
     for method, row in cells.items():
-        lines.append([method, *(row.get(ratio, "") for ratio in ratios)])
+        lines.append([method, *(row.get(ratio, "") for ratio in ratios)] if ratios else [method, row[None]])
         if None in row:
             lines[-1][1] = row[None]
     note = (
@@ -128,6 +128,8 @@ def _percent(share: float) -> str:
 
 def _to_reach(entry: Entry, goal: float) -> str:
     seconds = entry.seconds_to(goal)
+    if not seconds:
+        return ""
     got = [value for value in seconds.values() if value is not None]
     if not got:
         return "never"
