@@ -18,13 +18,14 @@ import torch
 import orderdp
 from orderdp.cli import _in_flags, main
 from orderdp.experiments.plans import as_page
-from orderdp.experiments.studies import STUDIES
+from orderdp.experiments.studies import study_names
 from orderdp.theory import plan
-from orderdp.training import archives, comparison
+from orderdp.training import archives, plots, runner
 from orderdp.training.recipe import Recipe, load_recipe
 from orderdp.training.run_folder import RunFolder
 
 TINY = ["--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu", "--num-threads=1"]
+RUN_FILES = ("recipe.toml", "metrics.jsonl", "gradient_norms.npy", "result.json", "lock")
 PLOTS = ["accuracy_samples", "accuracy_time", "loss", "scores", "visits"]
 
 
@@ -38,7 +39,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_plots(monkeypatch):
-    monkeypatch.setattr(comparison, "draw_plots", lambda groups, folder: None)
+    monkeypatch.setattr(plots, "draw_plots", lambda groups, folder: None)
 
 
 def call(capsys, *arguments):
@@ -146,8 +147,9 @@ REFUSED = {
     ),
     "no run folder": (
         "--resume runs",
-        "a run folder must hold recipe.toml and plan.json, got runs "
-        "([Errno 2] No such file or directory: 'runs/plan.json'); write the folder of an earlier 'orderdp train'",
+        "a run folder must hold recipe.toml and plan.toml, got runs "
+        "([Errno 2] No such file or directory: 'runs/plan.toml'); write the folder of an earlier 'orderdp train' or "
+        "'orderdp compare'",
     ),
     "other options beside --resume": (
         "--resume runs --epochs 3 --run new --against full --recipe digits",
@@ -233,10 +235,10 @@ def test_a_whole_run_prints_the_table_and_the_folder_and_nothing_else(capsys):
     assert cells[1][3:5] == ["200", "7"]
     files = {path.relative_to("run").as_posix() for path in Path("run").rglob("*") if path.is_file()}
     members = ["OrderDP-50-seed0", "full-data-seed0", "full-data-steps-of-OrderDP-50-seed0"]
-    expected = {"recipe.toml", "plan.json", "result.json", "table.md", *(f"plots/{name}.png" for name in PLOTS)}
+    expected = {"recipe.toml", "plan.toml", "lock", "result.json", "table.md", *(f"plots/{name}.png" for name in PLOTS)}
     for name, step in zip(members, (4, 7, 4), strict=True):
         checkpoint = [f"checkpoint/{step:09d}/{file}" for file in ("model.safetensors", "state.pt", "manifest.json")]
-        expected |= {f"{name}/{file}" for file in ("recipe.toml", "metrics.jsonl", "result.json", *checkpoint)}
+        expected |= {f"{name}/{file}" for file in (*RUN_FILES, *checkpoint)}
     assert files == expected
 
 
@@ -302,17 +304,20 @@ def test_training_that_diverges_gets_one_line(capsys):
     ]
     status, out, err = call(capsys, *arguments)
     assert (status, out) == (1, "")
-    line = (
-        r"orderdp: the training loss must stay finite, got (nan|inf) in epoch \d; write a smaller --max-lr than 1e\+30"
-    )
-    assert re.fullmatch(rf"\[1/1\] OrderDP 50 %, seed 0\n{line}\n", err)
+    reason = r"the training loss must stay finite, got (nan|inf) in epoch \d; write a smaller --max-lr than 1e\+30"
+    began, failed, end = err.splitlines()
+    assert began == "[1/1] OrderDP 50 %, seed 0"
+    assert re.fullmatch(rf"\[1/1\] OrderDP 50 %, seed 0 failed: {reason}", failed)
+    missing = "orderdp: not all runs are finished, failed: OrderDP 50 %, seed 0"
+    assert end == f"{missing}; go on with orderdp train --resume run"
 
 
 def test_an_interruption_says_how_to_go_on(capsys, monkeypatch):
-    def interrupt(*arguments, **named):
+    def interrupt(plan, path, **named):
+        path.mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(comparison, "start", interrupt)
+    monkeypatch.setattr(runner, "start", interrupt)
     line = "orderdp: stopped; go on with orderdp train --resume run\n"
     assert call(capsys, "train", *TINY, "--run", "run") == (130, "", line)
 
@@ -321,7 +326,7 @@ def test_an_error_of_several_lines_is_told_in_one(capsys, monkeypatch):
     def fail(*arguments, **named):
         raise RuntimeError("first\n  second")
 
-    monkeypatch.setattr(comparison, "start", fail)
+    monkeypatch.setattr(runner, "start", fail)
     assert call(capsys, "train", *TINY) == (1, "", "orderdp: first second\n")
 
 
@@ -381,7 +386,7 @@ def planned(capsys, monkeypatch):
             plans.append(plan)
             raise RuntimeError("enough")
 
-        monkeypatch.setattr(comparison, "start", keep)
+        monkeypatch.setattr(runner, "start", keep)
         assert call(capsys, "train", *options) == (1, "", "orderdp: enough\n")
         return plans[0]
 
@@ -523,13 +528,13 @@ def test_an_unknown_study_gets_one_line(capsys, here):
     line = "orderdp: no study named 'figur5'; did you mean 'figure5'?\n"
     assert call(capsys, "study", "figur5") == (1, "", line)
     status, _, err = call(capsys, "study", "nothing")
-    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(STUDIES)}\n")
+    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(study_names())}\n")
     assert not list(here.iterdir())
 
 
 def test_help_lists_the_studies(capsys):
     out = call(capsys, "study", "--help")[1]
-    assert all(f"  {name} " in out for name in STUDIES)
+    assert all(f"  {name} " in out for name in study_names())
 
 
 def test_planning_loads_no_torch():

@@ -363,7 +363,7 @@ def _train(options: argparse.Namespace) -> int:
         against = REFERENCES if options.against is None else tuple(options.against)
         found = start(Plan(recipe, tuple(methods), tuple(seeds), against), path, tell=tell)
     _show_runs(found, path)
-    return _status_of(found, tell)
+    return _status_of(found, options)
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -378,7 +378,7 @@ def _compare(options: argparse.Namespace) -> int:
         _refuse_beside_resume(options, given, ("recipe", "run", "methods"))
         path = options.run_folder = options.resume
         found = make([path], processes=options.processes, tell=tell)[0]
-        return _end_comparison(found, path, tell)
+        return _end_comparison(found, path, options)
     ratios, seeds = given.pop("prune_ratio", [0.3, 0.5, 0.7]), given.pop("seed", [0, 1, 2])
     own = {name: default_of(name) for name in METHOD_KEYS if name not in ("prune_ratio", "explore", "exploit")}
     recipe = _recipe(options.recipe, {**given, **own}, ratios)
@@ -387,13 +387,13 @@ def _compare(options: argparse.Namespace) -> int:
     seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
     path = options.run_folder = options.run or _new_folder(f"compare-{recipe.dataset}")
     found = start(Plan(recipe, methods, seeds), path, processes=options.processes, tell=tell)
-    return _end_comparison(found, path, tell)
+    return _end_comparison(found, path, options)
 
 
-def _end_comparison(found: Any, path: Path, tell: Callable[[str], None]) -> int:
+def _end_comparison(found: Any, path: Path, options: argparse.Namespace) -> int:
     _show_comparison(path)
     _tell(f"settings, metrics, checkpoints: {path}; 'orderdp report {path}' makes a page of tables and plots")
-    return _status_of(found, tell)
+    return _status_of(found, options)
 
 
 def _new_folder(name: str) -> Path:
@@ -436,17 +436,19 @@ def _show_comparison(path: Path) -> None:
         print(f"{as_text(table.lines)}\n\n{table.note}\n")
 
 
-def _status_of(found: Any, tell: Callable[[str], None]) -> int:
-    """Returns the exit status: 1, with a line for each run that failed, where some are missing."""
+def _status_of(found: Any, options: argparse.Namespace) -> int:
+    """Returns the exit status: 1, after a line that names them, where runs are missing."""
     from accelerate import PartialState
 
-    if PartialState().is_main_process:
-        for what, reason in found.failed.items():
-            tell(f"orderdp: failed: {what}: {reason}")
-        if found.open:
-            runs = "; ".join(found.open)
-            tell(f"orderdp: not finished, made by another process or waiting for a run that failed: {runs}")
-    return 1 if found.failed or found.open else 0
+    missing = []
+    if found.failed:
+        missing.append(f"failed: {'; '.join(found.failed)}")
+    if found.open:
+        missing.append(f"made by another process or waiting for a run that failed: {'; '.join(found.open)}")
+    if missing and PartialState().is_main_process:
+        go_on = f"go on with {options.parser.prog} --resume {options.run_folder}"
+        _tell(f"orderdp: not all runs are finished, {', '.join(missing)}; {go_on}")
+    return 1 if missing else 0
 
 
 def _methods(options: argparse.Namespace) -> int:
@@ -488,7 +490,7 @@ def _study(options: argparse.Namespace) -> int:
     if options.resume is not None:
         _refuse_beside_resume(options, changes, ("name", "run", "size", "seed"))
         folder = options.run_folder = options.resume
-        return _report_on(resume_study(folder, processes=processes, tell=tell), folder, tell)
+        return _report_on(resume_study(folder, processes=processes, tell=tell), folder, options)
     if options.name is None:
         options.parser.error("the following arguments are required: NAME")
     check_name(options.name)
@@ -500,7 +502,7 @@ def _study(options: argparse.Namespace) -> int:
     size = options.size or "smoke"
     study = load_study(study_files()[options.name], size, seeds=tuple(options.seed or ()), **changes)
     folder = options.run_folder = options.run or Path("runs") / f"{options.name}-{size}"
-    return _report_on(start_study(study, folder, processes=processes, tell=tell), folder, tell)
+    return _report_on(start_study(study, folder, processes=processes, tell=tell), folder, options)
 
 
 def _refuse_beside_theory(options: argparse.Namespace, changes: dict[str, Any]) -> None:
@@ -510,7 +512,7 @@ def _refuse_beside_theory(options: argparse.Namespace, changes: dict[str, Any]) 
         raise ValueError(f"study {options.name} trains nothing, got {' '.join(names)}; leave them out")
 
 
-def _report_on(outcomes: Sequence[Any], folder: Path, tell: Callable[[str], None]) -> int:
+def _report_on(outcomes: Sequence[Any], folder: Path, options: argparse.Namespace) -> int:
     """Prints the tables of a study, writes its report, and returns 1 where runs are missing."""
     from accelerate import PartialState
 
@@ -521,7 +523,7 @@ def _report_on(outcomes: Sequence[Any], folder: Path, tell: Callable[[str], None
         for part in load_outline(folder)[1].values():
             _show_comparison(part)
         print(f"report: {write_report(folder)}")
-    return max(_status_of(found, tell) for found in outcomes)
+    return max(_status_of(found, options) for found in outcomes)
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 import orderdp
-from orderdp.training.comparison import Plan, resume, start
+from orderdp.training.comparison import Plan
 from orderdp.training.loop import most_steps, total_steps
 from orderdp.training.methods import METHODS, label_of, make_strategy
 from orderdp.training.optim import build_schedule
 from orderdp.training.recipe import Recipe
+from orderdp.training.runner import make, start
 
 N = 200
 BUILT = {
@@ -31,7 +32,8 @@ OPEN = ["infobatch", "seta", "kakurenbo"]
 def test_every_method_is_built_with_its_ratio():
     assert set(BUILT) == set(METHODS) - {"orderdp", "full"}
     for name, strategy in BUILT.items():
-        assert make_strategy(Recipe(strategy=name, prune_ratio=0.25, epochs=7)) == strategy
+        recipe = Recipe(strategy=name, prune_ratio=0.25, epochs=7, label_smoothing=0.0)
+        assert make_strategy(recipe) == strategy
     assert make_strategy(Recipe(strategy="full")) == orderdp.FullData()
     assert make_strategy(Recipe(prune_ratio=0.25)) == orderdp.OrderDP(prune_ratio=0.25)
 
@@ -59,7 +61,7 @@ def test_a_setting_that_the_method_does_not_take_gets_one_line(strategy, setting
 
 @pytest.mark.parametrize("strategy", sorted(set(METHODS) - {"full"}))
 def test_every_method_trains(train, strategy):
-    folder = train(strategy=strategy, prune_ratio=0.5, epochs=3)
+    folder = train(strategy=strategy, prune_ratio=0.5, epochs=3, label_smoothing=0.0)
     result, metrics = folder.result(), folder.metrics()
     assert (result["epochs"], len(metrics)) == (3, 3)
     steps = total_steps(folder.recipe(), N)
@@ -116,6 +118,6 @@ def test_the_shorter_schedule_takes_the_steps_that_the_method_made(tiny, tmp_pat
     assert short["steps"] == pruned["steps"] < runs["full-data-seed0"]["steps"]
     for name in ("full-data-steps-of-InfoBatch-80-seed0", "InfoBatch-80-seed0"):
         (path / name / "result.json").unlink()
-    resume(path, show=False)
+    make([path], show=False)
     again = {run["name"]: run for run in json.loads((path / "result.json").read_text())["runs"]}
     assert {name: run["digests"] for name, run in again.items()} == {name: run["digests"] for name, run in runs.items()}

@@ -14,9 +14,10 @@ from orderdp import Pruner
 from orderdp.cli import main
 from orderdp.output import files
 from orderdp.training import loop
-from orderdp.training.comparison import Plan, resume, start
+from orderdp.training.comparison import Plan
 from orderdp.training.loop import Run
 from orderdp.training.run_folder import RunFolder
+from orderdp.training.runner import make, start
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -173,12 +174,11 @@ def test_the_number_of_ranks_cannot_change(train, monkeypatch):
 
 # Killed in the ways in which a comparison of three runs can be: what kills at which call of it.
 COMPARISON_MOMENTS = {
-    "before the first run has a recipe": (RunFolder, "begin", 1, {"first": lambda folder, recipe: folder.path.mkdir()}),
+    "before the first run has a recipe": (RunFolder, "begin", 1, {}),
     "in the first run": (Pruner, "update", 5, {}),
     "between two runs": (RunFolder, "begin", 2, {}),
     "in the last run": (Pruner, "update", 27 + 39 + 5, {}),
     "in the table": (files, "write_flushed", 1, {**HALF, "counts": lambda path, data: "table" in path.name}),
-    "in the plots": (files, "write_flushed", 2, {**HALF, "counts": lambda path, data: ".png" in path.name}),
 }
 
 
@@ -204,10 +204,8 @@ def test_a_comparison_killed_at_any_moment_goes_on_to_the_same_end(
 
     assert in_child(work) == KILLED
     told = []
-    resume(killed, show=False, tell=told.append)
-    assert len(told) == {"between two runs": 2, "in the last run": 1, "in the table": 0, "in the plots": 0}.get(
-        moment, 3
-    )
+    make([killed], show=False, tell=told.append)
+    assert len(told) == {"between two runs": 2, "in the last run": 1, "in the table": 0}.get(moment, 3)
     for member in plan.members(200):
         assert outcome(RunFolder(killed / member.name)) == outcome(RunFolder(unbroken / member.name))
     files = [sorted(file.relative_to(path) for file in path.rglob("*")) for path in (killed, unbroken)]
