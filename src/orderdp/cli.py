@@ -7,7 +7,7 @@ import difflib
 import re
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"orderdp: {_in_flags(_one_line(error), options)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        folder = getattr(options, "folder", None)
-        go_on = f"; go on with {options.parser.prog} --resume {folder}" if folder else ""
+        begun = getattr(options, "run_folder", None)
+        go_on = f"; go on with {options.parser.prog} --resume {begun}" if begun and begun.exists() else ""
         print(f"orderdp: stopped{go_on}", file=sys.stderr)
         return 130
 
@@ -344,11 +344,12 @@ def _train(options: argparse.Namespace) -> int:
     from orderdp.training.recipe import Recipe
     from orderdp.training.runner import make, start
 
+    tell = _teller(options)
     given = {name: value for name in Recipe.model_fields if (value := getattr(options, name)) is not None}
     if options.resume is not None:
         _refuse_beside_resume(options, given, ("recipe", "run", "against"))
-        path = options.folder = options.resume
-        found = make([path], tell=_tell)[0]
+        path = options.run_folder = options.resume
+        found = make([path], tell=tell)[0]
     else:
         ratios, seeds = given.pop("prune_ratio", []), given.pop("seed", [])
         if "settings" in given:
@@ -358,34 +359,34 @@ def _train(options: argparse.Namespace) -> int:
         # The recipe checks them all before anything is made.
         methods = [recipe.model_copy(update={"prune_ratio": ratio}).method() for ratio in ratios]
         seeds = [recipe.model_copy(update={"seed": seed}).seed for seed in seeds]
-        path = options.folder = options.run or _new_folder(recipe.dataset)
+        path = options.run_folder = options.run or _new_folder(recipe.dataset)
         against = REFERENCES if options.against is None else tuple(options.against)
-        found = start(Plan(recipe, tuple(methods), tuple(seeds), against), path, tell=_tell)
-    return _show_runs(found, path, plots=True)
+        found = start(Plan(recipe, tuple(methods), tuple(seeds), against), path, tell=tell)
+    return _show_runs(found, path, tell, plots=True)
 
 
 def _compare(options: argparse.Namespace) -> int:
     from orderdp.training.comparison import Plan, grid
-    from orderdp.training.recipe import Recipe
-    from orderdp.training.runner import make, start, threads_each
+    from orderdp.training.recipe import METHOD_KEYS, Recipe, default_of
+    from orderdp.training.runner import make, start
 
+    tell = _teller(options)
     options_of_recipe = [name for name in Recipe.model_fields if hasattr(options, name)]
     given = {name: value for name in options_of_recipe if (value := getattr(options, name)) is not None}
     if options.resume is not None:
         _refuse_beside_resume(options, given, ("recipe", "run", "methods"))
-        path = options.folder = options.resume
-        found = make([path], processes=options.processes, tell=_tell)[0]
-        return _show_runs(found, path)
+        path = options.run_folder = options.resume
+        found = make([path], processes=options.processes, tell=tell)[0]
+        return _show_runs(found, path, tell)
     ratios, seeds = given.pop("prune_ratio", [0.3, 0.5, 0.7]), given.pop("seed", [0, 1, 2])
-    recipe = _recipe(options.recipe, given, ratios)
-    if recipe.num_threads is None and options.processes > 1:
-        recipe = recipe.model_copy(update={"num_threads": threads_each(options.processes)})
+    own = {name: default_of(name) for name in METHOD_KEYS if name not in ("prune_ratio", "explore", "exploit")}
+    recipe = _recipe(options.recipe, {**given, **own}, ratios)
     chosen = options.methods or [{"strategy": "orderdp"}, {"strategy": "infobatch"}]
     methods = grid(recipe, [*chosen, {"strategy": "dynamic_random"}], ratios)
     seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
-    path = options.folder = options.run or _new_folder(f"compare-{recipe.dataset}")
-    found = start(Plan(recipe, methods, seeds), path, processes=options.processes, tell=_tell)
-    return _show_runs(found, path)
+    path = options.run_folder = options.run or _new_folder(f"compare-{recipe.dataset}")
+    found = start(Plan(recipe, methods, seeds), path, processes=options.processes, tell=tell)
+    return _show_runs(found, path, tell)
 
 
 def _new_folder(name: str) -> Path:
@@ -399,25 +400,27 @@ def _refuse_beside_resume(options: argparse.Namespace, given: dict[str, Any], ot
         raise ValueError(f"--resume takes its settings from the run folder, got {' '.join(names)}; leave them out")
 
 
-def _show_runs(found: Any, path: Path, *, plots: bool = False) -> int:
+def _show_runs(found: Any, path: Path, tell: Callable[[str], None], *, plots: bool = False) -> int:
     """Prints the table of the runs; returns 1 where some are missing."""
     from accelerate import PartialState
 
     from orderdp.output.text_table import as_text
     from orderdp.training.plots import draw_plots
+    from orderdp.training.run_folder import alone_in
     from orderdp.training.table import lines
 
     if not PartialState().is_main_process:
         return 0
     if found.finished:
         if plots:
-            draw_plots(found.finished, path / "plots")
+            with alone_in(path):
+                draw_plots(found.finished, path / "plots")
         print(as_text(lines(found.table)))
         print(f"\nsettings, metrics, checkpoints{' and plots' if plots else ''}: {path}")
     for what, reason in found.failed.items():
-        _tell(f"orderdp: failed: {what}: {reason}")
+        tell(f"orderdp: failed: {what}: {reason}")
     if found.open:
-        _tell(
+        tell(
             f"orderdp: not finished, made by another process or waiting for a run that failed: {'; '.join(found.open)}"
         )
     return 1 if found.failed or found.open else 0
@@ -456,12 +459,13 @@ def _study(options: argparse.Namespace) -> int:
     from orderdp.experiments.studies import STUDIES, check_name, run_study
     from orderdp.experiments.study import load_study, resume_study, start_study, study_files
 
+    tell = _teller(options)
     changes = {name: value for name in ("data_root", "download", "device") if (value := getattr(options, name))}
     processes = 1 if options.processes is None else options.processes
     if options.resume is not None:
         _refuse_beside_resume(options, changes, ("name", "run", "size", "seed"))
-        folder = options.folder = options.resume
-        return _report_on(resume_study(folder, processes=processes, tell=_tell), folder)
+        folder = options.run_folder = options.resume
+        return _report_on(resume_study(folder, processes=processes, tell=tell), folder, tell)
     if options.name is None:
         options.parser.error("the following arguments are required: NAME")
     check_name(options.name)
@@ -472,8 +476,8 @@ def _study(options: argparse.Namespace) -> int:
         return 0
     size = options.size or "smoke"
     study = load_study(study_files()[options.name], size, seeds=tuple(options.seed or ()), **changes)
-    folder = options.folder = options.run or Path("runs") / f"{options.name}-{size}"
-    return _report_on(start_study(study, folder, processes=processes, tell=_tell), folder)
+    folder = options.run_folder = options.run or Path("runs") / f"{options.name}-{size}"
+    return _report_on(start_study(study, folder, processes=processes, tell=tell), folder, tell)
 
 
 def _refuse_beside_theory(options: argparse.Namespace, changes: dict[str, Any]) -> None:
@@ -483,13 +487,13 @@ def _refuse_beside_theory(options: argparse.Namespace, changes: dict[str, Any]) 
         raise ValueError(f"study {options.name} trains nothing, got {' '.join(names)}; leave them out")
 
 
-def _report_on(outcomes: Sequence[Any], folder: Path) -> int:
+def _report_on(outcomes: Sequence[Any], folder: Path, tell: Callable[[str], None]) -> int:
     """Prints the tables of a study, writes its report, and returns 1 where runs are missing."""
     from accelerate import PartialState
 
     from orderdp.experiments.report import write_report
 
-    status = max(_show_runs(found, folder) for found in outcomes)
+    status = max(_show_runs(found, folder, tell) for found in outcomes)
     if PartialState().is_main_process:
         print(f"report: {write_report(folder)}")
     return status
@@ -523,6 +527,11 @@ def _recipe(name: str | None, given: dict[str, Any], ratios: Sequence[float]) ->
     elif path is None:
         changes["prune_ratio"] = 0.5
     return Recipe(**changes) if path is None else load_recipe(path, **changes)
+
+
+def _teller(options: argparse.Namespace) -> Callable[[str], None]:
+    """Returns what prints a line on standard error, with settings by the names of their options."""
+    return lambda line: _tell(_in_flags(line, options))
 
 
 def _tell(line: str) -> None:

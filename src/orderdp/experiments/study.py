@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from accelerate import PartialState
 
-from orderdp.output.files import make_new, write_whole
+from orderdp.output.files import write_whole
 from orderdp.training.comparison import REFERENCES, Plan, grid
 from orderdp.training.methods import method_of
 from orderdp.training.recipe import load_recipe, nearest, shipped_recipes
-from orderdp.training.runner import Outcome, begin, make, threads_each
+from orderdp.training.runner import Outcome, begin, check, make, new_folder, sharing_threads
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -114,14 +115,21 @@ def load_study(path: Path, size: str, *, seeds: Sequence[int] = (), **changes: A
         raise ValueError(f"no size named {size!r}{hint}")
     parts = {}
     for part in table[size]:
-        source = shipped_recipes()[part["recipe"]]
-        recipe = load_recipe(source, **{"explore": None, "exploit": None, **part.get("changes", {}), **changes})
+        changed = {"explore": None, "exploit": None, **part.get("changes", {}), **changes}
+        recipe = load_recipe(_shipped(part["recipe"]), **changed)
         setting = {**table, **part}
         chosen = [*map(method_of, setting["methods"]), {"strategy": "dynamic_random"}]
         methods = grid(recipe, chosen, setting["prune_ratios"])
         against = tuple(setting.get("against", REFERENCES))
         parts[part["name"]] = Plan(recipe, methods, tuple(seeds) or tuple(setting["seeds"]), against)
     return Study(path.stem, size, _outline(table), parts)
+
+
+def _shipped(name: str) -> Path:
+    shipped = shipped_recipes()
+    if name not in shipped:
+        raise ValueError(f"no recipe named {name!r}{nearest(name, shipped) or f'; choose from {sorted(shipped)}'}")
+    return shipped[name]
 
 
 def load_outline(folder: Path) -> tuple[Outline, dict[str, Path]]:
@@ -135,7 +143,7 @@ def load_outline(folder: Path) -> tuple[Outline, dict[str, Path]]:
     try:
         table = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
         return _outline(table), {name: folder / name for name in table["parts"]}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"a folder to report on must hold plan.toml or study.toml, got {folder} ({error}); "
             "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'"
@@ -150,12 +158,16 @@ def start_study(study: Study, folder: Path, *, processes: int = 1, tell: Callabl
     """
     source = study_files()[study.name].read_text(encoding="utf-8")
     table = {key: value for key, value in tomllib.loads(source).items() if key not in SIZES}
-    make_new(folder)
+    # All of them first: nothing is written of a study that lacks one of its data sets.
+    sizes = {name: check(plan, processes=processes) for name, plan in study.parts.items()}
+    folder = new_folder(folder)
     for name, plan in study.parts.items():
-        begin(_with_threads(plan, processes), folder / name)
-    # Last: a folder without it was not begun whole.
-    head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
-    write_whole(folder / "study.toml", tomli_w.dumps({**head, **table}).encode())
+        begin(sharing_threads(plan, processes), folder / name, sizes[name])
+    if PartialState().is_main_process:
+        # Last: a folder without it was not begun whole.
+        head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
+        write_whole(folder / "study.toml", tomli_w.dumps({**head, **table}).encode())
+    PartialState().wait_for_everyone()
     return resume_study(folder, processes=processes, tell=tell)
 
 
@@ -166,13 +178,6 @@ def resume_study(folder: Path, *, processes: int = 1, tell: Callable[[str], None
         ValueError: no folder of a study. Others as `runner.make`.
     """
     return make(list(load_outline(folder)[1].values()), processes=processes, tell=tell)
-
-
-def _with_threads(plan: Plan, processes: int) -> Plan:
-    if plan.recipe.num_threads is not None or processes == 1:
-        return plan
-    recipe = plan.recipe.model_copy(update={"num_threads": threads_each(processes)})
-    return Plan(recipe, plan.methods, plan.seeds, plan.against)
 
 
 def _outline(table: Mapping[str, Any]) -> Outline:

@@ -84,8 +84,7 @@ class Plan:
     def _of_seed(self, seed: int, num_samples: int) -> Iterator[Member]:
         pruned = [recipe.model_copy(update={"seed": seed}) for recipe in self.pruned()]
         full = pruned[0].with_method({"strategy": "full"})
-        full_steps = total_steps(full, num_samples)
-        by_steps = {full_steps: FULL} if "full" in self.against else {}
+        by_steps = {total_steps(full, num_samples): FULL} if "full" in self.against else {}
         shorts = []
         for recipe in pruned:
             label, steps = label_of(recipe), total_steps(recipe, num_samples)
@@ -100,7 +99,7 @@ class Plan:
             elif known is None:
                 by_steps[steps] = own
                 shorts.append(Member(own, shortened(full, steps, num_samples)))
-        if "full" in self.against and any(recipe.strategy != "full" for recipe in pruned):
+        if "full" in self.against and all(recipe.strategy != "full" for recipe in pruned):
             yield Member(FULL, full)
         yield from shorts
 
@@ -176,7 +175,7 @@ class Member:
     @property
     def name(self) -> str:
         """Name of its folder."""
-        plain = re.sub(r"(?<!\w)-", "minus ", self.label.replace("ε", "epsilon"))
+        plain = re.sub(r"(?<!\w)-", "minus ", self.label.replace("ε", "epsilon").replace("e+", "e"))
         return "-".join([*re.findall(r"[A-Za-z0-9.]+", plain), f"seed{self.recipe.seed}"])
 
     def recipe_in(self, path: Path, num_samples: int) -> Recipe | None:

@@ -28,6 +28,11 @@ from orderdp.training.recipe import Recipe, load_recipe
 CHECKPOINT_VERSION = 1
 
 
+def alone_in(path: Path) -> FileLock:
+    """Returns a lock to hold while something is written about all the runs of a folder: others may end just then."""
+    return FileLock(path / "lock")
+
+
 class RunFolder:
     """One run on disk.
 
@@ -119,8 +124,10 @@ class RunFolder:
 
     def failure(self) -> str | None:
         """Returns why the run failed when it was tried last; None if it did not."""
-        path = self.path / "failure.txt"
-        return path.read_text().strip() if path.exists() else None
+        try:
+            return (self.path / "failure.txt").read_text().strip()
+        except FileNotFoundError:  # another process may just have taken it away
+            return None
 
     def is_open(self) -> bool:
         """Tells whether the run is still to be made: neither finished nor failed."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from orderdp.training.comparison import Member, Plan, Sizes, load_plan
 from orderdp.training.data import DataSets, load_dataset
 from orderdp.training.loop import Run, total_steps
 from orderdp.training.recipe import Recipe
-from orderdp.training.run_folder import RunFolder
+from orderdp.training.run_folder import RunFolder, alone_in
 from orderdp.training.table import Row, lines, rows
 
 Tell = Callable[[str], None]
@@ -64,28 +65,50 @@ def start(plan: Plan, path: Path, *, processes: int = 1, show: bool = True, tell
         FileExistsError: the folder is there already; nothing in it is changed.
         ValueError, OSError: settings that fit neither the data nor the machine, before anything is written.
     """
-    begin(plan, path)
+    sizes = check(plan, processes=processes)
+    path = begin(sharing_threads(plan, processes), path, sizes)
     return make([path], processes=processes, show=show, tell=tell)[0]
 
 
-def begin(plan: Plan, path: Path) -> None:
-    """Checks the plan against the data and the machine, and makes its folder.
+def check(plan: Plan, *, processes: int = 1) -> Sizes:
+    """Checks the plan against the data and the machine, and returns how much data there is. Writes nothing.
 
     Raises:
-        FileExistsError: the folder is there already; nothing in it is changed.
-        ValueError, OSError: settings that fit neither the data nor the machine, before anything is written.
+        ValueError, OSError: settings that fit neither the data nor the machine.
     """
     state = PartialState(cpu=plan.recipe.device == "cpu")  # first: the number of steps depends on that of the ranks
+    _check_processes(processes, state)
     data = _load(plan.recipe)
     members = plan.members(len(data.train))
     for member in members:
         total_steps(member.recipe, len(data.train))
-    Run(members[0].recipe, data, RunFolder(path), show=False)
+    Run(members[0].recipe, data, RunFolder(Path()), show=False)
+    return Sizes(len(data.train), len(data.test))
+
+
+def begin(plan: Plan, path: Path, sizes: Sizes) -> Path:
+    """Makes the folder of a plan that was checked, and returns it by the name that all ranks share.
+
+    Raises:
+        FileExistsError: the folder is there already; nothing in it is changed.
+    """
+    path = new_folder(path)
+    if PartialState().is_main_process:
+        plan.write(path, sizes)
+    PartialState().wait_for_everyone()
+    return path
+
+
+def new_folder(path: Path) -> Path:
+    """Makes a folder, once for all ranks, and returns it by the name that the main process gives it.
+
+    Raises:
+        FileExistsError: the folder is there already; nothing in it is changed.
+    """
     path = Path(broadcast_object_list([str(path)])[0])  # a name made of the time may differ between ranks
-    if state.is_main_process:
+    if PartialState().is_main_process:
         make_new(path)
-        plan.write(path, Sizes(len(data.train), len(data.test)))
-    state.wait_for_everyone()
+    return path
 
 
 def make(paths: list[Path], *, processes: int = 1, show: bool = True, tell: Tell = lambda line: None) -> list[Outcome]:
@@ -96,28 +119,72 @@ def make(paths: list[Path], *, processes: int = 1, show: bool = True, tell: Tell
     Raises:
         ValueError: a folder without a plan, or with runs of another recipe than the plan's.
     """
-    if processes < 1 or (processes > 1 and PartialState().num_processes > 1):
-        raise ValueError(
-            f"processes must be at least 1, and 1 under several ranks, got {processes}; write --processes 1"
-        )
+    plans = [load_plan(path)[0] for path in paths]
+    _check_processes(processes, PartialState(cpu=plans[0].recipe.device == "cpu"))
     for path in paths:
         _forget_failures(path)
-    children = [
-        multiprocessing.get_context("spawn").Process(target=_child, args=(paths,), daemon=True)
-        for _ in range(processes - 1)
-    ]
-    for child in children:
-        child.start()
-    _work(paths, show=show and not children, tell=tell)
-    for child in children:
-        child.join()
-    if children:
-        _work(paths, show=show, tell=tell)  # what a child left that was killed
+    with _helpers(processes - 1, paths):
+        _work(paths, show=show and processes == 1, tell=tell)
+    if processes > 1:
+        _work(paths, show=show, tell=tell)  # what a helper left that was killed
     return [_finish(path) for path in paths]
 
 
-def _child(paths: list[Path]) -> None:
-    _work(paths, show=False, tell=lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201
+@contextmanager
+def _helpers(count: int, paths: list[Path]) -> Iterator[None]:
+    """Has other processes work on the folders too, and waits for them; ends them where this one is stopped."""
+    context, children = multiprocessing.get_context("spawn"), []
+    try:
+        for _ in range(count):
+            child = context.Process(target=_help, args=(paths,))  # no daemon, which could not read by worker processes
+            with _interrupts_wait():  # as they do in the child ever after: Ctrl-C ends it through this process
+                child.start()
+            children.append(child)
+        yield
+        for child in children:
+            child.join()
+    finally:
+        for child in children:
+            child.terminate()
+            child.join()
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    if os.name != "posix":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _help(paths: list[Path]) -> None:
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+    try:
+        _work(paths, show=False, tell=tell)
+    except Exception as error:
+        tell(f"a process stopped before its time: {_reason(error)}")  # the one that started it makes what is left
+
+
+def _check_processes(processes: int, state: PartialState) -> None:
+    whole = isinstance(processes, int) and processes >= 1
+    if not whole or (processes > 1 and state.num_processes > 1):
+        raise ValueError(
+            f"processes must be a whole number from 1, and 1 under several ranks, got {processes}; write --processes 1"
+        )
+
+
+def sharing_threads(plan: Plan, processes: int) -> Plan:
+    """Returns the plan with the machine's threads divided between so many processes, unless it says how many to use."""
+    if plan.recipe.num_threads is not None or processes == 1:
+        return plan
+    each = max(1, (os.cpu_count() or 1) // processes)
+    return replace(plan, recipe=plan.recipe.model_copy(update={"num_threads": each}))
 
 
 def _work(paths: list[Path], *, show: bool, tell: Tell) -> None:
@@ -171,12 +238,16 @@ def _make_one(recipe: Recipe, data: DataSets, folder: RunFolder, *, what: str, s
     try:
         Run(recipe, data, folder, show=show).train()
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = _reason(error)
         if state.is_main_process:
             folder.write_failure(reason)
             tell(f"{what} failed: {reason}")
         if state.num_processes > 1:
             raise  # the other ranks may have come through, and would wait for this one
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def planned_recipe(member: Member, folder: RunFolder, num_samples: int) -> Recipe | None:
@@ -228,12 +299,7 @@ def _result(folder: RunFolder) -> dict[str, Any]:
 
 
 def _forget_failures(path: Path) -> None:
-    """Makes failed runs count as not begun, but for those that another process is making anew.
-
-    Raises:
-        ValueError: a folder without a plan.
-    """
-    load_plan(path)
+    """Makes failed runs count as not begun, but for those that another process is making anew."""
     if PartialState().is_main_process:
         for failed in path.glob("*/failure.txt"):
             with RunFolder(failed.parent).locked() as mine:
@@ -249,15 +315,11 @@ def _finish(path: Path) -> Outcome:
     if state.is_main_process and found.finished:
         runs = [_result(folder) for folders in found.finished.values() for folder in folders]
         summary = {"rows": [asdict(row) for row in found.table], "runs": runs, "failed": found.failed}
-        write_whole(path / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
-        write_whole(path / "table.md", as_markdown(lines(found.table)).encode())
+        with alone_in(path):
+            write_whole(path / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
+            write_whole(path / "table.md", as_markdown(lines(found.table)).encode())
     state.wait_for_everyone()
     return found
-
-
-def threads_each(processes: int) -> int:
-    """Returns how many processor threads each of so many processes should use."""
-    return max(1, (os.cpu_count() or 1) // processes)
 
 
 def _load(recipe: Recipe) -> DataSets:
