@@ -23,26 +23,25 @@ Line = Mapping[str, Any]
 
 def frontier(results: Results) -> Section:
     """Accuracy against what it costs, in samples and in seconds."""
+    full = results.entries.get(FULL)
+    whole, samples = 1.0, "samples trained on"
+    if full is not None and full.results:
+        whole, samples = full.mean("samples_backward"), "samples trained on, share of full data"
     return Section(
         "Accuracy against cost",
         charts=[
-            _frontier(results, "samples", "samples trained on, share of full data", _samples_share),
-            _frontier(results, "seconds", "seconds without evaluation", lambda entry, _: entry.cost_s()),
+            _frontier(results, "samples", samples, lambda entry: entry.mean("samples_backward") / whole),
+            _frontier(results, "seconds", "seconds without evaluation", Entry.cost_s),
         ],
     )
 
 
-def _samples_share(entry: Entry, results: Results) -> float:
-    full = results.entries.get(FULL)
-    return entry.mean("samples_backward") / (full.mean("samples_backward") if full and full.results else 1)
-
-
-def _frontier(results: Results, name: str, x_label: str, cost: Callable[[Entry, Results], float]) -> Chart:
+def _frontier(results: Results, name: str, x_label: str, cost: Callable[[Entry], float]) -> Chart:
     canvas = Canvas(x_label, "accuracy at the end, %", ("run", name, "accuracy", "standard deviation"))
     lines: dict[str, list[tuple[float, float, float]]] = {}
     for entry in results.entries.values():
         if entry.results:
-            point = (cost(entry, results), entry.mean("accuracy_last"), entry.deviation("accuracy_last"))
+            point = (cost(entry), entry.mean("accuracy_last"), entry.deviation("accuracy_last"))
             method = (
                 "all data, shorter" if entry.is_reference and entry.label != FULL else place_of(entry, results).method
             )

@@ -14,6 +14,7 @@ from orderdp.experiments.results import Results, read_results
 from orderdp.experiments.study import Outline, load_outline
 from orderdp.output.files import write_whole
 from orderdp.output.text_table import as_latex, as_markdown
+from orderdp.training.run_folder import alone_in
 
 
 class Part(NamedTuple):
@@ -52,10 +53,19 @@ def write_report(folder: Path, *, accuracies: Sequence[float] = ()) -> Path:
     results = {name: read_results(path) for name, path in paths.items()}
     if not any(entry.results for each in results.values() for entry in each.entries.values()):
         raise ValueError(
-            f"a report needs a finished run, got none in {folder}; go on with 'orderdp compare --resume {folder}'"
+            f"a report needs a finished run, got none in {folder}; go on with the command that began it, "
+            f"and --resume {folder}"
         )
     parts = [_part(name, each, outline, accuracies) for name, each in results.items()]
     home = folder / "report"
+    page = home / "report.html"
+    with alone_in(folder):
+        _write(page, outline, parts)
+    return page
+
+
+def _write(page: Path, outline: Outline, parts: Sequence[Part]) -> None:
+    home = page.parent
     (home / "tables").mkdir(parents=True, exist_ok=True)
     for part in parts:
         prefix = f"{part.name}-" if part.name else ""
@@ -66,9 +76,7 @@ def write_report(folder: Path, *, accuracies: Sequence[float] = ()) -> Path:
                 ("tex", as_latex(table.lines)),
             ):
                 write_whole(home / "tables" / f"{prefix}{table.name}.{ending}", text.encode())
-    page = home / "report.html"
     write_whole(page, _html(outline, parts).encode())
-    return page
 
 
 def _part(name: str, results: Results, outline: Outline, accuracies: Sequence[float]) -> Part:
