@@ -17,10 +17,11 @@ import torch
 
 import orderdp
 from orderdp.cli import _in_flags, main
+from orderdp.experiments import report, study
 from orderdp.experiments.plans import as_page
-from orderdp.experiments.studies import STUDIES
+from orderdp.experiments.studies import study_names
 from orderdp.theory import plan
-from orderdp.training import archives, comparison
+from orderdp.training import archives, plots, runner
 from orderdp.training.recipe import Recipe, load_recipe
 from orderdp.training.run_folder import RunFolder
 
@@ -38,7 +39,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_plots(monkeypatch):
-    monkeypatch.setattr(comparison, "draw_plots", lambda groups, folder: None)
+    monkeypatch.setattr(plots, "draw_plots", lambda groups, folder: None)
 
 
 def call(capsys, *arguments):
@@ -140,14 +141,29 @@ REFUSED = {
         "--train-size 2000",
         "--train-size must lie in [1, 1437], the images there are, got 2000; leave it out to take all",
     ),
+    "a prune ratio twice": (
+        "--prune-ratio 0.5 0.25 0.5",
+        "method must be given once each, got ['OrderDP 50 %', 'OrderDP 25 %', 'OrderDP 50 %']; leave the repeats out",
+    ),
+    "a setting that the method does not take": (
+        "--strategy ucb --settings epsilon=0.1",
+        "--settings holds what strategy 'ucb' takes beside the recipe's own keys, got epsilon; "
+        "it takes c, every, smoothing",
+    ),
+    "kakurenbo with label smoothing": (
+        "--strategy kakurenbo --prune-ratio 0.3",
+        "kakurenbo reads off the loss how sure the model is, and label smoothing keeps the loss high, "
+        "got label_smoothing 0.1; write --label-smoothing 0, or set a lower confidence (0.53 for 0.1 on ten classes)",
+    ),
     "no recipe": (
         "--recipe digts",
         "a recipe must be a readable file, got 'digts' (No such file or directory); write the path of a TOML file",
     ),
     "no run folder": (
         "--resume runs",
-        "a run folder must hold recipe.toml and plan.json, got runs "
-        "([Errno 2] No such file or directory: 'runs/plan.json'); write the folder of an earlier 'orderdp train'",
+        "a run folder must hold recipe.toml and plan.toml, got runs "
+        "([Errno 2] No such file or directory: 'runs/plan.toml'); "
+        "write the folder of an earlier 'orderdp train' or 'orderdp compare'",
     ),
     "other options beside --resume": (
         "--resume runs --epochs 3 --run new --against full --recipe digits",
@@ -233,10 +249,11 @@ def test_a_whole_run_prints_the_table_and_the_folder_and_nothing_else(capsys):
     assert cells[1][3:5] == ["200", "7"]
     files = {path.relative_to("run").as_posix() for path in Path("run").rglob("*") if path.is_file()}
     members = ["OrderDP-50-seed0", "full-data-seed0", "full-data-steps-of-OrderDP-50-seed0"]
-    expected = {"recipe.toml", "plan.json", "result.json", "table.md", *(f"plots/{name}.png" for name in PLOTS)}
+    expected = {"recipe.toml", "plan.toml", "lock", "result.json", "table.md", *(f"plots/{name}.png" for name in PLOTS)}
     for name, step in zip(members, (4, 7, 4), strict=True):
         checkpoint = [f"checkpoint/{step:09d}/{file}" for file in ("model.safetensors", "state.pt", "manifest.json")]
-        expected |= {f"{name}/{file}" for file in ("recipe.toml", "metrics.jsonl", "result.json", *checkpoint)}
+        whole = ("recipe.toml", "lock", "metrics.jsonl", "gradient_norms.npy", "result.json", *checkpoint)
+        expected |= {f"{name}/{file}" for file in whole}
     assert files == expected
 
 
@@ -285,43 +302,63 @@ def test_a_recipe_by_name_is_the_shipped_one_but_for_what_was_given(capsys):
     assert load_recipe("run/recipe.toml") == shipped.model_copy(update=changed)
 
 
-@pytest.mark.usefixtures("no_plots")
-def test_training_that_diverges_gets_one_line(capsys):
-    arguments = [
-        "train",
-        *TINY,
-        "--max-lr",
-        "1e30",
-        "--epochs",
-        "3",
-        "--run",
-        "run",
-        "--against",
-        "--checkpoint-steps",
-        "1",
-    ]
-    status, out, err = call(capsys, *arguments)
+def test_training_that_diverges_gets_one_line_as_it_fails_and_one_at_the_end(capsys):
+    diverging = "--max-lr 1e30 --epochs 3 --run run --against --checkpoint-steps 1"
+    status, out, err = call(capsys, "train", *TINY, *diverging.split())
     assert (status, out) == (1, "")
-    line = (
-        r"orderdp: the training loss must stay finite, got (nan|inf) in epoch \d; write a smaller --max-lr than 1e\+30"
-    )
-    assert re.fullmatch(rf"\[1/1\] OrderDP 50 %, seed 0\n{line}\n", err)
+    reason = r"the training loss must stay finite, got (nan|inf) in epoch \d; write a smaller --max-lr than 1e\+30"
+    begins, fails, at_the_end = err.splitlines()
+    assert begins == "[1/1] OrderDP 50 %, seed 0"
+    assert re.fullmatch(rf"\[1/1\] OrderDP 50 %, seed 0 failed: {reason}", fails)
+    assert re.fullmatch(rf"orderdp: failed: OrderDP 50 %, seed 0: {reason}", at_the_end)
+    assert not Path("run/plots").exists()
 
 
-def test_an_interruption_says_how_to_go_on(capsys, monkeypatch):
+INTERRUPTED = {
+    "train": ("train --run run", "start", "train"),
+    "train, resumed": ("train --resume run", "make", "train"),
+    "compare": ("compare --run run", "start", "compare"),
+    "compare, resumed": ("compare --resume run --processes 2", "make", "compare"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "function", "command"), list(INTERRUPTED.values()), ids=list(INTERRUPTED))
+def test_an_interruption_says_how_to_go_on(capsys, monkeypatch, arguments, function, command):
+    def interrupt(*arguments, **named):
+        Path("run").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, function, interrupt)
+    line = f"orderdp: stopped; go on with orderdp {command} --resume run\n"
+    assert call(capsys, *arguments.split()) == (130, "", line)
+
+
+def test_an_interrupted_study_says_how_to_go_on(capsys, monkeypatch):
+    def interrupt(*arguments, **named):
+        Path("runs/table8-smoke").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "start_study", interrupt)
+    line = "orderdp: stopped; go on with orderdp study --resume runs/table8-smoke\n"
+    assert call(capsys, "study", "table8") == (130, "", line)
+
+
+def test_an_interruption_before_anything_is_written_or_of_a_report_has_nothing_to_go_on_with(capsys, monkeypatch):
     def interrupt(*arguments, **named):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(comparison, "start", interrupt)
-    line = "orderdp: stopped; go on with orderdp train --resume run\n"
-    assert call(capsys, "train", *TINY, "--run", "run") == (130, "", line)
+    monkeypatch.setattr(runner, "start", interrupt)
+    assert call(capsys, "train", *TINY, "--run", "run") == (130, "", "orderdp: stopped\n")
+    monkeypatch.setattr(report, "write_report", interrupt)
+    Path("run").mkdir()
+    assert call(capsys, "report", "run") == (130, "", "orderdp: stopped\n")
 
 
 def test_an_error_of_several_lines_is_told_in_one(capsys, monkeypatch):
     def fail(*arguments, **named):
         raise RuntimeError("first\n  second")
 
-    monkeypatch.setattr(comparison, "start", fail)
+    monkeypatch.setattr(runner, "start", fail)
     assert call(capsys, "train", *TINY) == (1, "", "orderdp: first second\n")
 
 
@@ -381,7 +418,7 @@ def planned(capsys, monkeypatch):
             plans.append(plan)
             raise RuntimeError("enough")
 
-        monkeypatch.setattr(comparison, "start", keep)
+        monkeypatch.setattr(runner, "start", keep)
         assert call(capsys, "train", *options) == (1, "", "orderdp: enough\n")
         return plans[0]
 
@@ -523,13 +560,15 @@ def test_an_unknown_study_gets_one_line(capsys, here):
     line = "orderdp: no study named 'figur5'; did you mean 'figure5'?\n"
     assert call(capsys, "study", "figur5") == (1, "", line)
     status, _, err = call(capsys, "study", "nothing")
-    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(STUDIES)}\n")
+    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(study_names())}\n")
     assert not list(here.iterdir())
 
 
 def test_help_lists_the_studies(capsys):
     out = call(capsys, "study", "--help")[1]
-    assert all(f"  {name} " in out for name in STUDIES)
+    assert all(f"  {name} " in out for name in study_names())
+    numbered = re.findall(r"^  (figure|table|theorem)(\d+) ", out, flags=re.MULTILINE)
+    assert numbered == sorted(numbered, key=lambda name: (name[0], int(name[1])))
 
 
 def test_planning_loads_no_torch():
