@@ -17,6 +17,7 @@ import torch
 
 import orderdp
 from orderdp.cli import _in_flags, main
+from orderdp.experiments import report, study
 from orderdp.experiments.plans import as_page
 from orderdp.experiments.studies import study_names
 from orderdp.theory import plan
@@ -140,6 +141,20 @@ REFUSED = {
     "too large a subset": (
         "--train-size 2000",
         "--train-size must lie in [1, 1437], the images there are, got 2000; leave it out to take all",
+    ),
+    "a prune ratio twice": (
+        "--prune-ratio 0.5 0.25 0.5",
+        "method must be given once each, got ['OrderDP 50 %', 'OrderDP 25 %', 'OrderDP 50 %']; leave the repeats out",
+    ),
+    "a setting that the method does not take": (
+        "--strategy ucb --settings epsilon=0.1",
+        "--settings holds what strategy 'ucb' takes beside the recipe's own keys, got epsilon; "
+        "it takes c, every, smoothing",
+    ),
+    "kakurenbo with label smoothing": (
+        "--strategy kakurenbo --prune-ratio 0.3",
+        "kakurenbo reads off the loss how sure the model is, and label smoothing keeps the loss high, "
+        "got label_smoothing 0.1; write --label-smoothing 0, or set a lower confidence (0.53 for 0.1 on ten classes)",
     ),
     "no recipe": (
         "--recipe digts",
@@ -287,22 +302,9 @@ def test_a_recipe_by_name_is_the_shipped_one_but_for_what_was_given(capsys):
     assert load_recipe("run/recipe.toml") == shipped.model_copy(update=changed)
 
 
-@pytest.mark.usefixtures("no_plots")
-def test_training_that_diverges_gets_one_line(capsys):
-    arguments = [
-        "train",
-        *TINY,
-        "--max-lr",
-        "1e30",
-        "--epochs",
-        "3",
-        "--run",
-        "run",
-        "--against",
-        "--checkpoint-steps",
-        "1",
-    ]
-    status, out, err = call(capsys, *arguments)
+def test_training_that_diverges_gets_one_line_as_it_fails_and_one_at_the_end(capsys):
+    diverging = "--max-lr 1e30 --epochs 3 --run run --against --checkpoint-steps 1"
+    status, out, err = call(capsys, "train", *TINY, *diverging.split())
     assert (status, out) == (1, "")
     reason = r"the training loss must stay finite, got (nan|inf) in epoch \d; write a smaller --max-lr than 1e\+30"
     began, failed, end = err.splitlines()

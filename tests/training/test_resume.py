@@ -172,7 +172,8 @@ def test_the_number_of_ranks_cannot_change(train, monkeypatch):
         train()
 
 
-# Killed in the ways in which a comparison of three runs can be: what kills at which call of it.
+OPTIONS = "--batch-size=16 --train-size=200 --epochs=3 --device=cpu --prune-ratio=0.3 --model=small_cnn --num-threads=1"
+# Killed in the ways in which a comparison of three runs can be: what kills at which call of it, and how many are left.
 COMPARISON_MOMENTS = {
     "before the first run has a recipe": (RunFolder, "begin", 1, {}),
     "in the first run": (Pruner, "update", 5, {}),
@@ -183,24 +184,23 @@ COMPARISON_MOMENTS = {
 
 
 @pytest.fixture(scope="module")
-def unbroken_comparison(tmp_path_factory, tiny):
-    """Plan and folder of a comparison that was never stopped."""
-    plan, path = Plan(tiny(**PLAIN)), tmp_path_factory.mktemp("comparison") / "unbroken"
-    start(plan, path, show=False)
-    return plan, path
+def unbroken_comparison(tmp_path_factory):
+    """Folder of a comparison that was never stopped."""
+    path = tmp_path_factory.mktemp("comparison") / "unbroken"
+    assert main(["train", *OPTIONS.split(), f"--run={path}"]) == 0
+    return path
 
 
 @pytest.mark.parametrize("moment", list(COMPARISON_MOMENTS))
 def test_a_comparison_killed_at_any_moment_goes_on_to_the_same_end(
-    tmp_path, unbroken_comparison, outcome, in_child, kill_at, moment
+    tmp_path, unbroken_comparison, outcome, in_child, kill_at, capsys, moment
 ):
-    owner, name, number, how = COMPARISON_MOMENTS[moment]
-    plan, unbroken = unbroken_comparison
+    owner, name, number, how, left = COMPARISON_MOMENTS[moment]
     killed = tmp_path / "run"
 
     def work():
         kill_at(owner, name, number, **how)
-        start(plan, killed, show=False)
+        main(["train", *OPTIONS.split(), f"--run={killed}"])
 
     assert in_child(work) == KILLED
     told = []

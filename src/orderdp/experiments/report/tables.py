@@ -15,7 +15,7 @@ from orderdp.training.comparison import FULL
 
 def accuracy(results: Results, published: Iterable[Published]) -> Section:
     """Accuracy by method and prune ratio, in the paper's form, and the paper's own numbers."""
-    ratios = ratios_of(results)
+    ratios: list[float | None] = [*ratios_of(results)] or [None]  # None: there is full data only
     cells: dict[str, dict[float | None, str]] = {}
     for entry in results.entries.values():
         method, ratio = place_of(entry, results)
@@ -84,13 +84,13 @@ def cost(results: Results, accuracies: Sequence[float]) -> Section:
         lines.append(
             [
                 entry.label,
-                *(f"{entry.mean(name):,.0f}" for name in ("samples_forward", "samples_backward")),
-                ratio,
-                f"{entry.mean('steps'):,.0f}",
-                f"{entry.mean('training_s'):.1f}",
-                f"{entry.mean('selection_s'):.2f}",
-                f"{entry.mean('data_s'):.1f}",
-                f"{entry.mean('evaluation_s'):.1f}",
+                *(_mean(entry, name, ",.0f") for name in ("samples_forward", "samples_backward")),
+                _share(entry, full, left_out=True),
+                _mean(entry, "steps", ",.0f"),
+                _mean(entry, "training_s", ".1f"),
+                _mean(entry, "selection_s", ".2f"),
+                _mean(entry, "data_s", ".1f"),
+                _mean(entry, "evaluation_s", ".1f"),
             ]
         )
         reached.append([entry.label, *(_to_reach(entry, goal) for goal in accuracies)])
@@ -101,6 +101,19 @@ def cost(results: Results, accuracies: Sequence[float]) -> Section:
     if accuracies:
         tables.append(Table("time_to_accuracy", "Seconds to an accuracy", reached, goals))
     return Section("Cost", tables=tables)
+
+
+def _mean(entry: Entry, name: str, form: str) -> str:
+    """Returns the mean of a number of the results over the seeds, nothing where there are none."""
+    return format(entry.mean(name), form) if entry.results else ""
+
+
+def _share(entry: Entry, full: Entry | None, *, left_out: bool = False) -> str:
+    """Returns how many samples were trained on or left out, as a share of full data's; nothing without either."""
+    if full is None or not full.results or not entry.results:
+        return ""
+    share = entry.mean("samples_backward") / full.mean("samples_backward")
+    return f"{100 * (1 - share if left_out else share):.1f} %".replace("-", "−")
 
 
 def plus_minus(entry: Entry) -> str:
