@@ -16,11 +16,13 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 
 from orderdp import Pruner
+from orderdp.experiments.study import Outline, Study, start_study
 from orderdp.training import loop
+from orderdp.training.comparison import Plan
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.run_folder import RunFolder
-from orderdp.training.runner import make
+from orderdp.training.runner import make, start
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

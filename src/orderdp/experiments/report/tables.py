@@ -20,9 +20,9 @@ def accuracy(results: Results, published: Iterable[Published]) -> Section:
     for entry in results.entries.values():
         method, ratio = place_of(entry, results)
         cells.setdefault(method, {})[ratio] = plus_minus(entry)
-    lines = [["method", *(map(percent, ratios) if ratios else ["accuracy, %"])]]
+    lines = [["method", *map(percent, ratios)]]
     for method, row in cells.items():
-        lines.append([method, *(row.get(ratio, "") for ratio in ratios)] if ratios else [method, row[None]])
+        lines.append([method, *(row.get(ratio, "") for ratio in ratios)])
         if None in row:
             lines[-1][1] = row[None]
     note = (
@@ -46,7 +46,6 @@ def differences(results: Results) -> Section:
         if entry is full:
             continue
         to_full, to_short = results.against_full(entry), results.against_short(entry)
-        share = "" if full is None else _percent(entry.mean("samples_backward") / full.mean("samples_backward"))
         lines.append(
             [
                 entry.label,
@@ -54,7 +53,7 @@ def differences(results: Results) -> Section:
                 interval(to_full),
                 "" if to_full is None else to_full.verdict,
                 interval(to_short),
-                share,
+                _share(entry, full),
             ]
         )
     note = (
@@ -76,11 +75,6 @@ def cost(results: Results, accuracies: Sequence[float]) -> Section:
     lines = [header]
     reached = [["run", *(f"{goal:g} %" for goal in accuracies)]]
     for entry in results.entries.values():
-        if not entry.results:
-            continue
-        ratio = ""
-        if full is not None and full.results:
-            ratio = _percent(1 - entry.mean("samples_backward") / full.mean("samples_backward"))
         lines.append(
             [
                 entry.label,
@@ -133,10 +127,6 @@ def interval(difference: Difference | None) -> str:
     if math.isfinite(difference.low):
         mean += f" [{difference.low:+.2f}, {difference.high:+.2f}]"
     return mean.replace("-", "−")
-
-
-def _percent(share: float) -> str:
-    return "" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def _to_reach(entry: Entry, goal: float) -> str:
