@@ -16,7 +16,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils import get_total_norm
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -26,7 +25,7 @@ from orderdp.strategies import FullData
 from orderdp.training.augment import Augment
 from orderdp.training.data import DataSets, ImageArrays, ImageFiles
 from orderdp.training.images import AugmentedImages, FileImages, ResidentImages, SampleImages
-from orderdp.training.measures import InOrder, alignment_of, epochs_measured, norms_of, similarity
+from orderdp.training.measures import InOrder, alignment_of, epochs_measured, gradient_norm, norms_of, similarity
 from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_optimizer, build_schedule
@@ -225,7 +224,7 @@ class Run:
             progress.waited_s += time.perf_counter() - now_s
             losses = self._losses(batch)
             self.pruner.update(index, losses).backward()  # type: ignore[no-untyped-call]
-            norms.append(get_total_norm([p.grad for p in parameters if p.grad is not None]))
+            norms.append(gradient_norm(parameters))
             lr = self.optimizer.param_groups[0]["lr"]
             self.optimizer.step()
             self._step_schedule(epoch)
