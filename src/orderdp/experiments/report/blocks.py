@@ -103,7 +103,7 @@ class Canvas:
         self.axes.grid(color=RULE, linewidth=0.6)
         self.axes.set_axisbelow(True)
         self.axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-        if x_label.startswith("samples"):
+        if x_label in ("samples trained on", "samples that went through the model"):
             self.axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         self.columns = columns
         self.rows: list[Sequence[Any]] = []

@@ -23,10 +23,14 @@ Line = Mapping[str, Any]
 
 def frontier(results: Results) -> Section:
     """Accuracy against what it costs, in samples and in seconds."""
+    full = results.entries.get(FULL)
+    whole, samples = 1.0, "samples trained on"
+    if full is not None and full.results:
+        whole, samples = full.mean("samples_backward"), "samples trained on, share of full data"
     return Section(
         "Accuracy against cost",
         charts=[
-            _frontier(results, "samples", "samples trained on", lambda entry: entry.mean("samples_backward")),
+            _frontier(results, "samples", samples, lambda entry: entry.mean("samples_backward") / whole),
             _frontier(results, "seconds", "seconds without evaluation", Entry.cost_s),
         ],
     )
