@@ -17,6 +17,7 @@ import torch
 
 import orderdp
 from orderdp.cli import _in_flags, main
+from orderdp.experiments import report, study
 from orderdp.experiments.plans import as_page
 from orderdp.experiments.studies import study_names
 from orderdp.theory import plan
@@ -25,7 +26,6 @@ from orderdp.training.recipe import Recipe, load_recipe
 from orderdp.training.run_folder import RunFolder
 
 TINY = ["--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu", "--num-threads=1"]
-RUN_FILES = ("recipe.toml", "metrics.jsonl", "gradient_norms.npy", "result.json", "lock")
 PLOTS = ["accuracy_samples", "accuracy_time", "loss", "scores", "visits"]
 
 
@@ -141,6 +141,20 @@ REFUSED = {
         "--train-size 2000",
         "--train-size must lie in [1, 1437], the images there are, got 2000; leave it out to take all",
     ),
+    "a prune ratio twice": (
+        "--prune-ratio 0.5 0.25 0.5",
+        "method must be given once each, got ['OrderDP 50 %', 'OrderDP 25 %', 'OrderDP 50 %']; leave the repeats out",
+    ),
+    "a setting that the method does not take": (
+        "--strategy ucb --settings epsilon=0.1",
+        "--settings holds what strategy 'ucb' takes beside the recipe's own keys, got epsilon; "
+        "it takes c, every, smoothing",
+    ),
+    "kakurenbo with label smoothing": (
+        "--strategy kakurenbo --prune-ratio 0.3",
+        "kakurenbo reads off the loss how sure the model is, and label smoothing keeps the loss high, "
+        "got label_smoothing 0.1; write --label-smoothing 0, or set a lower confidence (0.53 for 0.1 on ten classes)",
+    ),
     "no recipe": (
         "--recipe digts",
         "a recipe must be a readable file, got 'digts' (No such file or directory); write the path of a TOML file",
@@ -148,8 +162,8 @@ REFUSED = {
     "no run folder": (
         "--resume runs",
         "a run folder must hold recipe.toml and plan.toml, got runs "
-        "([Errno 2] No such file or directory: 'runs/plan.toml'); write the folder of an earlier 'orderdp train' or "
-        "'orderdp compare'",
+        "([Errno 2] No such file or directory: 'runs/plan.toml'); "
+        "write the folder of an earlier 'orderdp train' or 'orderdp compare'",
     ),
     "other options beside --resume": (
         "--resume runs --epochs 3 --run new --against full --recipe digits",
@@ -238,7 +252,8 @@ def test_a_whole_run_prints_the_table_and_the_folder_and_nothing_else(capsys):
     expected = {"recipe.toml", "plan.toml", "lock", "result.json", "table.md", *(f"plots/{name}.png" for name in PLOTS)}
     for name, step in zip(members, (4, 7, 4), strict=True):
         checkpoint = [f"checkpoint/{step:09d}/{file}" for file in ("model.safetensors", "state.pt", "manifest.json")]
-        expected |= {f"{name}/{file}" for file in (*RUN_FILES, *checkpoint)}
+        whole = ("recipe.toml", "lock", "metrics.jsonl", "gradient_norms.npy", "result.json", *checkpoint)
+        expected |= {f"{name}/{file}" for file in whole}
     assert files == expected
 
 
@@ -287,39 +302,57 @@ def test_a_recipe_by_name_is_the_shipped_one_but_for_what_was_given(capsys):
     assert load_recipe("run/recipe.toml") == shipped.model_copy(update=changed)
 
 
-@pytest.mark.usefixtures("no_plots")
-def test_training_that_diverges_gets_one_line(capsys):
-    arguments = [
-        "train",
-        *TINY,
-        "--max-lr",
-        "1e30",
-        "--epochs",
-        "3",
-        "--run",
-        "run",
-        "--against",
-        "--checkpoint-steps",
-        "1",
-    ]
-    status, out, err = call(capsys, *arguments)
+def test_training_that_diverges_gets_one_line_as_it_fails_and_one_at_the_end(capsys):
+    diverging = "--max-lr 1e30 --epochs 3 --run run --against --checkpoint-steps 1"
+    status, out, err = call(capsys, "train", *TINY, *diverging.split())
     assert (status, out) == (1, "")
     reason = r"the training loss must stay finite, got (nan|inf) in epoch \d; write a smaller --max-lr than 1e\+30"
-    began, failed, end = err.splitlines()
-    assert began == "[1/1] OrderDP 50 %, seed 0"
-    assert re.fullmatch(rf"\[1/1\] OrderDP 50 %, seed 0 failed: {reason}", failed)
+    begins, fails, at_the_end = err.splitlines()
+    assert begins == "[1/1] OrderDP 50 %, seed 0"
+    assert re.fullmatch(rf"\[1/1\] OrderDP 50 %, seed 0 failed: {reason}", fails)
     missing = "orderdp: not all runs are finished, failed: OrderDP 50 %, seed 0"
-    assert end == f"{missing}; go on with orderdp train --resume run"
+    assert at_the_end == f"{missing}; go on with orderdp train --resume run"
+    assert not Path("run/plots").exists()
 
 
-def test_an_interruption_says_how_to_go_on(capsys, monkeypatch):
-    def interrupt(plan, path, **named):
-        path.mkdir()
+INTERRUPTED = {
+    "train": ("train --run run", "start", "train"),
+    "train, resumed": ("train --resume run", "make", "train"),
+    "compare": ("compare --run run", "start", "compare"),
+    "compare, resumed": ("compare --resume run --processes 2", "make", "compare"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "function", "command"), list(INTERRUPTED.values()), ids=list(INTERRUPTED))
+def test_an_interruption_says_how_to_go_on(capsys, monkeypatch, arguments, function, command):
+    def interrupt(*arguments, **named):
+        Path("run").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, function, interrupt)
+    line = f"orderdp: stopped; go on with orderdp {command} --resume run\n"
+    assert call(capsys, *arguments.split()) == (130, "", line)
+
+
+def test_an_interrupted_study_says_how_to_go_on(capsys, monkeypatch):
+    def interrupt(*arguments, **named):
+        Path("runs/table8-smoke").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "start_study", interrupt)
+    line = "orderdp: stopped; go on with orderdp study --resume runs/table8-smoke\n"
+    assert call(capsys, "study", "table8") == (130, "", line)
+
+
+def test_an_interruption_before_anything_is_written_or_of_a_report_has_nothing_to_go_on_with(capsys, monkeypatch):
+    def interrupt(*arguments, **named):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(runner, "start", interrupt)
-    line = "orderdp: stopped; go on with orderdp train --resume run\n"
-    assert call(capsys, "train", *TINY, "--run", "run") == (130, "", line)
+    assert call(capsys, "train", *TINY, "--run", "run") == (130, "", "orderdp: stopped\n")
+    monkeypatch.setattr(report, "write_report", interrupt)
+    Path("run").mkdir()
+    assert call(capsys, "report", "run") == (130, "", "orderdp: stopped\n")
 
 
 def test_an_error_of_several_lines_is_told_in_one(capsys, monkeypatch):
@@ -535,6 +568,8 @@ def test_an_unknown_study_gets_one_line(capsys, here):
 def test_help_lists_the_studies(capsys):
     out = call(capsys, "study", "--help")[1]
     assert all(f"  {name} " in out for name in study_names())
+    numbered = re.findall(r"^  (figure|table|theorem)(\d+) ", out, flags=re.MULTILINE)
+    assert numbered == sorted(numbered, key=lambda name: (name[0], int(name[1])))
 
 
 def test_planning_loads_no_torch():

@@ -1,17 +1,15 @@
-import json
+"""Which runs a plan lists, and that its folder gives it back."""
+
+import math
 import re
-from pathlib import Path
 
 import pytest
 
 from orderdp import OrderDP, Pruner
-from orderdp.output.text_table import as_markdown
-from orderdp.training import comparison
-from orderdp.training.comparison import Plan, load_plan, resume, start
+from orderdp.training.comparison import Plan, Sizes, grid, load_plan
 from orderdp.training.loop import total_steps
+from orderdp.training.methods import label_of, method_of
 from orderdp.training.recipe import Recipe
-from orderdp.training.run_folder import RunFolder
-from orderdp.training.table import Row, lines
 
 N = 200
 
@@ -20,8 +18,8 @@ def raises(kind, message):
     return pytest.raises(kind, match=f"^{re.escape(message)}$")
 
 
-def content(path):
-    return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+def orderdp(*ratios):
+    return tuple({"strategy": "orderdp", "prune_ratio": ratio} for ratio in ratios)
 
 
 # Plan, then label, folder and exact steps of each run in order. Batches of 32 of 200 samples, 3 epochs.
@@ -54,7 +52,7 @@ MEMBERS = {
     ),
     "ratios and seeds": (
         {"prune_ratio": 0.9},
-        {"prune_ratios": (0.3, 0.075), "seeds": (4, 1)},
+        {"methods": orderdp(0.3, 0.075), "seeds": (4, 1)},
         [
             ("OrderDP 30 %", "OrderDP-30-seed4", 15),
             ("OrderDP 7.5 %", "OrderDP-7.5-seed4", 18),
@@ -70,7 +68,7 @@ MEMBERS = {
     ),
     "ratios that differ in the eighth digit": (
         {},
-        {"prune_ratios": (0.30000001, 0.30000002), "against": ()},
+        {"methods": orderdp(0.30000001, 0.30000002), "against": ()},
         [
             ("OrderDP 30.000001 %", "OrderDP-30.000001-seed0", 15),
             ("OrderDP 30.000002 %", "OrderDP-30.000002-seed0", 15),
@@ -126,9 +124,13 @@ def test_a_limit_of_steps_is_refused_where_it_would_make_all_runs_alike():
 REFUSED = {
     "mistyped reference": ({"against": ("ful",)}, "no reference named 'ful'; did you mean 'full'?"),
     "unknown reference": ({"against": ("xyz",)}, "no reference named 'xyz'; choose from full, short"),
-    "ratio twice": (
-        {"prune_ratios": (0.5, 0.5)},
-        "prune_ratio must be given once each, got [0.5, 0.5]; leave the repeats out",
+    "method twice": (
+        {"methods": orderdp(0.5, 0.25, 0.5)},
+        "method must be given once each, got ['OrderDP 50 %', 'OrderDP 25 %', 'OrderDP 50 %']; leave the repeats out",
+    ),
+    "method twice, in other words": (
+        {"methods": (*orderdp(0.5), {"strategy": "orderdp", "prune_ratio": 0.5, "initial_score": math.inf})},
+        "method must be given once each, got ['OrderDP 50 %', 'OrderDP 50 %']; leave the repeats out",
     ),
     "seed twice": ({"seeds": (1, 2, 1)}, "seed must be given once each, got [1, 2, 1]; leave the repeats out"),
     "reference twice": (
@@ -144,125 +146,182 @@ def test_a_plan_that_cannot_be_is_refused(settings, message):
         Plan(Recipe(), **settings)
 
 
-@pytest.fixture
-def no_plots(monkeypatch):
-    monkeypatch.setattr(comparison, "draw_plots", lambda groups, folder: None)
+def members_of(plan):
+    return {member.label: member for member in plan.members(N)}
 
 
-@pytest.mark.usefixtures("no_plots")
-def test_a_comparison_writes_everything_that_it_returns(tmp_path, tiny):
-    path, told = tmp_path / "run", []
-    plan = Plan(tiny(epochs=1), prune_ratios=(0.5, 0.25), seeds=(0, 1), against=("full",))
-    table = start(plan, path, show=False, tell=told.append)
-    assert load_plan(path) == plan
-    assert [row.label for row in table] == ["OrderDP 50 %", "OrderDP 25 %", "full data"]
-    assert [row.seeds for row in table] == [2, 2, 2]
-    assert [(row.samples, row.samples_saved) for row in table] == [(100, 0.5), (150, 0.25), (200, 0.0)]
-    assert told == [
-        "[1/6] OrderDP 50 %, seed 0",
-        "[2/6] OrderDP 25 %, seed 0",
-        "[3/6] full data, seed 0",
-        "[4/6] OrderDP 50 %, seed 1",
-        "[5/6] OrderDP 25 %, seed 1",
-        "[6/6] full data, seed 1",
+OPEN = {"strategy": "infobatch", "prune_ratio": 0.5}  # how many samples an epoch has depends on the losses
+BATCHWISE = {"strategy": "ordered_sgd", "prune_ratio": 0.5}  # forwards all the data, so makes full data's steps
+
+
+def test_methods_of_equal_steps_share_a_shorter_schedule(tiny):
+    random = {"strategy": "dynamic_random", "prune_ratio": 0.5}
+    members = members_of(Plan(tiny(), methods=(*orderdp(0.5, 0.3), random)))
+    assert list(members) == [
+        "OrderDP 50 %",
+        "OrderDP 30 %",
+        "dynamic random 50 %",
+        "full data",
+        "full data, steps of OrderDP 50 %",
+        "full data, steps of OrderDP 30 %",
     ]
-    summary = json.loads((path / "result.json").read_text())
-    assert [
-        Row(**{**row, **{key: tuple(row[key]) for key in ("accuracy_last", "accuracy_best")}})
-        for row in summary["rows"]
-    ] == table
-    in_rows = sorted(plan.members(N), key=lambda member: [row.label for row in table].index(member.label))
-    assert summary["runs"] == [RunFolder(path / member.name).result() for member in in_rows]
-    assert (path / "table.md").read_text() == as_markdown(lines(table))
+    assert {label: member.short for label, member in members.items()} == {
+        "OrderDP 50 %": "full data, steps of OrderDP 50 %",
+        "OrderDP 30 %": "full data, steps of OrderDP 30 %",
+        "dynamic random 50 %": "full data, steps of OrderDP 50 %",
+        "full data": None,
+        "full data, steps of OrderDP 50 %": None,
+        "full data, steps of OrderDP 30 %": None,
+    }
+    for label, member in members.items():
+        if member.short is not None:
+            assert total_steps(members[member.short].recipe, N) == total_steps(member.recipe, N), label
+    assert all(member.steps_of is None for member in members.values())
 
 
-@pytest.mark.usefixtures("no_plots")
-def test_resuming_keeps_finished_runs_and_makes_the_others(tmp_path, tiny):
-    path, told = tmp_path / "run", []
-    plan = Plan(tiny(epochs=1, prune_ratio=0.5))
-    table = start(plan, path, show=False)
-    kept, lost = path / "OrderDP-50-seed0", path / "full-data-seed0"
-    before = content(kept)
-    (lost / "result.json").unlink()
-    again = resume(path, show=False, tell=told.append)
-    assert told == ["[2/3] full data, seed 0"]
-    assert content(kept) == before
-    assert [row.accuracy_last for row in again] == [row.accuracy_last for row in table]
+def test_full_data_is_the_shorter_schedule_of_what_forwards_everything(tiny):
+    members = members_of(Plan(tiny(), methods=(BATCHWISE, *orderdp(0.5))))
+    assert members["ordered SGD 50 %"].short == "full data"
+    assert total_steps(members["full data"].recipe, N) == total_steps(members["ordered SGD 50 %"].recipe, N)
+    assert list(members)[2:] == ["full data", "full data, steps of OrderDP 50 %"]
 
 
-@pytest.mark.usefixtures("no_plots")
-def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path, tiny):
-    (tmp_path / "mine").write_text("mine")
-    message = f"the run folder must be new, got {tmp_path}, which exists; write another --run, or --resume {tmp_path}"
-    with raises(FileExistsError, message):
-        start(Plan(tiny()), tmp_path, show=False)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+def test_without_full_data_what_forwards_everything_has_a_reference_of_its_own(tiny):
+    members = members_of(Plan(tiny(), methods=(BATCHWISE,), against=("short",)))
+    short = members["ordered SGD 50 %"].short
+    assert (short, list(members)[1:]) == ("full data, steps of ordered SGD 50 %", [short])
+    assert total_steps(members[short].recipe, N) == 21
 
 
-UNFIT = {
-    "no sample is left": (
-        {"prune_ratio": 0.999},
-        {"against": ("full",)},
-        "the sizes must keep at least one of the 200 samples, got q = 0 from prune_ratio=0.999; "
-        "write larger fractions to keep, or a smaller prune ratio",
-    ),
-    "no batch is left of one of the ratios": (
-        {"drop_last": True},
-        {"prune_ratios": (0.5, 0.9), "against": ()},
-        "drop_last leaves no batch, got 20 selected samples for 1 x 32 a step; "
-        "write a smaller batch_size or drop_last=False",
-    ),
-    "too many steps": (
-        {"max_steps": 99},
-        {"against": ()},
-        "max_steps must be within the 6 steps of 3 epochs, got 99; write more epochs",
-    ),
-    "unknown model": (
-        {"model": "small_cn"},
-        {"against": ()},
-        "no model named 'small_cn'; did you mean 'small_cnn'? (model_names() and timm.list_models() list them)",
-    ),
+@pytest.mark.parametrize("seed", [0, 3])
+def test_an_open_number_of_steps_is_taken_from_the_run_that_makes_them(tiny, seed):
+    other = {**OPEN, "settings": {"epochs": 3}}
+    members = members_of(Plan(tiny(), methods=(OPEN, other), seeds=(seed,)))
+    labels = ["InfoBatch 50 %", "InfoBatch 50 % epochs 3"]
+    shorts = [f"full data, steps of {label}" for label in labels]
+    assert list(members) == [*labels, "full data", *shorts]
+    for label, short in zip(labels, shorts, strict=True):
+        assert members[label].short == short
+        assert members[short].steps_of == members[label].name
+        assert members[short].name.endswith(f"-seed{seed}")
+        assert (members[short].recipe, members[short].short) == (tiny(strategy="full", seed=seed), None)
+
+
+def test_nothing_is_shortened_where_the_plan_does_not_ask_for_it(tiny):
+    members = members_of(Plan(tiny(), methods=(OPEN, *orderdp(0.5)), against=("full",)))
+    assert list(members) == ["InfoBatch 50 %", "OrderDP 50 %", "full data"]
+    assert all(member.short is None for member in members.values())
+
+
+def test_full_data_among_the_methods_is_made_once(tiny):
+    for against in (("full", "short"), ("full",), ("short",), ()):
+        plan = Plan(tiny(), methods=({"strategy": "full"}, *orderdp(0.5)), against=against)
+        labels = [member.label for member in plan.members(N)]
+        assert labels.count("full data") == 1
+        assert len(set(labels)) == len(labels)
+
+
+NAMES = {
+    "orderdp,prune_ratio=0.5,initial_score=-1": "OrderDP-50-unseen-at-minus-1-seed0",
+    "orderdp,prune_ratio=0.5,initial_score=1": "OrderDP-50-unseen-at-1-seed0",
+    "orderdp,prune_ratio=0.5,initial_score=-inf": "OrderDP-50-unseen-at-minus-inf-seed0",
+    "orderdp,prune_ratio=0.5,initial_score=1e-30": "OrderDP-50-unseen-at-1e-30-seed0",
+    "orderdp,prune_ratio=0.5,initial_score=1e30": "OrderDP-50-unseen-at-1e30-seed0",
+    "epsilon_greedy,prune_ratio=0.5,epsilon=0.2": "epsilon-greedy-50-epsilon-0.2-seed0",
+    "epsilon_greedy,prune_ratio=0.5": "epsilon-greedy-50-seed0",
+    "ucb,prune_ratio=0.5,c=2": "UCB-50-c-2-seed0",
+    "orderdp,per=iteration,fresh=true": "OrderDP-per-iteration-fresh-seed0",
+    "orderdp,explore=0.9,exploit=0.5,uniform_share=0.1": "OrderDP-explore-0.9-exploit-0.5-uniform-share-0.1-seed0",
 }
 
 
-@pytest.mark.parametrize(("settings", "plan", "message"), list(UNFIT.values()), ids=list(UNFIT))
-def test_settings_that_do_not_fit_the_data_fail_before_anything_is_written(tmp_path, tiny, settings, plan, message):
-    with raises(ValueError, message):
-        start(Plan(tiny(**settings), **plan), tmp_path / "run", show=False)
-    assert not list(tmp_path.iterdir())
+def test_folders_have_plain_names_that_differ(tiny):
+    plan = Plan(tiny(), methods=tuple(map(method_of, NAMES)))
+    names = [member.name for member in plan.members(N)]
+    assert names[: len(NAMES)] == list(NAMES.values())
+    assert len({name.lower() for name in names}) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9.-]+", name) for name in names)
 
 
-def test_every_setting_of_the_data_arrives(tmp_path, monkeypatch):
-    given = {}
-
-    def load(name, **settings):
-        given.update(settings, name=name)
-        raise OSError("enough")
-
-    monkeypatch.setattr(comparison, "load_dataset", load)
-    settings = {"train_size": 50, "image_size": 32, "download": True}
-    with raises(OSError, "enough"):
-        start(Plan(Recipe(dataset="folder", data_root="here", **settings)), tmp_path / "run", show=False)
-    assert given == {"name": "folder", "data_root": Path("here"), **settings}
+def test_a_grid_has_every_method_at_every_ratio_a_ratio_at_a_time(tiny):
+    methods = grid(tiny(), [{"strategy": "orderdp"}, method_of("ucb,every=1")], [0.3, 0.7])
+    assert [label_of(tiny().with_method(method)) for method in methods] == [
+        "OrderDP 30 %",
+        "UCB 30 % every 1",
+        "OrderDP 70 %",
+        "UCB 70 % every 1",
+    ]
 
 
+def test_a_grid_has_each_method_once_and_those_with_sizes_of_their_own_at_those(tiny):
+    random = {"strategy": "dynamic_random"}
+    own = ["orderdp,explore=0.9,exploit=0.5", "infobatch,prune_ratio=0.99", "dynamic_random,prune_ratio=0.3"]
+    methods = grid(tiny(), [*map(method_of, own), random, random], [0.3, 0.5, 0.3])
+    assert [label_of(tiny().with_method(method)) for method in methods] == [
+        "OrderDP explore 0.9 exploit 0.5",
+        "InfoBatch 99 %",
+        "dynamic random 30 %",
+        "dynamic random 50 %",
+    ]
+    assert len({label_of(recipe) for recipe in Plan(tiny(), methods).pruned()}) == 4
+
+
+def test_a_grid_leaves_the_recipes_own_method_aside(tiny):
+    (method,) = grid(tiny(explore=0.5, exploit=0.4, uniform_share=0.2), [{"strategy": "orderdp"}], [0.5])
+    assert method == {"strategy": "orderdp", "prune_ratio": 0.5}
+    (recipe,) = Plan(tiny(explore=0.5, exploit=0.4, uniform_share=0.2), (method,)).pruned()
+    assert recipe == tiny(prune_ratio=0.5)
+
+
+def test_a_grid_refuses_what_the_recipe_refuses(tiny):
+    with raises(ValueError, "prune_ratio is a fraction and must lie in [0, 1), got 1.5; for 1.5 % write 0.015"):
+        grid(tiny(), [{"strategy": "orderdp"}], [0.5, 1.5])
+
+
+PLANS_TO_KEEP = {
+    "the recipe's own method": {},
+    "seeds and references": {"seeds": (5, 2**62), "against": ()},
+    "methods": {
+        "methods": (
+            *orderdp(0.5),
+            OPEN,
+            {"strategy": "ucb", "prune_ratio": 0.5, "settings": {"every": 1, "c": 0.5}},
+            {"strategy": "orderdp", "explore": 0.5, "exploit": 0.25, "initial_score": -math.inf},
+            {"strategy": "orderdp", "per": "iteration", "fresh": True},
+        ),
+        "against": ("short",),
+    },
+}
+
+
+@pytest.mark.parametrize("settings", list(PLANS_TO_KEEP.values()), ids=list(PLANS_TO_KEEP))
+def test_a_plan_that_was_written_reads_back_equal(tmp_path, tiny, settings):
+    plan = Plan(tiny(data_root="data"), **settings)
+    plan.write(tmp_path, Sizes(200, 360))
+    assert load_plan(tmp_path) == (plan, Sizes(200, 360))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.toml", "recipe.toml"]
+
+
+WHOLE = "seeds = [0]\nagainst = []\nnum_samples = 200\nnum_test_samples = 360\n"
 PLANS = {
-    "no folder": (None, "[Errno 2] No such file or directory: '{path}/plan.json'"),
-    "not JSON": ("{", "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
-    "without a key": ('{"prune_ratios": [], "seeds": [0]}', "'against'"),
-    "of another form": ("[]", "list indices must be integers or slices, not str"),
-    "not a list": ('{"prune_ratios": 1, "seeds": [0], "against": []}', "'int' object is not iterable"),
+    "no folder": (None, r"\[Errno 2\] No such file or directory: '{path}/plan.toml'"),
+    "not TOML": ("{", ".*"),
+    "without a key": (WHOLE.replace("against = []\n", ""), "'against'"),
+    "without its sizes": ("seeds = [0]\nagainst = []\n", "'num_samples'"),
+    "not a list": (WHOLE.replace("[0]", "1"), "'int' object is not iterable"),
+    "sizes in words": (WHOLE.replace("200", "'few'"), r"invalid literal for int\(\) with base 10: 'few'"),
 }
 
 
 @pytest.mark.parametrize(("text", "reason"), list(PLANS.values()), ids=list(PLANS))
 def test_a_folder_without_a_plan_is_refused(tmp_path, text, reason):
     if text is not None:
-        (tmp_path / "plan.json").write_text(text)
+        (tmp_path / "plan.toml").write_text(text)
     message = (
-        f"a run folder must hold recipe.toml and plan.json, got {tmp_path} ({reason.format(path=tmp_path)}); "
-        "write the folder of an earlier 'orderdp train'"
+        rf"^a run folder must hold recipe\.toml and plan\.toml, got {re.escape(str(tmp_path))} "
+        rf"\({reason.replace('{path}', re.escape(str(tmp_path)))}\); "
+        r"write the folder of an earlier 'orderdp train' or 'orderdp compare'$"
     )
-    with raises(ValueError, message):
-        resume(tmp_path, show=False)
+    with pytest.raises(ValueError, match=message):
+        load_plan(tmp_path)
     assert len(list(tmp_path.iterdir())) == (text is not None)

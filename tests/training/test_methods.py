@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 import orderdp
 from orderdp.training.comparison import Plan
 from orderdp.training.loop import most_steps, total_steps
-from orderdp.training.methods import METHODS, label_of, make_strategy
+from orderdp.training.methods import METHODS, label_of, make_strategy, method_of, setting_of
 from orderdp.training.optim import build_schedule
 from orderdp.training.recipe import Recipe
 from orderdp.training.runner import make, start
@@ -32,8 +33,7 @@ OPEN = ["infobatch", "seta", "kakurenbo"]
 def test_every_method_is_built_with_its_ratio():
     assert set(BUILT) == set(METHODS) - {"orderdp", "full"}
     for name, strategy in BUILT.items():
-        recipe = Recipe(strategy=name, prune_ratio=0.25, epochs=7, label_smoothing=0.0)
-        assert make_strategy(recipe) == strategy
+        assert make_strategy(Recipe(strategy=name, prune_ratio=0.25, epochs=7, label_smoothing=0)) == strategy
     assert make_strategy(Recipe(strategy="full")) == orderdp.FullData()
     assert make_strategy(Recipe(prune_ratio=0.25)) == orderdp.OrderDP(prune_ratio=0.25)
 
@@ -59,9 +59,60 @@ def test_a_setting_that_the_method_does_not_take_gets_one_line(strategy, setting
         make_strategy(Recipe(strategy=strategy, prune_ratio=0.5, settings=settings))
 
 
+@pytest.mark.parametrize("text", ["orderdp", "ucb", "epsilon_greedy", "full"])
+def test_a_method_by_name_alone_is_its_strategy(text):
+    assert method_of(text) == {"strategy": text}
+
+
+def test_a_method_is_given_with_keys_of_the_recipe_and_settings_of_its_own():
+    given = "orderdp,explore=0.9,exploit=0.5,initial_score=-inf,per=iteration,fresh=true"
+    assert method_of(given) == {
+        "strategy": "orderdp",
+        "explore": 0.9,
+        "exploit": 0.5,
+        "initial_score": -math.inf,
+        "per": "iteration",
+        "fresh": True,
+    }
+    assert method_of("ucb,prune_ratio=0.5,c=2,every=1,smoothing=0.5") == {
+        "strategy": "ucb",
+        "prune_ratio": 0.5,
+        "settings": {"c": 2, "every": 1, "smoothing": 0.5},
+    }
+    assert Recipe().with_method(method_of("ucb,prune_ratio=0.5,c=2")).settings == {"c": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("orderpd", "no method named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists them)"),
+        ("OrderDP,explore=0.5", "no method named 'OrderDP'; did you mean 'orderdp'? ('orderdp methods' lists them)"),
+        ("xyz", "no method named 'xyz' ('orderdp methods' lists them)"),
+        ("ucb,c", "a setting is NAME=VALUE, got c; write epsilon=0.2"),
+        ("", "no method named '' ('orderdp methods' lists them)"),
+    ],
+)
+def test_a_method_that_is_none_gets_one_line(text, line):
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+        method_of(text)
+
+
+def test_a_setting_is_a_number_a_truth_or_a_word():
+    given = ["a=1", "a=1.5", "a=-inf", "a=1e-3", "a=true", "a=false", "a=per=x", "a="]
+    assert [setting_of(text) for text in given] == [
+        ("a", value) for value in (1, 1.5, -math.inf, 0.001, True, False, "per=x", "")
+    ]
+
+
+def test_a_method_says_in_a_table_what_the_ratio_is_for_it():
+    assert all(method.label and method.ratio for method in METHODS.values())
+    assert len({method.label for method in METHODS.values()}) == len(METHODS)
+
+
 @pytest.mark.parametrize("strategy", sorted(set(METHODS) - {"full"}))
 def test_every_method_trains(train, strategy):
-    folder = train(strategy=strategy, prune_ratio=0.5, epochs=3, label_smoothing=0.0)
+    smoothing = {"label_smoothing": 0.0} if strategy == "kakurenbo" else {}
+    folder = train(strategy=strategy, prune_ratio=0.5, epochs=3, **smoothing)
     result, metrics = folder.result(), folder.metrics()
     assert (result["epochs"], len(metrics)) == (3, 3)
     steps = total_steps(folder.recipe(), N)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orderdp.training.methods import METHODS
-from orderdp.training.recipe import Recipe, find_recipe, load_recipe, nearest, shipped_recipes
+from orderdp.training.recipe import METHOD_KEYS, Recipe, find_recipe, load_recipe, nearest, shipped_recipes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -236,6 +236,34 @@ def test_every_method_needs_a_ratio_and_takes_no_setting_of_orderdp(strategy):
     )
     line = f"explore does not apply to strategy '{strategy}', got 0.5; leave explore out"
     assert message_of(strategy=strategy, prune_ratio=0.5, explore=0.5) == line
+
+
+SMOOTHED = (
+    "kakurenbo reads off the loss how sure the model is, and label smoothing keeps the loss high, got "
+    "label_smoothing 0.1; write label_smoothing = 0, or set a lower confidence (0.53 for 0.1 on ten classes)"
+)
+
+
+def test_kakurenbo_needs_losses_that_tell_how_sure_the_model_is():
+    kakurenbo = {"strategy": "kakurenbo", "prune_ratio": 0.3}
+    assert message_of(**kakurenbo) == SMOOTHED
+    assert Recipe(**kakurenbo, label_smoothing=0).label_smoothing == 0
+    assert Recipe(**kakurenbo, settings={"confidence": 0.53}).label_smoothing == 0.1
+    with pytest.raises(ValueError, match=f"^{re.escape(SMOOTHED)}$"):
+        Recipe(prune_ratio=0.3).with_method(kakurenbo)
+
+
+def test_the_method_of_a_recipe_is_what_differs_from_the_defaults():
+    recipe = Recipe(strategy="ucb", prune_ratio=0.5, settings={"every": 1}, epochs=7)
+    assert recipe.method() == {"strategy": "ucb", "prune_ratio": 0.5, "settings": {"every": 1}}
+    assert Recipe(epochs=7).method() == {"strategy": "orderdp"}
+    assert set(recipe.method()) <= set(METHOD_KEYS) <= set(Recipe.model_fields)
+
+
+@given(method=methods, other=methods, rest=others)
+def test_a_recipe_with_another_method_keeps_the_rest_and_nothing_of_its_own_method(method, other, rest):
+    changed = Recipe(**method, **rest).with_method(Recipe(**other).method())
+    assert changed == Recipe(**other, **rest)
 
 
 def test_a_whole_number_stands_for_a_float():

@@ -14,10 +14,9 @@ from orderdp import Pruner
 from orderdp.cli import main
 from orderdp.output import files
 from orderdp.training import loop
-from orderdp.training.comparison import Plan
+from orderdp.training.comparison import load_plan
 from orderdp.training.loop import Run
 from orderdp.training.run_folder import RunFolder
-from orderdp.training.runner import make, start
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -172,44 +171,51 @@ def test_the_number_of_ranks_cannot_change(train, monkeypatch):
         train()
 
 
-# Killed in the ways in which a comparison of three runs can be: what kills at which call of it.
+OPTIONS = "--batch-size=16 --train-size=200 --epochs=3 --device=cpu --prune-ratio=0.3 --model=small_cnn --num-threads=1"
+# Killed in the ways in which a comparison of three runs can be: what kills at which call of it, and how many are left.
 COMPARISON_MOMENTS = {
-    "before the first run has a recipe": (RunFolder, "begin", 1, {}),
-    "in the first run": (Pruner, "update", 5, {}),
-    "between two runs": (RunFolder, "begin", 2, {}),
-    "in the last run": (Pruner, "update", 27 + 39 + 5, {}),
-    "in the table": (files, "write_flushed", 1, {**HALF, "counts": lambda path, data: "table" in path.name}),
+    "before its plan": (files, "write_flushed", 2, HALF, None),
+    "before the first run has a recipe": (RunFolder, "begin", 1, {}, 3),
+    "in the first run": (Pruner, "update", 5, {}, 3),
+    "between two runs": (RunFolder, "begin", 2, {}, 2),
+    "in the last run": (Pruner, "update", 27 + 39 + 5, {}, 1),
+    "in the table": (files, "write_flushed", 1, {**HALF, "counts": lambda path, data: "table" in path.name}, 0),
+    "in the plots": (files, "write_flushed", 2, {**HALF, "counts": lambda path, data: ".png" in path.name}, 0),
 }
 
 
 @pytest.fixture(scope="module")
-def unbroken_comparison(tmp_path_factory, tiny):
-    """Plan and folder of a comparison that was never stopped."""
-    plan, path = Plan(tiny(**PLAIN)), tmp_path_factory.mktemp("comparison") / "unbroken"
-    start(plan, path, show=False)
-    return plan, path
+def unbroken_comparison(tmp_path_factory):
+    """Folder of a comparison that was never stopped."""
+    path = tmp_path_factory.mktemp("comparison") / "unbroken"
+    assert main(["train", *OPTIONS.split(), f"--run={path}"]) == 0
+    return path
 
 
 @pytest.mark.parametrize("moment", list(COMPARISON_MOMENTS))
 def test_a_comparison_killed_at_any_moment_goes_on_to_the_same_end(
-    tmp_path, unbroken_comparison, outcome, in_child, kill_at, moment
+    tmp_path, unbroken_comparison, outcome, in_child, kill_at, capsys, moment
 ):
-    owner, name, number, how = COMPARISON_MOMENTS[moment]
-    plan, unbroken = unbroken_comparison
+    owner, name, number, how, left = COMPARISON_MOMENTS[moment]
     killed = tmp_path / "run"
 
     def work():
         kill_at(owner, name, number, **how)
-        start(plan, killed, show=False)
+        main(["train", *OPTIONS.split(), f"--run={killed}"])
 
     assert in_child(work) == KILLED
-    told = []
-    make([killed], show=False, tell=told.append)
-    assert len(told) == {"between two runs": 2, "in the last run": 1, "in the table": 0}.get(moment, 3)
-    for member in plan.members(200):
-        assert outcome(RunFolder(killed / member.name)) == outcome(RunFolder(unbroken / member.name))
-    files = [sorted(file.relative_to(path) for file in path.rglob("*")) for path in (killed, unbroken)]
-    assert files[0] == files[1]
+    capsys.readouterr()
+    status = main(["train", f"--resume={killed}"])
+    told = capsys.readouterr().err.splitlines()
+    if left is None:  # nothing was begun
+        assert status == 1
+        assert told[0].startswith(f"orderdp: a run folder must hold recipe.toml and plan.toml, got {killed} ")
+        return
+    assert (status, len(told)) == (0, left)
+    for member in load_plan(killed)[0].members(200):
+        assert outcome(RunFolder(killed / member.name)) == outcome(RunFolder(unbroken_comparison / member.name))
+    found = [sorted(file.relative_to(path) for file in path.rglob("*")) for path in (killed, unbroken_comparison)]
+    assert found[0] == found[1]
 
 
 def test_the_command_goes_on_in_a_new_process_to_the_same_end(tmp_path, train, outcome, in_child, kill_at):

@@ -1,11 +1,15 @@
 import errno
 import json
+import multiprocessing
+import os
 import pickle
 import re
 import resource
 import shutil
 import signal
+import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -294,3 +298,60 @@ def test_the_systems_own_limit_on_files_is_met_in_the_same_way(folder, in_child)
     assert in_child(work) == 0
     assert content(folder.path) == before
     assert step_of(folder) == 6
+
+
+def test_a_run_is_open_until_it_is_finished_or_failed(folder):
+    assert folder.is_open()
+    folder.write_failure("out of memory")
+    assert (folder.is_open(), folder.failure()) == (False, "out of memory")
+    folder.write_failure("again")
+    assert folder.failure() == "again"
+    folder.write_result({"accuracy_last": 97.5})
+    assert (folder.is_open(), folder.failure()) == (False, None)
+    assert not (folder.path / "failure.txt").exists()
+
+
+def test_gradient_norms_come_back(folder):
+    norms = torch.rand(5, generator=torch.Generator().manual_seed(0))
+    folder.write_gradient_norms(norms)
+    read = np.load(folder.path / "gradient_norms.npy", allow_pickle=False)
+    assert (read.dtype, read.tolist()) == (np.float32, norms.tolist())
+
+
+def test_one_process_at_a_time_holds_a_run(folder, in_child):
+    def work():
+        with RunFolder(folder.path).locked() as mine:
+            assert not mine
+
+    with folder.locked() as mine:
+        assert mine
+        assert in_child(work) == 0
+    with folder.locked() as mine:
+        assert mine
+
+
+def test_a_run_can_be_held_before_anything_is_in_it(tmp_path):
+    with RunFolder(tmp_path / "new").locked() as mine:
+        assert mine
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["lock"]
+
+
+def test_the_system_frees_a_run_whose_process_is_killed_also_where_it_had_workers(folder, in_child):
+    """Worker processes, which inherit what their parent holds open, live on for some seconds."""
+
+    def work():
+        with folder.locked() as mine:
+            assert mine
+            multiprocessing.get_context("fork").Process(target=time.sleep, args=(5,)).start()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(work, kill_after_s=1) == -signal.SIGKILL
+    with folder.locked() as mine:
+        assert mine
+
+
+def test_an_error_frees_a_run(folder):
+    with pytest.raises(RuntimeError, match="enough"), folder.locked():
+        raise RuntimeError("enough")
+    with folder.locked() as mine:
+        assert mine

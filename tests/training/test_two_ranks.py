@@ -16,11 +16,13 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 
 from orderdp import Pruner
+from orderdp.experiments.study import Outline, Study, start_study
 from orderdp.training import loop
+from orderdp.training.comparison import Plan
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.run_folder import RunFolder
-from orderdp.training.runner import make
+from orderdp.training.runner import make, start
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -172,6 +174,64 @@ def test_two_ranks_killed_inside_an_epoch_go_on_to_the_same_end(
     assert on_two_ranks(work) == [KILLED, KILLED]
     assert [path.name for path in (folder.path / "checkpoint").glob("0*")] == ["000000012"]
     assert outcome(train_on_two_ranks("run")) == expected
+
+
+PAIR = ({"strategy": "infobatch", "prune_ratio": 0.5}, {"strategy": "orderdp", "prune_ratio": 0.5})
+
+
+def test_two_ranks_make_a_comparison_together(tmp_path, tiny, on_two_ranks):
+    plan = Plan(tiny(epochs=2, batch_size=16), methods=PAIR)
+    path, told = tmp_path / "rank0", tmp_path / "told"
+
+    def work():
+        # A folder named after the time may have another name on each rank: the first one's counts.
+        with told.open("a") as file:
+            found = start(
+                plan,
+                tmp_path / f"rank{os.environ['RANK']}",
+                show=False,
+                tell=lambda line: print(line, file=file, flush=True),
+            )
+        assert [row.label for row in found.table] == labels
+        assert (found.failed, found.open) == ({}, [])
+
+    labels = ["InfoBatch 50 %", "OrderDP 50 %", "full data"]
+    labels += [f"full data, steps of {label}" for label in labels[:2]]
+    assert on_two_ranks(work) == [0, 0]
+    assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == ["rank0"]
+    assert told.read_text().splitlines() == [f"[{number}/5] {label}, seed 0" for number, label in enumerate(labels, 1)]
+    results = {member.label: RunFolder(path / member.name).result() for member in plan.members(200)}
+    assert {result["ranks"] for result in results.values()} == {2}
+    assert results["full data, steps of InfoBatch 50 %"]["steps"] == results["InfoBatch 50 %"]["steps"]
+    assert len(json.loads((path / "result.json").read_text())["rows"]) == 5
+
+
+def test_two_ranks_stop_at_a_run_that_fails_and_say_why(tmp_path, tiny, on_two_ranks):
+    plan = Plan(tiny(epochs=1, batch_size=16, max_lr=1e30), against=())
+    assert on_two_ranks(lambda: start(plan, tmp_path / "run", show=False)) == [1, 1]
+    assert "must stay finite" in RunFolder(tmp_path / "run" / "OrderDP-seed0").failure()
+
+
+def test_two_ranks_are_no_several_processes(tmp_path, tiny, on_two_ranks):
+    def work():
+        message = "^processes must be a whole number from 1, and 1 under several ranks, got 2; write --processes 1$"
+        with pytest.raises(ValueError, match=message):
+            start(Plan(tiny()), tmp_path / "run", processes=2, show=False)
+
+    assert on_two_ranks(work) == [0, 0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_ranks_make_a_study_together(tmp_path, tiny, on_two_ranks):
+    plans = {name: Plan(tiny(epochs=1, batch_size=16, prune_ratio=0.5), against=("full",)) for name in ("a", "b")}
+    study = Study("table8", "smoke", Outline("both"), plans)
+
+    def work():
+        found = start_study(study, tmp_path / "study", tell=lambda line: None)
+        assert [len(each.table) for each in found] == [2, 2]
+
+    assert on_two_ranks(work) == [0, 0]
+    assert {path.name for path in (tmp_path / "study").iterdir()} == {"a", "b", "study.toml"}
 
 
 @pytest.mark.slow

@@ -32,17 +32,9 @@ def as_markdown(lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *rows))
 
 
-_LATEX = {
-    "±": r"$\pm$",
-    "−": "$-$",
-    "ε": r"$\varepsilon$",
-    "<": "$<$",
-    ">": "$>$",
-    **{letter: rf"\{letter}" for letter in "%_&#${}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
+_LATEX = {letter: rf"\{letter}" for letter in "%_&#${}"}
+_LATEX |= {"±": r"$\pm$", "−": "$-$", "ε": r"$\varepsilon$", "<": "$<$", ">": "$>$"}
+_LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
 
 def as_latex(lines: Sequence[Sequence[str]]) -> str:

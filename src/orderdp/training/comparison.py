@@ -84,8 +84,7 @@ class Plan:
     def _of_seed(self, seed: int, num_samples: int) -> Iterator[Member]:
         pruned = [recipe.model_copy(update={"seed": seed}) for recipe in self.pruned()]
         full = pruned[0].with_method({"strategy": "full"})
-        full_steps = total_steps(full, num_samples)
-        by_steps = {full_steps: FULL} if "full" in self.against else {}
+        by_steps = {total_steps(full, num_samples): FULL} if "full" in self.against else {}
         shorts = []
         for recipe in pruned:
             label, steps = label_of(recipe), total_steps(recipe, num_samples)

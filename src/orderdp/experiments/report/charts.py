@@ -27,7 +27,7 @@ def frontier(results: Results) -> Section:
         "Accuracy against cost",
         charts=[
             _frontier(results, "samples", "samples trained on", lambda entry: entry.mean("samples_backward")),
-            _frontier(results, "seconds", "seconds without evaluation", lambda entry: entry.cost_s()),
+            _frontier(results, "seconds", "seconds without evaluation", Entry.cost_s),
         ],
     )
 

@@ -15,14 +15,14 @@ from orderdp.training.comparison import FULL
 
 def accuracy(results: Results, published: Iterable[Published]) -> Section:
     """Accuracy by method and prune ratio, in the paper's form, and the paper's own numbers."""
-    ratios = ratios_of(results)
+    ratios: list[float | None] = [*ratios_of(results)] or [None]  # None: there is full data only
     cells: dict[str, dict[float | None, str]] = {}
     for entry in results.entries.values():
         method, ratio = place_of(entry, results)
         cells.setdefault(method, {})[ratio] = plus_minus(entry)
-    lines = [["method", *(map(percent, ratios) if ratios else ["accuracy, %"])]]
+    lines = [["method", *map(percent, ratios)]]
     for method, row in cells.items():
-        lines.append([method, *(row.get(ratio, "") for ratio in ratios)] if ratios else [method, row[None]])
+        lines.append([method, *(row.get(ratio, "") for ratio in ratios)])
         if None in row:
             lines[-1][1] = row[None]
     note = (
@@ -46,7 +46,6 @@ def differences(results: Results) -> Section:
         if entry is full:
             continue
         to_full, to_short = results.against_full(entry), results.against_short(entry)
-        share = "" if full is None else _percent(entry.mean("samples_backward") / full.mean("samples_backward"))
         lines.append(
             [
                 entry.label,
@@ -54,7 +53,7 @@ def differences(results: Results) -> Section:
                 interval(to_full),
                 "" if to_full is None else to_full.verdict,
                 interval(to_short),
-                share,
+                _share(entry, full),
             ]
         )
     note = (
@@ -76,21 +75,16 @@ def cost(results: Results, accuracies: Sequence[float]) -> Section:
     lines = [header]
     reached = [["run", *(f"{goal:g} %" for goal in accuracies)]]
     for entry in results.entries.values():
-        if not entry.results:
-            continue
-        ratio = ""
-        if full is not None and full.results:
-            ratio = _percent(1 - entry.mean("samples_backward") / full.mean("samples_backward"))
         lines.append(
             [
                 entry.label,
-                *(f"{entry.mean(name):,.0f}" for name in ("samples_forward", "samples_backward")),
-                ratio,
-                f"{entry.mean('steps'):,.0f}",
-                f"{entry.mean('training_s'):.1f}",
-                f"{entry.mean('selection_s'):.2f}",
-                f"{entry.mean('data_s'):.1f}",
-                f"{entry.mean('evaluation_s'):.1f}",
+                *(_mean(entry, name, ",.0f") for name in ("samples_forward", "samples_backward")),
+                _share(entry, full, left_out=True),
+                _mean(entry, "steps", ",.0f"),
+                _mean(entry, "training_s", ".1f"),
+                _mean(entry, "selection_s", ".2f"),
+                _mean(entry, "data_s", ".1f"),
+                _mean(entry, "evaluation_s", ".1f"),
             ]
         )
         reached.append([entry.label, *(_to_reach(entry, goal) for goal in accuracies)])
@@ -101,6 +95,19 @@ def cost(results: Results, accuracies: Sequence[float]) -> Section:
     if accuracies:
         tables.append(Table("time_to_accuracy", "Seconds to an accuracy", reached, goals))
     return Section("Cost", tables=tables)
+
+
+def _mean(entry: Entry, name: str, form: str) -> str:
+    """Returns the mean of a number of the results over the seeds, nothing where there are none."""
+    return format(entry.mean(name), form) if entry.results else ""
+
+
+def _share(entry: Entry, full: Entry | None, *, left_out: bool = False) -> str:
+    """Returns how many samples were trained on or left out, as a share of full data's; nothing without either."""
+    if full is None or not full.results or not entry.results:
+        return ""
+    share = entry.mean("samples_backward") / full.mean("samples_backward")
+    return f"{100 * (1 - share if left_out else share):.1f} %".replace("-", "−")
 
 
 def plus_minus(entry: Entry) -> str:
@@ -120,10 +127,6 @@ def interval(difference: Difference | None) -> str:
     if math.isfinite(difference.low):
         mean += f" [{difference.low:+.2f}, {difference.high:+.2f}]"
     return mean.replace("-", "−")
-
-
-def _percent(share: float) -> str:
-    return "" if math.isnan(share) else f"{100 * share:.1f} %"
 
 
 def _to_reach(entry: Entry, goal: float) -> str:
