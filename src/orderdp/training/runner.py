@@ -138,11 +138,9 @@ def _helpers(count: int, paths: list[Path]) -> Iterator[None]:
     try:
         for _ in range(count):
             child = context.Process(target=_help, args=(paths,))  # no daemon, which could not read by worker processes
-            with (
-                _no_interrupts()
-            ):  # nor in the child ever after, which inherits it: Ctrl-C ends it through this process
+            with _no_interrupts():  # the child inherits that, for good: Ctrl-C ends it through this process
                 child.start()
-            children.append(child)
+                children.append(child)
         yield
         for child in children:
             child.join()
