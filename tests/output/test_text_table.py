@@ -22,8 +22,8 @@ def test_text_is_aligned_label_left_and_numbers_right():
 
 def test_words_are_aligned_left():
     assert as_text(LINES, words=True).splitlines() == [
-        "run        steps  %   ",
-        "full data  1,000  9   ",
+        "run        steps  %",
+        "full data  1,000  9",
         "short      10     10.5",
     ]
 

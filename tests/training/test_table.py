@@ -60,5 +60,5 @@ def test_without_full_data_nothing_is_said_to_be_saved():
     assert (table[0].saved, table[0].samples_saved, table[0].accuracy_last) == (None, None, (90.0, 0.0))
     assert as_text(lines(table)).splitlines() == [
         "run      last %  best %  samples  samples saved  steps  train s  select s  data s  eval s  time saved",
-        "OrderDP   90.00   91.25    5,000                    40     50.0      0.50    10.0     2.0            ",
+        "OrderDP   90.00   91.25    5,000                    40     50.0      0.50    10.0     2.0",
     ]

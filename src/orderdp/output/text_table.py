@@ -20,9 +20,10 @@ def as_text(lines: Sequence[Sequence[str]], *, words: bool = False) -> str:
     """
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     pad = [str.ljust] + [str.ljust if words else str.rjust] * (len(widths) - 1)
-    return "\n".join(
+    padded = (
         "  ".join(align(cell, width) for align, cell, width in zip(pad, line, widths, strict=True)) for line in lines
     )
+    return "\n".join(line.rstrip() for line in padded)
 
 
 def as_markdown(lines: Sequence[Sequence[str]]) -> str:

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -137,9 +138,9 @@ def _helpers(count: int, paths: list[Path]) -> Iterator[None]:
     try:
         for _ in range(count):
             child = context.Process(target=_help, args=(paths,))  # no daemon, which could not read by worker processes
-            with _interrupts_wait():  # as they do in the child ever after: Ctrl-C ends it through this process
+            with _no_interrupts():  # the child inherits that, for good: Ctrl-C ends it through this process
                 child.start()
-            children.append(child)
+                children.append(child)
         yield
         for child in children:
             child.join()
@@ -150,15 +151,15 @@ def _helpers(count: int, paths: list[Path]) -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    if os.name != "posix":
+def _no_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # where signals may not be set
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
 def _help(paths: list[Path]) -> None:
