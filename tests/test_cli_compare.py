@@ -199,15 +199,17 @@ def test_compare_prints_the_table_and_goes_on_with_nothing_left(call):
     status, out, err = call(*SMALL)
     assert status == 0
     names = ["OrderDP 50 %", "dynamic random 50 %", "full data", "full data, steps of OrderDP 50 %"]
-    assert err == "".join(f"[{number}/4] {label}, seed 0\n" for number, label in enumerate(names, 1))
-    *table, blank, last = out.splitlines()
-    assert [re.split("  +", line)[0] for line in table] == ["run", *names]
-    assert (blank, last) == ("", "settings, metrics, checkpoints: run")
+    end = "settings, metrics, checkpoints: run; 'orderdp report run' makes a page of tables and plots\n"
+    assert err == "".join(f"[{number}/4] {label}, seed 0\n" for number, label in enumerate(names, 1)) + end
+    *table, _, note, _ = out.splitlines()
+    shown = ["OrderDP 50 %", "dynamic random 50 %", "full data, steps of OrderDP 50 %"]
+    assert [re.split("  +", line)[0] for line in table] == ["run", *shown]
+    assert note.startswith("Differences in percentage points, ")
     assert folders("run") == SMALL_RUNS
-    assert call("compare", "--resume", "run") == (0, out, "")
+    assert call("compare", "--resume", "run") == (0, out, end)
     Path("run/full-data-seed0/result.json").unlink()
     status, _, err = call("compare", "--resume", "run", "--processes", "1")
-    assert (status, err) == (0, "[3/4] full data, seed 0\n")
+    assert (status, err) == (0, f"[3/4] full data, seed 0\n{end}")
 
 
 def test_runs_that_fail_get_a_line_each_and_status_1_and_the_others_are_in_the_table(call, monkeypatch):
@@ -221,13 +223,16 @@ def test_runs_that_fail_get_a_line_each_and_status_1_and_the_others_are_in_the_t
     monkeypatch.setattr(Run, "train", fail)
     status, out, err = call(*SMALL, "--seed", "0", "1")
     assert status == 1
-    assert [line.split("  ")[0] for line in out.splitlines()[1:4]] == [
-        "OrderDP 50 %",
-        "full data",
-        "full data, steps of OrderDP 50 %",
+    rows = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert "missing" in rows["dynamic random 50 %"]
+    assert "missing" not in rows["OrderDP 50 %"]
+    failed = [line for line in err.splitlines() if " failed: " in line and not line.startswith("orderdp: ")]
+    assert failed == [
+        f"[{m}/8] dynamic random 50 %, seed {n} failed: seed {n} has no --max-lr 3" for m, n in ((2, 0), (6, 1))
     ]
-    last = [line for line in err.splitlines() if line.startswith("orderdp: ")]
-    assert last == [f"orderdp: failed: dynamic random 50 %, seed {n}: seed {n} has no --max-lr 3" for n in (0, 1)]
+    missing = "dynamic random 50 %, seed 0; dynamic random 50 %, seed 1"
+    last = f"orderdp: not all runs are finished, failed: {missing}; go on with orderdp compare --resume run"
+    assert err.splitlines()[-1] == last
     monkeypatch.undo()
 
 
@@ -243,11 +248,10 @@ def test_what_waits_for_a_run_that_failed_is_named(call, monkeypatch):
     options = "--methods infobatch --prune-ratio 0.5 --seed 0 --run run"
     status, _, err = call("compare", *TINY, "--epochs", "2", *options.split())
     assert status == 1
-    assert err.splitlines()[-2:] == [
-        "orderdp: failed: InfoBatch 50 %, seed 0: no",
-        "orderdp: not finished, made by another process or waiting for a run that failed: "
-        "full data, steps of InfoBatch 50 %, seed 0",
-    ]
+    assert err.splitlines()[-1] == (
+        "orderdp: not all runs are finished, failed: InfoBatch 50 %, seed 0, made by another process or waiting for a "
+        "run that failed: full data, steps of InfoBatch 50 %, seed 0; go on with orderdp compare --resume run"
+    )
 
 
 def alive_in(group):
@@ -266,7 +270,12 @@ def test_a_call_of_several_processes_ends_at_once_when_it_is_interrupted():
     """As Ctrl-C does: a signal to all of them."""
     command = [sys.executable, "-W", "error", "-m", "orderdp", *SMALL, "--epochs", "5000", "--processes", "2"]
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
     )
     end = time.monotonic() + 120
     while len(list(Path("run").glob("*/metrics.jsonl"))) < 2 and time.monotonic() < end:
