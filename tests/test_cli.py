@@ -16,7 +16,8 @@ import pytest
 import torch
 
 import orderdp
-from orderdp.cli import _in_flags, main
+from orderdp.cli import main
+from orderdp.cli.messages import in_flags
 from orderdp.experiments import report, study
 from orderdp.experiments.plans import as_page
 from orderdp.experiments.studies import study_names
@@ -528,8 +529,8 @@ MESSAGES = [
 def test_messages_name_settings_as_they_are_typed_and_leave_the_rest(message, shown):
     flags = ["--epochs", "--num-samples", "--data-root", "--download", "--batch-size", "--prune-ratio", "--steps"]
     for file in ({"recipe": "my.toml"}, {"resume": Path("runs")}):
-        assert _in_flags(message, argparse.Namespace(flags=flags, **file)) == message
-    assert _in_flags(message, argparse.Namespace(flags=flags, recipe=None, resume=None)) == (shown or message)
+        assert in_flags(message, argparse.Namespace(flags=flags, **file)) == message
+    assert in_flags(message, argparse.Namespace(flags=flags, recipe=None, resume=None)) == (shown or message)
 
 
 def test_what_a_command_needs_is_named(capsys, monkeypatch):
@@ -592,3 +593,11 @@ def test_a_plot_without_matplotlib_says_what_to_install(capsys, here, monkeypatc
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     status, _, err = call(capsys, *PLAN, "--prune-ratio", "0.5", "--plot", "p.png")
     assert (status, err) == (1, 'orderdp: plots need matplotlib: pip install "orderdp[theory]"\n')
+
+
+def test_a_reader_that_has_seen_enough_gets_no_error():
+    command = [sys.executable, "-m", "orderdp", "plan", "--num-samples", "1000", "--epochs", "5"]
+    command += ["--batch-size", "10", "--prune-ratio", "0.5"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 1)

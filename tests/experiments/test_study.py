@@ -22,10 +22,10 @@ from orderdp.experiments.study import (
 )
 from orderdp.experiments.toy_table import table10
 from orderdp.training.comparison import load_plan
-from orderdp.training.loop import total_steps
 from orderdp.training.methods import METHODS, label_of
 from orderdp.training.recipe import Recipe
 from orderdp.training.runner import check
+from orderdp.training.steps import total_steps
 
 FILES = study_files()
 TRAINED = ["figure1", "figure3", "figure4", "figure9", "figure10", "figure11", "figure12", "figure13"]

@@ -3,8 +3,8 @@
 import torch
 
 from orderdp.training.comparison import Sizes
-from orderdp.training.loop import total_steps
 from orderdp.training.run_folder import RunFolder
+from orderdp.training.steps import total_steps
 
 SIZES = Sizes(200, 360)
 OPEN_STEPS = 9  # of runs whose number of steps depends on the losses

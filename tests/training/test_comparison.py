@@ -7,9 +7,9 @@ import pytest
 
 from orderdp import OrderDP, Pruner
 from orderdp.training.comparison import Plan, Sizes, grid, load_plan
-from orderdp.training.loop import total_steps
 from orderdp.training.methods import label_of, method_of
 from orderdp.training.recipe import Recipe
+from orderdp.training.steps import total_steps
 
 N = 200
 

@@ -17,11 +17,12 @@ from orderdp import DynamicRandom, OrderDP, Pruner
 from orderdp.training import loop
 from orderdp.training.data import ImageArrays, load_dataset
 from orderdp.training.images import ResidentImages, SampleImages
-from orderdp.training.loop import SECONDS, Run, total_steps
+from orderdp.training.loop import SECONDS, Run
 from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
 from orderdp.training.provenance import environment
 from orderdp.training.run_folder import RunFolder
+from orderdp.training.steps import total_steps
 
 N = 200
 ORDERDP = {"strategy": "orderdp", "prune_ratio": 0.5}

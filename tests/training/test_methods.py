@@ -9,11 +9,11 @@ import torch
 
 import orderdp
 from orderdp.training.comparison import Plan
-from orderdp.training.loop import most_steps, total_steps
 from orderdp.training.methods import METHODS, label_of, make_strategy, method_of, setting_of
 from orderdp.training.optim import build_schedule
 from orderdp.training.recipe import Recipe
 from orderdp.training.runner import make, start
+from orderdp.training.steps import most_steps, total_steps
 
 N = 200
 BUILT = {

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import tomli_w
 
 from orderdp.output.files import write_whole
-from orderdp.training.loop import most_steps, total_steps
 from orderdp.training.methods import label_of
 from orderdp.training.recipe import Recipe, load_recipe, nearest
 from orderdp.training.run_folder import RunFolder
+from orderdp.training.steps import most_steps, total_steps
 
 if sys.version_info >= (3, 11):
     import tomllib

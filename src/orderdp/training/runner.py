@@ -27,9 +27,10 @@ from orderdp.output.files import make_new, write_whole
 from orderdp.output.text_table import as_markdown
 from orderdp.training.comparison import Member, Plan, Sizes, load_plan
 from orderdp.training.data import DataSets, load_dataset
-from orderdp.training.loop import Run, total_steps
+from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder, alone_in
+from orderdp.training.steps import total_steps
 from orderdp.training.table import Row, lines, rows
 
 Tell = Callable[[str], None]

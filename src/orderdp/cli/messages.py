@@ -1,0 +1,56 @@
+"""What the command line says: settings by the names of their options, one line for an error."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+
+def tell(line: str) -> None:
+    """Prints a line on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def teller(options: argparse.Namespace) -> Callable[[str], None]:
+    """Returns what prints a line on standard error, with settings by the names of their options."""
+    return lambda line: tell(in_flags(line, options))
+
+
+def one_line(error: Exception) -> str:
+    """Returns the message of an error on one line, or the name of its class."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def in_flags(message: str, options: argparse.Namespace) -> str:
+    """Returns the message with settings by the names of their options, unless they may stand in a file of settings.
+
+    A message is '<setting> <rule>, got <value>; <what to write>'. Its value is left alone. A setting is the first word,
+    or a word with an underscore, or is followed by its value.
+    """
+    if getattr(options, "recipe", None) is not None or getattr(options, "resume", None) is not None:
+        return message
+
+    def flag(match: re.Match[str]) -> str:
+        name, value = match[1], match[2] or ""
+        if re.search(r"--\S+ $", match.string[: match.start()]):  # what was typed after an option
+            return match[0]
+        known = f"--{'num-samples' if name == 'n' else name.replace('_', '-')}"
+        if known not in options.flags or not (match.start() == 0 or "_" in name or value):
+            return match[0]
+        return f"{known}{' ' if value and 'True' not in value else ''}"
+
+    rule, got, rest = message.partition(", got ")
+    value, semicolon, advice = rest.rpartition("; ")
+    if not semicolon:
+        value, advice = rest, ""
+    word = re.compile(r"(?<![\w'./\\-])([a-z_]+)\b(?![./\\'(])( ?= ?True\b| ?= ?)?")
+    return f"{word.sub(flag, rule)}{got}{value}{semicolon}{word.sub(flag, f' {advice}')[1:]}"
+
+
+def unknown_option(argument: str, flags: Sequence[str]) -> str:
+    """Returns what is wrong with an option that there is not, and the nearest that there is."""
+    near = difflib.get_close_matches(argument.partition("=")[0], flags, n=1)
+    return f"no option {argument}" + (f", did you mean {near[0]}?" if near else "")
