@@ -168,7 +168,8 @@ REFUSED = {
     ),
     "other options beside --resume": (
         "--resume runs --epochs 3 --run new --against full --recipe digits",
-        "--resume takes its settings from the run folder, got --against --epochs --recipe --run; leave them out",
+        "--resume takes its settings from the run folder, all but --seed and --data-root, "
+        "got --against --epochs --recipe --run; leave them out",
     ),
 }
 

@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from orderdp.cli import main
 from orderdp.experiments import study
@@ -63,6 +65,18 @@ def planned(call, monkeypatch):
         return given[0]
 
     return plan_of
+
+
+@pytest.fixture
+def image_folder(here):
+    """A data set of 16 and 8 images in two classes."""
+    random = np.random.default_rng(0)
+    for part, each in (("train", 8), ("val", 4)):
+        for label in "ab":
+            folder = here / "images" / part / label
+            folder.mkdir(parents=True)
+            for number in range(each):
+                Image.fromarray(random.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(folder / f"{number}.png")
 
 
 def labels(plan):
@@ -183,8 +197,8 @@ REFUSED = {
     ),
     "other options beside --resume": (
         "--resume runs --epochs 3 --run new --methods ucb --seed 1 --prune-ratio 0.5 --recipe digits",
-        "--resume takes its settings from the run folder, "
-        "got --epochs --methods --prune-ratio --recipe --run --seed; leave them out",
+        "--resume takes its settings from the run folder, all but --seed and --data-root, "
+        "got --epochs --methods --prune-ratio --recipe --run; leave them out",
     ),
 }
 
@@ -210,6 +224,57 @@ def test_compare_prints_the_table_and_goes_on_with_nothing_left(call):
     Path("run/full-data-seed0/result.json").unlink()
     status, _, err = call("compare", "--resume", "run", "--processes", "1")
     assert (status, err) == (0, f"[3/4] full data, seed 0\n{end}")
+
+
+def test_seeds_are_added_to_what_is_there_and_the_runs_that_are_finished_stay(call):
+    assert call(*SMALL)[0] == 0
+    before = {name: Path("run", name, "result.json").read_bytes() for name in SMALL_RUNS}
+    status, out, err = call("compare", "--resume", "run", "--seed", "2", "0", "1")
+    begun = [line for line in err.splitlines() if line.startswith("[")]
+    assert status == 0
+    assert [re.sub(r"\[\d+/12\] .*, ", "", line) for line in begun] == ["seed 2"] * 4 + ["seed 1"] * 4
+    assert load_plan(Path("run"))[0].seeds == (0, 2, 1)
+    assert folders("run") == sorted(name.replace("seed0", f"seed{seed}") for name in SMALL_RUNS for seed in range(3))
+    assert {name: Path("run", name, "result.json").read_bytes() for name in SMALL_RUNS} == before
+    assert "±" in out
+
+
+def test_seeds_are_refused_before_the_plan_is_changed(call):
+    assert call(*SMALL)[0] == 0
+    before = Path("run/plan.toml").read_bytes()
+    line = "seed must lie in [0, 2**63), got -1; write seed = 0"
+    assert call("compare", "--resume", "run", "--seed", "1", "-1") == (1, "", f"orderdp: {line}\n")
+    assert Path("run/plan.toml").read_bytes() == before
+
+
+def test_a_comparison_goes_on_where_its_data_has_moved_to(call, image_folder):
+    options = [
+        "--dataset",
+        "folder",
+        "--data-root",
+        "images",
+        "--image-size",
+        "8",
+        "--batch-size",
+        "4",
+        "--device",
+        "cpu",
+    ]
+    options += ["--epochs", "1", "--model", "small_cnn", "--num-threads", "1", "--methods", "orderdp", "--seed", "0"]
+    status, out, err = call("compare", *options, "--prune-ratio", "0.5", "--run", "run")
+    assert (status, "OrderDP 50 %" in out) == (0, True), err
+    Path("run/full-data-seed0/result.json").unlink()
+    Path("images").rename("moved")
+    assert call("compare", "--resume", "run")[0] == 1
+    assert call("compare", "--resume", "run", "--data-root", "nowhere")[0] == 1
+    assert load_plan(Path("run"))[0].recipe.data_root == "images"
+    assert call("compare", "--resume", "run", "--data-root", "moved")[:2] == (0, out)
+    Path("moved/train/b/0.png").unlink()
+    status, _, err = call("compare", "--resume", "run", "--data-root", "moved")
+    assert (status, err.startswith("orderdp: the data must be that of the runs in run, 16 and 8 samples, got 15")) == (
+        1,
+        True,
+    )
 
 
 def test_runs_that_fail_get_a_line_each_and_status_1_and_the_others_are_in_the_table(call, monkeypatch):
@@ -417,7 +482,8 @@ REFUSED_STUDIES = {
     ),
     "other options beside --resume": (
         "table8 --resume runs --size cpu --seed 1 --run here --data-root data",
-        "--resume takes its settings from the run folder, got --data-root --name --run --seed --size; leave them out",
+        "--resume takes its settings from the run folder, all but --seed and --data-root, got --name --run --size; "
+        "leave them out",
     ),
     "no folder to go on with": (
         "--resume runs",

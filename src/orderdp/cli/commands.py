@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +23,9 @@ def train(options: argparse.Namespace) -> int:
     tell = teller(options)
     given = {name: value for name in Recipe.model_fields if (value := getattr(options, name)) is not None}
     if options.resume is not None:
+        path = options.resume
         _refuse_beside_resume(options, given, ("recipe", "run", "against"))
-        path = options.run_folder = options.resume
+        _amend([path], given)
         found = make([path], tell=tell)[0]
     else:
         ratios, seeds = given.pop("prune_ratio", []), given.pop("seed", [])
@@ -52,8 +53,9 @@ def compare(options: argparse.Namespace) -> int:
     options_of_recipe = [name for name in Recipe.model_fields if hasattr(options, name)]
     given = {name: value for name in options_of_recipe if (value := getattr(options, name)) is not None}
     if options.resume is not None:
+        path = options.resume
         _refuse_beside_resume(options, given, ("recipe", "run", "methods"))
-        path = options.run_folder = options.resume
+        _amend([path], given)
         found = make([path], processes=options.processes, tell=tell)[0]
         return _end_comparison(found, path, options)
     ratios, seeds = given.pop("prune_ratio", [0.3, 0.5, 0.7]), given.pop("seed", [0, 1, 2])
@@ -79,9 +81,21 @@ def _new_folder(name: str) -> Path:
 
 def _refuse_beside_resume(options: argparse.Namespace, given: dict[str, Any], others: Sequence[str]) -> None:
     named = {name for name in others if getattr(options, name) is not None}
-    if given or named:
-        names = sorted(f"--{name.replace('_', '-')}" for name in {*given, *named})
-        raise ValueError(f"--resume takes its settings from the run folder, got {' '.join(names)}; leave them out")
+    refused = sorted(f"--{name.replace('_', '-')}" for name in {*given, *named} - {"seed", "data_root"})
+    if refused:
+        raise ValueError(
+            "--resume takes its settings from the run folder, all but --seed and --data-root, got "
+            f"{' '.join(refused)}; leave them out"
+        )
+    options.run_folder = options.resume
+
+
+def _amend(parts: Iterable[Path], given: dict[str, Any]) -> None:
+    """Adds the seeds that are given to comparisons that are gone on with, or says where their data lies now."""
+    from orderdp.training.runner import amend
+
+    for part in parts if given else ():
+        amend(part, seeds=given.get("seed", ()), data_root=given.get("data_root"))
 
 
 def _show_runs(found: Any, path: Path) -> None:
@@ -162,14 +176,16 @@ def plan(options: argparse.Namespace) -> int:
 def study(options: argparse.Namespace) -> int:
     """Makes a table or figure of the paper."""
     from orderdp.experiments.studies import STUDIES, check_name, run_study
-    from orderdp.experiments.study import load_study, resume_study, start_study, study_files
+    from orderdp.experiments.study import load_outline, load_study, resume_study, start_study, study_files
 
     tell = teller(options)
     changes = {name: value for name in ("data_root", "download", "device") if (value := getattr(options, name))}
     processes = 1 if options.processes is None else options.processes
     if options.resume is not None:
-        _refuse_beside_resume(options, changes, ("name", "run", "size", "seed"))
-        folder = options.run_folder = options.resume
+        given = {**changes, **({"seed": options.seed} if options.seed else {})}
+        folder = options.resume
+        _refuse_beside_resume(options, given, ("name", "run", "size"))
+        _amend(load_outline(folder)[1].values(), given)
         return _report_on(resume_study(folder, processes=processes, tell=tell), folder, options)
     if options.name is None:
         options.parser.error("the following arguments are required: NAME")

@@ -12,6 +12,8 @@ import orderdp
 from orderdp.cli import commands
 from orderdp.output.text_table import number_or_text
 
+_RESUME = "go on with the runs in this folder, or join in; --seed adds seeds, --data-root says where the data lies now"
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -157,7 +159,9 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
         "default smoke",
     )
     training.add_argument("--processes", type=number_or_text, metavar="N", help="runs to make at the same time")
-    training.add_argument("--resume", metavar="DIR", type=Path, help="go on with the runs in this folder, or join in")
+    training.add_argument(
+        "--resume", metavar="DIR", type=Path, help="go on with the runs in this folder, or join in; --seed adds seeds"
+    )
     training.add_argument("--seed", nargs="+", type=number_or_text, metavar="N", help="seeds in place of the study's")
     training.add_argument("--data-root", metavar="DIR", help="folder that holds the data sets")
     training.add_argument("--download", action="store_const", const=True, help="fetch what is not there")
@@ -178,7 +182,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--run", metavar="DIR", type=Path, help="folder to write, which must be new; default runs/DATASET-TIME"
     )
-    run.add_argument("--resume", metavar="DIR", type=Path, help="go on with the runs in this folder")
+    run.add_argument("--resume", metavar="DIR", type=Path, help=_RESUME)
     run.add_argument(
         "--against",
         nargs="*",
@@ -222,7 +226,12 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--run", metavar="DIR", type=Path, help="folder to write, which must be new; default runs/compare-DATASET-TIME"
     )
-    run.add_argument("--resume", metavar="DIR", type=Path, help="go on with the runs in this folder, or join in them")
+    run.add_argument(
+        "--resume",
+        metavar="DIR",
+        type=Path,
+        help=_RESUME,
+    )
     _add_settings(parser, leave_out=(*METHOD_KEYS, "seed", "max_steps"))
     parser.set_defaults(call=commands.compare)
 

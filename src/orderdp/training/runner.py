@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -132,6 +132,35 @@ def make(paths: list[Path], *, processes: int = 1, show: bool = True, tell: Tell
     return [_finish(path) for path in paths]
 
 
+def amend(path: Path, *, seeds: Sequence[int] = (), data_root: str | None = None) -> None:
+    """Adds seeds to the plan of a folder, or says where its data lies now; the runs that are there stay as they are.
+
+    Args:
+        path: the folder.
+        seeds: those to have runs of; the ones that the plan has already make no difference.
+        data_root: folder that holds the data; None leaves the plan's.
+
+    Raises:
+        ValueError: no plan in the folder, seeds that the recipe refuses, or other data there.
+        OSError: no data there.
+    """
+    if PartialState().is_main_process:
+        with alone_in(path):
+            plan, sizes = load_plan(path)
+            more = [plan.recipe.model_copy(update={"seed": seed}).seed for seed in dict.fromkeys(seeds)]
+            changes = {} if data_root is None else {"data_root": data_root}
+            changed = replace(
+                plan,
+                recipe=plan.recipe.model_copy(update=changes),
+                seeds=(*plan.seeds, *(seed for seed in more if seed not in plan.seeds)),
+            )
+            if data_root is not None:
+                _load_checked(changed.recipe, sizes, path)
+            if changed != plan:
+                changed.write(path, sizes)
+    PartialState().wait_for_everyone()
+
+
 @contextmanager
 def _helpers(count: int, paths: list[Path]) -> Iterator[None]:
     """Has other processes work on the folders too, and waits for them; ends them where this one is stopped."""
@@ -194,12 +223,7 @@ def _work(paths: list[Path], *, show: bool, tell: Tell) -> None:
     for path in paths:
         plan, sizes = load_plan(path)
         state = PartialState(cpu=plan.recipe.device == "cpu")
-        data = _load(plan.recipe)
-        if Sizes(len(data.train), len(data.test)) != sizes:
-            raise ValueError(
-                f"the data must be that of the runs in {path}, {sizes.num_samples} and {sizes.num_test_samples} "
-                f"samples, got {len(data.train)} and {len(data.test)}; write the data_root that they were begun with"
-            )
+        data = _load_checked(plan.recipe, sizes, path)
         members = plan.members(len(data.train))
         made = True
         while made:  # a run may wait for another to end, whose steps it takes
@@ -261,7 +285,8 @@ def planned_recipe(member: Member, folder: RunFolder, num_samples: int) -> Recip
     recipe = member.recipe_in(folder.path.parent, num_samples)
     if recipe is None or not (folder.path / "recipe.toml").exists():
         return recipe
-    there, planned = folder.recipe().model_dump(), recipe.model_dump()
+    elsewhere = {"data_root", "download"}  # where the data lies is not what it is
+    there, planned = folder.recipe().model_dump(exclude=elsewhere), recipe.model_dump(exclude=elsewhere)
     for name, value in planned.items():
         if there[name] != value:
             raise ValueError(
@@ -332,3 +357,14 @@ def _load(recipe: Recipe) -> DataSets:
         image_size=recipe.image_size,
         download=recipe.download,
     )
+
+
+def _load_checked(recipe: Recipe, sizes: Sizes, path: Path) -> DataSets:
+    """Returns the data, which must have the sizes of the data that the runs in the folder are of."""
+    data = _load(recipe)
+    if Sizes(len(data.train), len(data.test)) != sizes:
+        raise ValueError(
+            f"the data must be that of the runs in {path}, {sizes.num_samples} and {sizes.num_test_samples} "
+            f"samples, got {len(data.train)} and {len(data.test)}; write the data_root that they were begun with"
+        )
+    return data
