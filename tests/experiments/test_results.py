@@ -141,6 +141,12 @@ def test_seconds_count_until_an_epoch_ended_at_the_accuracy(pair):
     assert pruned.seconds_to(99.0) == {0: None, 1: None, 2: None}
 
 
+def test_samples_count_until_an_epoch_ended_at_the_accuracy(pair):
+    pruned = read_results(pair.path).entries["OrderDP 50 %"]  # three epochs of 128 samples
+    assert pruned.samples_to(90.0) == {0: 384, 1: 256, 2: 128}
+    assert pruned.samples_to(90.001) == {0: None, 1: 384, 2: 256}
+
+
 def test_an_open_number_of_steps_is_read_from_the_run_that_made_them(made):
     folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.5},))
     short = "full data, steps of InfoBatch 50 %"

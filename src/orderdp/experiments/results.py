@@ -68,7 +68,13 @@ class Entry:
 
     def seconds_to(self, accuracy: float) -> dict[int, float | None]:
         """Returns the seconds until an epoch first reached an accuracy in percent, by seed; None where none did."""
-        return {seed: _reached(lines, accuracy) for seed, lines in self.metrics.items()}
+        found = {seed: _until(lines, accuracy) for seed, lines in self.metrics.items()}
+        return {seed: None if lines is None else sum(map(spent_s, lines)) for seed, lines in found.items()}
+
+    def samples_to(self, accuracy: float) -> dict[int, float | None]:
+        """Returns as `seconds_to` the samples that went through the model in training until then."""
+        found = {seed: _until(lines, accuracy) for seed, lines in self.metrics.items()}
+        return {seed: None if lines is None else lines[-1]["samples_forward"] for seed, lines in found.items()}
 
 
 @dataclass(frozen=True)
@@ -126,10 +132,6 @@ def read_results(path: Path) -> Results:
     return Results(path, plan, sizes, entries)
 
 
-def _reached(lines: list[dict[str, Any]], accuracy: float) -> float | None:
-    spent = 0.0
-    for line in lines:
-        spent += spent_s(line)
-        if line["accuracy"] >= accuracy:
-            return spent
-    return None
+def _until(lines: list[dict[str, Any]], accuracy: float) -> list[dict[str, Any]] | None:
+    """Returns the epochs up to the first that ended at the accuracy; None where none did."""
+    return next((lines[:number] for number, line in enumerate(lines, 1) if line["accuracy"] >= accuracy), None)

@@ -109,7 +109,7 @@ def test_differences_say_nothing_where_runs_are_missing(pair):
 
 
 def test_cost_adds_up_samples_steps_and_seconds(pair):
-    cost, reached = tables.cost(read_results(pair.path), (89.0, 90.001)).tables
+    cost, reached, samples = tables.cost(read_results(pair.path), (89.0, 90.001)).tables
     assert cost.lines[0] == [
         *("run", "samples forward", "samples backward", "realised prune ratio", "steps"),
         *("train, s", "select, s", "data, s", "evaluate, s"),
@@ -127,26 +127,32 @@ def test_cost_adds_up_samples_steps_and_seconds(pair):
         ["full data", "2.7", "4.7"],
         [SHORT, "2.7", "4.0 (2 of 3)"],
     ]
+    assert samples.lines == [
+        ["run", "89 %", "90.001 %"],
+        ["OrderDP 50 %", "171", "320 (2 of 3)"],
+        ["full data", "299", "523"],
+        [SHORT, "256", "384 (2 of 3)"],
+    ]
 
 
 def test_without_accuracies_to_reach_three_below_full_datas_are_taken(pair):
-    _, reached = tables.cost(read_results(pair.path), ()).tables
+    _, reached, _ = tables.cost(read_results(pair.path), ()).tables
     assert reached.lines[0] == ["run", "86.3 %", "89.3 %", "90.3 %"]  # full data: 91.37
     without_results(pair, "full data", 0, 1, 2)
     assert [table.name for table in tables.cost(read_results(pair.path), ()).tables] == ["cost"]
 
 
 def test_an_accuracy_that_no_seed_reaches_is_never_reached(pair):
-    _, reached = tables.cost(read_results(pair.path), (99.0,)).tables
+    _, reached, _ = tables.cost(read_results(pair.path), (99.0,)).tables
     assert [row[1] for row in reached.lines[1:]] == ["never", "never", "never"]
 
 
 def test_costs_of_runs_that_are_missing_are_left_blank(pair):
     without_results(pair, "OrderDP 50 %", 0, 1, 2)
-    cost, reached = tables.cost(read_results(pair.path), (90.0,)).tables
+    cost, reached, _ = tables.cost(read_results(pair.path), (90.0,)).tables
     assert (cost.lines[1], reached.lines[1]) == (["OrderDP 50 %", *[""] * 8], ["OrderDP 50 %", ""])
     without_results(pair, "full data", 0, 1, 2)
-    cost, _ = tables.cost(read_results(pair.path), (90.0,)).tables
+    cost, *_ = tables.cost(read_results(pair.path), (90.0,)).tables
     assert cost.lines[3][:4] == [SHORT, "384", "384", ""]
     assert "nan" not in str(cost.lines)
 

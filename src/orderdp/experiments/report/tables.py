@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from orderdp.experiments.report.blocks import Section, Table
 from orderdp.experiments.report.names import percent, place_of, ratios_of
@@ -73,7 +73,8 @@ def cost(results: Results, accuracies: Sequence[float]) -> Section:
     header = ["run", "samples forward", "samples backward", "realised prune ratio", "steps"]
     header += ["train, s", "select, s", "data, s", "evaluate, s"]
     lines = [header]
-    reached = [["run", *(f"{goal:g} %" for goal in accuracies)]]
+    goals = ["run", *(f"{goal:g} %" for goal in accuracies)]
+    seconds, samples = [goals], [goals]
     for entry in results.entries.values():
         lines.append(
             [
@@ -87,13 +88,17 @@ def cost(results: Results, accuracies: Sequence[float]) -> Section:
                 _mean(entry, "evaluation_s", ".1f"),
             ]
         )
-        reached.append([entry.label, *(_to_reach(entry, goal) for goal in accuracies)])
+        seconds.append([entry.label, *(_to_reach(entry.seconds_to(goal), ".1f") for goal in accuracies)])
+        samples.append([entry.label, *(_to_reach(entry.samples_to(goal), ",.0f") for goal in accuracies)])
     note = "Means over the seeds. Seconds are of the machine named below, with whatever else ran on it."
-    goals = "Seconds of training, selection and data until an epoch first ended at this accuracy; means over the seeds "
-    goals += "that reached it, and how many did where not all."
+    until = "until an epoch first ended at this accuracy; means over the seeds that reached it, and how many did where "
+    until += "not all."
     tables = [Table("cost", "Per run", lines, note)]
     if accuracies:
-        tables.append(Table("time_to_accuracy", "Seconds to an accuracy", reached, goals))
+        of_time = f"Seconds of training, selection and data {until}"
+        of_samples = f"Samples that went through the model in training {until} They are the same on any machine."
+        tables.append(Table("time_to_accuracy", "Seconds to an accuracy", seconds, of_time))
+        tables.append(Table("samples_to_accuracy", "Samples to an accuracy", samples, of_samples))
     return Section("Cost", tables=tables)
 
 
@@ -129,15 +134,14 @@ def interval(difference: Difference | None) -> str:
     return mean.replace("-", "−")
 
 
-def _to_reach(entry: Entry, goal: float) -> str:
-    seconds = entry.seconds_to(goal)
-    if not seconds:
+def _to_reach(cost: Mapping[int, float | None], form: str) -> str:
+    if not cost:
         return ""
-    got = [value for value in seconds.values() if value is not None]
+    got = [value for value in cost.values() if value is not None]
     if not got:
         return "never"
-    some = f" ({len(got)} of {len(seconds)})" if len(got) < len(seconds) else ""
-    return f"{sum(got) / len(got):.1f}{some}"
+    some = f" ({len(got)} of {len(cost)})" if len(got) < len(cost) else ""
+    return f"{format(sum(got) / len(got), form)}{some}"
 
 
 def _rows(table: Published) -> list[list[str]]:
