@@ -123,7 +123,7 @@ def _show_comparison(path: Path) -> None:
     from orderdp.output.text_table import as_text
 
     if PartialState().is_main_process:
-        (table,) = differences(read_results(path)).tables
+        table = differences(read_results(path)).tables[0]
         print(f"{as_text(table.lines)}\n\n{table.note}\n")
 
 

@@ -90,7 +90,8 @@ def rich(tmp_path_factory, tiny_recipe):
 def test_the_page_and_its_tables_are_written_into_the_folder(rich):
     assert rich.report == rich.path / "report" / "report.html"
     assert {file.name for file in (rich.path / "report").iterdir()} == {"report.html", "tables"}
-    names = {"accuracy", "differences", "cost", "time_to_accuracy", "samples_to_accuracy", "usage", "jaccard", "correlation"}
+    names = {"accuracy", "differences", "against_full", "against_short", "cost", "time_to_accuracy"}
+    names |= {"samples_to_accuracy", "usage", "jaccard", "correlation"}
     names |= {"cosine_full", "norm_ratio_full"}
     names |= {f"progress_{name}" for name in ("accuracy", "gradient_norm", "gradient_norm_deviation")}
     found = {file.name for file in (rich.path / "report" / "tables").iterdir()}

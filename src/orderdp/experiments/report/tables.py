@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from orderdp.experiments.report.blocks import Section, Table
 from orderdp.experiments.report.names import percent, place_of, ratios_of
 from orderdp.experiments.results import Entry, Results
 from orderdp.experiments.study import Published
-from orderdp.experiments.verdicts import Difference
+from orderdp.experiments.verdicts import FEWEST_SEEDS, Difference
 from orderdp.training.comparison import FULL
 
 
 def accuracy(results: Results, published: Iterable[Published]) -> Section:
     """Accuracy by method and prune ratio, in the paper's form, and the paper's own numbers."""
-    ratios: list[float | None] = [*ratios_of(results)] or [None]  # None: there is full data only
-    cells: dict[str, dict[float | None, str]] = {}
-    for entry in results.entries.values():
-        method, ratio = place_of(entry, results)
-        cells.setdefault(method, {})[ratio] = plus_minus(entry)
-    lines = [["method", *map(percent, ratios)]]
-    for method, row in cells.items():
-        lines.append([method, *(row.get(ratio, "") for ratio in ratios)])
-        if None in row:
-            lines[-1][1] = row[None]
+    lines = _grid(results, results.entries.values(), plus_minus)
     note = (
         f"Accuracy after the last epoch, in percent: mean ± standard deviation over the seeds "
         f"{', '.join(map(str, results.plan.seeds))}. "
@@ -39,7 +30,7 @@ def accuracy(results: Results, published: Iterable[Published]) -> Section:
 
 
 def differences(results: Results) -> Section:
-    """What may be said: paired differences to full data and to the shorter schedule."""
+    """What may be said: paired differences to full data and to the shorter schedule, run by run and at a glance."""
     lines = [["run", "last, %", "− full data", "verdict", "− shorter schedule", "samples backward"]]
     full = results.entries.get(FULL)
     for entry in results.entries.values():
@@ -61,7 +52,56 @@ def differences(results: Results) -> Section:
         "Student's t. “Lossless”: the whole interval lies above −0.1. “Loses”: it lies below 0. Samples backward: "
         "trained on, as a share of full data's. The shorter schedule trains on all the data for as many steps."
     )
-    return Section("What may be said", tables=[Table("differences", "Against full data", lines, note)])
+    pruned = [entry for entry in results.entries.values() if not entry.is_reference]
+    beside_full = _grid(results, pruned, lambda entry: _with_verdict(results.against_full(entry)))
+    beside_short = _grid(results, pruned, lambda entry: _with_outcome(results.against_short(entry)))
+    glance = "Percentage points with their 95 % confidence intervals, by method and prune ratio; "
+    return Section(
+        "What may be said",
+        tables=[
+            Table("differences", "Run by run", lines, note),
+            Table(
+                "against_full",
+                "Less full data",
+                beside_full,
+                f"{glance}with nothing behind: too few seeds to say.",
+            ),
+            Table(
+                "against_short",
+                "Less all the data with as many steps",
+                beside_short,
+                f"{glance}“better” and “worse”: the whole interval lies above 0, or below. Methods that go forward "
+                "over all the data make all of its steps.",
+            ),
+        ],
+    )
+
+
+def _grid(results: Results, entries: Iterable[Entry], cell: Callable[[Entry], str]) -> list[list[str]]:
+    """Returns a table of a row for each method and a column for each prune ratio."""
+    ratios: list[float | None] = [*ratios_of(results)] or [None]  # None: there is full data only
+    cells: dict[str, dict[float | None, str]] = {}
+    for entry in entries:
+        method, ratio = place_of(entry, results)
+        cells.setdefault(method, {})[ratio] = cell(entry)
+    lines = [["method", *map(percent, ratios)]]
+    for method, row in cells.items():
+        lines.append([method, *(row.get(ratio, "") for ratio in ratios)])
+        if None in row:
+            lines[-1][1] = row[None]
+    return lines
+
+
+def _with_verdict(difference: Difference | None) -> str:
+    if difference is None or difference.verdict == "too few seeds to say":
+        return interval(difference)
+    return f"{interval(difference)} {difference.verdict}"
+
+
+def _with_outcome(difference: Difference | None) -> str:
+    if difference is None or difference.seeds < FEWEST_SEEDS or difference.low <= 0 <= difference.high:
+        return interval(difference)
+    return f"{interval(difference)} {'better' if difference.low > 0 else 'worse'}"
 
 
 def cost(results: Results, accuracies: Sequence[float]) -> Section:
