@@ -518,6 +518,7 @@ MESSAGES = [
         "--data-root must exist, got data_root; name a --data-root",
     ),
     ("it is not there; or write download=True", "it is not there; or write --download"),
+    ("nothing is there, got 3; write download=False", "nothing is there, got 3; write --no-download"),
     ("the folder must be new, got steps; write --resume prune_ratio", None),
     ("batch_size/plan.png could not be written (no room); make room", None),
     ("a run of epochs and steps, got none; give model_names()", None),

@@ -105,6 +105,7 @@ def test_compare_takes_methods_with_settings_of_their_own(planned):
         "UCB 50 % c 0.5 every 1",
         "dynamic random 50 %",
         "InfoBatch 99 %",
+        "dynamic random 55 %",
         "UCB 25 % c 0.5 every 1",
         "dynamic random 25 %",
     ]
@@ -216,7 +217,7 @@ def test_compare_prints_the_table_and_goes_on_with_nothing_left(call):
     end = "settings, metrics, checkpoints: run; 'orderdp report run' makes a page of tables and plots\n"
     assert err == "".join(f"[{number}/4] {label}, seed 0\n" for number, label in enumerate(names, 1)) + end
     *table, _, note, _ = out.splitlines()
-    shown = ["OrderDP 50 %", "dynamic random 50 %", "full data, steps of OrderDP 50 %"]
+    shown = names
     assert [re.split("  +", line)[0] for line in table] == ["run", *shown]
     assert note.startswith("Differences in percentage points, ")
     assert folders("run") == SMALL_RUNS
@@ -271,10 +272,18 @@ def test_a_comparison_goes_on_where_its_data_has_moved_to(call, image_folder):
     assert call("compare", "--resume", "run", "--data-root", "moved")[:2] == (0, out)
     Path("moved/train/b/0.png").unlink()
     status, _, err = call("compare", "--resume", "run", "--data-root", "moved")
-    assert (status, err.startswith("orderdp: the data must be that of the runs in run, 16 and 8 samples, got 15")) == (
-        1,
-        True,
-    )
+    assert status == 1
+    assert err.startswith("orderdp: the data must be that of the runs in run, 16 and 8 samples, got 15")
+
+
+def test_a_dynamic_random_choice_stands_beside_each_ratio_that_there_is(planned):
+    plan = planned("--methods", "orderdp,explore=0.9,exploit=0.5", "--prune-ratio", "0.3")[0]
+    assert labels(plan) == ["OrderDP explore 0.9 exploit 0.5", "dynamic random 55 %"]
+    plan = planned("--methods", "orderdp,explore=0.9,exploit=0.5", "infobatch", "--prune-ratio", "0.3", "0.7")[0]
+    assert labels(plan) == [
+        *("OrderDP explore 0.9 exploit 0.5", "InfoBatch 30 %", "dynamic random 55 %", "dynamic random 30 %"),
+        *("InfoBatch 70 %", "dynamic random 70 %"),
+    ]
 
 
 def test_runs_that_fail_get_a_line_each_and_status_1_and_the_others_are_in_the_table(call, monkeypatch):

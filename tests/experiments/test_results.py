@@ -147,6 +147,19 @@ def test_samples_count_until_an_epoch_ended_at_the_accuracy(pair):
     assert pruned.samples_to(90.001) == {0: None, 1: 384, 2: 256}
 
 
+def test_a_run_whose_files_are_damaged_or_incomplete_is_a_hole(pair):
+    runs = [pair.folder("OrderDP 50 %", seed).path for seed in range(3)]
+    (runs[0] / "result.json").write_text("{")
+    (runs[1] / "metrics.jsonl").unlink()
+    lines = (runs[2] / "metrics.jsonl").read_text().splitlines()
+    (runs[2] / "metrics.jsonl").write_text("\n".join(lines[:2]) + "\n")
+    entry = read_results(pair.path).entries["OrderDP 50 %"]
+    assert (entry.results, entry.metrics) == ({}, {})
+    assert entry.holes[0].startswith(f"{runs[0] / 'result.json'} must hold JSON, got ")
+    assert entry.holes[0].endswith("; delete it, and go on with --resume")
+    assert [entry.holes[seed] for seed in (1, 2)] == [f"metrics.jsonl lacks epochs: {n} of 3" for n in (0, 2)]
+
+
 def test_an_open_number_of_steps_is_read_from_the_run_that_made_them(made):
     folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.5},))
     short = "full data, steps of InfoBatch 50 %"

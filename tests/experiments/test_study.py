@@ -91,7 +91,7 @@ def test_every_study_asks_something_and_shows_known_sections(name):
 def test_the_smallest_size_needs_no_download_and_fits_its_data(name):
     for plan in load_study(FILES[name], "smoke", device="cpu").parts.values():
         assert plan.recipe.dataset == "digits"
-        assert check(plan) == (1_437, 360)
+        assert check(plan) == (1_437, 360, 1)
 
 
 @every_study

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -503,6 +504,34 @@ def test_helpers_end_with_the_process_that_they_help(tmp_path, larger):
         start(larger, tmp_path / "run", processes=2, show=False, tell=stop)
     assert multiprocessing.active_children() == []
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_helpers_end_when_the_process_that_they_help_is_killed(tmp_path, larger):
+    path, context = tmp_path / "run", multiprocessing.get_context("fork")
+    slow = replace(larger, recipe=larger.recipe.model_copy(update={"epochs": 20_000}))
+    told = context.Queue()
+
+    def work():
+        def tell(line):
+            wait_until(lambda: len(list(path.glob("*/recipe.toml"))) == 1)  # the helper has begun a run
+            told.put(line)
+            time.sleep(PATIENCE_S)
+
+        start(slow, path, processes=2, show=False, tell=tell)
+
+    process = context.Process(target=work)
+    process.start()
+    told.get(timeout=PATIENCE_S)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(PATIENCE_S)
+    (begun,) = (RunFolder(path / run.name) for run in larger.members(N) if (path / run.name / "recipe.toml").exists())
+    wait_until(lambda: is_free(begun))
+
+
+def is_free(folder):
+    """Whether no process holds a run."""
+    with folder.locked() as mine:
+        return mine
 
 
 def test_a_helper_that_cannot_go_on_says_so_in_one_line(tmp_path, capfd):

@@ -55,6 +55,12 @@ def test_rows_are_means_over_seeds_and_savings_are_against_full_data():
     ]
 
 
+def test_a_row_that_lacks_seeds_is_marked():
+    one = result(90.0, 91.25, 5000, 40, 50.0, 0.5, 10.0, 2.0)
+    cells = [line[:3] for line in lines(rows({"a": [one, one], "b": [one]}))]
+    assert cells[1:] == [("a", "90.00 ± 0.00", "91.25 ± 0.00"), ("b", "90.00 (1 of 2)", "91.25 (1 of 2)")]
+
+
 def test_without_full_data_nothing_is_said_to_be_saved():
     table = rows({"OrderDP": [result(90.0, 91.25, 5000, 40, 50.0, 0.5, 10.0, 2.0)]})
     assert (table[0].saved, table[0].samples_saved, table[0].accuracy_last) == (None, None, (90.0, 0.0))

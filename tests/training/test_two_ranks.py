@@ -16,13 +16,14 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 
 from orderdp import Pruner
+from orderdp.experiments.results import read_results
 from orderdp.experiments.study import Outline, Study, start_study
 from orderdp.training import loop
 from orderdp.training.comparison import Plan
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.run_folder import RunFolder
-from orderdp.training.runner import make, start
+from orderdp.training.runner import make, outcome, start
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -204,6 +205,20 @@ def test_two_ranks_make_a_comparison_together(tmp_path, tiny, on_two_ranks):
     assert {result["ranks"] for result in results.values()} == {2}
     assert results["full data, steps of InfoBatch 50 %"]["steps"] == results["InfoBatch 50 %"]["steps"]
     assert len(json.loads((path / "result.json").read_text())["rows"]) == 5
+
+
+def test_what_two_ranks_made_is_read_by_one_and_made_by_two_only(tmp_path, tiny, on_two_ranks):
+    plan, path = Plan(tiny(epochs=2, batch_size=16), methods=PAIR[1:]), tmp_path / "run"
+    assert on_two_ranks(lambda: start(plan, path, show=False)) == [0, 0]
+    results = read_results(path)
+    steps = {entry.label: [run["steps"] for run in entry.results.values()] for entry in results.entries.values()}
+    assert steps == {"OrderDP 50 %": [8], "full data": [14], "full data, steps of OrderDP 50 %": [8]}
+    assert outcome(path).open == []
+    (path / "full-data-seed0" / "result.json").unlink()
+    message = rf"^the runs in {path} must be made on the 2 rank\(s\) that they were begun on, got 1; start as many"
+    with pytest.raises(ValueError, match=message):
+        make([path], show=False)
+    assert outcome(path).open == ["full data, seed 0"]
 
 
 def test_two_ranks_stop_at_a_run_that_fails_and_say_why(tmp_path, tiny, on_two_ranks):

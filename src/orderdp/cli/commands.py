@@ -62,11 +62,21 @@ def compare(options: argparse.Namespace) -> int:
     own = {name: default_of(name) for name in METHOD_KEYS if name not in ("prune_ratio", "explore", "exploit")}
     recipe = _recipe(options.recipe, {**given, **own}, ratios)
     chosen = options.methods or [{"strategy": "orderdp"}, {"strategy": "infobatch"}]
-    methods = grid(recipe, [*chosen, {"strategy": "dynamic_random"}], ratios)
+    methods = grid(recipe, [*chosen, *_random_beside(chosen, recipe)], ratios)
     seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
     path = options.run_folder = options.run or _new_folder(f"compare-{recipe.dataset}")
     found = start(Plan(recipe, methods, seeds), path, processes=options.processes, tell=tell)
     return _end_comparison(found, path, options)
+
+
+def _random_beside(methods: Sequence[dict[str, Any]], recipe: Recipe) -> list[dict[str, Any]]:
+    """Returns the dynamic random choices that stand beside: at the plan's ratios, and at those of an OrderDP's sizes."""
+    from orderdp.training.methods import asked_ratio
+
+    split = [{"explore", "exploit"} & set(method) for method in methods]
+    own = [asked_ratio(recipe.with_method(method)) for method, sizes in zip(methods, split, strict=True) if sizes]
+    plans = [{"strategy": "dynamic_random"}] if len(own) < len(methods) else []
+    return [*({"strategy": "dynamic_random", "prune_ratio": ratio} for ratio in own), *plans]
 
 
 def _end_comparison(found: Any, path: Path, options: argparse.Namespace) -> int:

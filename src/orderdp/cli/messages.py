@@ -40,13 +40,15 @@ def in_flags(message: str, options: argparse.Namespace) -> str:
         known = f"--{'num-samples' if name == 'n' else name.replace('_', '-')}"
         if known not in options.flags or not (match.start() == 0 or "_" in name or value):
             return match[0]
+        if "False" in value:
+            return known.replace("--", "--no-", 1)
         return f"{known}{' ' if value and 'True' not in value else ''}"
 
     rule, got, rest = message.partition(", got ")
     value, semicolon, advice = rest.rpartition("; ")
     if not semicolon:
         value, advice = rest, ""
-    word = re.compile(r"(?<![\w'./\\-])([a-z_]+)\b(?![./\\'(])( ?= ?True\b| ?= ?)?")
+    word = re.compile(r"(?<![\w'./\\-])([a-z_]+)\b(?![./\\'(])( ?= ?(?:True|False)\b| ?= ?)?")
     return f"{word.sub(flag, rule)}{got}{value}{semicolon}{word.sub(flag, f' {advice}')[1:]}"
 
 

@@ -117,18 +117,24 @@ def read_results(path: Path) -> Results:
     """
     plan, sizes = load_plan(path)
     entries: dict[str, Entry] = {}
-    for member in plan.members(sizes.num_samples):
+    for member in plan.members(sizes.num_samples, sizes.num_ranks):
         entry = entries.setdefault(member.label, Entry(member.label, member.recipe, member.short))
         folder, seed = RunFolder(path / member.name), member.recipe.seed
-        planned_recipe(member, folder, sizes.num_samples)
-        result = folder.result()
+        planned_recipe(member, folder, sizes)
+        try:
+            result, metrics = folder.result(), folder.metrics()
+        except ValueError as error:
+            entry.holes[seed] = str(error)
+            continue
         if result is None:
             entry.holes[seed] = folder.failure() or "not finished"
+        elif len(metrics) < result["epochs"]:
+            entry.holes[seed] = f"metrics.jsonl lacks epochs: {len(metrics)} of {result['epochs']}"
         elif not math.isfinite(result["accuracy_last"]):
             entry.holes[seed] = f"accuracy {result['accuracy_last']}"
         else:
             entry.results[seed] = result
-            entry.metrics[seed] = folder.metrics()
+            entry.metrics[seed] = metrics
     return Results(path, plan, sizes, entries)
 
 

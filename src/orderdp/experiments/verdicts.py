@@ -50,8 +50,9 @@ class Difference(NamedTuple):
 def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], *, test_size: int) -> Difference:
     """Returns mean and 95 % confidence interval of run - reference over the seeds of both, by Student's t.
 
-    Pairing by seed takes out what both share: the first weights and the order of the data. The interval supposes that
-    the differences are normal, which three seeds cannot show.
+    Pairing by seed takes out what both share: the first weights and the augmentation of each sample in each epoch. The
+    interval supposes that the differences are normal, which three seeds cannot show, and is of one training set and
+    one test set: what others would give is not in it.
 
     Accuracies are multiples of 100/m, so a few differences may be equal by chance. The standard deviation is therefore
     never taken for less than 100/(m·√6), that of the difference of two numbers each rounded to 100/m.

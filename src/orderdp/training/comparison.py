@@ -28,15 +28,17 @@ FULL = "full data"
 
 
 class Sizes(NamedTuple):
-    """How much data the runs of a folder have, so that they can be read without it.
+    """How much data the runs of a folder have and on how many ranks they are made, so that they can be read without.
 
     Args:
         num_samples: training samples.
         num_test_samples: samples that the accuracy is measured on.
+        num_ranks: ranks that train each run; a step has `batch_size` samples of each.
     """
 
     num_samples: int
     num_test_samples: int
+    num_ranks: int = 1
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,17 @@ class Plan:
         """Returns the recipe of each method, with the seed of the plan's recipe."""
         return [self.recipe.with_method(method) for method in self.methods] or [self.recipe]
 
-    def members(self, num_samples: int) -> list[Member]:
+    def members(self, num_samples: int, num_ranks: int = 1) -> list[Member]:
         """Returns the runs in the order in which they are made: seed after seed, a whole comparison in each."""
-        return [member for seed in self.seeds for member in self._of_seed(seed, num_samples)]
+        return [member for seed in self.seeds for member in self._of_seed(seed, num_samples, num_ranks)]
 
-    def _of_seed(self, seed: int, num_samples: int) -> Iterator[Member]:
+    def _of_seed(self, seed: int, num_samples: int, num_ranks: int) -> Iterator[Member]:
         pruned = [recipe.model_copy(update={"seed": seed}) for recipe in self.pruned()]
         full = pruned[0].with_method({"strategy": "full"})
-        by_steps = {total_steps(full, num_samples): FULL} if "full" in self.against else {}
+        by_steps = {total_steps(full, num_samples, num_ranks): FULL} if "full" in self.against else {}
         shorts = []
         for recipe in pruned:
-            label, steps = label_of(recipe), total_steps(recipe, num_samples)
+            label, steps = label_of(recipe), total_steps(recipe, num_samples, num_ranks)
             if recipe.strategy == "full" or "short" not in self.against:
                 yield Member(label, recipe)
                 continue
@@ -98,7 +100,7 @@ class Plan:
                 shorts.append(Member(own, full, steps_of=Member(label, recipe).name))
             elif known is None:
                 by_steps[steps] = own
-                shorts.append(Member(own, shortened(full, steps, num_samples)))
+                shorts.append(Member(own, shortened(full, steps, num_samples, num_ranks)))
         if "full" in self.against and all(recipe.strategy != "full" for recipe in pruned):
             yield Member(FULL, full)
         yield from shorts
@@ -150,9 +152,9 @@ def load_plan(path: Path) -> tuple[Plan, Sizes]:
     return Plan(load_recipe(path / "recipe.toml"), methods, seeds, against), sizes
 
 
-def shortened(full: Recipe, steps: int, num_samples: int) -> Recipe:
+def shortened(full: Recipe, steps: int, num_samples: int, num_ranks: int = 1) -> Recipe:
     """Returns a recipe on all the data that ends, with its learning rate, after so many steps."""
-    epoch = most_steps(full.model_copy(update={"epochs": 1, "max_steps": None}), num_samples)
+    epoch = most_steps(full.model_copy(update={"epochs": 1, "max_steps": None}), num_samples, num_ranks)
     return full.model_copy(update={"max_steps": steps, "epochs": math.ceil(steps / epoch)})
 
 
@@ -178,9 +180,9 @@ class Member:
         plain = re.sub(r"(?<!\w)-", "minus ", self.label.replace("ε", "epsilon").replace("e+", "e"))
         return "-".join([*re.findall(r"[A-Za-z0-9.]+", plain), f"seed{self.recipe.seed}"])
 
-    def recipe_in(self, path: Path, num_samples: int) -> Recipe | None:
+    def recipe_in(self, path: Path, num_samples: int, num_ranks: int = 1) -> Recipe | None:
         """Returns the settings in a comparison's folder; None while the run whose steps it takes has not ended."""
         if self.steps_of is None:
             return self.recipe
         result = RunFolder(path / self.steps_of).result()
-        return None if result is None else shortened(self.recipe, result["steps"], num_samples)
+        return None if result is None else shortened(self.recipe, result["steps"], num_samples, num_ranks)

@@ -99,9 +99,10 @@ class Run:
         self.net: Any = self.accelerator.prepare_model(self.model)
         if recipe.compile:
             self.net = torch.compile(self.net)
-        self.num_steps = total_steps(recipe, len(data.train))
+        sizes = len(data.train), self.accelerator.num_processes
+        self.num_steps = total_steps(recipe, *sizes)
         # Where the steps depend on the losses, the rate follows the share of the run that is done, in these steps.
-        self.schedule_steps = self.num_steps or most_steps(recipe, len(data.train))
+        self.schedule_steps = self.num_steps or most_steps(recipe, *sizes)
         self.optimizer = build_optimizer(
             self.model,
             name=recipe.optimizer,
@@ -122,7 +123,7 @@ class Run:
         self.train_set = self._images(data.train, data, recipe.augment)
         self.test_set = self._images(data.test, data, "none")
         self.plain_train_set = self._images(data.train, data, "none") if recipe.alignment else None
-        self.alignment_epochs = epochs_measured(recipe.alignment, num_epochs(recipe, len(data.train)))
+        self.alignment_epochs = epochs_measured(recipe.alignment, num_epochs(recipe, *sizes))
         self.labels = data.train.labels
         self.loader = self.pruner.loader(
             self.train_set,

@@ -109,6 +109,19 @@ def make_strategy(recipe: Recipe) -> Strategy:
     return method.strategy(**{**given, **recipe.settings})
 
 
+def drawn_and_kept(recipe: Recipe) -> tuple[float, float]:
+    """Returns explore and exploit of an OrderDP with sizes of its own: how much it draws, and keeps of that."""
+    return 0.5 if recipe.explore is None else recipe.explore, 0.6 if recipe.exploit is None else recipe.exploit
+
+
+def asked_ratio(recipe: Recipe) -> float:
+    """Returns the prune ratio that a recipe asks for, by itself or by the sizes of an OrderDP."""
+    if recipe.prune_ratio is not None:
+        return recipe.prune_ratio
+    explore, exploit = drawn_and_kept(recipe)
+    return float(f"{1 - explore * exploit:.4g}")
+
+
 def label_of(recipe: Recipe) -> str:
     """Returns what tables call the recipe's method with its settings."""
     method = METHODS[recipe.strategy]

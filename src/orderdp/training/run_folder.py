@@ -85,9 +85,13 @@ class RunFolder:
         files.write_whole(self.path / "metrics.jsonl", lines.encode())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Returns the epochs written so far."""
+        """Returns the epochs written so far.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [_parsed(line, path) for line in path.read_text().splitlines()] if path.exists() else []
 
     def write_gradient_norms(self, norms: Tensor) -> None:
         """Writes (steps,) float32, the gradient norm of every step, as NumPy's .npy."""
@@ -134,9 +138,13 @@ class RunFolder:
         return self.result() is None and self.failure() is None
 
     def result(self) -> dict[str, Any] | None:
-        """Returns the result, or None while the run is not finished."""
+        """Returns the result, or None while the run is not finished.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         path = self.path / "result.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return _parsed(path.read_text(), path) if path.exists() else None
 
     def write_checkpoint(self, step: int, model: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Writes a checkpoint and removes the one before it.
@@ -210,3 +218,10 @@ class RunFolder:
 
     def _checkpoints(self) -> list[Path]:
         return sorted(path for path in (self.path / "checkpoint").glob("[0-9]*") if path.is_dir())
+
+
+def _parsed(text: str, path: Path) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} must hold JSON, got {error}; delete it, and go on with --resume") from None

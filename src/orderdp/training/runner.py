@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,11 +82,12 @@ def check(plan: Plan, *, processes: int = 1) -> Sizes:
     state = PartialState(cpu=plan.recipe.device == "cpu")  # first: the number of steps depends on that of the ranks
     _check_processes(processes, state)
     data = _load(plan.recipe)
-    members = plan.members(len(data.train))
+    sizes = Sizes(len(data.train), len(data.test), state.num_processes)
+    members = plan.members(sizes.num_samples, sizes.num_ranks)
     for member in members:
-        total_steps(member.recipe, len(data.train))
+        total_steps(member.recipe, sizes.num_samples, sizes.num_ranks)
     Run(members[0].recipe, data, RunFolder(Path()), show=False)
-    return Sizes(len(data.train), len(data.test))
+    return sizes
 
 
 def begin(plan: Plan, path: Path, sizes: Sizes) -> Path:
@@ -167,7 +169,9 @@ def _helpers(count: int, paths: list[Path]) -> Iterator[None]:
     context, children = multiprocessing.get_context("spawn"), []
     try:
         for _ in range(count):
-            child = context.Process(target=_help, args=(paths,))  # no daemon, which could not read by worker processes
+            child = context.Process(
+                target=_as_helper, args=(paths,)
+            )  # no daemon, which could not read by worker processes
             with _no_interrupts():  # the child inherits that, for good: Ctrl-C ends it through this process
                 child.start()
                 children.append(child)
@@ -192,6 +196,11 @@ def _no_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
+def _as_helper(paths: list[Path]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _help(paths)
+
+
 def _help(paths: list[Path]) -> None:
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201
@@ -200,6 +209,14 @@ def _help(paths: list[Path]) -> None:
         _work(paths, show=False, tell=tell)
     except Exception as error:
         tell(f"a process stopped before its time: {_reason(error)}")  # the one that started it makes what is left
+
+
+def _end_with_parent() -> None:
+    """Ends this process once the one that started it is gone, however it ended; its run goes on when it is resumed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
 
 
 def _check_processes(processes: int, state: PartialState) -> None:
@@ -223,14 +240,19 @@ def _work(paths: list[Path], *, show: bool, tell: Tell) -> None:
     for path in paths:
         plan, sizes = load_plan(path)
         state = PartialState(cpu=plan.recipe.device == "cpu")
+        if state.num_processes != sizes.num_ranks:
+            raise ValueError(
+                f"the runs in {path} must be made on the {sizes.num_ranks} rank(s) that they were begun on, "
+                f"got {state.num_processes}; start as many processes"
+            )
         data = _load_checked(plan.recipe, sizes, path)
-        members = plan.members(len(data.train))
+        members = plan.members(sizes.num_samples, sizes.num_ranks)
         made = True
         while made:  # a run may wait for another to end, whose steps it takes
             made = False
             for number, member in enumerate(members, 1):
                 folder = RunFolder(path / member.name)
-                with _claimed(member, folder, len(data.train)) as recipe:
+                with _claimed(member, folder, sizes) as recipe:
                     if recipe is not None:
                         made = True
                         what = f"[{number}/{len(members)}] {member.label}, seed {member.recipe.seed}"
@@ -240,12 +262,12 @@ def _work(paths: list[Path], *, show: bool, tell: Tell) -> None:
 
 
 @contextmanager
-def _claimed(member: Member, folder: RunFolder, num_samples: int) -> Iterator[Recipe | None]:
+def _claimed(member: Member, folder: RunFolder, sizes: Sizes) -> Iterator[Recipe | None]:
     """Gives the recipe of a run that this process is to make, and holds it; None where there is nothing to do."""
     with ExitStack() as stack:
         recipe = None
         if PartialState().is_main_process:  # the others follow: what lies in the folder may change in between
-            recipe = planned_recipe(member, folder, num_samples)
+            recipe = planned_recipe(member, folder, sizes)
             if (
                 recipe is None
                 or not folder.is_open()
@@ -276,13 +298,13 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def planned_recipe(member: Member, folder: RunFolder, num_samples: int) -> Recipe | None:
+def planned_recipe(member: Member, folder: RunFolder, sizes: Sizes) -> Recipe | None:
     """Returns the member's recipe, None while it is not known.
 
     Raises:
         ValueError: the folder holds a run of another.
     """
-    recipe = member.recipe_in(folder.path.parent, num_samples)
+    recipe = member.recipe_in(folder.path.parent, sizes.num_samples, sizes.num_ranks)
     if recipe is None or not (folder.path / "recipe.toml").exists():
         return recipe
     elsewhere = {"data_root", "download"}  # where the data lies is not what it is
@@ -302,13 +324,13 @@ def outcome(path: Path) -> Outcome:
     Raises:
         ValueError: a folder without a plan, or with runs of another recipe than the plan's.
     """
-    plan, (num_samples, _) = load_plan(path)
+    plan, sizes = load_plan(path)
     finished: dict[str, list[RunFolder]] = {}
     failed: dict[str, str] = {}
     left: list[str] = []
-    for member in plan.members(num_samples):
+    for member in plan.members(sizes.num_samples, sizes.num_ranks):
         folder = RunFolder(path / member.name)
-        planned_recipe(member, folder, num_samples)
+        planned_recipe(member, folder, sizes)
         if folder.result() is not None:
             finished.setdefault(member.label, []).append(folder)
         elif (reason := folder.failure()) is not None:
@@ -362,7 +384,7 @@ def _load(recipe: Recipe) -> DataSets:
 def _load_checked(recipe: Recipe, sizes: Sizes, path: Path) -> DataSets:
     """Returns the data, which must have the sizes of the data that the runs in the folder are of."""
     data = _load(recipe)
-    if Sizes(len(data.train), len(data.test)) != sizes:
+    if (len(data.train), len(data.test)) != (sizes.num_samples, sizes.num_test_samples):
         raise ValueError(
             f"the data must be that of the runs in {path}, {sizes.num_samples} and {sizes.num_test_samples} "
             f"samples, got {len(data.train)} and {len(data.test)}; write the data_root that they were begun with"

@@ -101,9 +101,10 @@ _HEADER = (
 )
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, seeds: int) -> tuple[str, ...]:
     def accuracy(value: tuple[float, float]) -> str:
-        return f"{value[0]:.2f} ± {value[1]:.2f}" if row.seeds > 1 else f"{value[0]:.2f}"
+        some = f" ({row.seeds} of {seeds})" if row.seeds < seeds else ""
+        return (f"{value[0]:.2f} ± {value[1]:.2f}" if row.seeds > 1 else f"{value[0]:.2f}") + some
 
     def saved(value: float | None) -> str:
         return "" if value is None or row.label == "full data" else f"{100 * value:.1f} %"
@@ -124,5 +125,6 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def lines(table: Sequence[Row]) -> list[tuple[str, ...]]:
-    """Returns the header and a line of text for each row."""
-    return [_HEADER, *(_cells(row) for row in table)]
+    """Returns the header and a line of text for each row, marked where it has fewer seeds than another."""
+    seeds = max((row.seeds for row in table), default=0)
+    return [_HEADER, *(_cells(row, seeds) for row in table)]

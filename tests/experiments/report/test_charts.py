@@ -241,6 +241,27 @@ def test_each_split_is_a_cell_in_the_row_of_its_ratio_and_each_first_score_a_cha
     assert math.isnan(image.filled(np.nan)[1, 1])
 
 
+def test_a_split_of_which_one_half_is_given_is_drawn_with_the_other_that_it_has(made):
+    folder = made(
+        methods=({"strategy": "orderdp", "explore": 0.8}, {"strategy": "orderdp", "exploit": 0.8}), against=()
+    )
+    for member in folder.plan.members(200):
+        folder.finish(member.label, (90.0,))
+    (chart,) = charts.decomposition(read_results(folder.path)).charts
+    cells = [tuple(float(row[name]) for name in ("prune ratio", "explore", "exploit")) for row in rows(chart)]
+    assert cells == [(0.52, 0.8, 0.6), (0.6, 0.5, 0.8)]
+
+
+def test_the_shorter_schedule_that_most_methods_share_is_drawn_by_its_name(made, drawn):
+    names = ("orderdp,explore=0.8,exploit=0.8", "orderdp,prune_ratio=0.36", "dynamic_random,prune_ratio=0.36")
+    folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.36}, *map(method_of, names)))
+    for label in dict.fromkeys(member.label for member in folder.plan.members(200)):
+        folder.finish(label, (90.0,))
+    charts.curves(read_results(folder.path))
+    labels = drawn[0].get_legend_handles_labels()[1]
+    assert labels[-2:] == ["full data", "full data, steps of OrderDP explore 0.8 exploit 0.8"]
+
+
 def test_every_chart_is_drawn_in_the_colours_of_the_page(pair):
     (chart, _) = charts.frontier(read_results(pair.path)).charts
     assert "#0072b2" in chart.svg

@@ -50,7 +50,7 @@ def test_accuracy_has_a_row_for_each_method_and_a_column_for_each_ratio(many):
         ["dynamic random", "91.50 ± 0.71", "94.50 ± 0.71"],
         ["ordered SGD", "92.50 ± 0.71", ""],
         ["OrderDP explore 0.5 exploit 0.6", "", "95.50 ± 0.71"],
-        ["full data", "96.50 ± 0.71", ""],
+        ["full data", "96.50 ± 0.71", "96.50 ± 0.71"],
         ["full data, steps of OrderDP", "97.50 ± 0.71", "98.50 ± 0.71"],
     ]
     assert "over the seeds 0, 1." in table.note
@@ -94,8 +94,17 @@ def test_differences_are_those_of_a_hand_computation(pair):
             "+0.83 [+0.12, +1.55]",
             "57.1 %",
         ],
+        ["full data", "91.37 ± 1.10", "", "", "", "100.0 %"],
         [SHORT, "90.17 ± 1.04", "−1.20 [−2.71, +0.31]", "too few seeds to say", "", "57.1 %"],
     ]
+
+
+def test_a_difference_of_fewer_pairs_than_planned_says_so(pair):
+    without_results(pair, "full data", 1)
+    table = tables.differences(read_results(pair.path)).tables[0]
+    # −0.5 and −0.6: half an interval is 12.706·(100/360)/√6/√2.
+    assert table.lines[1][1:3] == ["91.00 ± 1.00", "−0.55 [−1.57, +0.47] (2 of 3 pairs)"]
+    assert table.lines[1][4] == "+0.83 [+0.12, +1.55]"
 
 
 def test_differences_say_nothing_where_runs_are_missing(pair):
@@ -103,7 +112,8 @@ def test_differences_say_nothing_where_runs_are_missing(pair):
     without_results(pair, SHORT, 1, 2)
     table = tables.differences(read_results(pair.path)).tables[0]
     assert table.lines[1:] == [
-        ["OrderDP 50 %", "91.00 ± 1.00", "", "", "+1.00", ""],
+        ["OrderDP 50 %", "91.00 ± 1.00", "", "", "+1.00 (1 of 3 pairs)", ""],
+        ["full data", "missing", "", "", "", ""],
         [SHORT, "89.00 (1 of 3)", "", "", "", ""],
     ]
 
@@ -151,18 +161,18 @@ def test_cost_adds_up_samples_steps_and_seconds(pair):
         ["full data", "672", "672", "0.0 %", "21", "4.5", "0.75", "0.8", "0.4"],
         [SHORT, "384", "384", "42.9 %", "12", "3.0", "0.50", "0.5", "0.2"],
     ]
-    # OrderDP's epochs end at 88, 89, 90 and a point more with each seed; a seed that never comes there is in no mean.
+    # OrderDP's epochs end at 88, 89, 90 and a point more with each seed. A mean of the quick ones would flatter.
     assert reached.lines == [
         ["run", "89 %", "90.001 %"],
-        ["OrderDP 50 %", "2.7", "5.0 (2 of 3)"],
+        ["OrderDP 50 %", "2.7", "2 of 3 seeds"],
         ["full data", "2.7", "4.7"],
-        [SHORT, "2.7", "4.0 (2 of 3)"],
+        [SHORT, "2.7", "2 of 3 seeds"],
     ]
     assert samples.lines == [
         ["run", "89 %", "90.001 %"],
-        ["OrderDP 50 %", "171", "320 (2 of 3)"],
+        ["OrderDP 50 %", "171", "2 of 3 seeds"],
         ["full data", "299", "523"],
-        [SHORT, "256", "384 (2 of 3)"],
+        [SHORT, "256", "2 of 3 seeds"],
     ]
 
 
@@ -176,6 +186,12 @@ def test_without_accuracies_to_reach_three_below_full_datas_are_taken(pair):
 def test_an_accuracy_that_no_seed_reaches_is_never_reached(pair):
     _, reached, _ = tables.cost(read_results(pair.path), (99.0,)).tables
     assert [row[1] for row in reached.lines[1:]] == ["never", "never", "never"]
+    without_results(pair, "OrderDP 50 %", 1)
+    without_results(pair, "full data", 0)
+    _, reached, _ = tables.cost(read_results(pair.path), (90.0,)).tables
+    assert [row[1] for row in reached.lines[1:]] == ["2 of 3 seeds", "2 of 3 seeds", "2 of 3 seeds"]
+    _, reached, _ = tables.cost(read_results(pair.path), (99.0,)).tables
+    assert [row[1] for row in reached.lines[1:]] == ["0 of 3 seeds", "0 of 3 seeds", "never"]
 
 
 def test_costs_of_runs_that_are_missing_are_left_blank(pair):
@@ -198,7 +214,7 @@ def test_costs_of_runs_that_are_missing_are_left_blank(pair):
     ],
 )
 def test_a_difference_is_shown_with_its_signs_and_its_interval(difference, text):
-    assert tables.interval(difference) == text
+    assert tables.interval(difference, 1 if difference is None else difference.seeds) == text
 
 
 def test_every_run_has_a_place_by_method_and_ratio(many):

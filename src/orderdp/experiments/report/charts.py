@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from operator import itemgetter
@@ -16,6 +17,7 @@ from orderdp.experiments.report.blocks import GREY, Canvas, Chart, Section, Tabl
 from orderdp.experiments.report.names import colors_of, percent, place_of, ratio_of, ratios_of
 from orderdp.experiments.results import Entry, Results
 from orderdp.training.comparison import FULL
+from orderdp.training.methods import drawn_and_kept
 from orderdp.training.table import spent_s
 
 Line = Mapping[str, Any]
@@ -104,7 +106,8 @@ def stability(results: Results, edges: Sequence[float]) -> Section | None:
     ]
     note = (
         "Jaccard similarity of the samples trained in consecutive epochs: mean over the epochs of each window, ± "
-        "standard deviation over the seeds. Two independent uniform draws of a share p have p/(2 − p)."
+        "standard deviation over the seeds. Two independent uniform draws of a share p have p/(2 − p). A shorter "
+        "schedule may end within an epoch, of which it trains a part."
     )
     table = Table("jaccard", "By part of the run", _windows(results, edges, itemgetter("jaccard")), note)
     return Section("Stability of the choice", tables=[table], charts=charts)
@@ -241,7 +244,7 @@ def usage(results: Results) -> Section:
             )
     note = (
         "Means over the seeds. Gini: 0 where all samples are trained equally often. Age: epochs since a sample was "
-        "trained."
+        "trained. A shorter schedule may end within an epoch, of which it trains a part."
     )
     return Section("Use of the samples", tables=[Table("usage", "Coverage", lines, note)], charts=charts)
 
@@ -260,7 +263,9 @@ def _cut_spikes(canvas: Canvas) -> str:
 def decomposition(results: Results) -> Section | None:
     """Accuracy by how a prune ratio is split into exploration and exploitation, a chart for each first score."""
     split = [
-        entry for entry in results.entries.values() if entry.results and not entry.is_reference and entry.recipe.explore
+        entry
+        for entry in results.entries.values()
+        if entry.results and entry.recipe.strategy == "orderdp" and entry.recipe.prune_ratio is None
     ]
     if not split:
         return None
@@ -286,13 +291,15 @@ def _heat_map(cells: Sequence[Entry], name: str, title: str) -> Chart:
     )
     values = np.full((len(ratios), columns), np.nan)
     for row, ratio in enumerate(ratios):
-        in_order = sorted((entry for entry in cells if ratio_of(entry) == ratio), key=lambda e: e.recipe.explore or 0)
+        in_order = sorted(
+            (entry for entry in cells if ratio_of(entry) == ratio), key=lambda e: drawn_and_kept(e.recipe)
+        )
         for column, entry in enumerate(in_order):
             values[row, column] = entry.mean("accuracy_last")
-            recipe = entry.recipe
-            text = f"explore {recipe.explore:.3g}\nexploit {recipe.exploit:.3g}\n{entry.mean('accuracy_last'):.2f}"
+            explore, exploit = drawn_and_kept(entry.recipe)
+            text = f"explore {explore:.3g}\nexploit {exploit:.3g}\n{entry.mean('accuracy_last'):.2f}"
             canvas.axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color="#1a1a1a")
-            numbers = (recipe.explore, recipe.exploit, recipe.initial_score)
+            numbers = (explore, exploit, entry.recipe.initial_score)
             canvas.rows.append((ratio, *numbers, entry.mean("accuracy_last"), entry.deviation("accuracy_last")))
     # Each ratio on a scale of its own: what is compared stands in one row.
     low, high = (extreme(values, axis=1, keepdims=True) for extreme in (np.nanmin, np.nanmax))
@@ -325,9 +332,14 @@ def _curves(
             place = place_of(entry, results)
             style = {"linestyle": "--"} if entry.is_reference and entry.label != FULL else {}
             marker = "o" if len(series) < 12 else None
-            label = "all data, shorter" if style else place.method
             canvas.axes.plot(
-                *series.T, label=label, color=colors[place.method], linewidth=1.5, marker=marker, markersize=3, **style
+                *series.T,
+                label=place.method,
+                color=colors[place.method],
+                linewidth=1.5,
+                marker=marker,
+                markersize=3,
+                **style,
             )
             canvas.rows += [(entry.label, float(a), float(b)) for a, b in series]
     _focus(canvas, y_label)
@@ -397,12 +409,13 @@ def _visits(entry: Entry) -> npt.NDArray[np.float64] | None:
 
 
 def _at(results: Results, ratio: float, *, full: bool = True) -> list[Entry]:
-    """Returns the runs at a prune ratio, with full data and the first shorter schedule beside them."""
+    """Returns the runs at a prune ratio, with full data and the shorter schedule that most of them share."""
     pruned = [e for e in results.entries.values() if not e.is_reference and ratio_of(e) == ratio]
     if not full:
         return pruned
-    short = next((entry.short for entry in pruned if entry.short not in (None, FULL)), None)
-    return [*pruned, *(results.entries[label] for label in (FULL, short) if label in results.entries)]
+    shared = Counter(entry.short for entry in pruned if entry.short not in (None, FULL)).most_common(1)
+    beside = [FULL, *(label for label, _ in shared)]
+    return [*pruned, *(results.entries[label] for label in beside if label in results.entries)]
 
 
 def _epochs(lines: Sequence[Line]) -> list[float]:

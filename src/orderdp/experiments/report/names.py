@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from orderdp.experiments.report.blocks import GREY, SERIES
 from orderdp.experiments.results import Entry, Results
+from orderdp.training.methods import asked_ratio
 
 
 class Place(NamedTuple):
@@ -33,12 +34,7 @@ def place_of(entry: Entry, results: Results) -> Place:
 
 def ratio_of(entry: Entry) -> float:
     """Returns the prune ratio that an entry's recipe asks for."""
-    recipe = entry.recipe
-    if recipe.prune_ratio is not None:
-        return recipe.prune_ratio
-    explore = 0.5 if recipe.explore is None else recipe.explore
-    exploit = 0.6 if recipe.exploit is None else recipe.exploit
-    return float(f"{1 - explore * exploit:.4g}")
+    return asked_ratio(entry.recipe)
 
 
 def percent(ratio: float | None) -> str:

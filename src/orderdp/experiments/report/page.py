@@ -82,7 +82,7 @@ def _write(page: Path, outline: Outline, parts: Sequence[Part]) -> None:
 def _part(name: str, results: Results, outline: Outline, accuracies: Sequence[float]) -> Part:
     makers: dict[str, Any] = {
         "accuracy": lambda: tables.accuracy(results, outline.published),
-        "differences": lambda: tables.differences(results),
+        "differences": lambda: tables.differences(results) if results.plan.against else None,
         "cost": lambda: tables.cost(results, accuracies),
         "frontier": lambda: charts.frontier(results),
         "curves": lambda: charts.curves(results),

@@ -33,28 +33,28 @@ def differences(results: Results) -> Section:
     """What may be said: paired differences to full data and to the shorter schedule, run by run and at a glance."""
     lines = [["run", "last, %", "− full data", "verdict", "− shorter schedule", "samples backward"]]
     full = results.entries.get(FULL)
+    planned = len(results.plan.seeds)
     for entry in results.entries.values():
-        if entry is full:
-            continue
         to_full, to_short = results.against_full(entry), results.against_short(entry)
         lines.append(
             [
                 entry.label,
                 plus_minus(entry),
-                interval(to_full),
+                interval(to_full, planned),
                 "" if to_full is None else to_full.verdict,
-                interval(to_short),
+                interval(to_short, planned),
                 _share(entry, full),
             ]
         )
     note = (
         "Differences in percentage points, run less reference, seed by seed, with 95 % confidence intervals by "
         "Student's t. “Lossless”: the whole interval lies above −0.1. “Loses”: it lies below 0. Samples backward: "
-        "trained on, as a share of full data's. The shorter schedule trains on all the data for as many steps."
+        "trained on, as a share of full data's. The shorter schedule trains on all the data for as many steps. All "
+        "is of these training samples and test images: what others would give is not in the intervals."
     )
     pruned = [entry for entry in results.entries.values() if not entry.is_reference]
-    beside_full = _grid(results, pruned, lambda entry: _with_verdict(results.against_full(entry)))
-    beside_short = _grid(results, pruned, lambda entry: _with_outcome(results.against_short(entry)))
+    beside_full = _grid(results, pruned, lambda entry: _with_verdict(results.against_full(entry), planned))
+    beside_short = _grid(results, pruned, lambda entry: _with_outcome(results.against_short(entry), planned))
     glance = "Percentage points with their 95 % confidence intervals, by method and prune ratio; "
     return Section(
         "What may be said",
@@ -87,21 +87,21 @@ def _grid(results: Results, entries: Iterable[Entry], cell: Callable[[Entry], st
     lines = [["method", *map(percent, ratios)]]
     for method, row in cells.items():
         lines.append([method, *(row.get(ratio, "") for ratio in ratios)])
-        if None in row:
-            lines[-1][1] = row[None]
+        if None in row:  # the same at every ratio
+            lines[-1][1:] = [row[None]] * len(ratios)
     return lines
 
 
-def _with_verdict(difference: Difference | None) -> str:
+def _with_verdict(difference: Difference | None, planned: int) -> str:
     if difference is None or difference.verdict == "too few seeds to say":
-        return interval(difference)
-    return f"{interval(difference)} {difference.verdict}"
+        return interval(difference, planned)
+    return f"{interval(difference, planned)} {difference.verdict}"
 
 
-def _with_outcome(difference: Difference | None) -> str:
+def _with_outcome(difference: Difference | None, planned: int) -> str:
     if difference is None or difference.seeds < FEWEST_SEEDS or difference.low <= 0 <= difference.high:
-        return interval(difference)
-    return f"{interval(difference)} {'better' if difference.low > 0 else 'worse'}"
+        return interval(difference, planned)
+    return f"{interval(difference, planned)} {'better' if difference.low > 0 else 'worse'}"
 
 
 def cost(results: Results, accuracies: Sequence[float]) -> Section:
@@ -128,11 +128,10 @@ def cost(results: Results, accuracies: Sequence[float]) -> Section:
                 _mean(entry, "evaluation_s", ".1f"),
             ]
         )
-        seconds.append([entry.label, *(_to_reach(entry.seconds_to(goal), ".1f") for goal in accuracies)])
-        samples.append([entry.label, *(_to_reach(entry.samples_to(goal), ",.0f") for goal in accuracies)])
+        seconds.append([entry.label, *(_to_reach(entry, entry.seconds_to(goal), ".1f") for goal in accuracies)])
+        samples.append([entry.label, *(_to_reach(entry, entry.samples_to(goal), ",.0f") for goal in accuracies)])
     note = "Means over the seeds. Seconds are of the machine named below, with whatever else ran on it."
-    until = "until an epoch first ended at this accuracy; means over the seeds that reached it, and how many did where "
-    until += "not all."
+    until = "until an epoch first ended at this accuracy: the mean over the seeds, or how many came there if not all."
     tables = [Table("cost", "Per run", lines, note)]
     if accuracies:
         of_time = f"Seconds of training, selection and data {until}"
@@ -164,24 +163,23 @@ def plus_minus(entry: Entry) -> str:
     return f"{text} ({len(entry.results)} of {len(entry.results) + len(entry.holes)})" if entry.holes else text
 
 
-def interval(difference: Difference | None) -> str:
-    """Returns a difference with its confidence interval."""
+def interval(difference: Difference | None, planned: int) -> str:
+    """Returns a difference with its confidence interval, with a mark where pairs are missing of those planned."""
     if difference is None:
         return ""
     mean = f"{difference.mean:+.2f}"
     if math.isfinite(difference.low):
         mean += f" [{difference.low:+.2f}, {difference.high:+.2f}]"
-    return mean.replace("-", "−")
+    some = f" ({difference.seeds} of {planned} pairs)" if difference.seeds < planned else ""
+    return f"{mean}{some}".replace("-", "−")
 
 
-def _to_reach(cost: Mapping[int, float | None], form: str) -> str:
-    if not cost:
-        return ""
-    got = [value for value in cost.values() if value is not None]
-    if not got:
-        return "never"
-    some = f" ({len(got)} of {len(cost)})" if len(got) < len(cost) else ""
-    return f"{format(sum(got) / len(got), form)}{some}"
+def _to_reach(entry: Entry, cost: Mapping[int, float | None], form: str) -> str:
+    """Returns the mean where all seeds came there; a mean over the quick ones alone would flatter the run."""
+    got, planned = [value for value in cost.values() if value is not None], len(cost) + len(entry.holes)
+    if not cost or len(got) == planned:
+        return format(sum(got) / len(got), form) if got else ""
+    return f"{len(got)} of {planned} seeds" if got or entry.holes else "never"
 
 
 def _rows(table: Published) -> list[list[str]]:
