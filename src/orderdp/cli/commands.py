@@ -70,7 +70,7 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def _random_beside(methods: Sequence[dict[str, Any]], recipe: Recipe) -> list[dict[str, Any]]:
-    """Returns the dynamic random choices that stand beside: at the plan's ratios, and at those of an OrderDP's sizes."""
+    """Returns the dynamic random choices that stand beside: at the plan's ratios, and those of an OrderDP's sizes."""
     from orderdp.training.methods import asked_ratio
 
     split = [{"explore", "exploit"} & set(method) for method in methods]
