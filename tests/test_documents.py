@@ -18,13 +18,22 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/theory.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/theory.md", "docs/findings.md"])
 def test_each_table_of_results_is_the_file_that_its_command_wrote(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     shown = re.findall(r"<!-- (results/\S+\.md) -->\n\n(.*?)\n\n", text + "\n", flags=re.DOTALL)
     assert len(shown) == text.count("<!-- results/") > 0
     for path, table in shown:
         assert table == (ROOT / path).read_text(encoding="utf-8").strip(), path
+
+
+def test_each_number_of_two_decimals_in_the_findings_is_in_a_table_of_results():
+    text = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+    tables = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "results").rglob("*.md"))
+    numbers = re.findall(r"[+−]\d+\.\d\d \[[^\]]+\]|\d+\.\d\d(?: ± \d+\.\d\d)?", prose)
+    assert len(numbers) > 5
+    assert [number for number in numbers if number not in tables] == []
 
 
 def test_the_loop_in_the_readme_trains():

@@ -133,7 +133,7 @@ def _show_comparison(path: Path) -> None:
     from orderdp.output.text_table import as_text
 
     if PartialState().is_main_process:
-        table = differences(read_results(path)).tables[0]
+        table = differences(read_results(path)).tables[-1]
         print(f"{as_text(table.lines)}\n\n{table.note}\n")
 
 

@@ -81,7 +81,7 @@ def test_what_the_paper_printed_stands_beside_as_it_is_printed(pair):
 
 
 def test_differences_are_those_of_a_hand_computation(pair):
-    table = tables.differences(read_results(pair.path)).tables[0]
+    table = tables.differences(read_results(pair.path)).tables[-1]
     # OrderDP less full data: -0.5, 0, -0.6; less the shorter schedule: 1, 0.5, 1; that one less full data: -1.5, -0.5,
     # -1.6. Half an interval is 4.3027 · standard deviation / √3. Steps of 32 samples: 12 of 21.
     assert table.lines == [
@@ -101,7 +101,7 @@ def test_differences_are_those_of_a_hand_computation(pair):
 
 def test_a_difference_of_fewer_pairs_than_planned_says_so(pair):
     without_results(pair, "full data", 1)
-    table = tables.differences(read_results(pair.path)).tables[0]
+    table = tables.differences(read_results(pair.path)).tables[-1]
     # −0.5 and −0.6: half an interval is 12.706·(100/360)/√6/√2.
     assert table.lines[1][1:3] == ["91.00 ± 1.00", "−0.55 [−1.57, +0.47] (2 of 3 pairs)"]
     assert table.lines[1][4] == "+0.83 [+0.12, +1.55]"
@@ -110,7 +110,7 @@ def test_a_difference_of_fewer_pairs_than_planned_says_so(pair):
 def test_differences_say_nothing_where_runs_are_missing(pair):
     without_results(pair, "full data", 0, 1, 2)
     without_results(pair, SHORT, 1, 2)
-    table = tables.differences(read_results(pair.path)).tables[0]
+    table = tables.differences(read_results(pair.path)).tables[-1]
     assert table.lines[1:] == [
         ["OrderDP 50 %", "91.00 ± 1.00", "", "", "+1.00 (1 of 3 pairs)", ""],
         ["full data", "missing", "", "", "", ""],
@@ -127,7 +127,7 @@ def test_differences_stand_in_a_grid_with_what_may_be_said(made):
     folder.finish("full data, steps of OrderDP 60 %", (88.0, 88.5, 89.0))
     folder.finish("OrderDP 30 %", (90.0, 90.5, 91.0)).finish("OrderDP 60 %", (87.0, 87.5, 88.0))
     folder.finish("dynamic random 30 %", (89.0, 89.5, 89.9)).finish("dynamic random 60 %", (88.0, 89.5, 88.0))
-    _, to_full, to_short = tables.differences(read_results(folder.path)).tables
+    to_full, to_short, _ = tables.differences(read_results(folder.path)).tables
     assert (to_full.name, to_short.name) == ("against_full", "against_short")
     # Equal differences: half of the interval is 4.3027·(100/360)/√6/√3 = 0.28.
     assert to_full.lines == [
@@ -145,7 +145,7 @@ def test_differences_stand_in_a_grid_with_what_may_be_said(made):
 def test_a_grid_claims_nothing_of_two_seeds(made):
     folder = made(methods=({"strategy": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1))
     folder.finish("OrderDP 50 %", (80.0, 80.0)).finish("full data", (90.0, 90.0)).finish(SHORT, (70.0, 70.0))
-    _, to_full, to_short = tables.differences(read_results(folder.path)).tables
+    to_full, to_short, _ = tables.differences(read_results(folder.path)).tables
     assert (to_full.lines[1][1], to_short.lines[1][1]) == ("−10.00 [−11.02, −8.98]", "+10.00 [+8.98, +11.02]")
 
 

@@ -30,7 +30,7 @@ def accuracy(results: Results, published: Iterable[Published]) -> Section:
 
 
 def differences(results: Results) -> Section:
-    """What may be said: paired differences to full data and to the shorter schedule, run by run and at a glance."""
+    """What may be said: paired differences to full data and to the shorter schedule, at a glance and run by run."""
     lines = [["run", "last, %", "− full data", "verdict", "− shorter schedule", "samples backward"]]
     full = results.entries.get(FULL)
     planned = len(results.plan.seeds)
@@ -59,7 +59,6 @@ def differences(results: Results) -> Section:
     return Section(
         "What may be said",
         tables=[
-            Table("differences", "Run by run", lines, note),
             Table(
                 "against_full",
                 "Less full data",
@@ -73,6 +72,7 @@ def differences(results: Results) -> Section:
                 f"{glance}“better” and “worse”: the whole interval lies above 0, or below. Methods that go forward "
                 "over all the data make all of its steps.",
             ),
+            Table("differences", "Run by run", lines, note),
         ],
     )
 
