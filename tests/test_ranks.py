@@ -243,6 +243,34 @@ def test_losses_that_are_not_finite_are_counted_over_all_ranks(tmp_path):
     assert run_ranks(2, work, tmp_path) == [8, 8]
 
 
+def test_a_rank_knows_of_the_running_epoch_what_it_has_trained_and_after_synchronizing_all(tmp_path):
+    def work(rank):
+        pruner = Pruner(OrderDP(prune_ratio=0.5), 16)
+        for index, _ in pruner.loader(range(16), batch_size=2):
+            pruner.update(index, torch.ones(2, requires_grad=True))
+        before = pruner.report().visits, int(pruner.visits().sum()), int((pruner.ages() == 0).sum())
+        pruner.synchronize()
+        pruner.synchronize()  # again makes no difference
+        after = pruner.report().visits, int(pruner.visits().sum()), int((pruner.ages() == 0).sum())
+        return [*before, *after, int(pruner.trained().sum())]
+
+    assert run_ranks(2, work, tmp_path) == [[4] * 3 + [8] * 4] * 2
+
+
+def test_a_report_on_one_rank_keeps_no_faults_from_the_others(tmp_path):
+    def work(rank):
+        pruner = Pruner(FullData(), 8)
+        for index, _ in pruner.loader(range(8), batch_size=4):
+            pruner.update(index, torch.full((4,), float("nan"), requires_grad=True))
+        if rank == 0:
+            assert pruner.report().non_finite == 0
+        with pytest.warns(RuntimeWarning, match="8 losses of epoch 0 were NaN or infinite"):
+            pruner.synchronize()
+        return pruner.report().non_finite
+
+    assert run_ranks(2, work, tmp_path) == [8, 8]
+
+
 def test_ids_mistaken_on_one_rank_raise_on_all(tmp_path):
     def work(rank):
         pruner = Pruner(OrderDP(explore=1.0, exploit=0.5), 8)

@@ -3,6 +3,8 @@
 import math
 import random
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -138,6 +140,159 @@ class WithoutRepr(Sound):
     __repr__ = object.__repr__
 
 
+class NoDataclass(Strategy):
+    num_selected, select = Sound.num_selected, Sound.select
+
+
+@dataclass(repr=False)
+class Changeable(Strategy):
+    keep: float = 0.5
+    num_selected, select = Sound.num_selected, Sound.select
+
+
+@dataclass(frozen=True, repr=False)
+class ReprOfAnother(Sound):
+    keep: float = 0.5
+
+    def __repr__(self):
+        return "ReprOfAnother(keep=0.25)"
+
+
+class EqualToItselfOnly(Sound):
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+
+class EqualToItselfAndLong(EqualToItselfOnly):
+    def __repr__(self):
+        return "<a long one>"
+
+
+class NanColumn(Sound):
+    @property
+    def columns(self):
+        return {"loss": math.nan}
+
+
+class ForgetsAColumn(Sound):
+    def observe(self, old, losses):
+        return {}
+
+
+class ObservesTheMean(Sound):
+    def observe(self, old, losses):
+        return {"loss": losses.mean()}
+
+
+class ObservesNan(Sound):
+    def observe(self, old, losses):
+        return {"loss": old["loss"] - old["loss"]}  # infinity less itself
+
+
+class ObserveWritesColumns(Sound):
+    def observe(self, old, losses):
+        return {"loss": old["loss"].copy_(losses)}
+
+
+class ObserveWritesLosses(Sound):
+    def observe(self, old, losses):
+        return {"loss": losses.mul_(2)}
+
+
+class AnswersOtherwise(Sound):
+    asked = np.zeros(1, dtype=int)
+
+    def num_selected(self, num_samples, epoch):
+        self.asked[0] += 1
+        return num_samples // 2 + self.asked[0] % 2
+
+
+def with_indices(change):
+    return lambda sound: Selection(change(sound.indices), sound.weights)
+
+
+def with_weights(change):
+    return lambda sound: Selection(sound.indices, change(sound.weights))
+
+
+CHANGES = {
+    "array": lambda sound: sound.indices,
+    "list of indices": with_indices(lambda indices: indices.tolist()),
+    "int32": with_indices(lambda indices: indices.astype(np.int32)),
+    "matrix": with_indices(lambda indices: indices[:, None]),
+    "one fewer": with_indices(lambda indices: indices[1:]),
+    "repeated": with_indices(lambda indices: indices * 0),
+    "too high": with_indices(lambda indices: indices + 60),
+    "negative": with_indices(lambda indices: indices - 60),
+    "list of weights": with_weights(lambda weights: weights.tolist()),
+    "float64 weights": with_weights(lambda weights: weights.astype(np.float64)),
+    "one weight fewer": with_weights(lambda weights: weights[1:]),
+    "infinite weights": with_weights(lambda weights: weights * np.float32(math.inf)),
+    "negative weights": with_weights(lambda weights: -weights),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Changed(Sound):
+    """A strategy whose selections are those of a sound one, changed."""
+
+    how: str
+
+    def select(self, memory, rng):
+        return CHANGES[self.how](super().select(memory, rng))
+
+
+class Unsized(Sound):
+    def num_selected(self, num_samples, epoch):
+        return None
+
+    def select(self, memory, rng):
+        return Selection(np.empty(0, dtype=np.int64))
+
+
+class NeedsPrevious(Sound):
+    def select(self, memory, rng):
+        if memory.epoch and memory.previous is None:
+            return Selection(np.zeros(memory.num_samples // 2, dtype=np.int64))
+        return super().select(memory, rng)
+
+
+class KeepsTheLastLosses(Sound):
+    """Chooses by what it was given two calls ago, so that an immediate repetition gives the same."""
+
+    given: ClassVar[list] = [None, None]
+
+    def select(self, memory, rng):
+        if self.given[1] is not memory:
+            self.given[:] = [self.given[1], memory]
+        older = self.given[0]
+        return super().select(memory if older is None or older.epoch != memory.epoch else older, rng)
+
+
+class NegativeBatch(Sound):
+    def batch_weights(self, losses, uniforms):
+        return losses - 10
+
+
+class ShortBatch(Sound):
+    def batch_weights(self, losses, uniforms):
+        return torch.ones(1)
+
+
+class WritesLosses(Sound):
+    def batch_weights(self, losses, uniforms):
+        return losses.add_(1)
+
+
+class NowAndThen(Sound):
+    calls = np.zeros(1, dtype=int)
+
+    def batch_weights(self, losses, uniforms):
+        self.calls[0] += 1
+        return None if self.calls[0] % 2 else torch.ones(len(losses))
+
+
+FIRST = "with spread scores in epoch 0"
+
 BROKEN = [
     (
         WritesColumns,
@@ -160,10 +315,49 @@ BROKEN = [
         WithoutRepr,
         r"a copy has the same repr, got <test_testing.WithoutRepr object at .* write @dataclass\(..., repr=F",
     ),
+    (NoDataclass, r"a strategy is a frozen dataclass, got .*; write @dataclass\(frozen=True\)"),
+    (Changeable, r"settings cannot be changed, but keep can; write @dataclass\(frozen=True\)"),
+    (ReprOfAnother, r"repr evaluates back, got ReprOfAnother\(keep=0.25\) of ReprOfAnother\(keep=0.25\); write"),
+    (EqualToItselfOnly, "repr evaluates back, got EqualToItselfOnly"),
+    (EqualToItselfAndLong, "a copy is equal and hashes alike, got <a long one>"),
+    (NanColumn, "columns begin with a number, got {'loss': nan}; write inf for unseen first"),
+    (ForgetsAColumn, r"observe returns the columns \['loss'\], got \[\]"),
+    (ObservesTheMean, r"observe returns one value a sample, got loss \(\)"),
+    (ObservesNan, "observe returns numbers, got nan in loss"),
+    (ObserveWritesColumns, "observe leaves what it is given as it was"),
+    (ObserveWritesLosses, "observe leaves what it is given as it was"),
+    (AnswersOtherwise, f"num_selected answers alike when asked twice, {FIRST}"),
+    (partial(Changed, "array"), f"select returns a Selection, got ndarray, {FIRST}"),
+    (partial(Changed, "list of indices"), f"indices are a NumPy array, got list, {FIRST}"),
+    (partial(Changed, "int32"), f"indices are .q,. int64, got int32, {FIRST}"),
+    (partial(Changed, "matrix"), f"indices are .q,. int64, got int64, {FIRST}"),
+    (partial(Changed, "one fewer"), f"as many samples as num_selected says, got 49 for 50, {FIRST}"),
+    (Unsized, f"at least one sample, {FIRST}"),
+    (partial(Changed, "repeated"), f"indices are distinct, {FIRST}"),
+    (partial(Changed, "too high"), f"indices lie in the data set, {FIRST}"),
+    (partial(Changed, "negative"), f"indices lie in the data set, {FIRST}"),
+    (partial(Changed, "list of weights"), f"weights are a NumPy array, got list, {FIRST}"),
+    (partial(Changed, "float64 weights"), f"weights are float32, got float64, {FIRST}"),
+    (partial(Changed, "one weight fewer"), rf"weights are one a sample, got \(49,\), {FIRST}"),
+    (partial(Changed, "infinite weights"), f"weights are finite and positive, {FIRST}"),
+    (partial(Changed, "negative weights"), f"weights are finite and positive, {FIRST}"),
+    (
+        NeedsPrevious,
+        "indices are distinct, with spread scores in epoch 1 after an epoch that another strategy chose",
+    ),
+    (KeepsTheLastLosses, "a strategy keeps nothing from one selection to the next, in epoch 0"),
+    (NegativeBatch, "batch_weights are finite and not negative, one a sample, got tensor"),
+    (ShortBatch, "batch_weights are finite and not negative, one a sample, got tensor"),
+    (WritesLosses, "batch_weights leaves the losses and the uniforms as they were"),
+    (NowAndThen, "batch_weights are alike for equal losses and uniforms"),
 ]
 
 
-@pytest.mark.parametrize(("broken", "law"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
+def name_of(value):
+    return value.args[0] if isinstance(value, partial) else getattr(value, "__name__", "")
+
+
+@pytest.mark.parametrize(("broken", "law"), BROKEN, ids=name_of)
 def test_a_broken_law_is_named(broken, law):
     states = random.getstate(), torch.get_rng_state()
     try:

@@ -220,7 +220,7 @@ class Pruner:
     def preview(self, batch_size: int | None = None) -> Selection:
         """Returns what the next epoch would visit if it began now, and changes nothing.
 
-        Under several ranks call `state_dict` on all of them before: it exchanges what they have seen.
+        Under several ranks call `synchronize` on all of them before.
 
         Args:
             batch_size: as for `begin_epoch`.
@@ -256,7 +256,9 @@ class Pruner:
         """Returns what the epoch begun last visits and its number, if the same strategy chose it, by value."""
         if self.selection is None or self._running is None or self.schedule(self.strategy, self._running) != chooser:
             return None, None
-        return self.selection.indices, self._running
+        previous = self.selection.indices.view()
+        previous.flags.writeable = False  # the strategy's hands only
+        return previous, self._running
 
     def update(self, index: Tensor, losses: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Remembers the losses of a batch and returns the scalar to back-propagate, the mean of weights·losses.
@@ -310,17 +312,20 @@ class Pruner:
             losses = losses * weights
         return losses.mean()
 
-    def _synchronize(self, chooser: Strategy) -> None:
+    def synchronize(self) -> None:
         """Gives every rank what any rank has seen, in one collective, and warns of losses that were not finite.
 
-        Beginning an epoch and `state_dict` do this themselves; a `report` in between counts what its rank knows of.
-
-        Args:
-            chooser: strategy that the schedule names, which the ranks must have in common as they do the pruner's own.
+        Every rank must call it. Beginning an epoch and `state_dict` do this themselves; in between, and after the last
+        epoch, `report`, `visits`, `ages`, `trained` and `scores` of a rank know of the running epoch only what that
+        rank has trained.
 
         Raises:
             RuntimeError: ids on the device were mistaken; the ranks hold different pruners.
         """
+        self._synchronize(self._chooser)
+
+    def _synchronize(self, chooser: Strategy) -> None:
+        """As `synchronize`, for ranks that must also have in common which strategy their schedules name."""
         if ranks()[1] > 1:
             strategies = (repr(self.strategy), repr(chooser))
             common = (*strategies, self.num_samples, self.seed, self._next_epoch, self._running)
@@ -329,31 +334,49 @@ class Pruner:
             self._note(self._table.take_faults())
 
     def report(self) -> Report:
-        """Returns what was chosen, seen and left out so far; waits for the device."""
-        self._note(self._table.take_faults())
-        last = self._table.last_epoch[:-1]
+        """Returns what was chosen, seen and left out so far; waits for the device.
+
+        Under several ranks call `synchronize` on all of them before.
+        """
+        if ranks()[1] == 1:  # else what this rank took, the others would never hear of
+            self._note(self._table.take_faults())
+        ages = self.ages()
+        seen = ages >= 0
         running = -1 if self._running is None else self._running
-        seen = last >= 0
-        ages = self._begun - 1 - last[seen]
         return Report(
             epoch=running,
             num_samples=self.num_samples,
             num_selected=0 if self.selection is None else len(self.selection.indices),
             visits=int(self.visits().sum()),
             never_seen=int((~seen).sum()),
-            mean_age=float(ages.double().mean()),
-            max_age=int(ages.max()) if len(ages) else 0,
+            mean_age=float(ages[seen].double().mean()),
+            max_age=int(ages[seen].max()) if seen.any() else 0,
             non_finite=self._non_finite,
             selection_s=self.selection_s,
         )
 
     def visits(self) -> Tensor:
-        """Returns (n,) int32: in how many epochs each sample was trained, the running one included."""
+        """Returns (n,) int32: in how many epochs each sample was trained, the running one included.
+
+        Under several ranks call `synchronize` on all of them before.
+        """
         visits = self._table.visits[:-1]
         return visits if self._running is None else visits + self.trained()
 
+    def ages(self) -> Tensor:
+        """Returns (n,) int32: epochs begun since each sample was last trained, -1 where it never was.
+
+        0 for what the epoch begun last has trained. A sample whose loss was not finite was trained, though the score
+        that it keeps is older. Under several ranks call `synchronize` on all of them before.
+        """
+        last = self._table.last_epoch[:-1]
+        return torch.where(last >= 0, self._begun - 1 - last, -1)
+
     def trained(self) -> Tensor:
-        """Returns (n,) bool: which samples the epoch begun last has trained so far; none before the first."""
+        """Returns (n,) bool: which samples the epoch begun last has trained so far; none before the first.
+
+        Under several ranks call `synchronize` on all of them before.
+        """
         return self._table.last_epoch[:-1] == (self._begun - 1 if self._begun else -2)
 
     def scores(self) -> dict[str, Tensor]:
@@ -366,7 +389,7 @@ class Pruner:
         Inside an epoch take the state of the loader, or of the sampler of batches, instead: it adds the position. Under
         several ranks every rank must call it: what the ranks have seen is exchanged first.
         """
-        self._synchronize(self._chooser)
+        self.synchronize()
         selection = self.selection
         return {
             "version": STATE_VERSION,

@@ -7,7 +7,7 @@ import math
 import pickle
 import random
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, fields, is_dataclass
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,10 @@ _EPOCHS = (0, 1, 2, 11)
 def check_strategy(strategy: Strategy, *, num_samples: int = 100, names: dict[str, object] | None = None) -> None:
     """Raises unless a strategy keeps the laws that the engine relies on; run it in a test of your own.
 
-    Selections are distinct, in range, of the declared size and dtype, whatever the columns hold, with positive weights.
-    Equal generators give equal selections and weights; that different ones differ is not asked, since a curriculum may
-    leave nothing to chance. `select`, `observe` and `batch_weights` write to nothing they are given and draw from no
+    Selections are distinct, in range, of the declared size and dtype, whatever the columns hold and whether or not this
+    strategy chose the epoch before, with positive weights. Equal arguments give equal selections and weights, whatever
+    was selected in between; that different generators give different ones is not asked, since a curriculum may leave
+    nothing to chance. `select`, `observe` and `batch_weights` write to nothing they are given and draw from no
     global generator. Settings cannot be changed, `repr` evaluates back (or is in angle brackets, where it would be too
     long), copies and pickles are equal. Columns have a first value that is no NaN, and `observe` returns them all, in
     float32. `batch_weights` are float32, finite, not negative and not all zero, and alike for equal `uniforms`.
@@ -56,7 +57,13 @@ def check_strategy(strategy: Strategy, *, num_samples: int = 100, names: dict[st
     _check_columns(strategy)
     for kind, scores in _SCORES.items():
         for epoch in _EPOCHS:
-            _check_selection(strategy, scores(num_samples), epoch, f"with {kind} scores in epoch {epoch}")
+            where = f"with {kind} scores in epoch {epoch}"
+            memory = _memory(strategy, scores(num_samples), epoch)
+            _check_selection(strategy, memory, where)
+            if epoch:  # after another strategy, or after `set_epoch`
+                alone = replace(memory, previous=None, previous_epoch=None)
+                _check_selection(strategy, alone, f"{where} after an epoch that another strategy chose")
+    _check_nothing_kept(strategy, num_samples)
     _check_batch_weights(strategy)
 
 
@@ -66,7 +73,10 @@ def _law(holds: bool, text: str) -> None:  # noqa: FBT001
 
 
 def _check_value(strategy: Strategy, names: dict[str, object]) -> None:
-    _law(is_dataclass(strategy), f"a strategy is a frozen dataclass, got {strategy!r}; write @dataclass(frozen=True)")
+    _law(
+        is_dataclass(strategy),
+        f"a strategy is a frozen dataclass, got {type(strategy).__name__}; write @dataclass(frozen=True)",
+    )
     for field in fields(strategy):  # type: ignore[arg-type]
         try:
             setattr(strategy, field.name, getattr(strategy, field.name))
@@ -124,11 +134,11 @@ def _memory(strategy: Strategy, scores: npt.NDArray[np.float64], epoch: int) -> 
     return Memory(len(scores), epoch, columns, 8, previous, epoch - 1 if epoch else None, visits)
 
 
-def _select(strategy: Strategy, memory: Memory, where: str) -> Selection:
+def _select(strategy: Strategy, memory: Memory, where: str, seed: int = 0) -> Selection:
     """Returns what a strategy selects with a fresh generator, if it leaves its memory as it was."""
     before = copy.deepcopy(memory)
     try:
-        selection = strategy.select(memory, np.random.default_rng(0))
+        selection = strategy.select(memory, np.random.default_rng(seed))
     except ValueError as error:
         if "read-only" not in str(error):
             raise
@@ -143,16 +153,28 @@ def _same(first: npt.NDArray[Any] | None, second: npt.NDArray[Any] | None) -> bo
     return first is second if first is None or second is None else np.array_equal(first, second)
 
 
-def _check_selection(strategy: Strategy, scores: npt.NDArray[np.float64], epoch: int, where: str) -> None:
-    memory = _memory(strategy, scores, epoch)
-    size = strategy.num_selected(len(scores), epoch)
-    _law(size == strategy.num_selected(len(scores), epoch), f"num_selected answers alike when asked twice, {where}")
+def _check_selection(strategy: Strategy, memory: Memory, where: str) -> None:
+    asked = memory.num_samples, memory.epoch
+    size = strategy.num_selected(*asked)
+    _law(size == strategy.num_selected(*asked), f"num_selected answers alike when asked twice, {where}")
     before = _global_state()
     first, again = (_select(strategy, memory, where) for _ in range(2))
     _law(_global_state() == before, f"select draws from its generator only, {where}")
-    _check_shape(first, len(scores), size, where)
+    _check_shape(first, memory.num_samples, size, where)
     _law(_same(first.indices, again.indices), f"equal generators give equal selections, {where}")
     _law(_same(first.weights, again.weights), f"equal generators give equal weights, {where}")
+
+
+def _check_nothing_kept(strategy: Strategy, num_samples: int) -> None:
+    """Another pruner of the same process, with other losses and another seed, must make no difference."""
+    for epoch in _EPOCHS:
+        where = f"in epoch {epoch}"
+        mine, theirs = (_memory(strategy, sign * _SCORES["spread"](num_samples), epoch) for sign in (1, -1))
+        first = _select(strategy, mine, where)
+        _select(strategy, theirs, where, seed=1)
+        again = _select(strategy, mine, where)
+        alike = _same(first.indices, again.indices) and _same(first.weights, again.weights)
+        _law(alike, f"a strategy keeps nothing from one selection to the next, {where}")
 
 
 def _global_state() -> tuple[object, ...]:
@@ -160,7 +182,9 @@ def _global_state() -> tuple[object, ...]:
 
 
 def _check_shape(selection: Selection, num_samples: int, size: int | None, where: str) -> None:
+    _law(isinstance(selection, Selection), f"select returns a Selection, got {type(selection).__name__}, {where}")
     indices, weights = selection.indices, selection.weights
+    _law(isinstance(indices, np.ndarray), f"indices are a NumPy array, got {type(indices).__name__}, {where}")
     _law(indices.dtype == np.int64 and indices.ndim == 1, f"indices are (q,) int64, got {indices.dtype}, {where}")
     if size is not None:
         _law(len(indices) == size, f"as many samples as num_selected says, got {len(indices)} for {size}, {where}")
@@ -168,6 +192,7 @@ def _check_shape(selection: Selection, num_samples: int, size: int | None, where
     _law(len(np.unique(indices)) == len(indices), f"indices are distinct, {where}")
     _law(bool((indices >= 0).all() and (indices < num_samples).all()), f"indices lie in the data set, {where}")
     if weights is not None:
+        _law(isinstance(weights, np.ndarray), f"weights are a NumPy array, got {type(weights).__name__}, {where}")
         _law(weights.dtype == np.float32, f"weights are float32, got {weights.dtype}, {where}")
         _law(weights.shape == indices.shape, f"weights are one a sample, got {weights.shape}, {where}")
         _law(bool(np.isfinite(weights).all() and (weights > 0).all()), f"weights are finite and positive, {where}")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.data import DataLoader
 
-from orderdp import IndexedDataset, Memory, OrderDP, Pruner
-from orderdp.diagnostics import alignment, coverage, gini, jaccard, rolling_deviation
+from orderdp import IndexedDataset, InfoBatch, Memory, OrderDP, Pruner
+from orderdp.diagnostics import alignment, correlation, coverage, gini, gradient_norm, jaccard, rolling_deviation
 
 counts = st.lists(st.integers(0, 9), min_size=1, max_size=40)
 
@@ -48,6 +48,29 @@ def test_the_realised_ratio_of_a_pruner_is_its_prune_ratio():
     assert coverage(pruner.visits(), epochs=5).realised_ratio == pytest.approx(0.3)
 
 
+def test_ages_are_the_epochs_since_a_sample_was_trained():
+    pruner, trained = Pruner(OrderDP(explore=0.5, exploit=0.5), 40), {}
+    assert pruner.ages().tolist() == [-1] * 40
+    for epoch in range(6):
+        index = torch.from_numpy(pruner.begin_epoch().indices)
+        assert pruner.ages().tolist() == [epoch - trained[i] if i in trained else -1 for i in range(40)]
+        pruner.update(index, torch.ones(10, requires_grad=True))
+        trained.update(dict.fromkeys(index.tolist(), epoch))
+    ages = [5 - trained[i] for i in range(40) if i in trained]
+    assert pruner.ages().tolist() == [5 - trained[i] if i in trained else -1 for i in range(40)]
+    found, report = coverage(pruner.visits(), ages=pruner.ages()), pruner.report()
+    assert found.mean_age == report.mean_age == pytest.approx(statistics.fmean(ages))
+    assert found.max_age == report.max_age == max(ages) > 1
+
+
+def test_of_samples_that_were_never_trained_there_is_no_age():
+    found, report = coverage([0, 0], ages=[-1, -1]), Pruner(OrderDP(), 10).report()
+    assert (found.max_age, report.max_age) == (0, 0)
+    assert math.isnan(found.mean_age)
+    assert math.isnan(report.mean_age)
+    assert coverage([0, 0]).mean_age is coverage([0, 0]).max_age is None
+
+
 @given(st.sets(st.integers(0, 20)), st.sets(st.integers(0, 20)))
 def test_jaccard_is_that_of_sets(first, second):
     if first | second:
@@ -72,13 +95,40 @@ def test_the_rolling_deviation_is_that_of_each_window(values, window):
 def test_the_rolling_deviation_takes_little_memory(monkeypatch):
     values = np.random.default_rng(0).normal(size=1_000)
     expected = rolling_deviation(values, 300)
-    monkeypatch.setattr("orderdp.diagnostics.stability._MOST_NUMBERS", 3_000)  # ten windows at a time
+    monkeypatch.setattr("orderdp.diagnostics.dynamics._MOST_NUMBERS", 3_000)  # ten windows at a time
     tracemalloc.start()
     found = rolling_deviation(values, 300)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.tolist() == expected.tolist()
     assert peak < 10 * 3_000 * 8 < 700 * 300 * 8
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_gradient_norm_is_that_of_the_gradient_in_one_piece(dtype):
+    rng = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)).to(dtype)
+    model[0].bias.requires_grad_(False)
+    assert float(gradient_norm(model.parameters())) == 0
+    model(torch.randn(7, 5, generator=rng, dtype=dtype)).square().sum().backward()
+    flat = torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])
+    assert len(flat) == 20 + 12 + 3
+    found = gradient_norm(model.parameters())
+    assert float(found) == pytest.approx(float(flat.norm()), rel=1e-6)
+    assert (found.shape, found.dtype, found.requires_grad) == ((), dtype, False)
+
+
+series = st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), max_size=12)
+
+
+@given(series)
+def test_the_correlation_is_pearson_s(pairs):
+    first, second = ([float(pair[place]) for pair in pairs] for place in (0, 1))
+    found = correlation(torch.tensor(first), np.array(second))
+    if len(pairs) < 3 or len(set(first)) == 1 or len(set(second)) == 1:
+        assert math.isnan(found)
+    else:
+        assert found == pytest.approx(statistics.correlation(first, second), abs=1e-9)
 
 
 def test_diagnostics_take_tensors_with_a_gradient():
@@ -128,6 +178,31 @@ def test_alignment_is_that_of_autograd(problem, weighted):
     assert set(found) == {"full"}
     assert found["full"].cosine == pytest.approx(float(torch.cosine_similarity(mine, full, dim=0)), rel=1e-6)
     assert found["full"].norm_ratio == pytest.approx(float(mine.norm() / full.norm()), rel=1e-6)
+
+
+def test_alignment_takes_a_selection_as_it_is(problem):
+    model, losses_of, batches, everything = problem
+    losses = losses_of(model, everything).detach().float().numpy()
+    selection = InfoBatch().select(Memory(N, 1, {"loss": losses}), np.random.default_rng(0))
+    found = alignment(model, losses_of, batches, selection.indices, weights=selection.weights)
+    tensors = (torch.from_numpy(array) for array in (selection.indices, selection.weights))
+    assert found == alignment(model, losses_of, batches, next(tensors), weights=next(tensors))
+    assert found != alignment(model, losses_of, batches, selection.indices)
+
+
+@pytest.mark.parametrize("weights", [torch.ones(1), torch.ones(2), torch.ones(3, 1), np.ones(4)], ids=str)
+def test_weights_of_another_number_of_samples_get_one_line(problem, weights):
+    model, losses_of, batches, _ = problem
+    with pytest.raises(ValueError, match=r"^weights has one factor for each of the 3 chosen samples, got shape \("):
+        alignment(model, losses_of, batches, torch.tensor([1, 2, 3]), weights=weights)
+
+
+def test_sizes_of_another_choice_get_one_line(problem):
+    model, losses_of, batches, _ = problem
+    with pytest.raises(
+        ValueError, match=r"^sizes must be \(s, q\) with the q of the choice, got \(9, 4\) for 3 chosen"
+    ):
+        alignment(model, losses_of, batches, torch.tensor([1, 2, 3]), sizes=(9, 4))
 
 
 def test_all_samples_align_with_the_full_gradient_and_the_top_with_the_surrogate_s(problem):
@@ -182,6 +257,10 @@ def test_measuring_leaves_the_model_as_it_was(problem):
             lambda: coverage([1, 3], epochs=2),
             "epochs must be at least the 3 visits of a sample, got 2; write the epochs",
         ),
+        (lambda: correlation([1.0, 2.0], [1.0]), r"both series have shape \(t,\), got \(2,\) and \(1,\); pass one nu"),
+        (lambda: correlation([[1.0]], [[1.0]]), r"both series have shape \(t,\), got \(1, 1\) and \(1, 1\)"),
+        (lambda: coverage([1, 2], ages=[0]), r"ages holds a whole number for each of the 2 samples, got int64 of shap"),
+        (lambda: coverage([1], ages=[0.5]), r"ages holds a whole number for each of the 1 samples, got float64 of sh"),
         (lambda: jaccard([], []), "at least one id is needed, got none"),
         (lambda: jaccard([1, 1], [2]), "ids must be distinct, got some repeated"),
         (lambda: rolling_deviation([1.0], 1), "window must be at least 2, got 1"),

@@ -61,8 +61,27 @@ class UcbMemory:
         self.mean[sample] = (1 - a) * self.mean[sample] + a * loss
         self.var[sample] = (1 - a) * self.var[sample] + a * change
 
-    def top(self, q: int, c: float) -> Allowed:
-        return Allowed(set(sorted(self.mean, key=lambda sample: -(self.mean[sample] + c * self.var[sample]))[:q]))
+    def bound(self, sample: int, c: float) -> float:
+        return self.mean[sample] + c * self.var[sample] if sample in self.mean else math.inf
+
+
+class Rounds:
+    """Permutations of the data, walked through one after the other."""
+
+    def __init__(self, n: int) -> None:
+        self.everything = set(range(n))
+        self.left = set(self.everything)  # of the present round
+
+    def next(self, q: int) -> Allowed:
+        if q <= len(self.left):
+            return Allowed(set(), self.left, q)
+        return Allowed(self.left, self.everything - self.left, q - len(self.left))
+
+    def see(self, samples: list[int]) -> None:
+        old = set(samples) & self.left
+        self.left -= old
+        if not self.left:  # the rest of this epoch begins the next round
+            self.left = self.everything - (set(samples) - old)
 
 
 def kakurenbo(losses: dict[int, float], n: int, hide: float, confidence: float, epoch: int, epochs: int) -> Allowed:

@@ -112,6 +112,15 @@ def test_infobatch_saves_what_its_rule_says_and_anneals_exactly():
     assert choose(InfoBatch(epochs=9, delta=0.875), losses, 8).weights is None
 
 
+@pytest.mark.parametrize(
+    "make", [lambda: InfoBatch(epochs=100, delta=0.55), lambda: SeTa(prune_ratio=0.0, epochs=100, delta=0.55)]
+)
+def test_delta_is_meant_in_decimals(make):
+    """0.55 of 100 epochs are 55, though the product of the floats is more."""
+    assert 0.55 * 100 > 55
+    assert [make().num_selected(50, epoch) for epoch in (54, 55, 56)] == [None, 50, 50]
+
+
 # ε-greedy
 
 
@@ -173,8 +182,9 @@ def test_epsilon_greedy_chooses_by_no_loss_before_it_has_seen_every_sample(every
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(0, 5, width=32)), min_size=1, max_size=60))
-def test_ucb_remembers_what_its_twin_does(seen):
-    strategy, twin = UCB(prune_ratio=0.5, c=2.0), baselines.UcbMemory(0.8)
+@pytest.mark.parametrize(("c", "smoothing"), [(1.0, 0.8), (0.0, 1.0), (4.0, 0.3)])
+def test_ucb_remembers_and_keeps_what_its_twin_does(c, smoothing, seen):
+    strategy, twin = UCB(prune_ratio=0.6, c=c, smoothing=smoothing), baselines.UcbMemory(smoothing)
     columns = {name: torch.full((10,), first) for name, first in strategy.columns.items()}
     for sample, loss in seen:
         old = {name: column[[sample]] for name, column in columns.items()}
@@ -184,6 +194,11 @@ def test_ucb_remembers_what_its_twin_does(seen):
     for sample, mean in twin.mean.items():
         assert float(columns["mean"][sample]) == pytest.approx(mean, rel=1e-4, abs=1e-5)
         assert float(columns["var"][sample]) == pytest.approx(twin.var[sample], rel=1e-3, abs=1e-4)
+    memory = Memory(10, 1, {name: column.numpy() for name, column in columns.items()})
+    kept = set(strategy.select(memory, np.random.default_rng(0)).indices.tolist())
+    assert len(kept) == 4
+    bounds = {sample: twin.bound(sample, c) for sample in range(10)}  # in float64: the same but for rounding
+    assert min(bounds[sample] for sample in kept) >= max(bounds[sample] for sample in set(range(10)) - kept) - 1e-3
 
 
 def test_ucb_keeps_the_highest_bound():
@@ -228,6 +243,34 @@ def test_repeated_random_visits_every_sample_before_any_twice(n, prune_ratio, se
         pruner.update(index, torch.ones(len(index), requires_grad=True))
         counts = pruner.visits()
         assert int(counts.max()) - int(counts.min()) <= 1
+
+
+@given(n=st.integers(2, 40), prune_ratio=st.floats(0, 0.95), seed=st.integers(0, 2**32))
+def test_repeated_random_is_its_twin(n, prune_ratio, seed):
+    q = round((1 - prune_ratio) * n)
+    if q < 1:
+        return
+    pruner, twin = Pruner(RepeatedRandom(prune_ratio=prune_ratio), n, seed=seed), baselines.Rounds(n)
+    for _ in range(9):
+        selection = pruner.begin_epoch()
+        assert_allowed(selection, twin.next(q))
+        twin.see(selection.indices.tolist())
+        pruner.update(torch.from_numpy(selection.indices), torch.ones(q, requires_grad=True))
+
+
+def test_repeated_random_makes_up_for_what_another_strategy_left_out():
+    def schedule(strategy, epoch):
+        return FixedSubset(range(6)) if epoch < 3 else strategy
+
+    pruner = Pruner(RepeatedRandom(prune_ratio=0.5), 12, schedule=schedule)
+    visits = []
+    for _ in range(8):
+        index = torch.from_numpy(pruner.begin_epoch().indices.copy())
+        pruner.update(index, torch.ones(6, requires_grad=True))
+        visits.append(pruner.visits().tolist())
+    assert visits[2] == [3] * 6 + [0] * 6
+    assert visits[5] == [3] * 12
+    assert visits[7] == [4] * 12
 
 
 def test_repeated_random_counts_a_visit_whose_loss_is_not_finite():
@@ -380,10 +423,12 @@ def test_ordered_sgd_is_orderdp_with_fresh_losses_over_everything():
     assert OrderedSGD(keep=0.4).num_selected(50, 0) == strategy.num_selected(50, 0) == 50
 
 
-def test_selective_backprop_draws_in_proportion_to_the_percentile():
+@pytest.mark.parametrize("keep", [0.5, 0.4])
+def test_selective_backprop_draws_in_proportion_to_the_percentile(keep):
     """Against the chance of each set of two, drawn one after the other, in proportion to percentile^(1/keep - 1)."""
-    losses, keep, trials = torch.tensor([0.3, 0.1, 0.9, 0.5]), 0.5, 20_000
-    chances = {sample: (rank + 0.5) / 4 for sample, rank in ((1, 0), (0, 1), (3, 2), (2, 3))}  # 1/keep - 1 is 1
+    losses, trials = torch.tensor([0.3, 0.1, 0.9, 0.5]), 20_000
+    ranks = {1: 0, 0: 1, 3: 2, 2: 3}
+    chances = {sample: ((rank + 0.5) / 4) ** (1 / keep - 1) for sample, rank in ranks.items()}
     total = sum(chances.values())
     expected = {}
     for first, second in itertools.permutations(range(4), 2):

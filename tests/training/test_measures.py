@@ -112,6 +112,16 @@ def test_the_similarity_of_two_epochs_is_that_of_the_sets_that_they_trained(trai
         assert found == [None, 1.0, 1.0]
 
 
+def test_checkpoints_are_compared_with_each_other(train, sets):
+    lines = train(**HALF, epochs=12).metrics()
+    at = [3, 5, 8, 10, 12]  # ⌈12/5⌉, ⌈24/5⌉, ...
+    expected = [None] * 12
+    for before, now in itertools.pairwise(at):
+        a, b = sets[before - 1], sets[now - 1]
+        expected[now - 1] = len(a & b) / len(a | b)
+    assert [line["jaccard_checkpoint"] for line in lines] == expected
+
+
 def test_the_similarity_of_a_random_choice_is_that_of_its_pruner(train):
     folder = train(**METHODS["dynamic random"], epochs=5, seed=4)
     pruner = Pruner(DynamicRandom(prune_ratio=0.5), N, seed=4)
@@ -140,6 +150,7 @@ def test_coverage_is_a_recount_of_the_checkpoint(train, digits, settings):
     table, epochs = state["table"], folder.result()["epochs"]
     visits = (table["visits"] + (table["last_epoch"] == state["begun"] - 1)).tolist()
     counts, total = Counter(visits), sum(visits)
+    ages = [state["begun"] - 1 - last for last in table["last_epoch"].tolist() if last >= 0]
     shares = [
         sum(visit for visit, label in zip(visits, digits.train.labels.tolist(), strict=True) if label == number) / total
         for number in range(10)
@@ -152,7 +163,11 @@ def test_coverage_is_a_recount_of_the_checkpoint(train, digits, settings):
         "histogram": [counts[number] for number in range(max(visits) + 1)],
         "class_shares": pytest.approx(shares),
         "realised_ratio": pytest.approx(1 - total / (N * epochs)),
+        "mean_age": pytest.approx(statistics.fmean(ages)),
+        "max_age": max(ages),
     }
+    last = folder.metrics()[-1]
+    assert (last["mean_age"], last["max_age"]) == (pytest.approx(statistics.fmean(ages)), max(ages))
     assert folder.result()["coverage"]["never_seen"] == folder.metrics()[-1]["never_seen"] / N
 
 

@@ -1,11 +1,22 @@
-"""What pruning did, measured in any loop: which samples it used, how the choice moves, where its gradient points.
+"""What pruning did, measured in any loop: which samples it used, how choice and gradient move and where to.
 
-Coverage and stability cost O(n) an epoch and no pass over the data. Alignment costs forward and backward passes over
-all the data, more than an epoch: measure it at a few checkpoints.
+Coverage, stability and the gradient norm cost O(n) an epoch and no pass over the data. Alignment costs forward and
+backward passes over all the data, more than an epoch: measure it at a few checkpoints.
 """
 
 from orderdp.diagnostics.alignment import Alignment, alignment
 from orderdp.diagnostics.coverage import Coverage, coverage, gini
-from orderdp.diagnostics.stability import jaccard, rolling_deviation
+from orderdp.diagnostics.dynamics import correlation, gradient_norm, rolling_deviation
+from orderdp.diagnostics.stability import jaccard
 
-__all__ = ["Alignment", "Coverage", "alignment", "coverage", "gini", "jaccard", "rolling_deviation"]
+__all__ = [
+    "Alignment",
+    "Coverage",
+    "alignment",
+    "correlation",
+    "coverage",
+    "gini",
+    "gradient_norm",
+    "jaccard",
+    "rolling_deviation",
+]

@@ -30,23 +30,24 @@ def alignment(
     model: nn.Module,
     losses_of: Callable[[nn.Module, Any], Tensor],
     batches: Iterable[tuple[Tensor, Any]],
-    chosen: Tensor,
+    chosen: Any,
     *,
-    weights: Tensor | None = None,
+    weights: Any = None,
     sizes: tuple[int, int] | None = None,
 ) -> dict[str, Alignment]:
     """Compares the mean gradient of the chosen samples with the full one, and with ∇L_q where the sizes are given.
 
     Costs a forward and a backward pass over all the data for each gradient. Weights, gradients and buffers of the model
-    stay as they are, and so do PyTorch's global generators; put it into eval mode for a gradient without dropout.
+    stay as they are, and so do PyTorch's global generators. Put it into eval mode: dropout adds chance to the gradient,
+    and batch normalisation makes it depend on how the data falls into batches.
 
     Args:
         model: at the weights to measure at.
         losses_of: from model and batch to its (b,) losses with gradient.
         batches: every sample once, as (index, batch); gone through three or four times, so no bare iterator. Not the
             pruner's own loader, whose passes are epochs.
-        chosen: (q,) int64, distinct ids that the epoch trains.
-        weights: (q,) factors of the chosen samples' losses; None for one.
+        chosen: (q,) int64, distinct ids that the epoch trains, array or tensor: `pruner.selection.indices`.
+        weights: (q,) factors of the chosen samples' losses, `pruner.selection.weights`; None for one.
         sizes: (s, q) of OrderDP, for ∇L_q by Theorem 1.
 
     Returns:
@@ -54,19 +55,28 @@ def alignment(
 
     Raises:
         TypeError: batches that can be gone through once only, or whose passes are epochs.
-        ValueError: an id that no batch holds; one that is repeated; losses that are not one a sample; a gradient that
-            is zero or not finite.
+        ValueError: an id that no batch holds; one that is repeated; losses that are not one a sample; weights or sizes
+            of another number of samples; a gradient that is zero or not finite.
 
     Source: OrderDP, Appendix E.2, Table 11; ∇L_q by eq. (11).
     """
     _check_batches(batches)
+    chosen = torch.as_tensor(chosen)
+    factors = torch.ones(len(chosen)) if weights is None else torch.as_tensor(weights).cpu()
+    if factors.shape != chosen.shape:
+        raise ValueError(
+            f"weights has one factor for each of the {len(chosen)} chosen samples, got shape {tuple(factors.shape)}; "
+            "pass pruner.selection.weights"
+        )
+    if sizes is not None and sizes[1] != len(chosen):
+        raise ValueError(f"sizes must be (s, q) with the q of the choice, got {sizes} for {len(chosen)} chosen samples")
     distinct = len(set(chosen.tolist()))
     if distinct < len(chosen):
         raise ValueError(
             f"chosen must be distinct ids, got {len(chosen)} of which {distinct} differ; pass those of one epoch"
         )
     with _left_as_it_was(model):
-        return _measure(model, losses_of, batches, chosen, weights, sizes)
+        return _measure(model, losses_of, batches, chosen, factors, sizes)
 
 
 def _check_batches(batches: Iterable[tuple[Tensor, Any]]) -> None:
@@ -103,7 +113,7 @@ def _measure(
     losses_of: Callable[[nn.Module, Any], Tensor],
     batches: Iterable[tuple[Tensor, Any]],
     chosen: Tensor,
-    weights: Tensor | None,
+    weights: Tensor,
     sizes: tuple[int, int] | None,
 ) -> dict[str, Alignment]:
     losses: dict[int, float] = {}
@@ -124,7 +134,7 @@ def _measure(
         raise ValueError(f"chosen must be ids that the batches hold, got {missing[0]}; pass batches over all the data")
     factors = {"chosen": torch.zeros(len(ids), dtype=torch.float64), "full": torch.full((len(ids),), 1 / len(ids))}
     positions = torch.tensor([place[sample] for sample in chosen.tolist()])
-    factors["chosen"][positions] = (torch.ones(len(chosen)) if weights is None else weights).double() / len(chosen)
+    factors["chosen"][positions] = weights.double() / len(chosen)
     if sizes is not None:
         in_order = torch.tensor([losses[sample] for sample in ids], dtype=torch.float64)
         factors["surrogate"] = surrogate_weights(in_order, *sizes)

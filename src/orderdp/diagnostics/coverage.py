@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from orderdp.diagnostics.dynamics import on_host
 from orderdp.theory.sizes import check_count
 
 Counts = npt.NDArray[np.int64]
@@ -22,6 +24,9 @@ class Coverage(NamedTuple):
         histogram: (most + 1,) int64, number of samples with 0, 1, 2, ... visits.
         class_shares: (classes,) float64, share of all visits that each class had; None without labels.
         realised_ratio: share of the visits that full data would have made and this did not; None without epochs.
+        mean_age: epochs since a sample was last trained, mean over those that ever were; nan where none was, None
+            without ages.
+        max_age: the largest such age; 0 where none was, None without ages.
     """
 
     never_seen: float
@@ -29,19 +34,22 @@ class Coverage(NamedTuple):
     histogram: Counts
     class_shares: npt.NDArray[np.float64] | None = None
     realised_ratio: float | None = None
+    mean_age: float | None = None
+    max_age: int | None = None
 
 
-def coverage(visits: Any, *, labels: Any = None, epochs: int | None = None) -> Coverage:
+def coverage(visits: Any, *, labels: Any = None, epochs: int | None = None, ages: Any = None) -> Coverage:
     """Sums up how often samples were used; costs O(n).
 
     Args:
         visits: (n,) whole numbers, array or tensor: in how many epochs each sample was trained, `Pruner.visits()`.
         labels: (n,) class of each sample from 0, for the share of each class.
         epochs: epochs trained, for the realised prune ratio.
+        ages: (n,) epochs since each sample was last trained, -1 where it never was, `Pruner.ages()`.
 
     Raises:
-        TypeError: epochs that are no whole number. ValueError: visits or labels of another shape, negative numbers, or
-            fewer epochs than a sample has visits.
+        TypeError: epochs that are no whole number. ValueError: visits, labels or ages of another shape, negative
+            numbers, or fewer epochs than a sample has visits.
 
     >>> coverage([0, 1, 1, 2], epochs=2).realised_ratio
     0.5
@@ -57,12 +65,15 @@ def coverage(visits: Any, *, labels: Any = None, epochs: int | None = None) -> C
         raise ValueError(
             f"epochs must be at least the {counts.max()} visits of a sample, got {epochs}; write the epochs run"
         )
+    trained = None if ages is None else _ages_of_trained(ages, len(counts))
     return Coverage(
         never_seen=float((counts == 0).mean()),
         gini=gini(counts),
         histogram=np.bincount(counts),
         class_shares=shares,
         realised_ratio=None if epochs is None else float(1 - counts.sum() / (len(counts) * epochs)),
+        mean_age=None if trained is None else float(trained.mean()) if len(trained) else math.nan,
+        max_age=None if trained is None else int(trained.max(initial=0)),
     )
 
 
@@ -94,12 +105,22 @@ def gini(values: Any) -> float:
 
 
 def _array(values: Any) -> npt.NDArray[Any]:
-    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    array = np.asarray(on_host(values))
     if array.ndim != 1 or not len(array):
         raise ValueError(f"one number a sample is needed, (n,), got shape {array.shape}; pass pruner.visits()")
     if (array < 0).any():
         raise ValueError(f"numbers must not be negative, got {array.min()}; pass pruner.visits()")
     return array
+
+
+def _ages_of_trained(ages: Any, num_samples: int) -> Counts:
+    array = np.asarray(on_host(ages))
+    if array.shape != (num_samples,) or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"ages holds a whole number for each of the {num_samples} samples, got {array.dtype} of shape "
+            f"{array.shape}; pass pruner.ages()"
+        )
+    return array[array >= 0].astype(np.int64)
 
 
 def _whole_numbers(name: str, values: Sequence[int]) -> Counts:

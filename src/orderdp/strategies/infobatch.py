@@ -19,8 +19,8 @@ class InfoBatch(Strategy):
     So the sum over the epoch keeps its expectation. What it saves is not r but about r·P(loss < mean), which depends on
     the losses: the number of steps is not known in advance. The first epoch is on all the data, since no loss is known.
 
-    Of the L samples below the mean ⌊(1 - r)·L⌋ are kept: the expectation is exact where that is a whole number, and off
-    by less than one sample in L where it is not.
+    Of the L samples below the mean ⌊(1 - r)·L⌋ are kept: where (1 - r)·L is a whole number they stand for all L, and
+    else for less, by fewer than 1/(1 - r) samples.
 
     Args:
         prune_probability: r, the share that is dropped of the samples below the mean, in [0, 1).

@@ -18,7 +18,8 @@ class RepeatedRandom(FixedRatio):
     it does not hold yet. Easily confused with `DynamicRandom`, whose epochs are independent.
 
     The next are drawn uniformly from the samples trained least often so far, which is the same law as a permutation
-    made in advance. It goes by the engine's own count of visits, so a sample whose loss was not finite counts too.
+    made in advance. It goes by the engine's own count of visits, so a sample whose loss was not finite counts too; and
+    after epochs of another strategy it trains what those trained less often, until all are level.
 
     Args:
         prune_ratio: fraction of the data left out of each epoch, in [0, 1).

@@ -18,12 +18,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from orderdp.diagnostics import coverage
+from orderdp.diagnostics import coverage, gradient_norm
 from orderdp.pruner import Pruner
 from orderdp.training.augment import Augment
 from orderdp.training.data import DataSets, ImageArrays, ImageFiles
 from orderdp.training.images import AugmentedImages, FileImages, ResidentImages, SampleImages
-from orderdp.training.measures import InOrder, alignment_of, epochs_measured, gradient_norm, norms_of, similarity
+from orderdp.training.measures import CHECKPOINTS, InOrder, alignment_of, epochs_measured, norms_of, similarity
 from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_optimizer, build_schedule
@@ -46,6 +46,7 @@ class Progress:
         waited_s: seconds of the running epoch in waiting for batches, selection included.
         choices: digest of every choice so far.
         trained: (n,) bool, the samples trained in the epoch before; None in the first.
+        checkpoint: (n,) bool, those of the last of the `CHECKPOINTS` epochs passed; None before the first.
         gradient_norms: (step,) float32, norm of the gradient of every step so far.
         history: a line of metrics for each finished epoch.
     """
@@ -58,6 +59,7 @@ class Progress:
     waited_s: float = 0.0
     choices: str = ""
     trained: Tensor | None = None
+    checkpoint: Tensor | None = None
     gradient_norms: Tensor = field(default_factory=lambda: torch.empty(0))
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -123,7 +125,9 @@ class Run:
         self.train_set = self._images(data.train, data, recipe.augment)
         self.test_set = self._images(data.test, data, "none")
         self.plain_train_set = self._images(data.train, data, "none") if recipe.alignment else None
-        self.alignment_epochs = epochs_measured(recipe.alignment, num_epochs(recipe, *sizes))
+        epochs = num_epochs(recipe, *sizes)
+        self.alignment_epochs = epochs_measured(recipe.alignment, epochs)
+        self.checkpoint_epochs = epochs_measured(CHECKPOINTS, epochs)
         self.labels = data.train.labels
         self.loader = self.pruner.loader(
             self.train_set,
@@ -247,6 +251,7 @@ class Run:
         selection_s = report.selection_s - sum(line["selection_s"] for line in history)
         trained = self.pruner.trained().cpu()
         began = history[-1]["step"] if history else 0
+        at_checkpoint = len(history) + 1 in self.checkpoint_epochs
         progress.samples_forward += loss_count
         history.append(
             {
@@ -260,6 +265,7 @@ class Run:
                 "lr": lr,
                 **norms_of(progress.gradient_norms, began),
                 "jaccard": similarity(progress.trained, trained),
+                "jaccard_checkpoint": similarity(progress.checkpoint, trained) if at_checkpoint else None,
                 "alignment": self._alignment(),
                 "never_seen": report.never_seen,
                 "mean_age": report.mean_age,
@@ -272,6 +278,7 @@ class Run:
         )
         progress.choices = chosen.hexdigest()
         progress.trained = trained
+        progress.checkpoint = trained if at_checkpoint else progress.checkpoint
         progress.loss_sum, progress.loss_count, progress.training_s, progress.waited_s = 0.0, 0, 0.0, 0.0
         self._write_checkpoint(loader_state)
         self._write_metrics()
@@ -299,7 +306,7 @@ class Run:
     def _coverage(self) -> dict[str, Any]:
         """Returns how the training was spread over the samples, in plain values."""
         visits = self.pruner.visits()
-        found = coverage(visits, labels=self.labels, epochs=len(self.progress.history))
+        found = coverage(visits, labels=self.labels, epochs=len(self.progress.history), ages=self.pruner.ages())
         return {
             name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found._asdict().items()
         }

@@ -14,17 +14,7 @@ from orderdp.strategies import OrderDP, Selection, Strategy
 from orderdp.training.images import AugmentedImages
 
 ROLLING_WINDOW = 20  # steps over which the deviation of the gradient norm is taken
-
-
-def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
-    """Returns (), the norm of the gradient that lies at the parameters, without waiting for the device.
-
-    What `torch.nn.utils.get_total_norm` computes, in about half of its time where the tensors are small: they are
-    known to be of one device and type.
-    """
-    gradients = [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
-    total: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    return total
+CHECKPOINTS = 5  # epochs, evenly over a run, whose choices are compared with each other
 
 
 def norms_of(norms: Tensor, began: int) -> dict[str, float | None]:
@@ -95,8 +85,8 @@ def alignment_of(
         model,
         lambda _, batch: losses_of(batch),
         batches,
-        torch.from_numpy(selection.indices),
-        weights=None if selection.weights is None else torch.from_numpy(selection.weights),
+        selection.indices,
+        weights=selection.weights,
         sizes=sizes,
     )
     return {name: other._asdict() for name, other in measured.items()}

@@ -82,7 +82,7 @@ METHODS = {
     "ordered_sgd": Method("ordered SGD", "fraction of each batch left out of the backward pass", OrderedSGD, _kept),
     "selective_backprop": Method(
         "selective backprop",
-        "fraction of each batch left out of the backward pass, on average",
+        "fraction of each batch left out of the backward pass, drawn by chance",
         SelectiveBackprop,
         _kept,
     ),

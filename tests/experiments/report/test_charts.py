@@ -115,14 +115,17 @@ def recount(values, first, last):
 def test_windows_are_means_over_the_epochs_that_end_in_them(long):
     results, values = long
     tables = {table.name: table.lines for table in charts.progress(results, EDGES).tables}
-    assert set(tables) == {"progress_accuracy", "progress_gradient_norm", "progress_gradient_norm_deviation"}
+    names = ("accuracy", "loss", "gradient_norm", "gradient_norm_deviation")
+    assert list(tables) == [f"progress_{name}" for name in names]
     header, row = tables["progress_gradient_norm"]
     assert header == ["run", "0–30 %", "30–50 %", "50–70 %", "70–100 %", "last epoch"]
     assert row == ["OrderDP 50 %", *(recount(values, *of) for of in ((1, 3), (4, 5), (6, 7), (8, 10), (10, 10)))]
     halves = tables["progress_gradient_norm_deviation"][1]
     assert halves[1:] == [recount(values / 2, *of) for of in ((1, 3), (4, 5), (6, 7), (8, 10), (10, 10))]
-    # Accuracy rises by a point an epoch to 90, 91 and 92.
-    assert tables["progress_accuracy"][1][1:] == [f"{mean:.3f} ± 1.000" for mean in (83, 85.5, 87.5, 90, 91)]
+    # Accuracy rises by a point an epoch to 90, 91 and 92; the loss is one over the epoch.
+    assert tables["progress_accuracy"][1][1:] == [f"{mean:.2f} ± 1.00" for mean in (83, 85.5, 87.5, 90, 91)]
+    losses = [1 / epoch for epoch in range(1, 11)]
+    assert tables["progress_loss"][1][1] == f"{fmean(losses[:3]):.3f} ± 0.000"
 
 
 def test_stability_leaves_out_the_first_epoch_which_has_none_before_it(long):
@@ -132,6 +135,23 @@ def test_stability_leaves_out_the_first_epoch_which_has_none_before_it(long):
     assert table.lines[1] == ["OrderDP 50 %", *(recount(values, *of) for of in ((2, 2), (3, 10), (10, 10)))]
     curve = points(chart, "epoch", "Jaccard similarity to the epoch before")["OrderDP 50 %"]
     assert curve == [(epoch, pytest.approx(values[:, epoch - 1].mean())) for epoch in range(2, 11)]
+
+
+def test_checkpoints_are_compared_where_runs_have_measured_them(made):
+    folder = made(methods=(method_of("orderdp,prune_ratio=0.5"),), against=(), seeds=(0, 1))
+    at = {4: 0.3, 6: 0.4, 8: 0.5, 10: 0.6}
+    folder.finish(
+        "OrderDP 50 %",
+        [90, 91],
+        epochs=10,
+        jaccard_checkpoint=lambda seed, epoch: at.get(epoch) and at[epoch] + seed / 10,
+    )
+    section = charts.stability(read_results(folder.path), (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
+    assert [table.name for table in section.tables] == ["jaccard", "jaccard_checkpoint"]
+    spread = "± 0.071"
+    expected = [f"{mean:.3f} {spread}" for mean in (0.35, 0.45, 0.55, 0.65, 0.65)]
+    assert section.tables[1].lines[1] == ["OrderDP 50 %", "", *expected]
+    assert "1/5 of the run apart" in section.tables[1].note
 
 
 def test_a_window_without_an_epoch_is_left_blank(pair):

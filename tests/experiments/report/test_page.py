@@ -93,7 +93,7 @@ def test_the_page_and_its_tables_are_written_into_the_folder(rich):
     names = {"accuracy", "differences", "against_full", "against_short", "cost", "time_to_accuracy"}
     names |= {"samples_to_accuracy", "usage", "jaccard", "correlation"}
     names |= {"cosine_full", "norm_ratio_full"}
-    names |= {f"progress_{name}" for name in ("accuracy", "gradient_norm", "gradient_norm_deviation")}
+    names |= {f"progress_{name}" for name in ("accuracy", "loss", "gradient_norm", "gradient_norm_deviation")}
     found = {file.name for file in (rich.path / "report" / "tables").iterdir()}
     assert found == {f"{name}.{ending}" for name in names for ending in ("md", "csv", "tex")}
 

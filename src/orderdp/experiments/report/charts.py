@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from orderdp.diagnostics import correlation
 from orderdp.experiments.report.blocks import GREY, Canvas, Chart, Section, Table
 from orderdp.experiments.report.names import colors_of, percent, place_of, ratio_of, ratios_of
 from orderdp.experiments.results import Entry, Results
 from orderdp.training.comparison import FULL
+from orderdp.training.measures import CHECKPOINTS
 from orderdp.training.methods import drawn_and_kept
 from orderdp.training.table import spent_s
 
@@ -109,8 +111,16 @@ def stability(results: Results, edges: Sequence[float]) -> Section | None:
         "standard deviation over the seeds. Two independent uniform draws of a share p have p/(2 − p). A shorter "
         "schedule may end within an epoch, of which it trains a part."
     )
-    table = Table("jaccard", "By part of the run", _windows(results, edges, itemgetter("jaccard")), note)
-    return Section("Stability of the choice", tables=[table], charts=charts)
+    tables = [
+        Table(
+            "jaccard", "To the epoch before, by part of the run", _windows(results, edges, itemgetter("jaccard")), note
+        )
+    ]
+    apart = _windows(results, edges, lambda line: line.get("jaccard_checkpoint"))  # not in runs of earlier releases
+    if len(apart) > 1:
+        note = f"Jaccard similarity of the samples trained in epochs 1/{CHECKPOINTS} of the run apart."
+        tables.append(Table("jaccard_checkpoint", "To the checkpoint before", apart, note))
+    return Section("Stability of the choice", tables=tables, charts=charts)
 
 
 def gradients(results: Results) -> Section:
@@ -132,11 +142,11 @@ def gradients(results: Results) -> Section:
 
 def _correlations(results: Results) -> Iterator[tuple[Entry, float]]:
     for entry in results.entries.values():
-        found = []
-        for lines in entry.metrics.values():
-            pairs = np.array([(line["accuracy"], line["gradient_norm"]) for line in lines])
-            if len(pairs) > 2 and pairs.std(axis=0).all():
-                found.append(float(np.corrcoef(pairs.T)[0, 1]))
+        runs = [
+            correlation(*([line[name] for line in lines] for name in ("accuracy", "gradient_norm")))
+            for lines in entry.metrics.values()
+        ]
+        found = [r for r in runs if not math.isnan(r)]
         if found:
             yield entry, fmean(found)
 
@@ -192,18 +202,19 @@ def _measured(other: str, value: str) -> Callable[[Line], float | None]:
 
 
 def progress(results: Results, edges: Sequence[float]) -> Section:
-    """Accuracy and gradient norm by part of the run."""
+    """Accuracy, loss and gradient norm by part of the run."""
     tables = [
         Table(
             f"progress_{name}",
             f"{title}, by part of the run",
-            _windows(results, edges, itemgetter(name)),
+            _windows(results, edges, itemgetter(name), digits),
             "Mean over the epochs of each window, ± standard deviation over the seeds.",
         )
-        for name, title in (
-            ("accuracy", "Accuracy, %"),
-            ("gradient_norm", "Gradient norm"),
-            ("gradient_norm_deviation", "Standard deviation of the gradient norm over 20 steps"),
+        for name, title, digits in (
+            ("accuracy", "Accuracy, %", 2),
+            ("loss", "Training loss of the samples trained, nats", 3),
+            ("gradient_norm", "Gradient norm", 3),
+            ("gradient_norm_deviation", "Standard deviation of the gradient norm over 20 steps", 3),
         )
     ]
     return Section("Progress", tables=tables)

@@ -1,0 +1,101 @@
+"""How steady training is: the gradient norm by the step, how much it moves, and what goes with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+_MOST_NUMBERS = 2**20
+
+
+def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """Returns the norm of the gradient that lies at the parameters, without waiting for the device.
+
+    Call it between `backward` and `step`, keep the tensors, and move them to the host once an epoch. What
+    `torch.nn.utils.get_total_norm` computes, in about half of its time where the tensors are small, since they are
+    known to be of one device and type.
+
+    Args:
+        parameters: of a model, `model.parameters()`, all on one device; those without gradient count as zero.
+
+    Returns:
+        () scalar; 0 where no parameter has a gradient.
+
+    >>> weight = torch.tensor([3.0, 4.0], requires_grad=True)
+    >>> (weight**2 / 2).sum().backward()
+    >>> gradient_norm([weight])
+    tensor(5.)
+    """
+    gradients = [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
+    if not gradients:
+        return torch.zeros(())
+    total: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    return total
+
+
+def rolling_deviation(values: Any, window: int) -> npt.NDArray[np.float64]:
+    """Returns the standard deviation over each `window` neighbouring values, such as gradient norms by the step.
+
+    Takes the memory of a few million numbers, however long the series and the window.
+
+    Args:
+        values: (t,) numbers, array or tensor.
+        window: how many, at least 2.
+
+    Returns:
+        (t - window + 1,) float64, with the divisor window - 1; empty where there are fewer values.
+
+    Raises:
+        ValueError: a window below 2, or values that are not (t,).
+
+    >>> rolling_deviation([1.0, 3.0, 3.0], 2).round(4)
+    array([1.4142, 0.    ])
+    """
+    series = np.asarray(on_host(values), dtype=np.float64)
+    if series.ndim != 1:
+        raise ValueError(f"values has shape (t,), got {series.shape}; pass one number a step")
+    if window < 2:
+        raise ValueError(f"window must be at least 2, got {window}; write the steps to look back")
+    if len(series) < window:
+        return np.empty(0)
+    windows = np.lib.stride_tricks.sliding_window_view(series, window)
+    rows = max(1, _MOST_NUMBERS // window)  # the deviation of a view is taken from a copy of it
+    parts = [windows[begin : begin + rows].std(axis=1, ddof=1) for begin in range(0, len(windows), rows)]
+    return np.concatenate(parts)
+
+
+def correlation(first: Any, second: Any) -> float:
+    """Returns Pearson's r of two series, such as test accuracy and mean gradient norm by the epoch.
+
+    Args:
+        first: (t,) numbers, array or tensor.
+        second: (t,) numbers.
+
+    Returns:
+        A number in [-1, 1]; nan where there are fewer than three pairs, or a series does not vary.
+
+    Raises:
+        ValueError: another shape.
+
+    Source: OrderDP, Figure 1 and Table 9, which set the two side by side.
+
+    >>> correlation([1.0, 2.0, 3.0], [6.0, 4.0, 2.0])
+    -1.0
+    """
+    x, y = (np.asarray(on_host(values), dtype=np.float64) for values in (first, second))
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"both series have shape (t,), got {x.shape} and {y.shape}; pass one number an epoch of each")
+    if len(x) < 3 or not (x.std() and y.std()):
+        return math.nan
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def on_host(values: Any) -> Any:
+    """Returns a tensor without gradient on the host, and anything else as it is."""
+    return values.detach().cpu() if hasattr(values, "detach") else values
