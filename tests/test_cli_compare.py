@@ -21,6 +21,7 @@ from orderdp.training.comparison import REFERENCES, load_plan
 from orderdp.training.loop import Run
 from orderdp.training.methods import METHODS, label_of
 from orderdp.training.recipe import Recipe, load_recipe, shipped_recipes
+from reference.told import begun_or_failed
 
 TINY = ["--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu", "--num-threads=1"]
 SMALL = ["compare", *TINY, "--methods", "orderdp", "--prune-ratio", "0.5", "--seed", "0", "--run", "run"]
@@ -136,7 +137,7 @@ MISTAKEN = {
     ),
     "a setting without value": (
         "--methods ucb,c",
-        "argument --methods: a setting is NAME=VALUE, got c; write epsilon=0.2",
+        "argument --methods: a setting is NAME=VALUE without spaces, got 'c'; write epsilon=0.2",
     ),
     "an option of train": ("--strategy ucb", "no option --strategy"),
     "a mistyped option": ("--method ucb", "no option --method, did you mean --methods?"),
@@ -198,8 +199,8 @@ REFUSED = {
     ),
     "other options beside --resume": (
         "--resume runs --epochs 3 --run new --methods ucb --seed 1 --prune-ratio 0.5 --recipe digits",
-        "--resume takes its settings from the run folder, all but --seed and --data-root, "
-        "got --epochs --methods --prune-ratio --recipe --run; leave them out",
+        "--resume takes its settings from the run folder, all but --methods, --prune-ratio, --seed and --data-root, "
+        "got --epochs --recipe --run; leave them out",
     ),
 }
 
@@ -215,7 +216,8 @@ def test_compare_prints_the_table_and_goes_on_with_nothing_left(call):
     assert status == 0
     names = ["OrderDP 50 %", "dynamic random 50 %", "full data", "full data, steps of OrderDP 50 %"]
     end = "settings, metrics, checkpoints: run; 'orderdp report run' makes a page of tables and plots\n"
-    assert err == "".join(f"[{number}/4] {label}, seed 0\n" for number, label in enumerate(names, 1)) + end
+    begun = [f"[{number}/4] {label}, seed 0" for number, label in enumerate(names, 1)]
+    assert begun_or_failed(err) == [*begun, *end.splitlines()]
     *table, _, note, _ = out.splitlines()
     shown = names
     assert [re.split("  +", line)[0] for line in table] == ["run", *shown]
@@ -224,14 +226,14 @@ def test_compare_prints_the_table_and_goes_on_with_nothing_left(call):
     assert call("compare", "--resume", "run") == (0, out, end)
     Path("run/full-data-seed0/result.json").unlink()
     status, _, err = call("compare", "--resume", "run", "--processes", "1")
-    assert (status, err) == (0, f"[3/4] full data, seed 0\n{end}")
+    assert (status, begun_or_failed(err)) == (0, ["[3/4] full data, seed 0", *end.splitlines()])
 
 
 def test_seeds_are_added_to_what_is_there_and_the_runs_that_are_finished_stay(call):
     assert call(*SMALL)[0] == 0
     before = {name: Path("run", name, "result.json").read_bytes() for name in SMALL_RUNS}
     status, out, err = call("compare", "--resume", "run", "--seed", "2", "0", "1")
-    begun = [line for line in err.splitlines() if line.startswith("[")]
+    begun = [line for line in begun_or_failed(err) if line.startswith("[")]
     assert status == 0
     assert [re.sub(r"\[\d+/12\] .*, ", "", line) for line in begun] == ["seed 2"] * 4 + ["seed 1"] * 4
     assert load_plan(Path("run"))[0].seeds == (0, 2, 1)
@@ -323,8 +325,8 @@ def test_what_waits_for_a_run_that_failed_is_named(call, monkeypatch):
     status, _, err = call("compare", *TINY, "--epochs", "2", *options.split())
     assert status == 1
     assert err.splitlines()[-1] == (
-        "orderdp: not all runs are finished, failed: InfoBatch 50 %, seed 0, made by another process or waiting for a "
-        "run that failed: full data, steps of InfoBatch 50 %, seed 0; go on with orderdp compare --resume run"
+        "orderdp: not all runs are finished, failed: InfoBatch 50 %, seed 0, waiting for a run that failed: "
+        "full data, steps of InfoBatch 50 %, seed 0; go on with orderdp compare --resume run"
     )
 
 
@@ -359,7 +361,7 @@ def test_a_call_of_several_processes_ends_at_once_when_it_is_interrupted():
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
     *told, last = err.splitlines()
-    assert sorted(told) == ["[1/4] OrderDP 50 %, seed 0", "[2/4] dynamic random 50 %, seed 0"]
+    assert sorted(begun_or_failed(told)) == ["[1/4] OrderDP 50 %, seed 0", "[2/4] dynamic random 50 %, seed 0"]
     assert last == "orderdp: stopped; go on with orderdp compare --resume run"
     while (left := alive_in(process.pid)) and time.monotonic() < end:
         time.sleep(0.1)
@@ -451,14 +453,14 @@ def test_a_study_trains_and_writes_its_report_and_goes_on(call):
     assert (plan.seeds, plan.recipe.device, plan.recipe.alignment) == ((0,), "cpu", 5)
     assert labels(plan) == [f"{name} {r} %" for r in (40, 70) for name in ("OrderDP", "InfoBatch", "dynamic random")]
     count = len(plan.members(200))
-    assert len(err.splitlines()) == count
+    assert len(begun_or_failed(err)) == count
     page = Path("runs/table11-smoke/report/report.html").read_text(encoding="utf-8")
     for text in ("Table 11: where the gradient points", "Direction of the gradient", "0.915 ± 0.044"):
         assert text in page
     Path("runs/table11-smoke/digits/OrderDP-40-seed0/result.json").unlink()
     Path("runs/table11-smoke/report/report.html").unlink()
     status, again, err = call("study", "--resume", "runs/table11-smoke")
-    assert (status, err) == (0, f"[1/{count}] OrderDP 40 %, seed 0\n")
+    assert (status, begun_or_failed(err)) == (0, [f"[1/{count}] OrderDP 40 %, seed 0"])
     assert again.splitlines()[-1] == last
     assert Path("runs/table11-smoke/report/report.html").exists()
     status, _, err = call("study", "table11")

@@ -42,10 +42,14 @@ MEMBERS = {
         {"exploit": 0.6, "per": "iteration", "fresh": True},
         {"against": ("short",)},
         [
-            ("OrderDP exploit 0.6 per iteration, fresh", "OrderDP-exploit-0.6-per-iteration-fresh-seed0", 12),
             (
-                "full data, steps of OrderDP exploit 0.6 per iteration, fresh",
-                "full-data-steps-of-OrderDP-exploit-0.6-per-iteration-fresh-seed0",
+                "OrderDP explore 0.5 exploit 0.6 per iteration, fresh",
+                "OrderDP-explore-0.5-exploit-0.6-per-iteration-fresh-seed0",
+                12,
+            ),
+            (
+                "full data, steps of OrderDP explore 0.5 exploit 0.6 per iteration, fresh",
+                "full-data-steps-of-OrderDP-explore-0.5-exploit-0.6-per-iteration-fresh-seed0",
                 12,
             ),
         ],

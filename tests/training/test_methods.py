@@ -88,7 +88,10 @@ def test_a_method_is_given_with_keys_of_the_recipe_and_settings_of_its_own():
         ("orderpd", "no method named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists them)"),
         ("OrderDP,explore=0.5", "no method named 'OrderDP'; did you mean 'orderdp'? ('orderdp methods' lists them)"),
         ("xyz", "no method named 'xyz' ('orderdp methods' lists them)"),
-        ("ucb,c", "a setting is NAME=VALUE, got c; write epsilon=0.2"),
+        ("ucb,c", "a setting is NAME=VALUE without spaces, got 'c'; write epsilon=0.2"),
+        ("ucb,", "a setting is NAME=VALUE without spaces, got ''; write epsilon=0.2"),
+        ("ucb,c=", "a setting is NAME=VALUE without spaces, got 'c='; write epsilon=0.2"),
+        ("ucb,=1", "a setting is NAME=VALUE without spaces, got '=1'; write epsilon=0.2"),
         ("", "no method named '' ('orderdp methods' lists them)"),
     ],
 )
@@ -98,9 +101,9 @@ def test_a_method_that_is_none_gets_one_line(text, line):
 
 
 def test_a_setting_is_a_number_a_truth_or_a_word():
-    given = ["a=1", "a=1.5", "a=-inf", "a=1e-3", "a=true", "a=false", "a=per=x", "a="]
+    given = ["a=1", "a=1.5", "a=-inf", "a=1e-3", "a=true", "a=false", "a=per=x"]
     assert [setting_of(text) for text in given] == [
-        ("a", value) for value in (1, 1.5, -math.inf, 0.001, True, False, "per=x", "")
+        ("a", value) for value in (1, 1.5, -math.inf, 0.001, True, False, "per=x")
     ]
 
 

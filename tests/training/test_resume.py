@@ -17,6 +17,7 @@ from orderdp.training import loop
 from orderdp.training.comparison import load_plan
 from orderdp.training.loop import Run
 from orderdp.training.run_folder import RunFolder
+from reference.told import begun_or_failed
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -206,7 +207,7 @@ def test_a_comparison_killed_at_any_moment_goes_on_to_the_same_end(
     assert in_child(work) == KILLED
     capsys.readouterr()
     status = main(["train", f"--resume={killed}"])
-    told = capsys.readouterr().err.splitlines()
+    told = begun_or_failed(capsys.readouterr().err)
     if left is None:  # nothing was begun
         assert status == 1
         assert told[0].startswith(f"orderdp: a run folder must hold recipe.toml and plan.toml, got {killed} ")
@@ -230,6 +231,6 @@ def test_the_command_goes_on_in_a_new_process_to_the_same_end(tmp_path, train, o
     assert in_child(work) == KILLED
     command = [sys.executable, "-W", "error", "-m", "orderdp", "train", "--resume", str(path)]
     resumed = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert (resumed.returncode, resumed.stderr) == (0, "[1/1] OrderDP 30 %, seed 5\n")
+    assert (resumed.returncode, begun_or_failed(resumed.stderr)) == (0, ["[1/1] OrderDP 30 %, seed 5"])
     expected = outcome(train("unbroken", **WITHIN, seed=5))
     assert outcome(RunFolder(path / "OrderDP-30-seed5")) == expected

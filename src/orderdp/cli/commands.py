@@ -13,6 +13,8 @@ from orderdp.cli.messages import tell, teller
 if TYPE_CHECKING:
     from orderdp.training.recipe import Recipe
 
+_ADDED = ("--methods", "--prune-ratio", "--seed", "--data-root")  # what may stand beside --resume of a comparison
+
 
 def train(options: argparse.Namespace) -> int:
     """Trains the runs of one recipe, prints their table and draws their plots."""
@@ -54,7 +56,10 @@ def compare(options: argparse.Namespace) -> int:
     given = {name: value for name in options_of_recipe if (value := getattr(options, name)) is not None}
     if options.resume is not None:
         path = options.resume
-        _refuse_beside_resume(options, given, ("recipe", "run", "methods"))
+        ratios = given.pop("prune_ratio", [])
+        _refuse_beside_resume(options, given, ("recipe", "run"), _ADDED)
+        if options.methods or ratios:
+            given["methods"] = _more_methods(path, options.methods, ratios)
         _amend([path], given)
         found = make([path], processes=options.processes, tell=tell)[0]
         return _end_comparison(found, path, options)
@@ -69,6 +74,24 @@ def compare(options: argparse.Namespace) -> int:
     return _end_comparison(found, path, options)
 
 
+def _more_methods(
+    path: Path, chosen: Sequence[dict[str, Any]] | None, ratios: Sequence[float]
+) -> Sequence[dict[str, Any]]:
+    """Returns the methods to add to a comparison: those named, or its own, at the ratios given, or its own."""
+    from orderdp.training.comparison import grid, load_plan
+
+    plan, _ = load_plan(path)
+    present = [recipe.method() for recipe in plan.pruned()]
+    ratios = ratios or sorted({method["prune_ratio"] for method in present if "prune_ratio" in method})
+    if not chosen:
+        chosen = [
+            {key: value for key, value in method.items() if key != "prune_ratio"}
+            for method in present
+            if "prune_ratio" in method
+        ]
+    return grid(plan.recipe, [*chosen, *_random_beside(chosen, plan.recipe)], ratios)
+
+
 def _random_beside(methods: Sequence[dict[str, Any]], recipe: Recipe) -> list[dict[str, Any]]:
     """Returns the dynamic random choices that stand beside: at the plan's ratios, and those of an OrderDP's sizes."""
     from orderdp.training.methods import asked_ratio
@@ -80,8 +103,9 @@ def _random_beside(methods: Sequence[dict[str, Any]], recipe: Recipe) -> list[di
 
 
 def _end_comparison(found: Any, path: Path, options: argparse.Namespace) -> int:
-    _show_comparison(path)
-    tell(f"settings, metrics, checkpoints: {path}; 'orderdp report {path}' makes a page of tables and plots")
+    if found.finished:
+        _show_comparison(path)
+        tell(f"settings, metrics, checkpoints: {path}; 'orderdp report {path}' makes a page of tables and plots")
     return _status_of(found, options)
 
 
@@ -89,23 +113,28 @@ def _new_folder(name: str) -> Path:
     return Path("runs") / f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
 
 
-def _refuse_beside_resume(options: argparse.Namespace, given: dict[str, Any], others: Sequence[str]) -> None:
+def _refuse_beside_resume(
+    options: argparse.Namespace,
+    given: dict[str, Any],
+    others: Sequence[str],
+    added: Sequence[str] = ("--seed", "--data-root"),
+) -> None:
     named = {name for name in others if getattr(options, name) is not None}
-    refused = sorted(f"--{name.replace('_', '-')}" for name in {*given, *named} - {"seed", "data_root"})
+    refused = sorted({f"--{name.replace('_', '-')}" for name in {*given, *named}} - set(added))
     if refused:
         raise ValueError(
-            "--resume takes its settings from the run folder, all but --seed and --data-root, got "
+            f"--resume takes its settings from the run folder, all but {', '.join(added[:-1])} and {added[-1]}, got "
             f"{' '.join(refused)}; leave them out"
         )
     options.run_folder = options.resume
 
 
 def _amend(parts: Iterable[Path], given: dict[str, Any]) -> None:
-    """Adds the seeds that are given to comparisons that are gone on with, or says where their data lies now."""
+    """Adds what is given to comparisons that are gone on with, or says where their data lies now."""
     from orderdp.training.runner import amend
 
     for part in parts if given else ():
-        amend(part, seeds=given.get("seed", ()), data_root=given.get("data_root"))
+        amend(part, seeds=given.get("seed", ()), methods=given.get("methods", ()), data_root=given.get("data_root"))
 
 
 def _show_runs(found: Any, path: Path) -> None:
@@ -144,10 +173,14 @@ def _status_of(found: Any, options: argparse.Namespace) -> int:
     missing = []
     if found.failed:
         missing.append(f"failed: {'; '.join(found.failed)}")
-    if found.open:
-        missing.append(f"made by another process or waiting for a run that failed: {'; '.join(found.open)}")
+    if found.at_work:
+        missing.append(f"being made by another process: {'; '.join(found.at_work)}")
+    if waiting := [run for run in found.open if run not in found.at_work]:
+        missing.append(f"waiting for a run that failed: {'; '.join(waiting)}")
     if missing and PartialState().is_main_process:
         go_on = f"go on with {options.parser.prog} --resume {options.run_folder}"
+        if not (found.finished or found.at_work):
+            go_on = f"begin another folder with other settings, or {go_on}"
         tell(f"orderdp: not all runs are finished, {', '.join(missing)}; {go_on}")
     return 1 if missing else 0
 

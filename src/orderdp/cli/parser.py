@@ -12,6 +12,9 @@ import orderdp
 from orderdp.cli import commands
 from orderdp.output.text_table import number_or_text
 
+_ADDED = (
+    "go on with the runs in this folder, or join in; --methods, --prune-ratio and --seed add to them, --data-root says "
+)
 _RESUME = "go on with the runs in this folder, or join in; --seed adds seeds, --data-root says where the data lies now"
 
 
@@ -230,7 +233,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         "--resume",
         metavar="DIR",
         type=Path,
-        help=_RESUME,
+        help=f"{_ADDED}where the data lies now",
     )
     _add_settings(parser, leave_out=(*METHOD_KEYS, "seed", "max_steps"))
     parser.set_defaults(call=commands.compare)

@@ -11,7 +11,7 @@ from typing import Any
 
 from orderdp.experiments.verdicts import Difference, paired_difference
 from orderdp.training.comparison import FULL, Plan, Sizes, load_plan
-from orderdp.training.methods import METHODS
+from orderdp.training.methods import method_label
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.runner import planned_recipe
@@ -41,7 +41,7 @@ class Entry:
     @property
     def method(self) -> str:
         """What tables call its method, without the ratio."""
-        return METHODS[self.recipe.strategy].label
+        return method_label(self.recipe.strategy)
 
     @property
     def is_reference(self) -> bool:
@@ -86,27 +86,29 @@ class Results:
         plan: which runs it holds.
         sizes: of its data.
         entries: label to its runs, in the order of the plan.
+        strangers: names of runs that lie in the folder and are none of the plan's.
     """
 
     path: Path
     plan: Plan
     sizes: Sizes
     entries: dict[str, Entry]
+    strangers: tuple[str, ...] = ()
 
-    def against_full(self, entry: Entry) -> Difference | None:
-        """Returns accuracy less that of full data, paired by seed; None where there is no seed in common."""
-        return self._against(entry, FULL)
-
-    def against_short(self, entry: Entry) -> Difference | None:
-        """Returns accuracy less that of all the data with as many steps, paired by seed."""
-        return None if entry.short is None else self._against(entry, entry.short)
-
-    def _against(self, entry: Entry, label: str) -> Difference | None:
-        other = self.entries.get(label)
+    def against(self, entry: Entry, other: Entry | None) -> Difference | None:
+        """Returns accuracy less that of another line, paired by seed; None where there is no seed in common."""
         if other is None or other is entry or not set(entry.results) & set(other.results):
             return None
         mine, theirs = entry.values("accuracy_last"), other.values("accuracy_last")
         return paired_difference(mine, theirs, test_size=self.sizes.num_test_samples)
+
+    def against_full(self, entry: Entry) -> Difference | None:
+        """Returns accuracy less that of full data, paired by seed; None where there is no seed in common."""
+        return self.against(entry, self.entries.get(FULL))
+
+    def against_short(self, entry: Entry) -> Difference | None:
+        """Returns accuracy less that of all the data with as many steps, paired by seed."""
+        return None if entry.short is None else self.against(entry, self.entries.get(entry.short))
 
 
 def read_results(path: Path) -> Results:
@@ -117,7 +119,8 @@ def read_results(path: Path) -> Results:
     """
     plan, sizes = load_plan(path)
     entries: dict[str, Entry] = {}
-    for member in plan.members(sizes.num_samples, sizes.num_ranks):
+    members = plan.members(sizes.num_samples, sizes.num_ranks)
+    for member in members:
         entry = entries.setdefault(member.label, Entry(member.label, member.recipe, member.short))
         folder, seed = RunFolder(path / member.name), member.recipe.seed
         planned_recipe(member, folder, sizes)
@@ -135,7 +138,9 @@ def read_results(path: Path) -> Results:
         else:
             entry.results[seed] = result
             entry.metrics[seed] = metrics
-    return Results(path, plan, sizes, entries)
+    planned = {member.name for member in members}
+    strangers = sorted({found.parent.name for found in path.glob("*/recipe.toml")} - planned)
+    return Results(path, plan, sizes, entries, tuple(strangers))
 
 
 def _until(lines: list[dict[str, Any]], accuracy: float) -> list[dict[str, Any]] | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
+from importlib import import_module
 from math import inf
+from pathlib import Path
 from typing import Any
 
 from orderdp.output.text_table import number_or_text
@@ -94,19 +97,52 @@ def make_strategy(recipe: Recipe) -> Strategy:
     """Returns the recipe's pruning method.
 
     Raises:
-        ValueError: a setting that the strategy does not have or refuses. TypeError: one of another type.
+        ValueError: a setting that the strategy does not have or refuses, or no strategy of one's own by that name.
+        TypeError: a setting of another type, or no strategy.
     """
-    method = METHODS[recipe.strategy]
+    method = METHODS.get(recipe.strategy) or _method_of_ones_own(recipe.strategy)
     given = method.given(recipe)
     own = {field.name for field in fields(method.strategy)}  # type: ignore[arg-type]
     for name in recipe.settings:
         if name not in own or (name in given and name != "epochs"):
-            free = sorted(own - set(given)) or ["none"]
+            free = sorted(own - set(given) | (own & {"epochs"}))
             raise ValueError(
-                f"settings holds what strategy '{recipe.strategy}' takes beside the recipe's own keys, got {name}; "
-                f"it takes {', '.join(free)}"
+                f"settings holds what strategy '{recipe.strategy}' takes beside the recipe's own keys, got {name}"
+                f"{nearest(name, free)}; it takes {', '.join(free) or 'none'}"
             )
     return method.strategy(**{**given, **recipe.settings})
+
+
+def _method_of_ones_own(name: str) -> Method:
+    """Returns the method of a strategy named MODULE:CLASS, looked for in the working directory too."""
+    module_name, _, class_name = name.partition(":")
+    if str(Path.cwd()) not in sys.path:  # where `python -m` would look, and helper processes do then
+        sys.path.append(str(Path.cwd()))
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise ValueError(
+            f"strategy must be of a module that can be imported, got {name!r} ({error}); "
+            f"start orderdp in the folder of {module_name.partition('.')[0]}.py"
+        ) from None
+    strategy = getattr(module, class_name, None)
+    if strategy is None:
+        raise ValueError(f"no {class_name} in module {module_name}{nearest(class_name, vars(module))}")
+    if not (isinstance(strategy, type) and issubclass(strategy, Strategy) and is_dataclass(strategy)):
+        raise TypeError(
+            f"strategy must be a class of orderdp.Strategy and a dataclass, got {name!r}; see docs/extend.md"
+        )
+    taken = {field.name for field in fields(strategy)} & {"prune_ratio", "epochs"}
+    if "prune_ratio" not in taken:
+        raise ValueError(f"a strategy must take prune_ratio to be trained by name, got {name!r} without; add it there")
+    return Method(
+        class_name, "what its class says", strategy, lambda recipe: {key: getattr(recipe, key) for key in taken}
+    )
+
+
+def method_label(strategy: str) -> str:
+    """Returns what tables call a strategy; one of one's own by its class, which need not be at hand."""
+    return METHODS[strategy].label if strategy in METHODS else strategy.rpartition(":")[2]
 
 
 def drawn_and_kept(recipe: Recipe) -> tuple[float, float]:
@@ -124,13 +160,14 @@ def asked_ratio(recipe: Recipe) -> float:
 
 def label_of(recipe: Recipe) -> str:
     """Returns what tables call the recipe's method with its settings."""
-    method = METHODS[recipe.strategy]
+    parts = [method_label(recipe.strategy)]
     if recipe.strategy == "full":
-        return method.label
-    parts = [method.label]
+        return parts[0]
     if recipe.prune_ratio is not None:
         parts.append(f"{100 * recipe.prune_ratio:.12g} %")
-    parts += [f"{key} {value:.12g}" for key in ("explore", "exploit") if (value := getattr(recipe, key)) is not None]
+    if (recipe.explore, recipe.exploit) != (None, None):
+        explore, exploit = drawn_and_kept(recipe)
+        parts += [f"explore {explore:.12g}", f"exploit {exploit:.12g}"]
     if recipe.initial_score != inf:
         parts.append(f"unseen at {recipe.initial_score:.12g}")
     if recipe.uniform_share:
@@ -142,7 +179,7 @@ def label_of(recipe: Recipe) -> str:
 
 
 def method_of(text: str) -> dict[str, Any]:
-    """Returns the recipe's keys of a method given as NAME or NAME,SETTING=VALUE,...
+    """Returns the recipe's keys of a method given as NAME or NAME,SETTING=VALUE,...; NAME may be MODULE:CLASS.
 
     Raises:
         ValueError: no method of that name, or a setting without value.
@@ -151,7 +188,7 @@ def method_of(text: str) -> dict[str, Any]:
     {'strategy': 'epsilon_greedy', 'settings': {'epsilon': 0.2}}
     """
     name, *settings = text.split(",")
-    if name not in METHODS:
+    if name not in METHODS and ":" not in name:
         raise ValueError(f"no method named {name!r}{nearest(name, METHODS)} ('orderdp methods' lists them)")
     method: dict[str, Any] = {"strategy": name}
     for key, value in map(setting_of, settings):
@@ -169,6 +206,6 @@ def setting_of(text: str) -> tuple[str, Any]:
         ValueError: it is not given so.
     """
     name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"a setting is NAME=VALUE, got {text}; write epsilon=0.2")
+    if not (name and equals and value):
+        raise ValueError(f"a setting is NAME=VALUE without spaces, got {text!r}; write epsilon=0.2")
     return name, {"true": True, "false": False}.get(value, number_or_text(value))

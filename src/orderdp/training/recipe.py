@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 if sys.version_info >= (3, 11):
@@ -18,6 +18,19 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+STRATEGIES = (
+    "orderdp",
+    "dynamic_random",
+    "repeated_random",
+    "infobatch",
+    "epsilon_greedy",
+    "ucb",
+    "seta",
+    "kakurenbo",
+    "ordered_sgd",
+    "selective_backprop",
+    "full",
+)
 _ORDERDP_KEYS = ("prune_ratio", "explore", "exploit", "initial_score", "uniform_share", "per", "fresh")
 METHOD_KEYS = ("strategy", *_ORDERDP_KEYS, "settings")  # what of a recipe is the method; the rest is how it is trained
 _KEYS_TAKEN = {"orderdp": _ORDERDP_KEYS, "full": ()}  # the others: prune_ratio and settings
@@ -74,22 +87,10 @@ class Recipe(BaseModel):
         None, ge=1, description="processor threads of the arithmetic, in [1, inf); else torch's choice", examples=[1]
     )
 
-    strategy: Literal[
+    strategy: str = Field(
         "orderdp",
-        "dynamic_random",
-        "repeated_random",
-        "infobatch",
-        "epsilon_greedy",
-        "ucb",
-        "seta",
-        "kakurenbo",
-        "ordered_sgd",
-        "selective_backprop",
-        "full",
-    ] = Field(
-        "orderdp",
-        description="how each epoch's samples are chosen: orderdp, dynamic_random, repeated_random, infobatch, "
-        "epsilon_greedy, ucb, seta, kakurenbo, ordered_sgd, selective_backprop or full (all samples)",
+        description=f"how each epoch's samples are chosen: {', '.join(STRATEGIES)} (all samples), or MODULE:CLASS of a "
+        "strategy of your own",
     )
     settings: dict[str, int | float | bool] = Field(
         default_factory=dict,
@@ -154,6 +155,14 @@ class Recipe(BaseModel):
             super().__init__(**settings)
         except ValidationError as error:
             raise ValueError(_one_line(error)) from None
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _known(cls, name: object) -> object:
+        if name in STRATEGIES or (isinstance(name, str) and re.fullmatch(r"[\w.]+:\w+", name)):
+            return name
+        hint = nearest(str(name), STRATEGIES) or f"; choose from {', '.join(STRATEGIES)}, or write module:Class"
+        raise ValueError(f"no strategy named {name!r}{hint}")
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:

@@ -111,7 +111,8 @@ class RunFolder:
         The system frees a lock when its process ends, however it ends.
         """
         self.path.mkdir(exist_ok=True)
-        lock = FileLock(self.path / "lock", timeout=0)
+        # Not at once: another process may hold it for a moment, to see whether the run is being made.
+        lock = FileLock(self.path / "lock", timeout=0.2)
         try:
             lock.acquire()
         except Timeout:
@@ -121,6 +122,11 @@ class RunFolder:
             yield True
         finally:
             lock.release()
+
+    def is_held(self) -> bool:
+        """Tells whether another process is making the run."""
+        with self.locked() as mine:
+            return not mine
 
     def write_failure(self, reason: str) -> None:
         """Writes why the run failed, which counts until it is finished after all."""

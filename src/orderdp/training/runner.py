@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from multiprocessing import connection
@@ -29,10 +29,11 @@ from orderdp.output.text_table import as_markdown
 from orderdp.training.comparison import Member, Plan, Sizes, load_plan
 from orderdp.training.data import DataSets, load_dataset
 from orderdp.training.loop import Run
+from orderdp.training.methods import label_of
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder, alone_in
 from orderdp.training.steps import total_steps
-from orderdp.training.table import Row, lines, rows
+from orderdp.training.table import Row, lines, rows, spent_s
 
 Tell = Callable[[str], None]
 
@@ -46,12 +47,14 @@ class Outcome(NamedTuple):
         failed: label and seed of each run that failed, and the reason.
         open: label and seed of each run that is neither finished nor failed: another process is making it, or the run
             whose steps it takes did not end.
+        at_work: those of them that another process is making.
     """
 
     table: list[Row]
     finished: dict[str, list[RunFolder]]
     failed: dict[str, str]
     open: list[str]
+    at_work: list[str]
 
 
 def start(plan: Plan, path: Path, *, processes: int = 1, show: bool = True, tell: Tell = lambda line: None) -> Outcome:
@@ -62,7 +65,7 @@ def start(plan: Plan, path: Path, *, processes: int = 1, show: bool = True, tell
         path: folder to make.
         processes: how many make runs at the same time.
         show: show progress bars, where standard error is a terminal.
-        tell: is called with a line as each run begins or fails.
+        tell: is called with a line as each run begins, ends or fails.
 
     Raises:
         FileExistsError: the folder is there already; nothing in it is changed.
@@ -83,11 +86,15 @@ def check(plan: Plan, *, processes: int = 1) -> Sizes:
     _check_processes(processes, state)
     data = _load(plan.recipe)
     sizes = Sizes(len(data.train), len(data.test), state.num_processes)
-    members = plan.members(sizes.num_samples, sizes.num_ranks)
-    for member in members:
-        total_steps(member.recipe, sizes.num_samples, sizes.num_ranks)
-    Run(members[0].recipe, data, RunFolder(Path()), show=False)
+    _check_steps(plan, sizes)
+    Run(plan.members(sizes.num_samples, sizes.num_ranks)[0].recipe, data, RunFolder(Path()), show=False)
     return sizes
+
+
+def _check_steps(plan: Plan, sizes: Sizes) -> None:
+    """Raises ValueError unless every run of a plan has a step to make."""
+    for member in plan.members(sizes.num_samples, sizes.num_ranks):
+        total_steps(member.recipe, sizes.num_samples, sizes.num_ranks)
 
 
 def begin(plan: Plan, path: Path, sizes: Sizes) -> Path:
@@ -134,16 +141,23 @@ def make(paths: list[Path], *, processes: int = 1, show: bool = True, tell: Tell
     return [_finish(path) for path in paths]
 
 
-def amend(path: Path, *, seeds: Sequence[int] = (), data_root: str | None = None) -> None:
-    """Adds seeds to the plan of a folder, or says where its data lies now; the runs that are there stay as they are.
+def amend(
+    path: Path,
+    *,
+    seeds: Sequence[int] = (),
+    methods: Sequence[Mapping[str, Any]] = (),
+    data_root: str | None = None,
+) -> None:
+    """Adds to the plan of a folder, or says where its data lies now; the runs that are there stay as they are.
 
     Args:
         path: the folder.
         seeds: those to have runs of; the ones that the plan has already make no difference.
+        methods: keys of a recipe that make a method, likewise.
         data_root: folder that holds the data; None leaves the plan's.
 
     Raises:
-        ValueError: no plan in the folder, seeds that the recipe refuses, or other data there.
+        ValueError: no plan in the folder, seeds or methods that the recipe refuses, or other data there.
         OSError: no data there.
     """
     if PartialState().is_main_process:
@@ -151,13 +165,17 @@ def amend(path: Path, *, seeds: Sequence[int] = (), data_root: str | None = None
             plan, sizes = load_plan(path)
             more = [plan.recipe.model_copy(update={"seed": seed}).seed for seed in dict.fromkeys(seeds)]
             changes = {} if data_root is None else {"data_root": data_root}
+            labels = {label_of(recipe) for recipe in plan.pruned()}
+            added = [method for method in methods if label_of(plan.recipe.with_method(method)) not in labels]
             changed = replace(
                 plan,
                 recipe=plan.recipe.model_copy(update=changes),
+                methods=(*(plan.methods or [plan.recipe.method()]), *added) if added else plan.methods,
                 seeds=(*plan.seeds, *(seed for seed in more if seed not in plan.seeds)),
             )
             if data_root is not None:
                 _load_checked(changed.recipe, sizes, path)
+            _check_steps(changed, sizes)
             if changed != plan:
                 changed.write(path, sizes)
     PartialState().wait_for_everyone()
@@ -284,7 +302,9 @@ def _make_one(recipe: Recipe, data: DataSets, folder: RunFolder, *, what: str, s
         folder.begin(recipe)
     state.wait_for_everyone()
     try:
-        Run(recipe, data, folder, show=show).train()
+        result = Run(recipe, data, folder, show=show).train()
+        if state.is_main_process:
+            tell(f"{what}: {result['accuracy_last']:.2f} % after {spent_s(result):.0f} s")
     except Exception as error:
         reason = _reason(error)
         if state.is_main_process:
@@ -328,6 +348,7 @@ def outcome(path: Path) -> Outcome:
     finished: dict[str, list[RunFolder]] = {}
     failed: dict[str, str] = {}
     left: list[str] = []
+    at_work: list[str] = []
     for member in plan.members(sizes.num_samples, sizes.num_ranks):
         folder = RunFolder(path / member.name)
         planned_recipe(member, folder, sizes)
@@ -337,8 +358,10 @@ def outcome(path: Path) -> Outcome:
             failed[f"{member.label}, seed {member.recipe.seed}"] = reason
         else:
             left.append(f"{member.label}, seed {member.recipe.seed}")
+            if folder.path.exists() and folder.is_held():
+                at_work.append(left[-1])
     table = rows({label: [_result(folder) for folder in folders] for label, folders in finished.items()})
-    return Outcome(table, finished, failed, left)
+    return Outcome(table, finished, failed, left, at_work)
 
 
 def _result(folder: RunFolder) -> dict[str, Any]:

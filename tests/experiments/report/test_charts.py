@@ -42,28 +42,39 @@ def drawn(monkeypatch):
     return axes
 
 
-def test_the_frontier_has_a_point_for_each_run_by_samples_and_by_seconds(pair, drawn):
-    by_samples, by_seconds = charts.frontier(read_results(pair.path)).charts
-    assert points(by_samples, "samples", "accuracy") == {
+def test_the_frontier_has_a_point_for_each_run_by_passes_and_by_seconds(pair, drawn):
+    by_passes, by_seconds = charts.frontier(read_results(pair.path)).charts
+    assert points(by_passes, "passes", "accuracy") == {
         "OrderDP 50 %": [(pytest.approx(12 / 21), 91.0)],
         "full data": [(1.0, pytest.approx(91.3666666))],
         SHORT: [(pytest.approx(12 / 21), pytest.approx(90.1666666))],
     }
     assert [float(row["seconds"]) for row in rows(by_seconds)] == [6.0, 6.0, 4.0]
-    assert [float(row["standard deviation"]) for row in rows(by_samples)] == [
+    assert [float(row["standard deviation"]) for row in rows(by_passes)] == [
         pytest.approx(stdev(values)) for values in ((90, 91, 92), (90.5, 91, 92.6), (89, 90.5, 91))
     ]
-    assert drawn[0].get_xlabel() == "samples trained on, share of full data"
+    assert drawn[0].get_xlabel() == "forward and backward passes, share of full data's"
     labels = drawn[0].get_legend_handles_labels()[1]
     assert sorted(labels) == ["OrderDP", "all data, shorter", "full data"]
 
 
-def test_without_full_data_samples_are_counted_and_no_share(pair, drawn):
+def test_a_choice_within_the_batch_spares_backward_passes_only(made):
+    folder = made(methods=(method_of("ordered_sgd,prune_ratio=0.5"),), against=("full",), seeds=(0,))
+    half = lambda seed, epoch: 224 * epoch // 2  # noqa: E731
+    folder.finish("ordered SGD 50 %", [90], samples_backward=half).finish("full data", [91])
+    by_passes, _ = charts.frontier(read_results(folder.path)).charts
+    assert points(by_passes, "passes", "accuracy") == {
+        "ordered SGD 50 %": [(pytest.approx(2 / 3), 90.0)],  # a third forward, two thirds backward, half of those left
+        "full data": [(1.0, 91.0)],
+    }
+
+
+def test_without_full_data_passes_are_counted_and_no_share(pair, drawn):
     for seed in (0, 1, 2):
         (pair.folder("full data", seed).path / "result.json").unlink()
-    by_samples, _ = charts.frontier(read_results(pair.path)).charts
-    assert {row["samples"] for row in rows(by_samples)} == {"384.0"}
-    assert drawn[0].get_xlabel() == "samples trained on"
+    by_passes, _ = charts.frontier(read_results(pair.path)).charts
+    assert {row["passes"] for row in rows(by_passes)} == {"384.0"}
+    assert drawn[0].get_xlabel() == "forward and backward passes, in samples"
 
 
 def test_curves_are_means_over_the_seeds_by_seconds_and_by_samples(pair):

@@ -48,7 +48,7 @@ def test_accuracy_has_a_row_for_each_method_and_a_column_for_each_ratio(many):
         ["method", "30 %", "70 %"],
         ["OrderDP", "90.50 ± 0.71", "93.50 ± 0.71"],
         ["dynamic random", "91.50 ± 0.71", "94.50 ± 0.71"],
-        ["ordered SGD", "92.50 ± 0.71", ""],
+        ["ordered SGD (prunes 0 %)", "92.50 ± 0.71", ""],
         ["OrderDP explore 0.5 exploit 0.6", "", "95.50 ± 0.71"],
         ["full data", "96.50 ± 0.71", "96.50 ± 0.71"],
         ["full data, steps of OrderDP", "97.50 ± 0.71", "98.50 ± 0.71"],
@@ -61,7 +61,7 @@ def test_accuracy_marks_what_is_missing(pair):
     without_results(pair, SHORT, 0, 1, 2)
     (table,) = tables.accuracy(read_results(pair.path), ()).tables
     assert table.lines[1:] == [
-        ["OrderDP", "91.00 ± 1.41 (2 of 3)"],
+        ["OrderDP (prunes 43 %)", "91.00 ± 1.41 (2 of 3)"],
         ["full data", "91.37 ± 1.10"],
         ["full data, steps of OrderDP", "missing"],
     ]
@@ -127,19 +127,61 @@ def test_differences_stand_in_a_grid_with_what_may_be_said(made):
     folder.finish("full data, steps of OrderDP 60 %", (88.0, 88.5, 89.0))
     folder.finish("OrderDP 30 %", (90.0, 90.5, 91.0)).finish("OrderDP 60 %", (87.0, 87.5, 88.0))
     folder.finish("dynamic random 30 %", (89.0, 89.5, 89.9)).finish("dynamic random 60 %", (88.0, 89.5, 88.0))
-    to_full, to_short, _ = tables.differences(read_results(folder.path)).tables
-    assert (to_full.name, to_short.name) == ("against_full", "against_short")
+    to_full, to_short, to_first, _ = tables.differences(read_results(folder.path)).tables
+    assert [table.name for table in (to_full, to_short, to_first)] == ["against_full", "against_short", "against_first"]
     # Equal differences: half of the interval is 4.3027·(100/360)/√6/√3 = 0.28.
     assert to_full.lines == [
         ["method", "30 %", "60 %"],
-        ["OrderDP", "+0.00 [−0.28, +0.28]", "−3.00 [−3.28, −2.72] loses"],
-        ["dynamic random", "−1.03 [−1.32, −0.75] loses", "−2.00 [−4.48, +0.48]"],
+        ["OrderDP (prunes 29, 57 %)", "+0.00 [−0.28, +0.28]", "−3.00 [−3.28, −2.72] loses"],
+        ["dynamic random (prunes 29, 57 %)", "−1.03 [−1.32, −0.75] loses", "−2.00 [−4.48, +0.48]"],
     ]
     assert to_short.lines == [
         ["method", "30 %", "60 %"],
-        ["OrderDP", "+1.00 [+0.72, +1.28] better", "−1.00 [−1.28, −0.72] worse"],
-        ["dynamic random", "−0.03 [−0.32, +0.25]", "+0.00 [−2.48, +2.48]"],
+        ["OrderDP (prunes 29, 57 %)", "+1.00 [+0.72, +1.28] better", "−1.00 [−1.28, −0.72] worse"],
+        ["dynamic random (prunes 29, 57 %)", "−0.03 [−0.32, +0.25]", "+0.00 [−2.48, +2.48]"],
     ]
+    assert to_first.title == "Less OrderDP at the same prune ratio"
+    assert to_first.lines == [
+        ["method", "30 %", "60 %"],
+        ["dynamic random (prunes 29, 57 %)", "−1.03 [−1.32, −0.75] worse", "+1.00 [−1.48, +3.48]"],
+    ]
+
+
+def test_what_a_method_really_prunes_stands_beside_its_name(made):
+    """In all tables by method and ratio, where it is not the ratio asked for."""
+    methods = [method_of(f"{name},prune_ratio={ratio}") for ratio in (0.3, 0.5) for name in ("ucb", "ordered_sgd")]
+    folder = made(methods=tuple(methods), against=("full",), seeds=(0, 1, 2))
+    backward = {"UCB 30 %": 500, "UCB 50 %": 336, "ordered SGD 30 %": 470, "ordered SGD 50 %": 336}
+    for label, samples in backward.items():
+        part = lambda seed, epoch, samples=samples: samples * epoch // 3  # noqa: E731
+        folder.finish(label, (90, 91, 92), samples_forward=part if "UCB" in label else whole, samples_backward=part)
+    folder.finish("full data", (90, 91, 92))  # 672 samples
+    found = [tables.accuracy(read_results(folder.path), ()), tables.differences(read_results(folder.path))]
+    grids = [table for section in found for table in section.tables if table.name != "differences"]
+    assert len(grids) == 4
+    for grid in grids:
+        names = {line[0] for line in grid.lines[1:]} - {"full data"}
+        assert names <= {"UCB (prunes 26, 50 %)", "ordered SGD (forward over all of it)"}, grid.name
+        assert names
+
+
+def whole(seed, epoch):
+    return 224 * epoch
+
+
+def test_methods_of_one_ratio_each_are_held_against_the_first_at_that_ratio(made):
+    splits = ("explore=0.5,exploit=1", "explore=1.0,exploit=0.5", "explore=0.4,exploit=0.5", "explore=0.8,exploit=0.25")
+    folder = made(methods=tuple(method_of(f"orderdp,{split}") for split in splits), against=("full",), seeds=(0, 1, 2))
+    for number, method in enumerate(read_results(folder.path).entries):
+        if method != "full data":
+            folder.finish(method, [80 + number, 81 + number, 82 + number])
+    *_, to_first, _ = tables.differences(read_results(folder.path)).tables
+    assert to_first.title == "Less the first method at the same prune ratio"
+    assert [line[0] for line in to_first.lines[1:]] == [
+        "OrderDP explore 1 exploit 0.5",
+        "OrderDP explore 0.8 exploit 0.25",
+    ]
+    assert [[cell[:5] for cell in line[1:]] for line in to_first.lines[1:]] == [["+1.00", ""], ["", "+1.00"]]
 
 
 def test_a_grid_claims_nothing_of_two_seeds(made):

@@ -13,6 +13,8 @@ from orderdp.output.text_table import as_csv
 # In charts: colours that differ for every kind of sight where there are few, then shades of them.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#6a3d9a", "#b15928", "#33a02c", "#e31a1c")
 GREY, INK, RULE, PAPER = "#767676", "#1b1b1b", "#dcdcdc", "#ffffff"
+_WIDTH, _LABEL_HEIGHT = 6.4, 0.17  # inches
+_LONG_LABEL = 46  # letters of a label, of which no two fit beside each other
 _THEMED = {GREY: "grey", INK: "ink", RULE: "rule", PAPER: "paper", "#000000": "ink"}
 _THEMED.update({color: f"series-{number}" for number, color in enumerate(SERIES)})
 
@@ -91,7 +93,7 @@ class Canvas:
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
 
-        self.figure: Any = Figure(figsize=(7.2, height), layout="constrained")
+        self.figure: Any = Figure(figsize=(_WIDTH, height), layout="constrained")
         self.figure.patch.set_alpha(0.0)
         self.axes: Any = self.figure.subplots()
         self.axes.set_facecolor("none")
@@ -103,7 +105,7 @@ class Canvas:
         self.axes.grid(color=RULE, linewidth=0.6)
         self.axes.set_axisbelow(True)
         self.axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-        if x_label in ("samples trained on", "samples that went through the model"):
+        if x_label in ("forward and backward passes, in samples", "samples that went through the model"):
             self.axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         self.columns = columns
         self.rows: list[Sequence[Any]] = []
@@ -112,9 +114,18 @@ class Canvas:
         """Returns the chart."""
         handles, labels = self.axes.get_legend_handles_labels()
         if legend and labels:
-            # Beside the chart, where it covers nothing.
+            # Below the chart, where it covers nothing and is in sight on a narrow screen too.
+            columns = 2 if max(map(len, labels)) < _LONG_LABEL else 1
+            self.figure.set_figheight(self.figure.get_figheight() + _LABEL_HEIGHT * -(-len(labels) // columns))
             self.figure.legend(
-                handles, labels, loc="outside right upper", frameon=False, fontsize=8, labelcolor=INK, handlelength=1.6
+                handles,
+                labels,
+                loc="outside lower left",
+                ncols=columns,
+                frameon=False,
+                fontsize=8,
+                labelcolor=INK,
+                handlelength=2.4,
             )
         return Chart(name, title, svg_of(self.figure), as_csv(self.columns, self.rows), note)
 

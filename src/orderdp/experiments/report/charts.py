@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from orderdp.diagnostics import correlation
 from orderdp.experiments.report.blocks import GREY, Canvas, Chart, Section, Table
-from orderdp.experiments.report.names import colors_of, percent, place_of, ratio_of, ratios_of
+from orderdp.experiments.report.names import colors_of, patterns_of, percent, place_of, ratio_of, ratios_of
 from orderdp.experiments.results import Entry, Results
 from orderdp.training.comparison import FULL
 from orderdp.training.measures import CHECKPOINTS
@@ -23,24 +23,33 @@ from orderdp.training.methods import drawn_and_kept
 from orderdp.training.table import spent_s
 
 Line = Mapping[str, Any]
+_SECONDS = "Seconds are of the machine named below, with whatever else ran on it."
 
 
 def frontier(results: Results) -> Section:
-    """Accuracy against what it costs, in samples and in seconds."""
+    """Accuracy against what it costs, in passes through the model and in seconds."""
     full = results.entries.get(FULL)
-    whole, samples = 1.0, "samples trained on"
+    whole, passes = 1.0, "forward and backward passes, in samples"
     if full is not None and full.results:
-        whole, samples = full.mean("samples_backward"), "samples trained on, share of full data"
+        whole, passes = _passes(full), "forward and backward passes, share of full data's"
+    counted = (
+        "A backward pass counts as two forward passes, which is about what it takes: a method that chooses within the "
+        "batch goes forward over everything and spares backward passes only."
+    )
     return Section(
         "Accuracy against cost",
         charts=[
-            _frontier(results, "samples", samples, lambda entry: entry.mean("samples_backward") / whole),
-            _frontier(results, "seconds", "seconds without evaluation", Entry.cost_s),
+            _frontier(results, "passes", passes, lambda entry: _passes(entry) / whole, counted),
+            _frontier(results, "seconds", "seconds without evaluation", Entry.cost_s, _SECONDS),
         ],
     )
 
 
-def _frontier(results: Results, name: str, x_label: str, cost: Callable[[Entry], float]) -> Chart:
+def _passes(entry: Entry) -> float:
+    return (entry.mean("samples_forward") + 2 * entry.mean("samples_backward")) / 3
+
+
+def _frontier(results: Results, name: str, x_label: str, cost: Callable[[Entry], float], counted: str) -> Chart:
     canvas = Canvas(x_label, "accuracy at the end, %", ("run", name, "accuracy", "standard deviation"))
     lines: dict[str, list[tuple[float, float, float]]] = {}
     for entry in results.entries.values():
@@ -51,10 +60,10 @@ def _frontier(results: Results, name: str, x_label: str, cost: Callable[[Entry],
             )
             lines.setdefault(method, []).append(point)
             canvas.rows.append((entry.label, *point))
-    colors = colors_of(results)
+    colors, patterns = colors_of(results), patterns_of(results)
     for method, points in lines.items():
         x, y, deviation = (np.array(values) for values in zip(*sorted(points), strict=True))
-        style = {"color": colors.get(method, GREY), "linestyle": ":" if method == "all data, shorter" else "-"}
+        style = {"color": colors.get(method, GREY), "linestyle": patterns.get(method, ":")}  # ":" of all data, shorter
         canvas.axes.errorbar(
             x,
             y,
@@ -66,7 +75,7 @@ def _frontier(results: Results, name: str, x_label: str, cost: Callable[[Entry],
             elinewidth=0.8,
             **style,
         )
-    note = "Up and to the left is better. Bars: one standard deviation over the seeds."
+    note = f"Up and to the left is better. Bars: one standard deviation over the seeds. {counted}"
     return canvas.finish(f"frontier_{name}", f"Accuracy against {name}", note)
 
 
@@ -81,7 +90,7 @@ def curves(results: Results) -> Section:
             title = f"Accuracy by {name} at {percent(ratio)}"
             file = f"{name}_to_accuracy_{100 * ratio:g}"
             charts.append(_curves(results, ratio, file, title, x, ("test accuracy, %", "accuracy")))
-    return Section("Time to accuracy", "Means over the seeds; full data is grey.", charts=charts)
+    return Section("Time to accuracy", f"Means over the seeds; full data is grey. {_SECONDS}", charts=charts)
 
 
 def _seconds(lines: Sequence[Line]) -> list[float]:
@@ -336,12 +345,12 @@ def _curves(
     (x_label, x_of), (y_label, key) = x, y
     y_of = key if callable(key) else (lambda line: line[key])
     canvas = Canvas(x_label, y_label, ("run", x_label, y_label))
-    colors = colors_of(results)
+    colors, patterns = colors_of(results), patterns_of(results)
     for entry in _at(results, ratio, full=full):
         series = _mean_series(entry, x_of, y_of)
         if len(series):
             place = place_of(entry, results)
-            style = {"linestyle": "--"} if entry.is_reference and entry.label != FULL else {}
+            shorter = entry.is_reference and entry.label != FULL
             marker = "o" if len(series) < 12 else None
             canvas.axes.plot(
                 *series.T,
@@ -350,7 +359,7 @@ def _curves(
                 linewidth=1.5,
                 marker=marker,
                 markersize=3,
-                **style,
+                linestyle="--" if shorter else "-" if entry.is_reference else patterns[place.method],
             )
             canvas.rows += [(entry.label, float(a), float(b)) for a, b in series]
     _focus(canvas, y_label)

@@ -9,6 +9,8 @@ from orderdp.experiments.report.blocks import GREY, SERIES
 from orderdp.experiments.results import Entry, Results
 from orderdp.training.methods import asked_ratio
 
+_SOLID = 5  # methods whose lines are drawn through
+
 
 class Place(NamedTuple):
     """Where an entry belongs.
@@ -53,6 +55,11 @@ def colors_of(results: Results) -> dict[str, str]:
     pruned = [method for method in methods if not method.startswith("full data")]
     colors = {method: SERIES[number % len(SERIES)] for number, method in enumerate(pruned)}
     return {method: colors.get(method, GREY) for method in methods}
+
+
+def patterns_of(results: Results) -> dict[str, str]:
+    """Returns a pattern of line for each method, since ten colours are not told apart by all."""
+    return {method: "-" if number < _SOLID else "-." for number, method in enumerate(colors_of(results))}
 
 
 def _without_ratio(label: str) -> str:

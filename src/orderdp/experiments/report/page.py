@@ -26,6 +26,7 @@ class Part(NamedTuple):
         sections: what is shown of it.
         holes: why runs are missing, and which.
         settings: the recipe as TOML, and what it ran on.
+        strangers: runs in its folder that are none of its plan.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Part(NamedTuple):
     sections: Sequence[Section]
     holes: Mapping[str, Sequence[str]]
     settings: Mapping[str, str]
+    strangers: Sequence[str]
 
 
 def write_report(folder: Path, *, accuracies: Sequence[float] = ()) -> Path:
@@ -101,7 +103,8 @@ def _part(name: str, results: Results, outline: Outline, accuracies: Sequence[fl
     for entry in results.entries.values():
         for seed, why in entry.holes.items():
             holes.setdefault(why, []).append(f"{entry.label}, seed {seed}")
-    return Part(name, title, [section for section in made if section is not None], holes, _settings(results))
+    sections = [section for section in made if section is not None]
+    return Part(name, title, sections, holes, _settings(results), results.strangers)
 
 
 def _settings(results: Results) -> dict[str, str]:
