@@ -107,6 +107,7 @@ def test_compare_takes_methods_with_settings_of_their_own(planned):
         "dynamic random 50 %",
         "InfoBatch 99 %",
         "dynamic random 55 %",
+        "dynamic random 99 %",
         "UCB 25 % c 0.5 every 1",
         "dynamic random 25 %",
     ]
@@ -193,8 +194,7 @@ REFUSED = {
     ),
     "no folder to go on with": (
         "--resume runs",
-        "a run folder must hold recipe.toml and plan.toml, got runs "
-        "([Errno 2] No such file or directory: 'runs/plan.toml'); "
+        "a run folder must hold recipe.toml and plan.toml, got runs; "
         "write the folder of an earlier 'orderdp train' or 'orderdp compare'",
     ),
     "other options beside --resume": (
@@ -242,6 +242,35 @@ def test_seeds_are_added_to_what_is_there_and_the_runs_that_are_finished_stay(ca
     assert "±" in out
 
 
+def test_methods_and_ratios_are_added_to_what_is_there(call):
+    assert call(*SMALL)[0] == 0
+    before = {name: Path("run", name, "result.json").read_bytes() for name in SMALL_RUNS}
+    status, out, err = call("compare", "--resume", "run", "--methods", "ucb,every=1", "orderdp")
+    assert (status, begun_or_failed(err)[:2]) == (0, ["[3/5] UCB 50 % every 1, seed 0", *begun_or_failed(err)[1:2]])
+    assert labels(load_plan(Path("run"))[0]) == ["OrderDP 50 %", "dynamic random 50 %", "UCB 50 % every 1"]
+    status, out, err = call("compare", "--resume", "run", "--prune-ratio", "0.3", "0.5")
+    assert status == 0
+    assert labels(load_plan(Path("run"))[0])[3:] == ["OrderDP 30 %", "dynamic random 30 %", "UCB 30 % every 1"]
+    assert {name: Path("run", name, "result.json").read_bytes() for name in SMALL_RUNS} == before
+    assert "UCB 30 % every 1" in out
+    assert "full data, steps of OrderDP 30 %" in out
+
+
+def test_methods_are_refused_before_the_plan_is_changed(call):
+    assert call(*SMALL)[0] == 0
+    before = Path("run/plan.toml").read_bytes()
+    line = "prune_ratio is a fraction and must lie in [0, 1), got 30; for 30 % write 0.3"
+    assert call("compare", "--resume", "run", "--prune-ratio", "30") == (1, "", f"orderdp: {line}\n")
+    line = "settings holds what strategy 'ucb' takes beside the recipe's own keys, got b; it takes c, every, smoothing"
+    assert call("compare", "--resume", "run", "--methods", "ucb,b=1") == (1, "", f"orderdp: {line}\n")
+    line = (
+        "the sizes must keep at least one of the 200 samples, got q = 0 from prune_ratio=0.999; write larger fractions"
+    )
+    status, out, err = call("compare", "--resume", "run", "--prune-ratio", "0.999")
+    assert (status, out, err.startswith(f"orderdp: {line} to keep, ")) == (1, "", True)
+    assert Path("run/plan.toml").read_bytes() == before
+
+
 def test_seeds_are_refused_before_the_plan_is_changed(call):
     assert call(*SMALL)[0] == 0
     before = Path("run/plan.toml").read_bytes()
@@ -281,6 +310,8 @@ def test_a_comparison_goes_on_where_its_data_has_moved_to(call, image_folder):
 def test_a_dynamic_random_choice_stands_beside_each_ratio_that_there_is(planned):
     plan = planned("--methods", "orderdp,explore=0.9,exploit=0.5", "--prune-ratio", "0.3")[0]
     assert labels(plan) == ["OrderDP explore 0.9 exploit 0.5", "dynamic random 55 %"]
+    plan, _, _ = planned("--methods", "orderdp,prune_ratio=0.9")
+    assert labels(plan) == ["OrderDP 90 %", "dynamic random 90 %"]
     plan = planned("--methods", "orderdp,explore=0.9,exploit=0.5", "infobatch", "--prune-ratio", "0.3", "0.7")[0]
     assert labels(plan) == [
         *("OrderDP explore 0.9 exploit 0.5", "InfoBatch 30 %", "dynamic random 55 %", "dynamic random 30 %"),
@@ -406,14 +437,12 @@ def test_report_on_the_folder_of_train_is_the_same_page(call):
 REFUSED_REPORTS = {
     "no folder": (
         "nothing",
-        "a folder to report on must hold plan.toml or study.toml, got nothing "
-        "([Errno 2] No such file or directory: 'nothing/study.toml'); "
+        "a folder to report on must hold plan.toml or study.toml, got nothing; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
     "a folder of something else": (
         ".",
-        "a folder to report on must hold plan.toml or study.toml, got . "
-        "([Errno 2] No such file or directory: 'study.toml'); "
+        "a folder to report on must hold plan.toml or study.toml, got .; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
 }
@@ -429,7 +458,14 @@ def test_a_report_without_a_folder_is_a_mistaken_call(call):
     status, _, err = call("report")
     assert (status, err.startswith("orderdp report: the following arguments are required: DIR; ")) == (2, True)
     status, _, err = call("report", "run", "--accuracy", "high")
-    assert (status, "argument --accuracy: invalid float value: 'high'" in err) == (2, True)
+    assert (status, "argument --accuracy: an accuracy is a percentage in (1, 100], got high; write 90" in err) == (
+        2,
+        True,
+    )
+    status, _, err = call("report", "run", "--accuracy", "0.8")
+    assert (status, "got 0.8; for 80 % write 80" in err) == (2, True)
+    status, _, err = call("report", "run", "--accuracy", "101")
+    assert (status, "got 101; write 90" in err) == (2, True)
 
 
 @pytest.fixture
@@ -498,8 +534,7 @@ REFUSED_STUDIES = {
     ),
     "no folder to go on with": (
         "--resume runs",
-        "a folder to report on must hold plan.toml or study.toml, got runs "
-        "([Errno 2] No such file or directory: 'runs/study.toml'); "
+        "a folder to report on must hold plan.toml or study.toml, got runs; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
 }

@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import json
 import re
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import orderdp
+from orderdp.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,14 +50,37 @@ def test_the_loop_in_the_readme_trains():
     assert names["scheduler"].last_epoch == pruner.total_steps(3, batch_size=128)
 
 
-def test_the_strategy_in_the_documents_keeps_the_laws_and_is_short():
+def strategy_of_the_documents():
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/extend.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    return code
+
+
+def test_the_strategy_in_the_documents_is_compared_by_module_and_class(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "most_moved.py").write_text(strategy_of_the_documents(), encoding="utf-8")
+    tiny = "--train-size 200 --epochs 2 --model small_cnn --device cpu --num-threads 1 --seed 0 --run run --processes 2"
+    try:
+        status = main(
+            ["compare", *tiny.split(), "--methods", "orderdp", "most_moved:MostMoved", "--prune-ratio", "0.7"]
+        )
+    finally:
+        sys.modules.pop("most_moved", None)
+    assert status == 0
+    rows = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert rows[1:4] == ["OrderDP 70 %", "MostMoved 70 %", "dynamic random 70 %"]
+    result = json.loads((tmp_path / "run" / "MostMoved-70-seed0" / "result.json").read_text())
+    assert result["samples_backward"] == 2 * 60
+
+
+def test_the_strategy_in_the_documents_keeps_the_laws_and_is_short():
+    code = strategy_of_the_documents()
     assert len(code.strip().splitlines()) <= 30
     module = ModuleType("extend")
     sys.modules["extend"] = module  # where pickle looks for the class
     try:
         exec(code, vars(module))
-        pruner = orderdp.Pruner(module.MostMoved(keep=0.3), 100)
+        pruner = orderdp.Pruner(module.MostMoved(prune_ratio=0.7), 100)
         assert len(pruner.begin_epoch().indices) == 30
     finally:
         del sys.modules["extend"]

@@ -83,7 +83,9 @@ def test_what_is_missing_is_a_hole_with_its_reason(pair):
     pruned, full, short = read_results(pair.path).entries.values()
     assert pruned.holes == {1: "not finished"}
     assert full.holes == {0: "out of memory"}
-    assert short.holes == {2: "accuracy nan"}
+    result = spoilt.path / "result.json"
+    assert short.holes == {2: f"accuracy_last must be finite, got nan; delete {result}, and go on with --resume"}
+    assert [entry.missing for entry in (pruned, full, short)] == [" (2 of 3)"] * 3
     assert [set(entry.results) for entry in (pruned, full, short)] == [{0, 2}, {1, 2}, {0, 1}]
     assert [set(entry.metrics) for entry in (pruned, full, short)] == [{0, 2}, {1, 2}, {0, 1}]
 
@@ -157,7 +159,30 @@ def test_a_run_whose_files_are_damaged_or_incomplete_is_a_hole(pair):
     assert (entry.results, entry.metrics) == ({}, {})
     assert entry.holes[0].startswith(f"{runs[0] / 'result.json'} must hold JSON, got ")
     assert entry.holes[0].endswith("; delete it, and go on with --resume")
-    assert [entry.holes[seed] for seed in (1, 2)] == [f"metrics.jsonl lacks epochs: {n} of 3" for n in (0, 2)]
+    assert [entry.holes[seed] for seed in (1, 2)] == [
+        f"metrics.jsonl lacks epochs: {n} of 3; delete {runs[seed] / 'result.json'}, and go on with --resume"
+        for seed, n in ((1, 0), (2, 2))
+    ]
+
+
+def test_a_run_whose_result_is_no_result_is_a_hole_and_so_is_what_takes_its_steps(made):
+    folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.5},))
+    (folder.folder("InfoBatch 50 %").path).mkdir()
+    (folder.folder("InfoBatch 50 %").path / "result.json").write_text("{}")
+    folder.finish("full data", (91.0,))
+    entries = read_results(folder.path).entries
+    why = entries["InfoBatch 50 %"].holes[0]
+    assert why.endswith("result.json must hold the result of a run, got another; delete it, and go on with --resume")
+    assert entries["full data, steps of InfoBatch 50 %"].holes == {0: "not finished"}
+    assert entries["full data"].holes == {}
+    assert [entry.missing for entry in entries.values()] == [" (0 of 1)", "", " (0 of 1)"]
+
+
+def test_runs_that_are_none_of_the_plan_s_are_named(pair):
+    (pair.path / "UCB-50-seed0").mkdir()
+    pair.folder("full data", 1).recipe().write(pair.path / "UCB-50-seed0" / "recipe.toml")
+    (pair.path / "plots").mkdir()
+    assert read_results(pair.path).strangers == ("UCB-50-seed0",)
 
 
 def test_an_open_number_of_steps_is_read_from_the_run_that_made_them(made):

@@ -8,11 +8,14 @@ from math import isclose
 import pytest
 
 from orderdp.experiments import study as study_module
-from orderdp.experiments.report import write_report
+from orderdp.experiments.report import page, write_report
+from orderdp.experiments.results import read_results
 from orderdp.experiments.studies import STUDIES, check_name, study_names
 from orderdp.experiments.study import (
     SECTIONS,
     SIZES,
+    Outline,
+    Published,
     Study,
     load_outline,
     load_study,
@@ -119,7 +122,7 @@ def test_every_split_of_a_ratio_keeps_as_many_samples():
 
 @every_study
 def test_tables_of_the_paper_have_rows_as_long_as_their_headings(name):
-    number = r"\d+\.\d+( ± \d+\.\d+)?"
+    number = r"−?\d+\.\d+( ± \d+\.\d+)?"
     for table in load_study(FILES[name], "smoke").outline.published:
         assert table.rows
         for label, cells in table.rows.items():
@@ -149,6 +152,8 @@ PRINTED = [
     ("table8", 0, "OrderDP 40 %", "60–80 %", "0.743 ± 0.023"),
     ("table8", 0, "InfoBatch 70 %", "60–80 %", "0.403 ± 0.018"),
     ("table8", 0, "OrderDP 70 %", "last epoch", "0.704 ± 0.090"),
+    ("figure1", 0, "full data", "R", "−0.93"),
+    ("figure3", 0, "InfoBatch", "CIFAR-100", "72.2"),
     ("table9", 0, "ε-greedy", "0–30 %", "48.01 ± 4.60"),
     ("table9", 0, "InfoBatch", "50–70 %", "47.72 ± 3.63"),
     ("table9", 0, "OrderDP", "final", "78.32 ± 0.20"),
@@ -167,6 +172,56 @@ PRINTED = [
 def test_the_papers_numbers_are_the_papers(name, number, row, column, cell):
     table = load_study(FILES[name], "smoke").outline.published[number]
     assert table.rows[row][table.columns.index(column) - 1] == cell
+
+
+# Headings of the sections that the paper's own numbers stand in.
+BESIDE = {
+    "table2": ["Accuracy"] * 4,
+    "table8": ["Stability of the choice"],
+    "table9": ["Progress"] * 2,
+    "table11": ["Direction of the gradient"],
+    "figure1": ["Gradients"],
+    "figure3": ["Cost"],
+}
+
+
+@pytest.mark.slow
+@every_study
+def test_every_study_runs_at_its_smallest_size_and_shows_what_it_asks(name, tmp_path):
+    study = load_study(FILES[name], "smoke", device="cpu")
+    (found,) = start_study(study, tmp_path / "run", tell=quiet)
+    assert (found.failed, found.damaged, found.open) == ({}, {}, [])
+    outline, folders = load_outline(tmp_path / "run")
+    (part,) = (
+        page._part(each, read_results(path, together=outline.together), outline, ()) for each, path in folders.items()
+    )
+    assert (part.holes, part.strangers) == ({}, ())
+    assert len(part.sections) == len(outline.sections)
+    assert all(section.tables or section.charts for section in part.sections)
+    beside = [section.title for section in part.sections for table in section.tables if table.name.startswith("paper-")]
+    assert beside == BESIDE.get(name, [])
+    assert write_report(tmp_path / "run").stat().st_size > 20_000
+
+
+def test_methods_that_are_asked_for_different_ratios_are_shown_together_where_a_study_says_so(tmp_path, tiny_recipe):
+    study = load_study(FILES["table9"], "smoke", seeds=(0,))
+    plan = dataclasses.replace(study.parts["digits"], recipe=tiny_recipe(epochs=2))
+    folder = tmp_path / "study"
+    start_study(Study("table9", "smoke", study.outline, {"digits": plan}), folder, tell=quiet)
+    write_report(folder)
+    lines = (folder / "report" / "tables" / "digits-accuracy.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "| method | 61 % |"
+    names = [re.sub(r" \(prunes.*\)", "", line.split(" | ")[0][2:]) for line in lines[2:]]
+    assert names[:6] == ["OrderDP", "InfoBatch 99 %", "UCB every 1", "ε-greedy every 1", "dynamic random", "full data"]
+
+
+def test_a_published_table_stands_beside_a_section_that_is_shown():
+    table = Published("CIFAR", ("method", "30 %"), {"OrderDP": ["95.6"]}, section="usage")
+    message = (
+        "a published table must stand beside a section that is shown, got 'usage' for 'CIFAR'; choose from accuracy"
+    )
+    with raises(ValueError, message):
+        Outline("mine", sections=("accuracy",), published=(table,))
 
 
 def test_the_toy_example_stands_beside_what_is_printed():

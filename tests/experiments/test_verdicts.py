@@ -52,7 +52,7 @@ def test_one_seed_says_nothing():
 def test_a_comparison_knows_how_many_images_its_accuracies_were_measured_on():
     recipe = Recipe()
     entries = {
-        label: Entry(label, recipe, None, {seed: {"accuracy_last": accuracy} for seed in range(3)})
+        label: Entry(label, recipe, None, 0.7, {seed: {"accuracy_last": accuracy} for seed in range(3)})
         for label, accuracy in ((FULL, 90.0), ("OrderDP", 89.95))
     }
     plan = Plan(recipe, (), (0, 1, 2))

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 
 import pytest
 import torch
@@ -46,10 +47,19 @@ def test_settings_reach_the_strategy_and_the_label():
     assert make_strategy(annealed) == orderdp.InfoBatch(prune_probability=0.5, epochs=8)
 
 
+def test_a_delta_of_infobatch_anneals_in_the_epochs_of_the_recipe():
+    annealed = Recipe(strategy="infobatch", prune_ratio=0.5, epochs=8, settings={"delta": 0.5})
+    assert make_strategy(annealed) == orderdp.InfoBatch(prune_probability=0.5, epochs=8, delta=0.5)
+    longer = Recipe(strategy="infobatch", prune_ratio=0.5, epochs=8, settings={"delta": 0.5, "epochs": 10})
+    assert make_strategy(longer) == orderdp.InfoBatch(prune_probability=0.5, epochs=10, delta=0.5)
+
+
 @pytest.mark.parametrize(
     ("strategy", "settings", "line"),
     [
         ("ucb", {"epsilon": 0.1}, "got epsilon; it takes c, every, smoothing"),
+        ("ucb", {"evry": 1}, r"got evry; did you mean 'every'\?; it takes c, every, smoothing"),
+        ("infobatch", {"epoch": 1}, r"got epoch; did you mean 'epochs'\?; it takes delta, epochs"),
         ("dynamic_random", {"prune_ratio": 0.1}, "got prune_ratio; it takes none"),
     ],
 )
@@ -105,6 +115,76 @@ def test_a_setting_is_a_number_a_truth_or_a_word():
     assert [setting_of(text) for text in given] == [
         ("a", value) for value in (1, 1.5, -math.inf, 0.001, True, False, "per=x")
     ]
+
+
+OWN = """
+from dataclasses import dataclass
+from orderdp import DynamicRandom, Strategy
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Mine(DynamicRandom):
+    epochs: int
+    strength: float = 1.0
+
+@dataclass(frozen=True, repr=False)
+class WithoutRatio(Strategy):
+    keep: float = 0.5
+
+class NoStrategy:
+    pass
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module of strategies in the working directory, which is not on the path."""
+    (tmp_path / "own_module.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    sys.modules.pop("own_module", None)
+
+
+@pytest.mark.usefixtures("own")
+def test_a_strategy_of_one_s_own_is_a_method_by_module_and_class():
+    method = method_of("own_module:Mine,strength=2.0,prune_ratio=0.25")
+    recipe = Recipe(epochs=7).with_method(method)
+    strategy = make_strategy(recipe)
+    assert (type(strategy).__name__, strategy.prune_ratio, strategy.epochs, strategy.strength) == ("Mine", 0.25, 7, 2.0)
+    assert label_of(recipe) == "Mine 25 % strength 2.0"
+    assert recipe.method() == method
+
+
+def test_what_tables_call_a_strategy_of_one_s_own_needs_no_module():
+    assert label_of(Recipe(strategy="gone.module:Mine", prune_ratio=0.5)) == "Mine 50 %"
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "kind", "line"),
+    [
+        (
+            "own_modul:Mine",
+            ValueError,
+            "strategy must be of a module that can be imported, got 'own_modul:Mine' (No modul",
+        ),
+        ("own_module:Mien", ValueError, "no Mien in module own_module; did you mean 'Mine'?"),
+        (
+            "own_module:NoStrategy",
+            TypeError,
+            "strategy must be a class of orderdp.Strategy and a dataclass, got 'own_mod",
+        ),
+        ("own_module:OWN_NUMBER", ValueError, "no OWN_NUMBER in module own_module"),
+        (
+            "own_module:WithoutRatio",
+            ValueError,
+            "a strategy must take prune_ratio to be trained by name, got 'own_modul",
+        ),
+    ],
+)
+def test_what_is_no_strategy_of_one_s_own_gets_one_line(name, kind, line):
+    with pytest.raises(kind, match=f"^{re.escape(line)}"):
+        make_strategy(Recipe(strategy=name, prune_ratio=0.5))
 
 
 def test_a_method_says_in_a_table_what_the_ratio_is_for_it():

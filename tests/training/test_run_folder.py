@@ -83,14 +83,17 @@ def test_a_recipe_that_is_there_is_not_written_again(folder):
     assert folder.recipe() == Recipe()
 
 
+RESULT = {"accuracy_last": 97.5, "epochs": 2, "steps": 4, "samples_forward": 128, "samples_backward": 64}
+
+
 def test_metrics_and_result_come_back(folder):
     lines = [{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 1e-300}]
     folder.write_metrics(lines[:1])
     folder.write_metrics(lines)
-    folder.write_result({"accuracy_last": 97.5})
+    folder.write_result(RESULT)
     assert folder.metrics() == lines
     assert len((folder.path / "metrics.jsonl").read_text().splitlines()) == 2
-    assert folder.result() == {"accuracy_last": 97.5}
+    assert folder.result() == RESULT
 
 
 def test_the_newest_checkpoint_counts_and_the_ones_before_it_go(folder):
@@ -306,7 +309,7 @@ def test_a_run_is_open_until_it_is_finished_or_failed(folder):
     assert (folder.is_open(), folder.failure()) == (False, "out of memory")
     folder.write_failure("again")
     assert folder.failure() == "again"
-    folder.write_result({"accuracy_last": 97.5})
+    folder.write_result(RESULT)
     assert (folder.is_open(), folder.failure()) == (False, None)
     assert not (folder.path / "failure.txt").exists()
 

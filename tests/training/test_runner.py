@@ -1,11 +1,13 @@
 """Making the runs of a plan: each once, by one process or several, whatever stops or fails on the way."""
 
+import contextlib
 import errno
 import json
 import multiprocessing
 import os
 import re
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +23,7 @@ from orderdp.training.comparison import Plan, Sizes, load_plan
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, load_recipe
 from orderdp.training.run_folder import RunFolder, alone_in
-from orderdp.training.runner import begin, check, make, outcome, sharing_threads, start
+from orderdp.training.runner import amend, begin, check, make, outcome, sharing_threads, start
 from orderdp.training.table import Row, lines
 from reference.told import begun_or_failed
 
@@ -369,8 +371,29 @@ def test_a_run_that_another_process_holds_is_left_alone_and_reported_as_open(sma
         assert mine
         found = make([path], show=False, tell=told.append)[0]
         assert (found.open, found.failed, told) == (["full data, seed 0"], {}, [])
+        assert found.at_work == ["full data, seed 0"]
         assert list(found.finished) == ["OrderDP 50 %"]
+    assert outcome(path).at_work == []
     assert make([path], show=False)[0].open == []
+
+
+def test_to_look_whether_a_run_is_being_made_keeps_nobody_from_making_it(small):
+    """Another process holds the lock for as long as it looks, and the one that would make the run waits for that."""
+    path, _ = small
+    (path / "full-data-seed0" / "result.json").unlink()
+    held, looking = RunFolder(path / "full-data-seed0"), threading.Event()
+
+    def look():
+        with held.locked():
+            looking.set()
+            time.sleep(0.05)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    looking.wait()
+    found = make([path], show=False)[0]
+    looker.join()
+    assert found.open == []
 
 
 def test_the_failure_of_a_run_that_another_process_holds_is_kept(small):
@@ -391,6 +414,80 @@ def test_the_tables_of_a_folder_are_written_by_one_process_at_a_time(small):
         waited = process.is_alive()
     process.join(PATIENCE_S)
     assert (waited, process.exitcode) == (True, 0)
+
+
+def test_what_a_process_writes_of_a_folder_is_what_it_finds_when_its_turn_comes(small, monkeypatch):
+    """A run that ends while another process waits for its turn is in the table that it writes."""
+    path, _ = small
+    last = path / "full-data-seed0" / "result.json"
+    text, lock = last.read_text(), runner.alone_in
+
+    def ends_meanwhile(folder):
+        last.write_text(text)
+        return lock(folder)
+
+    last.unlink()
+    monkeypatch.setattr(runner, "alone_in", ends_meanwhile)
+    runner._finish(path)
+    assert len(json.loads((path / "result.json").read_text())["runs"]) == 2
+    assert "full data" in (path / "table.md").read_text()
+
+
+def test_a_run_that_ended_between_the_look_and_the_lock_is_not_made_again(small, monkeypatch):
+    path, _ = small
+    last = path / "full-data-seed0" / "result.json"
+    text, locked, told = last.read_text(), RunFolder.locked, []
+    last.unlink()
+
+    @contextlib.contextmanager
+    def after_another_has_finished(folder):
+        last.write_text(text)
+        with locked(folder) as mine:
+            yield mine
+
+    monkeypatch.setattr(RunFolder, "locked", after_another_has_finished)
+    found = make([path], show=False, tell=told.append)[0]
+    assert (found.open, told) == ([], [])
+
+
+def test_a_plan_is_changed_by_one_process_at_a_time(small):
+    path, _ = small
+    process = multiprocessing.get_context("fork").Process(target=lambda: amend(path, seeds=[7]))
+    with alone_in(path):
+        process.start()
+        process.join(2)
+        waited = process.is_alive()
+    process.join(PATIENCE_S)
+    assert (waited, process.exitcode, load_plan(path)[0].seeds) == (True, 0, (0, 7))
+
+
+DAMAGE = {
+    "a result cut short": ("result.json", '{"a', "result.json must hold JSON, got "),
+    "a result of something else": (
+        "result.json",
+        "{}",
+        "result.json must hold the result of a run, got another; ",
+    ),
+    "metrics that are gone": ("metrics.jsonl", None, "metrics.jsonl lacks epochs: 0 of "),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "why"), list(DAMAGE.values()), ids=list(DAMAGE))
+def test_a_run_whose_files_are_damaged_keeps_no_other_from_being_made_and_is_named(small, name, text, why):
+    path, _ = small
+    damaged, told = path / "OrderDP-50-seed0" / name, []
+    damaged.unlink()
+    if text is not None:
+        damaged.write_text(text)
+    (path / "full-data-seed0" / "result.json").unlink()
+    found = make([path], show=False, tell=told.append)[0]
+    assert begun_or_failed(told) == ["[2/2] full data, seed 0"]
+    assert (list(found.finished), found.failed, list(found.damaged)) == (["full data"], {}, ["OrderDP 50 %, seed 0"])
+    assert why in found.damaged["OrderDP 50 %, seed 0"]
+    # What the message says to do mends it.
+    (path / "OrderDP-50-seed0" / "result.json").unlink()
+    found = make([path], show=False)[0]
+    assert (list(found.finished), found.damaged) == (["OrderDP 50 %", "full data"], {})
 
 
 def test_a_file_that_another_process_takes_away_meanwhile_is_no_error(tmp_path, monkeypatch):

@@ -93,10 +93,10 @@ def _more_methods(
 
 
 def _random_beside(methods: Sequence[dict[str, Any]], recipe: Recipe) -> list[dict[str, Any]]:
-    """Returns the dynamic random choices that stand beside: at the plan's ratios, and those of an OrderDP's sizes."""
+    """Returns the dynamic random choices that stand beside: at the plan's ratios, and at those that methods bring."""
     from orderdp.training.methods import asked_ratio
 
-    split = [{"explore", "exploit"} & set(method) for method in methods]
+    split = [{"prune_ratio", "explore", "exploit"} & set(method) for method in methods]
     own = [asked_ratio(recipe.with_method(method)) for method, sizes in zip(methods, split, strict=True) if sizes]
     plans = [{"strategy": "dynamic_random"}] if len(own) < len(methods) else []
     return [*({"strategy": "dynamic_random", "prune_ratio": ratio} for ratio in own), *plans]
@@ -173,6 +173,7 @@ def _status_of(found: Any, options: argparse.Namespace) -> int:
     missing = []
     if found.failed:
         missing.append(f"failed: {'; '.join(found.failed)}")
+    missing += [f"damaged: {run} ({why})" for run, why in found.damaged.items()]
     if found.at_work:
         missing.append(f"being made by another process: {'; '.join(found.at_work)}")
     if waiting := [run for run in found.open if run not in found.at_work]:

@@ -140,7 +140,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accuracy",
         nargs="+",
-        type=float,
+        type=_percent,
         default=(),
         metavar="A",
         help="accuracies in percent to give the seconds to; default three a little below full data's",
@@ -262,6 +262,15 @@ def _add_settings(
             settings.add_argument(flag, metavar="NAME", help=text)
         else:
             settings.add_argument(flag, type=number_or_text, metavar=_metavar(field.annotation), help=text)
+
+
+def _percent(text: str) -> float:
+    value = number_or_text(text)
+    if isinstance(value, str) or not 1 < value <= 100:
+        share = not isinstance(value, str) and 0 < value <= 1
+        meant = f"for {100 * float(value):g} % write {100 * float(value):g}" if share else "write 90"
+        raise argparse.ArgumentTypeError(f"an accuracy is a percentage in (1, 100], got {text}; {meant}")
+    return value
 
 
 def _metavar(annotation: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from orderdp.experiments.verdicts import Difference, paired_difference
 from orderdp.training.comparison import FULL, Plan, Sizes, load_plan
-from orderdp.training.methods import method_label
+from orderdp.training.methods import asked_ratio, method_label
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.runner import planned_recipe
@@ -26,6 +26,7 @@ class Entry:
         label: what tables call it.
         recipe: of its first seed.
         short: label of all the data with as many steps; None for references, or where it is not part of the plan.
+        ratio: the prune ratio under which it is shown.
         results: seed to what the run ended with.
         metrics: seed to a line for each epoch.
         holes: seed to the reason why there is no result to use.
@@ -34,6 +35,7 @@ class Entry:
     label: str
     recipe: Recipe
     short: str | None
+    ratio: float
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
     metrics: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     holes: dict[int, str] = field(default_factory=dict)
@@ -42,6 +44,12 @@ class Entry:
     def method(self) -> str:
         """What tables call its method, without the ratio."""
         return method_label(self.recipe.strategy)
+
+    @property
+    def missing(self) -> str:
+        """A mark such as " (1 of 3)" to stand behind its name where runs of some seeds are missing."""
+        planned = len(self.results) + len(self.holes)
+        return f" ({len(self.results)} of {planned})" if self.holes else ""
 
     @property
     def is_reference(self) -> bool:
@@ -111,8 +119,12 @@ class Results:
         return None if entry.short is None else self.against(entry, self.entries.get(entry.short))
 
 
-def read_results(path: Path) -> Results:
+def read_results(path: Path, *, together: float | None = None) -> Results:
     """Reads a comparison's folder; a run that failed or is not finished, or has no finite accuracy, is a hole.
+
+    Args:
+        path: the folder.
+        together: prune ratio under which all methods are shown, whatever each is asked for; None for each its own.
 
     Raises:
         ValueError: no plan, or runs of another recipe than the plan's.
@@ -121,23 +133,19 @@ def read_results(path: Path) -> Results:
     entries: dict[str, Entry] = {}
     members = plan.members(sizes.num_samples, sizes.num_ranks)
     for member in members:
-        entry = entries.setdefault(member.label, Entry(member.label, member.recipe, member.short))
+        ratio = asked_ratio(member.recipe) if together is None else together
+        entry = entries.setdefault(member.label, Entry(member.label, member.recipe, member.short, ratio))
         folder, seed = RunFolder(path / member.name), member.recipe.seed
         planned_recipe(member, folder, sizes)
         try:
-            result, metrics = folder.result(), folder.metrics()
+            record = folder.record()
         except ValueError as error:
             entry.holes[seed] = str(error)
             continue
-        if result is None:
+        if record is None:
             entry.holes[seed] = folder.failure() or "not finished"
-        elif len(metrics) < result["epochs"]:
-            entry.holes[seed] = f"metrics.jsonl lacks epochs: {len(metrics)} of {result['epochs']}"
-        elif not math.isfinite(result["accuracy_last"]):
-            entry.holes[seed] = f"accuracy {result['accuracy_last']}"
         else:
-            entry.results[seed] = result
-            entry.metrics[seed] = metrics
+            entry.results[seed], entry.metrics[seed] = record
     planned = {member.name for member in members}
     strangers = sorted({found.parent.name for found in path.glob("*/recipe.toml")} - planned)
     return Results(path, plan, sizes, entries, tuple(strangers))

@@ -50,11 +50,13 @@ class Published:
         title: what it is.
         columns: headings, the first of them over the labels.
         rows: label to its cells.
+        section: the section whose numbers it stands beside.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: Mapping[str, Sequence[str]]
+    section: str = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Outline:
         sections: names of `SECTIONS`, in order.
         edges: borders of the windows that "stability", "alignment" and "progress" take means over, shares of the run.
         published: the paper's own tables.
+        together: a prune ratio under which all methods are shown, whatever each is asked for: where they are asked for
+            different ones in order to prune alike. None shows each under its own.
     """
 
     title: str
@@ -74,12 +78,19 @@ class Outline:
     sections: tuple[str, ...] = SECTIONS
     edges: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     published: tuple[Published, ...] = ()
+    together: float | None = None
 
     def __post_init__(self) -> None:
         for name in self.sections:
             if name not in SECTIONS:
                 hint = nearest(name, SECTIONS) or f"; choose from {', '.join(SECTIONS)}"
                 raise ValueError(f"no section named {name!r}{hint}")
+        for table in self.published:
+            if table.section not in self.sections:
+                raise ValueError(
+                    f"a published table must stand beside a section that is shown, got {table.section!r} for "
+                    f"{table.title!r}; choose from {', '.join(self.sections)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -140,14 +151,17 @@ def load_outline(folder: Path) -> tuple[Outline, dict[str, Path]]:
     """
     if (folder / "plan.toml").exists():
         return Outline(f"Comparison: {folder.resolve().name}"), {"": folder}
-    try:
-        table = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
-        return _outline(table), {name: folder / name for name in table["parts"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"a folder to report on must hold plan.toml or study.toml, got {folder} ({error}); "
-            "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'"
-        ) from None
+    why = ""
+    if (folder / "study.toml").exists():
+        try:
+            table = tomllib.loads((folder / "study.toml").read_text(encoding="utf-8"))
+            return _outline(table), {name: folder / name for name in table["parts"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            why = f" ({error})"
+    raise ValueError(
+        f"a folder to report on must hold plan.toml or study.toml, got {folder}{why}; "
+        "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'"
+    )
 
 
 def start_study(study: Study, folder: Path, *, processes: int = 1, tell: Callable[[str], None]) -> list[Outcome]:
@@ -182,7 +196,15 @@ def resume_study(folder: Path, *, processes: int = 1, tell: Callable[[str], None
 
 def _outline(table: Mapping[str, Any]) -> Outline:
     published = tuple(
-        Published(given["title"], tuple(given["columns"]), given["rows"]) for given in table.get("published", ())
+        Published(given["title"], tuple(given["columns"]), given["rows"], given.get("section", "accuracy"))
+        for given in table.get("published", ())
     )
-    edges = {"edges": tuple(table["edges"])} if "edges" in table else {}
-    return Outline(table["title"], table.get("about", ""), tuple(table["show"]), published=published, **edges)
+    given: dict[str, Any] = {"edges": tuple(table["edges"])} if "edges" in table else {}
+    return Outline(
+        table["title"],
+        table.get("about", ""),
+        tuple(table["show"]),
+        published=published,
+        together=table.get("together"),
+        **given,
+    )

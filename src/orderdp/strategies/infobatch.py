@@ -25,7 +25,7 @@ class InfoBatch(Strategy):
     Args:
         prune_probability: r, the share that is dropped of the samples below the mean, in [0, 1).
         epochs: epochs of the run, for annealing; None does not anneal, as the OrderDP paper compares it.
-        delta: from the epoch delta·epochs on, all the data with weight one, in [0, 1].
+        delta: from the epoch delta·epochs on, all the data with weight one, in [0, 1]; of no effect without epochs.
 
     Raises:
         TypeError: epochs that are no whole number. ValueError: a fraction outside its interval.

@@ -91,7 +91,7 @@ def read_cifar(name: str, data_root: Path | None, *, download: bool) -> list[tup
         OSError: the download failed.
     """
     if data_root is None:
-        raise ValueError(f"data_root must name the folder that holds {name}, got None; write data_root=Path('data')")
+        raise ValueError(f"data_root must name the folder that holds {name}, got None; write its path")
     published = getattr(import_vision("torchvision.datasets"), name.upper())
     try:
         parts = [published(data_root, train=train) for train in (True, False)]
@@ -121,7 +121,7 @@ def _what_is_amiss(name: str, home: Path, published: Any) -> Exception:
 
 def _download(name: str, published: str, data_root: Path | None) -> Path:
     if data_root is None:
-        raise ValueError(f"data_root must name the folder to download {name} into, got None; write Path('data')")
+        raise ValueError(f"data_root must name the folder to download {name} into, got None; write its path")
     try:
         getattr(import_vision("torchvision.datasets"), published)(data_root, download=True)
     except (RuntimeError, OSError) as error:

@@ -181,8 +181,11 @@ class Member:
         return "-".join([*re.findall(r"[A-Za-z0-9.]+", plain), f"seed{self.recipe.seed}"])
 
     def recipe_in(self, path: Path, num_samples: int, num_ranks: int = 1) -> Recipe | None:
-        """Returns the settings in a comparison's folder; None while the run whose steps it takes has not ended."""
+        """Returns the settings in a comparison's folder; None while the run whose steps it takes has no result."""
         if self.steps_of is None:
             return self.recipe
-        result = RunFolder(path / self.steps_of).result()
+        try:
+            result = RunFolder(path / self.steps_of).result()
+        except ValueError:
+            return None
         return None if result is None else shortened(self.recipe, result["steps"], num_samples, num_ranks)

@@ -167,7 +167,7 @@ def _digits() -> list[tuple[Tensor, Tensor]]:
 
 def _folder(data_root: Path | None, train_size: int | None, image_size: int) -> DataSets:
     if data_root is None:
-        raise ValueError("data_root must name the folder that holds train/CLASS/IMAGE, got None; write Path('data')")
+        raise ValueError("data_root must name the folder that holds train/CLASS/IMAGE, got None; write its path")
     if image_size < 1:
         raise ValueError(f"image_size is a number of pixels and must lie in [1, inf), got {image_size}; write 224")
     (classes, train), (test_classes, test) = (_image_files(data_root, names) for names in (("train",), ("val", "test")))

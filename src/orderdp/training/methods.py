@@ -66,7 +66,11 @@ METHODS = {
         "InfoBatch",
         "chance of leaving out a sample whose loss is below the mean",
         InfoBatch,
-        lambda recipe: {"prune_probability": recipe.prune_ratio},
+        # A delta is when annealing begins: it means nothing without the epochs.
+        lambda recipe: {
+            "prune_probability": recipe.prune_ratio,
+            **({"epochs": recipe.epochs} if "delta" in recipe.settings else {}),
+        },
     ),
     "epsilon_greedy": Method("ε-greedy", _EXACT, EpsilonGreedy, _ratio),
     "ucb": Method("UCB", "fraction left out of each epoch but the first, which is full", UCB, _ratio),

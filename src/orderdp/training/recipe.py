@@ -279,8 +279,9 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     >>> nearest("epoch", ["epochs", "model"])
     "; did you mean 'epochs'?"
     """
-    matches = difflib.get_close_matches(name.lower(), candidates, n=1)
-    return f"; did you mean '{matches[0]}'?" if matches else ""
+    by_lower = {candidate.lower(): candidate for candidate in candidates}
+    matches = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return f"; did you mean '{by_lower[matches[0]]}'?" if matches else ""
 
 
 def _one_line(error: ValidationError) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from orderdp.output import files
 from orderdp.training.recipe import Recipe, load_recipe
 
 CHECKPOINT_VERSION = 1
+_RESULT = {"accuracy_last", "epochs", "steps", "samples_forward", "samples_backward"}  # what every result has
 
 
 def alone_in(path: Path) -> FileLock:
@@ -91,7 +93,10 @@ class RunFolder:
             ValueError: the file is damaged.
         """
         path = self.path / "metrics.jsonl"
-        return [_parsed(line, path) for line in path.read_text().splitlines()] if path.exists() else []
+        if not path.exists():
+            return []
+        # Written again when the run goes on from its last checkpoint, which it does if it has no result.
+        return [_parsed(line, path, "delete result.json beside it") for line in path.read_text().splitlines()]
 
     def write_gradient_norms(self, norms: Tensor) -> None:
         """Writes (steps,) float32, the gradient norm of every step, as NumPy's .npy."""
@@ -150,7 +155,29 @@ class RunFolder:
             ValueError: the file is damaged.
         """
         path = self.path / "result.json"
-        return _parsed(path.read_text(), path) if path.exists() else None
+        if not path.exists():
+            return None
+        result = _parsed(path.read_text(), path)
+        if not isinstance(result, dict) or not set(result) >= _RESULT:
+            raise ValueError(f"{path} must hold the result of a run, got another; delete it, and go on with --resume")
+        return result
+
+    def record(self) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+        """Returns result and metrics of the finished run, None while it is not finished.
+
+        Raises:
+            ValueError: a file is damaged or lacks epochs, or the accuracy is not finite; its message says what to do.
+        """
+        result = self.result()
+        if result is None:
+            return None
+        metrics = self.metrics()
+        again = f"delete {self.path / 'result.json'}, and go on with --resume"
+        if len(metrics) < result["epochs"]:
+            raise ValueError(f"metrics.jsonl lacks epochs: {len(metrics)} of {result['epochs']}; {again}")
+        if not math.isfinite(result["accuracy_last"]):
+            raise ValueError(f"accuracy_last must be finite, got {result['accuracy_last']}; {again}")
+        return result, metrics
 
     def write_checkpoint(self, step: int, model: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         """Writes a checkpoint and removes the one before it.
@@ -226,8 +253,8 @@ class RunFolder:
         return sorted(path for path in (self.path / "checkpoint").glob("[0-9]*") if path.is_dir())
 
 
-def _parsed(text: str, path: Path) -> Any:
+def _parsed(text: str, path: Path, first: str = "delete it") -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} must hold JSON, got {error}; delete it, and go on with --resume") from None
+        raise ValueError(f"{path} must hold JSON, got {error}; {first}, and go on with --resume") from None

@@ -44,7 +44,9 @@ class Outcome(NamedTuple):
     Args:
         table: a row for each label, over the seeds that are finished.
         finished: label to its finished runs.
+        results: label to what they ended with.
         failed: label and seed of each run that failed, and the reason.
+        damaged: label and seed of each finished run whose files are not whole, and what to do.
         open: label and seed of each run that is neither finished nor failed: another process is making it, or the run
             whose steps it takes did not end.
         at_work: those of them that another process is making.
@@ -52,7 +54,9 @@ class Outcome(NamedTuple):
 
     table: list[Row]
     finished: dict[str, list[RunFolder]]
+    results: dict[str, list[dict[str, Any]]]
     failed: dict[str, str]
+    damaged: dict[str, str]
     open: list[str]
     at_work: list[str]
 
@@ -288,12 +292,20 @@ def _claimed(member: Member, folder: RunFolder, sizes: Sizes) -> Iterator[Recipe
             recipe = planned_recipe(member, folder, sizes)
             if (
                 recipe is None
-                or not folder.is_open()
+                or not _is_open(folder)
                 or not stack.enter_context(folder.locked())
-                or not folder.is_open()
+                or not _is_open(folder)  # it may have been finished between the look and the lock
             ):
                 recipe = None
         yield broadcast_object_list([recipe])[0]
+
+
+def _is_open(folder: RunFolder) -> bool:
+    """Tells whether a run is still to be made; one with a damaged result is not, and is told of at the end."""
+    try:
+        return folder.is_open()
+    except ValueError:
+        return False
 
 
 def _make_one(recipe: Recipe, data: DataSets, folder: RunFolder, *, what: str, show: bool, tell: Tell) -> None:
@@ -346,28 +358,30 @@ def outcome(path: Path) -> Outcome:
     """
     plan, sizes = load_plan(path)
     finished: dict[str, list[RunFolder]] = {}
+    results: dict[str, list[dict[str, Any]]] = {}
     failed: dict[str, str] = {}
+    damaged: dict[str, str] = {}
     left: list[str] = []
     at_work: list[str] = []
     for member in plan.members(sizes.num_samples, sizes.num_ranks):
         folder = RunFolder(path / member.name)
+        name = f"{member.label}, seed {member.recipe.seed}"
         planned_recipe(member, folder, sizes)
-        if folder.result() is not None:
+        try:
+            record = folder.record()
+        except ValueError as error:
+            damaged[name] = str(error)
+            continue
+        if record is not None:
             finished.setdefault(member.label, []).append(folder)
+            results.setdefault(member.label, []).append(record[0])
         elif (reason := folder.failure()) is not None:
-            failed[f"{member.label}, seed {member.recipe.seed}"] = reason
+            failed[name] = reason
         else:
-            left.append(f"{member.label}, seed {member.recipe.seed}")
+            left.append(name)
             if folder.path.exists() and folder.is_held():
-                at_work.append(left[-1])
-    table = rows({label: [_result(folder) for folder in folders] for label, folders in finished.items()})
-    return Outcome(table, finished, failed, left, at_work)
-
-
-def _result(folder: RunFolder) -> dict[str, Any]:
-    result = folder.result()
-    assert result is not None
-    return result
+                at_work.append(name)
+    return Outcome(rows(results), finished, results, failed, damaged, left, at_work)
 
 
 def _forget_failures(path: Path) -> None:
@@ -383,15 +397,16 @@ def _finish(path: Path) -> Outcome:
     """Writes the table of a folder and returns what came out."""
     state = PartialState()
     state.wait_for_everyone()  # the main process writes the results
-    found = outcome(path)
-    if state.is_main_process and found.finished:
-        runs = [_result(folder) for folders in found.finished.values() for folder in folders]
-        summary = {"rows": [asdict(row) for row in found.table], "runs": runs, "failed": found.failed}
-        with alone_in(path):
-            write_whole(path / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
-            write_whole(path / "table.md", as_markdown(lines(found.table)).encode())
+    if state.is_main_process:
+        with alone_in(path):  # from the look on: who looks last writes last
+            found = outcome(path)
+            if found.finished:
+                runs = [result for results in found.results.values() for result in results]
+                summary = {"rows": [asdict(row) for row in found.table], "runs": runs, "failed": found.failed}
+                write_whole(path / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
+                write_whole(path / "table.md", as_markdown(lines(found.table)).encode())
     state.wait_for_everyone()
-    return found
+    return outcome(path)
 
 
 def _load(recipe: Recipe) -> DataSets:

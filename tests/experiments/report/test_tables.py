@@ -5,7 +5,7 @@ import math
 import pytest
 
 from orderdp.experiments.report import tables
-from orderdp.experiments.report.names import colors_of, percent, place_of, ratio_of, ratios_of
+from orderdp.experiments.report.names import colors_of, percent, place_of, ratios_of
 from orderdp.experiments.results import read_results
 from orderdp.experiments.study import Published
 from orderdp.experiments.verdicts import Difference
@@ -43,7 +43,7 @@ def many(made):
 
 
 def test_accuracy_has_a_row_for_each_method_and_a_column_for_each_ratio(many):
-    (table,) = tables.accuracy(read_results(many.path), ()).tables
+    (table,) = tables.accuracy(read_results(many.path)).tables
     assert table.lines == [
         ["method", "30 %", "70 %"],
         ["OrderDP", "90.50 ± 0.71", "93.50 ± 0.71"],
@@ -59,7 +59,7 @@ def test_accuracy_has_a_row_for_each_method_and_a_column_for_each_ratio(many):
 def test_accuracy_marks_what_is_missing(pair):
     without_results(pair, "OrderDP 50 %", 1)
     without_results(pair, SHORT, 0, 1, 2)
-    (table,) = tables.accuracy(read_results(pair.path), ()).tables
+    (table,) = tables.accuracy(read_results(pair.path)).tables
     assert table.lines[1:] == [
         ["OrderDP (prunes 43 %)", "91.00 ± 1.41 (2 of 3)"],
         ["full data", "91.37 ± 1.10"],
@@ -69,13 +69,14 @@ def test_accuracy_marks_what_is_missing(pair):
 
 def test_accuracy_of_full_data_alone_has_a_column_of_its_own(made):
     folder = made(methods=({"strategy": "full"},), seeds=(0, 1)).finish("full data", (90.0, 91.0))
-    (table,) = tables.accuracy(read_results(folder.path), ()).tables
+    (table,) = tables.accuracy(read_results(folder.path)).tables
     assert table.lines == [["method", ""], ["full data", "90.50 ± 0.71"]]
 
 
 def test_what_the_paper_printed_stands_beside_as_it_is_printed(pair):
     printed = Published("CIFAR-10", ("method", "30 %"), {"OrderDP": ["95.6"], "UCB": ["95.3"]})
-    measured, theirs = tables.accuracy(read_results(pair.path), (printed,)).tables
+    measured, theirs = tables.beside(tables.accuracy(read_results(pair.path)), [(1, printed)]).tables
+    assert "of the paper's own networks, data and schedules" in theirs.note
     assert (measured.name, theirs.name, theirs.title) == ("accuracy", "paper-1", "In the paper: CIFAR-10")
     assert [list(cells) for cells in theirs.lines] == [["method", "30 %"], ["OrderDP", "95.6"], ["UCB", "95.3"]]
 
@@ -156,7 +157,7 @@ def test_what_a_method_really_prunes_stands_beside_its_name(made):
         part = lambda seed, epoch, samples=samples: samples * epoch // 3  # noqa: E731
         folder.finish(label, (90, 91, 92), samples_forward=part if "UCB" in label else whole, samples_backward=part)
     folder.finish("full data", (90, 91, 92))  # 672 samples
-    found = [tables.accuracy(read_results(folder.path), ()), tables.differences(read_results(folder.path))]
+    found = [tables.accuracy(read_results(folder.path)), tables.differences(read_results(folder.path))]
     grids = [table for section in found for table in section.tables if table.name != "differences"]
     assert len(grids) == 4
     for grid in grids:
@@ -239,7 +240,7 @@ def test_an_accuracy_that_no_seed_reaches_is_never_reached(pair):
 def test_costs_of_runs_that_are_missing_are_left_blank(pair):
     without_results(pair, "OrderDP 50 %", 0, 1, 2)
     cost, reached, _ = tables.cost(read_results(pair.path), (90.0,)).tables
-    assert (cost.lines[1], reached.lines[1]) == (["OrderDP 50 %", *[""] * 8], ["OrderDP 50 %", ""])
+    assert (cost.lines[1], reached.lines[1]) == (["OrderDP 50 % (0 of 3)", *[""] * 8], ["OrderDP 50 %", ""])
     without_results(pair, "full data", 0, 1, 2)
     cost, *_ = tables.cost(read_results(pair.path), (90.0,)).tables
     assert cost.lines[3][:4] == [SHORT, "384", "384", ""]
@@ -291,5 +292,5 @@ def test_the_ratio_of_sizes_is_what_they_leave_out(made):
         against=(),
     )
     entries = read_results(folder.path).entries.values()
-    assert [ratio_of(entry) for entry in entries] == [0.3, 0.7, 0.75, 0.4]
+    assert [entry.ratio for entry in entries] == [0.3, 0.7, 0.75, 0.4]
     assert [percent(ratio) for ratio in (0.3, 0.125, None)] == ["30 %", "12.5 %", ""]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from orderdp.diagnostics import correlation
 from orderdp.experiments.report.blocks import GREY, Canvas, Chart, Section, Table
-from orderdp.experiments.report.names import colors_of, patterns_of, percent, place_of, ratio_of, ratios_of
+from orderdp.experiments.report.names import colors_of, patterns_of, percent, place_of, ratios_of
 from orderdp.experiments.results import Entry, Results
 from orderdp.training.comparison import FULL
 from orderdp.training.measures import CHECKPOINTS
@@ -52,6 +52,7 @@ def _passes(entry: Entry) -> float:
 def _frontier(results: Results, name: str, x_label: str, cost: Callable[[Entry], float], counted: str) -> Chart:
     canvas = Canvas(x_label, "accuracy at the end, %", ("run", name, "accuracy", "standard deviation"))
     lines: dict[str, list[tuple[float, float, float]]] = {}
+    partly: set[str] = set()
     for entry in results.entries.values():
         if entry.results:
             point = (cost(entry), entry.mean("accuracy_last"), entry.deviation("accuracy_last"))
@@ -59,7 +60,9 @@ def _frontier(results: Results, name: str, x_label: str, cost: Callable[[Entry],
                 "all data, shorter" if entry.is_reference and entry.label != FULL else place_of(entry, results).method
             )
             lines.setdefault(method, []).append(point)
-            canvas.rows.append((entry.label, *point))
+            canvas.rows.append((f"{entry.label}{entry.missing}", *point))
+            if entry.missing:
+                partly.add(method)
     colors, patterns = colors_of(results), patterns_of(results)
     for method, points in lines.items():
         x, y, deviation = (np.array(values) for values in zip(*sorted(points), strict=True))
@@ -68,7 +71,7 @@ def _frontier(results: Results, name: str, x_label: str, cost: Callable[[Entry],
             x,
             y,
             np.nan_to_num(deviation),
-            label=method,
+            label=f"{method} (runs missing)" if method in partly else method,
             marker="o",
             markersize=4,
             linewidth=1.4,
@@ -144,7 +147,7 @@ def gradients(results: Results) -> Section:
             charts.append(_curves(results, ratio, f"{name}_{100 * ratio:g}", title, ("epoch", _epochs), (what, name)))
         charts.append(_joint(results, ratio))
     rows = [["run", "correlation of accuracy and gradient norm"]]
-    rows += [[entry.label, f"{r:+.2f}".replace("-", "−")] for entry, r in _correlations(results)]
+    rows += [[f"{entry.label}{entry.missing}", f"{r:+.2f}".replace("-", "−")] for entry, r in _correlations(results)]
     note = "Pearson's r over the epochs of a run, mean over the seeds."
     return Section("Gradients", tables=[Table("correlation", "Accuracy and gradient norm", rows, note)], charts=charts)
 
@@ -170,7 +173,8 @@ def _joint(results: Results, ratio: float) -> Chart:
         if points:
             method = place_of(entry, results).method
             x, y, _ = zip(*points, strict=True)
-            canvas.axes.scatter(x, y, s=10, alpha=0.7, color=colors[method], label=method, linewidths=0)
+            name = f"{method}{entry.missing}"
+            canvas.axes.scatter(x, y, s=10, alpha=0.7, color=colors[method], label=name, linewidths=0)
             canvas.rows += [(entry.label, seed, norm, accuracy) for norm, accuracy, seed in points]
     return canvas.finish(f"joint_{100 * ratio:g}", f"Accuracy and gradient norm at {percent(ratio)}, a point an epoch")
 
@@ -242,8 +246,11 @@ def usage(results: Results) -> Section:
             if share is not None:
                 method = place_of(entry, results).method
                 edges = np.arange(len(share) + 1) - 0.5
-                canvas.axes.stairs(share, edges, label=method, color=colors[method], linewidth=1.4)
-                canvas.rows += [(entry.label, visits, float(part)) for visits, part in enumerate(share)]
+                name = f"{method}{entry.missing}"
+                canvas.axes.stairs(share, edges, label=name, color=colors[method], linewidth=1.4)
+                canvas.rows += [
+                    (f"{entry.label}{entry.missing}", visits, float(part)) for visits, part in enumerate(share)
+                ]
         note = _cut_spikes(canvas)
         charts.append(canvas.finish(f"usage_{100 * ratio:g}", f"Use of the samples at {percent(ratio)}", note))
     lines = [["run", "never trained", "Gini", "most visits", "largest age, epochs", "share of the classes, from–to"]]
@@ -254,7 +261,7 @@ def usage(results: Results) -> Section:
             last = [lines[-1] for lines in entry.metrics.values()]
             lines.append(
                 [
-                    entry.label,
+                    f"{entry.label}{entry.missing}",
                     f"{100 * fmean(one['never_seen'] for one in found):.2f} %",
                     f"{fmean(one['gini'] for one in found):.3f}",
                     f"{fmean(len(one['histogram']) - 1 for one in found):.1f}",
@@ -301,8 +308,8 @@ def decomposition(results: Results) -> Section | None:
 
 
 def _heat_map(cells: Sequence[Entry], name: str, title: str) -> Chart:
-    ratios = sorted({ratio_of(entry) for entry in cells})
-    columns = max(sum(ratio_of(entry) == ratio for entry in cells) for ratio in ratios)
+    ratios = sorted({entry.ratio for entry in cells})
+    columns = max(sum(entry.ratio == ratio for entry in cells) for ratio in ratios)
     canvas = Canvas(
         "from a uniform draw (left) to the highest losses of all (right)",
         "prune ratio",
@@ -311,13 +318,11 @@ def _heat_map(cells: Sequence[Entry], name: str, title: str) -> Chart:
     )
     values = np.full((len(ratios), columns), np.nan)
     for row, ratio in enumerate(ratios):
-        in_order = sorted(
-            (entry for entry in cells if ratio_of(entry) == ratio), key=lambda e: drawn_and_kept(e.recipe)
-        )
+        in_order = sorted((entry for entry in cells if entry.ratio == ratio), key=lambda e: drawn_and_kept(e.recipe))
         for column, entry in enumerate(in_order):
             values[row, column] = entry.mean("accuracy_last")
             explore, exploit = drawn_and_kept(entry.recipe)
-            text = f"explore {explore:.3g}\nexploit {exploit:.3g}\n{entry.mean('accuracy_last'):.2f}"
+            text = f"explore {explore:.3g}\nexploit {exploit:.3g}\n{entry.mean('accuracy_last'):.2f}{entry.missing}"
             canvas.axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color="#1a1a1a")
             numbers = (explore, exploit, entry.recipe.initial_score)
             canvas.rows.append((ratio, *numbers, entry.mean("accuracy_last"), entry.deviation("accuracy_last")))
@@ -354,14 +359,14 @@ def _curves(
             marker = "o" if len(series) < 12 else None
             canvas.axes.plot(
                 *series.T,
-                label=place.method,
+                label=f"{place.method}{entry.missing}",
                 color=colors[place.method],
                 linewidth=1.5,
                 marker=marker,
                 markersize=3,
                 linestyle="--" if shorter else "-" if entry.is_reference else patterns[place.method],
             )
-            canvas.rows += [(entry.label, float(a), float(b)) for a, b in series]
+            canvas.rows += [(f"{entry.label}{entry.missing}", float(a), float(b)) for a, b in series]
     _focus(canvas, y_label)
     return canvas.finish(name, title)
 
@@ -377,10 +382,14 @@ def _focus(canvas: Canvas, y_label: str) -> None:
 def _mean_series(
     entry: Entry, x_of: Callable[[Sequence[Line]], Sequence[float]], y_of: Callable[[Line], float | None]
 ) -> npt.NDArray[np.float64]:
-    """Returns (points, 2): means over the seeds of x and y, at the epochs where all seeds have y."""
-    runs = [list(zip(x_of(lines), map(y_of, lines), strict=True)) for lines in entry.metrics.values()]
+    """Returns (points, 2): means over the seeds of x and y, at the epochs where all seeds have y.
+
+    Counted from the end: a shorter schedule may have an epoch more with one seed than with another, and what is
+    compared is where runs end.
+    """
+    runs = [list(zip(x_of(lines), map(y_of, lines), strict=True))[::-1] for lines in entry.metrics.values()]
     points = [list(epoch) for epoch in zip(*runs, strict=False) if all(y is not None for _, y in epoch)]
-    return np.array(points, dtype=np.float64).mean(axis=1) if points else np.empty((0, 2))
+    return np.array(points[::-1], dtype=np.float64).mean(axis=1) if points else np.empty((0, 2))
 
 
 def _windows(
@@ -395,7 +404,8 @@ def _windows(
     for entry in results.entries.values():
         rows = [_window_means(run, edges, value) for run in entry.metrics.values()]
         if any(cell is not None for row in rows for cell in row):
-            lines.append([entry.label, *(_spread(column, digits) for column in zip(*rows, strict=True))])
+            cells = [_spread(column, digits) for column in zip(*rows, strict=True)]
+            lines.append([f"{entry.label}{entry.missing}", *cells])
     return lines
 
 
@@ -430,7 +440,7 @@ def _visits(entry: Entry) -> npt.NDArray[np.float64] | None:
 
 def _at(results: Results, ratio: float, *, full: bool = True) -> list[Entry]:
     """Returns the runs at a prune ratio, with full data and the shorter schedule that most of them share."""
-    pruned = [e for e in results.entries.values() if not e.is_reference and ratio_of(e) == ratio]
+    pruned = [e for e in results.entries.values() if not e.is_reference and e.ratio == ratio]
     if not full:
         return pruned
     shared = Counter(entry.short for entry in pruned if entry.short not in (None, FULL)).most_common(1)

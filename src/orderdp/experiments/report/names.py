@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 from orderdp.experiments.report.blocks import GREY, SERIES
 from orderdp.experiments.results import Entry, Results
-from orderdp.training.methods import asked_ratio
 
 _SOLID = 5  # methods whose lines are drawn through
 
@@ -27,16 +25,11 @@ class Place(NamedTuple):
 def place_of(entry: Entry, results: Results) -> Place:
     """Returns method and prune ratio of an entry; a shorter schedule has those of the run it is named after."""
     if not entry.is_reference:
-        return Place(_without_ratio(entry.label), ratio_of(entry))
+        return Place(_without_ratio(entry.label, entry.ratio), entry.ratio)
     beside = next((other for other in results.entries.values() if other.short == entry.label), None)
     if entry.label == "full data" or beside is None:
         return Place(entry.label, None)
-    return Place(_without_ratio(entry.label), ratio_of(beside))
-
-
-def ratio_of(entry: Entry) -> float:
-    """Returns the prune ratio that an entry's recipe asks for."""
-    return asked_ratio(entry.recipe)
+    return Place(_without_ratio(entry.label, beside.ratio), beside.ratio)
 
 
 def percent(ratio: float | None) -> str:
@@ -46,7 +39,7 @@ def percent(ratio: float | None) -> str:
 
 def ratios_of(results: Results) -> list[float]:
     """Returns the prune ratios of a comparison, ascending."""
-    return sorted({ratio_of(entry) for entry in results.entries.values() if not entry.is_reference})
+    return sorted({entry.ratio for entry in results.entries.values() if not entry.is_reference})
 
 
 def colors_of(results: Results) -> dict[str, str]:
@@ -62,5 +55,6 @@ def patterns_of(results: Results) -> dict[str, str]:
     return {method: "-" if number < _SOLID else "-." for number, method in enumerate(colors_of(results))}
 
 
-def _without_ratio(label: str) -> str:
-    return re.sub(r" [0-9.e-]+ %", "", label)
+def _without_ratio(label: str, ratio: float) -> str:
+    """Returns the label without its prune ratio, if that is the one under which it is shown."""
+    return label.replace(f" {100 * ratio:.12g} %", "")

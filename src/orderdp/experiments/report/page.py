@@ -52,7 +52,7 @@ def write_report(folder: Path, *, accuracies: Sequence[float] = ()) -> Path:
         OSError: a file cannot be written. ImportError: an extra is missing.
     """
     outline, paths = load_outline(folder)
-    results = {name: read_results(path) for name, path in paths.items()}
+    results = {name: read_results(path, together=outline.together) for name, path in paths.items()}
     if not any(entry.results for each in results.values() for entry in each.entries.values()):
         raise ValueError(
             f"a report needs a finished run, got none in {folder}; go on with the command that began it, "
@@ -83,7 +83,7 @@ def _write(page: Path, outline: Outline, parts: Sequence[Part]) -> None:
 
 def _part(name: str, results: Results, outline: Outline, accuracies: Sequence[float]) -> Part:
     makers: dict[str, Any] = {
-        "accuracy": lambda: tables.accuracy(results, outline.published),
+        "accuracy": lambda: tables.accuracy(results),
         "differences": lambda: tables.differences(results) if results.plan.against else None,
         "cost": lambda: tables.cost(results, accuracies),
         "frontier": lambda: charts.frontier(results),
@@ -95,7 +95,11 @@ def _part(name: str, results: Results, outline: Outline, accuracies: Sequence[fl
         "alignment": lambda: charts.alignment(results, outline.edges),
         "progress": lambda: charts.progress(results, outline.edges),
     }
-    made = [makers[section]() for section in outline.sections]
+    numbered = list(enumerate(outline.published, 1))
+    made = [
+        section and tables.beside(section, [(k, table) for k, table in numbered if table.section == name])
+        for name, section in ((name, makers[name]()) for name in outline.sections)
+    ]
     recipe = results.plan.recipe
     size = f"{results.sizes.num_samples:,} training and {results.sizes.num_test_samples:,} test images"
     title = f"{recipe.dataset} ({size}), {recipe.model}, {recipe.epochs} epochs"
@@ -103,7 +107,7 @@ def _part(name: str, results: Results, outline: Outline, accuracies: Sequence[fl
     for entry in results.entries.values():
         for seed, why in entry.holes.items():
             holes.setdefault(why, []).append(f"{entry.label}, seed {seed}")
-    sections = [section for section in made if section is not None]
+    sections = [section for section in made if section]
     return Part(name, title, sections, holes, _settings(results), results.strangers)
 
 

@@ -16,8 +16,8 @@ _THEIRS = "As published: of the paper's own networks, data and schedules, which 
 _ASKED = 0.02  # by so much may the realised prune ratio differ from the one asked for without being told
 
 
-def accuracy(results: Results, published: Iterable[Published]) -> Section:
-    """Accuracy by method and prune ratio, in the paper's form, and the paper's own numbers."""
+def accuracy(results: Results) -> Section:
+    """Accuracy by method and prune ratio, in the paper's form."""
     lines = _grid(results, results.entries.values(), plus_minus)
     note = (
         f"Accuracy after the last epoch, in percent: mean ± standard deviation over the seeds "
@@ -25,11 +25,16 @@ def accuracy(results: Results, published: Iterable[Published]) -> Section:
         "A shorter schedule stands under the ratio of the run whose number of steps it makes; "
         "methods that make equally many share it."
     )
+    return Section("Accuracy", tables=[Table("accuracy", "Measured here", lines, note)])
+
+
+def beside(section: Section, published: Iterable[tuple[int, Published]]) -> Section:
+    """Returns a section with the paper's own tables behind ours, each under its number among all of them."""
     theirs = [
         Table(f"paper-{number}", f"In the paper: {table.title}", [table.columns, *_rows(table)], _THEIRS)
-        for number, table in enumerate(published, 1)
+        for number, table in published
     ]
-    return Section("Accuracy", tables=[Table("accuracy", "Measured here", lines, note), *theirs])
+    return section._replace(tables=[*section.tables, *theirs])
 
 
 def differences(results: Results) -> Section:
@@ -157,7 +162,7 @@ def cost(results: Results, accuracies: Sequence[float]) -> Section:
     for entry in results.entries.values():
         lines.append(
             [
-                entry.label,
+                f"{entry.label}{entry.missing}",
                 *(_mean(entry, name, ",.0f") for name in ("samples_forward", "samples_backward")),
                 _share(entry, full, left_out=True),
                 _mean(entry, "steps", ",.0f"),
@@ -199,7 +204,7 @@ def plus_minus(entry: Entry) -> str:
         return "missing" if entry.holes else ""
     mean, deviation = entry.mean("accuracy_last"), entry.deviation("accuracy_last")
     text = f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f} ± {deviation:.2f}"
-    return f"{text} ({len(entry.results)} of {len(entry.results) + len(entry.holes)})" if entry.holes else text
+    return f"{text}{entry.missing}"
 
 
 def interval(difference: Difference | None, planned: int) -> str:
