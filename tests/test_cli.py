@@ -163,8 +163,7 @@ REFUSED = {
     ),
     "no run folder": (
         "--resume runs",
-        "a run folder must hold recipe.toml and plan.toml, got runs "
-        "([Errno 2] No such file or directory: 'runs/plan.toml'); "
+        "a run folder must hold recipe.toml and plan.toml, got runs; "
         "write the folder of an earlier 'orderdp train' or 'orderdp compare'",
     ),
     "other options beside --resume": (

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import orderdp
+import orderdp.diagnostics
 from orderdp.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,32 @@ def test_the_loop_in_the_readme_trains():
     pruner = names["pruner"]
     assert pruner.report().visits == 3 * 250
     assert names["scheduler"].last_epoch == pruner.total_steps(3, batch_size=128)
+
+
+def test_the_loop_in_the_diagnostics_measures_what_it_says(capsys):
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/diagnostics.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    rng = torch.Generator().manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    train_set = TensorDataset(torch.randn(256, 4, generator=rng), torch.randint(3, (256,), generator=rng))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    names = {"model": model, "train_set": train_set, "optimizer": optimizer, "epochs": 6}
+    names["evaluate"] = lambda model: float(len(names["accuracies"]))
+    exec(code, names)
+    realised, never_seen, max_age, full, surrogate = map(float, capsys.readouterr().out.split())
+    assert (realised, never_seen) == (0.5, 0.0)
+    assert 0 < max_age < 6
+    assert all(-1 <= cosine <= 1 and cosine not in (-1, 0, 1) for cosine in (full, surrogate))
+    assert len(names["unsteady"]) == 6 * 4 - 19
+    assert len(names["similarities"]) == 5
+    assert -1 <= names["r"] <= 1
+
+
+def test_every_function_of_the_diagnostics_stands_in_their_table():
+    text = (ROOT / "docs/diagnostics.md").read_text(encoding="utf-8")
+    functions = {name for name in orderdp.diagnostics.__all__ if inspect.isfunction(getattr(orderdp.diagnostics, name))}
+    assert set(re.findall(r"^\| `(\w+)\(", text, flags=re.MULTILINE)) == functions
 
 
 def strategy_of_the_documents():

@@ -308,7 +308,7 @@ def test_a_plan_that_was_written_reads_back_equal(tmp_path, tiny, settings):
 
 WHOLE = "seeds = [0]\nagainst = []\nnum_samples = 200\nnum_test_samples = 360\n"
 PLANS = {
-    "no folder": (None, r"\[Errno 2\] No such file or directory: '{path}/plan.toml'"),
+    "no folder": (None, None),
     "not TOML": ("{", ".*"),
     "without a key": (WHOLE.replace("against = []\n", ""), "'against'"),
     "without its sizes": ("seeds = [0]\nagainst = []\n", "'num_samples'"),
@@ -321,9 +321,9 @@ PLANS = {
 def test_a_folder_without_a_plan_is_refused(tmp_path, text, reason):
     if text is not None:
         (tmp_path / "plan.toml").write_text(text)
+    why = "" if reason is None else rf" \({reason}\)"
     message = (
-        rf"^a run folder must hold recipe\.toml and plan\.toml, got {re.escape(str(tmp_path))} "
-        rf"\({reason.replace('{path}', re.escape(str(tmp_path)))}\); "
+        rf"^a run folder must hold recipe\.toml and plan\.toml, got {re.escape(str(tmp_path))}{why}; "
         r"write the folder of an earlier 'orderdp train' or 'orderdp compare'$"
     )
     with pytest.raises(ValueError, match=message):

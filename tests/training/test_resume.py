@@ -210,7 +210,7 @@ def test_a_comparison_killed_at_any_moment_goes_on_to_the_same_end(
     told = begun_or_failed(capsys.readouterr().err)
     if left is None:  # nothing was begun
         assert status == 1
-        assert told[0].startswith(f"orderdp: a run folder must hold recipe.toml and plan.toml, got {killed} ")
+        assert told[0].startswith(f"orderdp: a run folder must hold recipe.toml and plan.toml, got {killed}; write")
         return
     assert (status, len(told)) == (0, left)
     for member in load_plan(killed)[0].members(200):

@@ -145,8 +145,9 @@ def load_plan(path: Path) -> tuple[Plan, Sizes]:
         methods = tuple(dict(method) for method in settings.get("methods", ()))
         sizes = Sizes(*(int(settings[name]) for name in Sizes._fields))
     except (OSError, ValueError, KeyError, TypeError) as error:
+        why = "" if isinstance(error, FileNotFoundError) else f" ({error})"
         raise ValueError(
-            f"a run folder must hold recipe.toml and plan.toml, got {path} ({error}); "
+            f"a run folder must hold recipe.toml and plan.toml, got {path}{why}; "
             "write the folder of an earlier 'orderdp train' or 'orderdp compare'"
         ) from None
     return Plan(load_recipe(path / "recipe.toml"), methods, seeds, against), sizes
