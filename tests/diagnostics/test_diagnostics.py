@@ -350,6 +350,12 @@ def test_a_gradient_that_is_not_finite_gets_one_line(problem):
         alignment(model, lambda *given: losses_of(*given) * math.nan, batches, torch.tensor([1]))
 
 
+def test_a_gradient_that_is_zero_gets_one_line(problem):
+    model, losses_of, batches, _ = problem
+    with pytest.raises(ValueError, match=r"^both gradients must differ from zero, got norms 0 and 0 \(full\)"):
+        alignment(model, lambda *given: losses_of(*given) * 0, batches, torch.tensor([1]))
+
+
 def test_ids_chosen_twice_get_one_line(problem):
     model, losses_of, batches, _ = problem
     with pytest.raises(

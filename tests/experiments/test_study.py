@@ -370,6 +370,7 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path):
     for text in (None, "parts = 3", "title = 'x'", "{"):
         if text is not None:
             (tmp_path / "study.toml").write_text(text)
-        message = rf"^a folder to report on must hold plan\.toml or study\.toml, got {re.escape(str(tmp_path))} \("
+        why = "; write" if text is None else r" \("
+        message = rf"^a folder to report on must hold plan\.toml or study\.toml, got {re.escape(str(tmp_path))}{why}"
         with pytest.raises(ValueError, match=message):
             resume_study(tmp_path, tell=quiet)
