@@ -50,7 +50,6 @@ def test_entries_stand_in_the_order_of_the_plan_with_their_runs_by_seed(pair):
     pruned, full, short = entries.values()
     assert (pruned.short, full.short, short.short) == (SHORT, None, None)
     assert [entry.is_reference for entry in entries.values()] == [False, True, True]
-    assert [entry.method for entry in entries.values()] == ["OrderDP", "full data", "full data"]
     assert pruned.values("accuracy_last") == {0: 90.0, 1: 91.0, 2: 92.0}
     assert {seed: lines[-1]["accuracy"] for seed, lines in pruned.metrics.items()} == {0: 90.0, 1: 91.0, 2: 92.0}
     assert not any(entry.holes for entry in entries.values())

@@ -11,7 +11,7 @@ from typing import Any
 
 from orderdp.experiments.verdicts import Difference, paired_difference
 from orderdp.training.comparison import FULL, Plan, Sizes, load_plan
-from orderdp.training.methods import asked_ratio, method_label
+from orderdp.training.methods import asked_ratio
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.runner import planned_recipe
@@ -39,11 +39,6 @@ class Entry:
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
     metrics: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     holes: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def method(self) -> str:
-        """What tables call its method, without the ratio."""
-        return method_label(self.recipe.strategy)
 
     @property
     def missing(self) -> str:
