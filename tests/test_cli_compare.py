@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -555,3 +556,26 @@ def test_the_table_of_a_whole_command_is_kept_in_the_folder(small):
     rows = json.loads((small / "result.json").read_text())["rows"]
     table = (small / "table.md").read_text().splitlines()
     assert [line.split(" | ")[0].removeprefix("| ") for line in table[2:]] == [row["label"] for row in rows]
+
+
+def test_a_damaged_run_is_named_and_gives_status_1(call, small):
+    (small / "full-data-seed0" / "result.json").write_text("{")
+    status, _, err = call("compare", "--resume", "run")
+    assert status == 1
+    assert "orderdp: not all runs are finished, damaged: full data, seed 0 (run/full-data-seed0/result.json must" in err
+
+
+@pytest.mark.usefixtures("short_studies")
+def test_a_study_gives_status_1_where_any_part_lacks_a_run(call):
+    assert call("study", "figure10", "--seed", "0", "--device", "cpu", "--run", "run")[0] == 0
+    shutil.copytree("run/digits", "run/second")
+    head = Path("run/study.toml")
+    head.write_text(head.read_text().replace('"digits",', '"digits", "second",'))
+    for part in ("second", "digits"):
+        file = Path(f"run/{part}/full-data-seed0/result.json")
+        whole = file.read_text()
+        file.write_text(whole.replace('"steps"', '"stops"'))
+        status, _, err = call("study", "--resume", "run")
+        assert (status, "damaged: full data, seed 0" in err) == (1, True), part
+        file.write_text(whole)
+    assert call("study", "--resume", "run")[0] == 0

@@ -1,6 +1,8 @@
 """The studies that come with the library fit their data at every size, and print what the paper prints."""
 
 import dataclasses
+import hashlib
+import json
 import re
 from fractions import Fraction
 from math import isclose
@@ -25,7 +27,7 @@ from orderdp.experiments.study import (
 )
 from orderdp.experiments.toy_table import table10
 from orderdp.training.comparison import load_plan
-from orderdp.training.methods import METHODS, label_of
+from orderdp.training.methods import METHODS, asked_ratio, label_of
 from orderdp.training.recipe import Recipe
 from orderdp.training.runner import check
 from orderdp.training.steps import total_steps
@@ -374,3 +376,45 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path):
         message = rf"^a folder to report on must hold plan\.toml or study\.toml, got {re.escape(str(tmp_path))}{why}"
         with pytest.raises(ValueError, match=message):
             resume_study(tmp_path, tell=quiet)
+
+
+RATIOS = {
+    "figure1": [0.7],
+    "figure3": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+    "figure4": [0.3, 0.5, 0.7],
+    "figure9": [0.3],
+    "figure10": [0.5],
+    "figure11": [0.99],
+    "figure12": [0.4],
+    "figure13": [0.7],
+    "table2": [0.3, 0.5, 0.7],
+    "table8": [0.4, 0.7],
+    "table9": [0.61, 0.99],
+    "table11": [0.4, 0.7],
+}
+
+
+@every_study
+def test_the_published_size_asks_for_the_published_ratios(name):
+    for plan in load_study(FILES[name], "paper").parts.values():
+        assert sorted({round(asked_ratio(recipe), 3) for recipe in plan.pruned()}) == RATIOS[name]
+
+
+# Digests of all published cells, each held against the paper: one that changes is to be held against it anew.
+CELLS = {
+    "figure1": "079f28f2b670",
+    "figure3": "424e8ebe5e09",
+    "table11": "7c9e63dbfc97",
+    "table2": "3b67f6f36a4c",
+    "table8": "39f8766ae1ce",
+    "table9": "b8d2c4155380",
+}
+
+
+@every_study
+def test_no_cell_of_the_paper_has_changed(name):
+    cells = [
+        [table.title, list(table.columns), {label: list(row) for label, row in table.rows.items()}]
+        for table in load_study(FILES[name], "smoke").outline.published
+    ]
+    assert (hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:12] if cells else None) == CELLS.get(name)

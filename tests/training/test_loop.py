@@ -505,3 +505,26 @@ def test_a_device_that_is_not_there_is_refused(tiny, tmp_path, digits):
 def test_the_processor_has_a_name_where_the_system_does_not_tell(monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda path: False)
     assert environment(torch.device("cpu"))["device"]
+
+
+def test_seconds_of_waiting_for_the_device_before_a_checkpoint_outlast_an_interruption(train, monkeypatch):
+    clock, calls = [0.0], []
+    keep, update = Run._keep, Pruner.update
+
+    def slow_keep(*arguments):
+        clock[0] += 1000
+        return keep(*arguments)
+
+    def slow_update(*arguments):
+        calls.append(None)
+        if len(calls) == 7:  # the third step of the second epoch
+            raise KeyboardInterrupt
+        clock[0] += 10
+        return update(*arguments)
+
+    monkeypatch.setattr(Run, "_keep", slow_keep)
+    monkeypatch.setattr(Pruner, "update", slow_update)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    with pytest.raises(KeyboardInterrupt):
+        train(**ORDERDP, checkpoint_steps=1)
+    assert [line["training_s"] for line in train().metrics()] == [4 * 1010] * 3

@@ -309,3 +309,58 @@ def test_every_chart_is_drawn_in_the_colours_of_the_page(pair):
 def test_the_same_runs_give_the_same_charts(pair):
     first, second = (charts.curves(read_results(pair.path)).charts for _ in range(2))
     assert first == second
+
+
+def test_what_is_drawn_are_the_numbers_that_stand_beside(pair, drawn):
+    """The picture, and not only its numbers: places of points, and bars that stand upright."""
+    results = read_results(pair.path)
+    by_passes, _ = charts.frontier(results).charts
+    for bars, (label, (x, y, spread)) in zip(
+        drawn[0].containers,
+        ((row["run"], tuple(float(cell) for cell in list(row.values())[1:])) for row in rows(by_passes)),
+        strict=True,
+    ):
+        line, _, (upright,) = bars
+        assert (*line.get_xdata(), *line.get_ydata()) == pytest.approx((x, y)), label
+        assert (bars.has_xerr, bars.has_yerr) == (False, True)
+        assert upright.get_segments()[0][:, 1] == pytest.approx([y - spread, y + spread])
+    drawn.clear()
+    by_time, by_samples = charts.curves(results).charts
+    for axes, chart in zip(drawn, (by_time, by_samples), strict=True):
+        expected = points(chart, axes.get_xlabel(), axes.get_ylabel())
+        assert [[tuple(point) for point in line.get_xydata()] for line in axes.lines] == list(expected.values())
+    drawn.clear()
+    (chart,) = [chart for chart in charts.gradients(results).charts if chart.name == "joint_50"]
+    dots = [tuple(point) for each in drawn[-1].collections for point in each.get_offsets()]
+    assert dots == [(float(row["gradient norm"]), float(row["accuracy"])) for row in rows(chart)]
+
+
+def test_the_bars_of_usage_are_centred_on_their_number_of_epochs_and_inside_the_frame(pair, drawn):
+    charts.usage(read_results(pair.path))
+    (stairs,) = drawn[0].patches
+    values, edges, _ = stairs.get_data()
+    assert list((edges[:-1] + edges[1:]) / 2) == [0, 1, 2]
+    assert drawn[0].get_ylim()[0] == 0
+    assert drawn[0].get_ylim()[1] > max(values)  # one method alone is no spike among others
+
+
+def test_only_the_beginning_of_accuracy_curves_is_outside_the_frame(pair, drawn):
+    peaked = (5.0, 99.0, 62.0)
+    pair.finish("OrderDP 50 %", (62.0, 62.0, 62.0), epochs=3, accuracy=lambda _seed, epoch: peaked[epoch - 1])
+    pair.finish("full data", (60.0, 60.0, 60.0))
+    charts.curves(read_results(pair.path))
+    for axes in drawn:
+        low, high = axes.get_ylim()
+        curves = [tuple(line.get_ydata()) for line in axes.lines]
+        assert peaked in curves
+        assert 5 < low < min(curve[-1] for curve in curves)
+        assert high > 99
+
+
+def test_runs_of_fewer_epochs_are_averaged_by_the_epochs_counted_from_their_end(made):
+    folder = made(methods=(method_of("infobatch,prune_ratio=0.5"),), against=(), seeds=(0, 1))
+    folder.finish("InfoBatch 50 %", (90.0,), seeds=(0,), epochs=3)
+    folder.finish("InfoBatch 50 %", (94.0,), seeds=(1,), epochs=2)
+    by_time, _ = charts.curves(read_results(folder.path)).charts
+    curve = points(by_time, "seconds without evaluation", "test accuracy, %")["InfoBatch 50 %"]
+    assert curve == [(3.0, 91.0), (5.0, 92.0)]  # (4 and 2 s, 89 and 93 %), then (6 and 4 s, 90 and 94 %)

@@ -12,13 +12,14 @@ from xml.etree import ElementTree
 
 import pytest
 import tomli_w
+from filelock import Timeout
 
 from orderdp.experiments.report import page, write_report
 from orderdp.experiments.results import read_results
 from orderdp.experiments.study import SECTIONS, Outline, load_outline
 from orderdp.training.comparison import Plan
 from orderdp.training.methods import method_of
-from orderdp.training.run_folder import RunFolder
+from orderdp.training.run_folder import RunFolder, alone_in
 from reference.made_runs import Made
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -347,3 +348,35 @@ def test_reading_a_page_sees_what_is_wrong_with_it():
 def test_a_report_reads_no_checkpoint(pair, monkeypatch):
     monkeypatch.setattr(RunFolder, "load_checkpoint", lambda folder: 1 / 0)
     assert Path(write_report(pair.path)).exists()
+
+
+def test_the_name_of_a_stranger_is_shown_as_it_is(pair):
+    name = "<img src=x onerror=alert(1)>"
+    (pair.path / name).mkdir()
+    pair.folder("full data", 1).recipe().write(pair.path / name / "recipe.toml")
+    found = read(write_report(pair.path))
+    assert not found.all("img")
+    assert any(f"does not name them: {name}." in text for text in found.texts["p"])
+
+
+def test_a_report_is_written_by_one_process_at_a_time(pair, monkeypatch):
+    write, waited = page._write, []
+
+    def see(*arguments):
+        with pytest.raises(Timeout):
+            alone_in(pair.path).acquire(timeout=0)
+        waited.append(True)
+        return write(*arguments)
+
+    monkeypatch.setattr(page, "_write", see)
+    write_report(pair.path)
+    assert waited == [True]
+    with alone_in(pair.path).acquire(timeout=0):  # and lets go of it
+        pass
+
+
+def test_settings_name_every_machine_that_runs_were_made_on(pair):
+    folder = pair.folder("full data", 1)
+    folder.write_result({**folder.result(), "device": "another processor"})
+    values = read(write_report(pair.path)).texts["dd"]
+    assert "a processor, 1 thread(s), 1 rank(s); another processor, 1 thread(s), 1 rank(s)" in values

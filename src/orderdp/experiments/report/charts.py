@@ -376,7 +376,8 @@ def _focus(canvas: Canvas, y_label: str) -> None:
     ends = [float(line.get_ydata()[-1]) for line in canvas.axes.lines]
     if "accuracy" in y_label and ends:
         span = max(max(ends) - min(ends), 1.0)
-        canvas.axes.set_ylim(min(ends) - 1.2 * span, max(ends) + 0.3 * span)
+        top = max(float(np.max(line.get_ydata())) for line in canvas.axes.lines)
+        canvas.axes.set_ylim(min(ends) - 1.2 * span, top + 0.3 * span)
 
 
 def _mean_series(
