@@ -1,5 +1,6 @@
 import copy
 import math
+import warnings
 import zlib
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import orderdp
-from orderdp import DynamicRandom, FullData, Memory, OrderDP, Pruner, Selection, Strategy
+from orderdp import DynamicRandom, FullData, Memory, OrderDP, OrderedSGD, Pruner, Selection, Strategy
 from orderdp.chance import generator, uniforms
 from orderdp.loader import PrunedLoader
 from reference.loop import loss_of, train, train_epoch
@@ -810,3 +811,60 @@ class TestSizesThatDependOnLosses:
         rest = train(twin, twin_loader, 3)
         assert (first if stop_at else []) + rest[0] == whole[3]
         assert rest[1:] == whole[4:]
+
+
+def told(pruner):
+    return pruner.visits().tolist(), pruner.ages().tolist(), pruner.trained().tolist()
+
+
+def jumped(epochs):
+    """A pruner whose epochs were numbered by hand, each trained in part, and what its ages should be."""
+    pruner = Pruner(OrderDP(explore=1.0, exploit=0.5), 8)
+    last = {}
+    for begun, epoch in enumerate(epochs):
+        pruner.set_epoch(epoch)
+        index = torch.from_numpy(pruner.begin_epoch().indices[: 3 if begun else 4].copy())
+        pruner.update(index, (index + 1.0).requires_grad_())
+        last.update(dict.fromkeys(index.tolist(), begun))
+    return pruner, [len(epochs) - 1 - last[i] if i in last else -1 for i in range(8)]
+
+
+@pytest.mark.parametrize("epochs", [(0, 7), (5, 0), (3, 3, 1)])
+@pytest.mark.parametrize("resume", [False, True])
+def test_ages_count_epochs_begun_whatever_their_numbers_and_survive_a_state(epochs, resume):
+    pruner, ages = jumped(epochs)
+    assert pruner.ages().tolist() == ages
+    twin = Pruner(OrderDP(explore=1.0, exploit=0.5), 8)
+    twin.load_state_dict(pruner.state_dict(), resume=resume)
+    assert told(twin) == told(pruner)
+
+
+def test_a_loss_that_is_not_finite_and_left_out_of_the_step_is_not_counted():
+    pruner = Pruner(OrderedSGD(keep=0.75), 4)
+    index = torch.from_numpy(pruner.begin_epoch().indices.copy())
+    assert pruner.update(index, torch.tensor([-math.inf, 1.0, 2.0, 3.0], requires_grad=True)).item() == 2.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert pruner.report().non_finite == 0
+
+
+@dataclass(frozen=True)
+class WeightedWithin(FullData):
+    """Weighs samples by the epoch, and chooses the higher half of each batch too."""
+
+    def select(self, memory, rng):
+        indices = np.arange(memory.num_samples)
+        return Selection(indices, (indices + 1).astype(np.float32))
+
+    def batch_weights(self, losses, uniforms):
+        return OrderedSGD(keep=0.5).batch_weights(losses, uniforms)
+
+
+def test_weights_of_the_epoch_multiply_those_within_the_batch():
+    pruner = Pruner(WeightedWithin(), 4)
+    pruner.begin_epoch()
+    losses = torch.tensor([1.0, 2.0, 3.0, 4.0], requires_grad=True)
+    loss = pruner.update(torch.arange(4), losses)
+    loss.backward()
+    assert loss.item() == (3 * 3.0 + 4 * 4.0) / 2
+    assert losses.grad.tolist() == [0.0, 0.0, 1.5, 2.0]

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from orderdp import UCB, Constant, DynamicRandom, EpsilonGreedy, FullData, Memory, OrderDP, Pruner, Strategy
+from orderdp import UCB, Constant, DynamicRandom, EpsilonGreedy, FullData, Memory, OrderDP, OrderedSGD, Pruner, Strategy
 from orderdp.chance import generator
 from orderdp.loader import PrunedLoader
 from reference.loop import train, train_epoch
@@ -102,3 +102,15 @@ def test_settings_of_another_value_rank_anew():
         pruner.update(index, index.float().requires_grad_())
         visited.append(set(index.tolist()))
     assert [before != now for before, now in pairwise(visited)] == [False, False, True, False, False]
+
+
+def test_a_resumed_epoch_chooses_within_batches_as_the_strategy_that_its_schedule_names():
+    def fresh():
+        return Pruner(OrderDP(), 8, schedule=lambda strategy, epoch: OrderedSGD(keep=0.5))
+
+    pruner, twin = fresh(), fresh()
+    pruner.begin_epoch()
+    twin.load_state_dict(pruner.state_dict(), resume=True)
+    index = torch.from_numpy(twin.begin_epoch().indices.copy())
+    assert twin.update(index, torch.arange(8.0, requires_grad=True)).item() == (4 + 5 + 6 + 7) / 4
+    assert int(twin.trained().sum()) == 4

@@ -293,7 +293,38 @@ class NowAndThen(Sound):
 
 FIRST = "with spread scores in epoch 0"
 
+
+class ForgetsToFillUp(Sound):
+    """Takes the unseen samples first, and no others where there are any."""
+
+    def select(self, memory, rng):
+        unseen = np.flatnonzero(memory.columns["loss"] == math.inf)[: memory.num_samples // 2]
+        return Selection(unseen) if len(unseen) else super().select(memory, rng)
+
+
+class BreaksLate(Sound):
+    """As where a schedule of sizes runs out."""
+
+    def select(self, memory, rng):
+        sound = super().select(memory, rng)
+        return Selection(sound.indices[1:], sound.weights[1:]) if memory.epoch > 2 else sound
+
+
+class GlobalNumpyObserve(Sound):
+    def observe(self, old, losses):
+        return {"loss": losses + float(np.random.rand())}  # noqa: NPY002
+
+
+class InfiniteBatch(Sound):
+    def batch_weights(self, losses, uniforms):
+        return torch.full_like(losses, math.inf)
+
+
 BROKEN = [
+    (ForgetsToFillUp, "as many samples as num_selected says, got 34 for 50, with some unseen scores in epoch 0"),
+    (BreaksLate, "as many samples as num_selected says, got 49 for 50, with spread scores in epoch 11"),
+    (GlobalNumpyObserve, "observe draws from no global generator"),
+    (InfiniteBatch, "batch_weights are finite and not negative, one a sample, got tensor"),
     (
         WritesColumns,
         "select writes to nothing that it is given, got 'sort array is read-only', with spread scores in epo",
@@ -359,13 +390,14 @@ def name_of(value):
 
 @pytest.mark.parametrize(("broken", "law"), BROKEN, ids=name_of)
 def test_a_broken_law_is_named(broken, law):
-    states = random.getstate(), torch.get_rng_state()
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     try:
         with pytest.raises(AssertionError, match=rf"^{law}"):
             check_strategy(broken())
     finally:
         random.setstate(states[0])
-        torch.set_rng_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002
+        torch.set_rng_state(states[2])
 
 
 class Raises(Sound):

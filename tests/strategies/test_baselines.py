@@ -529,3 +529,43 @@ REFUSED = [
 def test_wrong_settings_get_one_line(call, kind, line):
     with pytest.raises(kind, match=rf"^{line}"):
         call()
+
+
+def test_selective_backprop_chooses_differently_under_another_seed():
+    def trained(seed):
+        pruner = Pruner(SelectiveBackprop(keep=0.5), 64, seed=seed)
+        pruner.begin_epoch()
+        pruner.update(torch.arange(64), torch.ones(64, requires_grad=True))
+        return pruner.trained().tolist()
+
+    assert trained(3) == trained(3) != trained(4)
+
+
+def memory_of(losses, epoch):
+    return Memory(len(losses), epoch, {"loss": np.array(losses, dtype=np.float32)})
+
+
+def test_kakurenbo_hides_a_share_of_all_the_data_also_where_some_of_it_is_unseen():
+    losses = [math.inf] * 50 + [0.0] * 50
+    kept = Kakurenbo(hide=0.3, epochs=10).select(memory_of(losses, 1), np.random.default_rng(0)).indices
+    assert len(kept) == 70
+    assert set(range(50)) <= set(kept.tolist())
+
+
+def test_seta_visits_the_whole_draw_where_the_window_holds_no_known_loss():
+    strategy = SeTa(prune_ratio=0.0, epochs=100, groups=5, window=0.2)
+    losses = [math.inf] + [1.0] * 9  # equal losses are one group
+    sizes = {len(strategy.select(memory_of(losses, epoch), np.random.default_rng(0)).indices) for epoch in range(1, 6)}
+    assert sizes == {10}
+
+
+def test_infobatch_takes_the_mean_over_the_samples_seen():
+    losses = [0.2, 0.9, 1.0, 2.3] * 10 + [math.inf] * 40  # mean 1.1 of those seen: thirty lie below
+    selection = InfoBatch(prune_probability=0.9).select(memory_of(losses, 1), np.random.default_rng(0))
+    assert len(selection.indices) == 40 + 10 + 3
+    assert sorted(selection.weights.tolist())[-4:] == pytest.approx([1.0, 10.0, 10.0, 10.0])
+
+
+def test_epsilon_greedy_s_unseen_samples_have_the_score_that_was_set():
+    assert EpsilonGreedy(prune_ratio=0.5).columns == {"score": math.inf}
+    assert EpsilonGreedy(prune_ratio=0.5, initial_score=3.0).columns == {"score": 3.0}
