@@ -151,18 +151,30 @@ def test_differences_stand_in_a_grid_with_what_may_be_said(made):
 def test_what_a_method_really_prunes_stands_beside_its_name(made):
     """In all tables by method and ratio, where it is not the ratio asked for."""
     methods = [method_of(f"{name},prune_ratio={ratio}") for ratio in (0.3, 0.5) for name in ("ucb", "ordered_sgd")]
+    methods += [method_of(f"orderdp,prune_ratio={ratio},per=iteration,fresh=true") for ratio in (0.3, 0.5)]
     folder = made(methods=tuple(methods), against=("full",), seeds=(0, 1, 2))
     backward = {"UCB 30 %": 500, "UCB 50 %": 336, "ordered SGD 30 %": 470, "ordered SGD 50 %": 336}
     for label, samples in backward.items():
         part = lambda seed, epoch, samples=samples: samples * epoch // 3  # noqa: E731
         folder.finish(label, (90, 91, 92), samples_forward=part if "UCB" in label else whole, samples_backward=part)
+    for ratio, forward, backward in ((30, 562, 470), (50, 475, 336)):
+        folder.finish(
+            f"OrderDP {ratio} % per iteration, fresh",
+            (90, 91, 92),
+            samples_forward=lambda seed, epoch, samples=forward: samples * epoch // 3,
+            samples_backward=lambda seed, epoch, samples=backward: samples * epoch // 3,
+        )
     folder.finish("full data", (90, 91, 92))  # 672 samples
     found = [tables.accuracy(read_results(folder.path)), tables.differences(read_results(folder.path))]
     grids = [table for section in found for table in section.tables if table.name != "differences"]
     assert len(grids) == 4
     for grid in grids:
         names = {line[0] for line in grid.lines[1:]} - {"full data"}
-        assert names <= {"UCB (prunes 26, 50 %)", "ordered SGD (forward over all of it)"}, grid.name
+        assert names <= {
+            "UCB (prunes 26, 50 %)",
+            "ordered SGD (forward over all of it)",
+            "OrderDP per iteration, fresh (forward over 84, 71 %)",
+        }, grid.name
         assert names
 
 

@@ -129,7 +129,8 @@ def _really(results: Results, row: Mapping[float | None, Entry]) -> str:
     if full is None or not full.results or not pruned:
         return ""
     if all(entry.mean("samples_forward") > 1.01 * entry.mean("samples_backward") for _, entry in pruned):
-        return " (forward over all of it)"
+        shares = [round(100 * entry.mean("samples_forward") / full.mean("samples_forward")) for _, entry in pruned]
+        return f" (forward over {'all of it' if set(shares) == {100} else ', '.join(map(str, shares)) + ' %'})"
     realised = [(ratio, 1 - entry.mean("samples_backward") / full.mean("samples_backward")) for ratio, entry in pruned]
     if all(abs(really - (ratio or 0)) <= _ASKED for ratio, really in realised):
         return ""
