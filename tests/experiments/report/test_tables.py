@@ -150,36 +150,34 @@ def test_differences_stand_in_a_grid_with_what_may_be_said(made):
 
 def test_what_a_method_really_prunes_stands_beside_its_name(made):
     """In all tables by method and ratio, where it is not the ratio asked for."""
-    methods = [method_of(f"{name},prune_ratio={ratio}") for ratio in (0.3, 0.5) for name in ("ucb", "ordered_sgd")]
-    methods += [method_of(f"orderdp,prune_ratio={ratio},per=iteration,fresh=true") for ratio in (0.3, 0.5)]
-    folder = made(methods=tuple(methods), against=("full",), seeds=(0, 1, 2))
-    backward = {"UCB 30 %": 500, "UCB 50 %": 336, "ordered SGD 30 %": 470, "ordered SGD 50 %": 336}
-    for label, samples in backward.items():
-        part = lambda seed, epoch, samples=samples: samples * epoch // 3  # noqa: E731
-        folder.finish(label, (90, 91, 92), samples_forward=part if "UCB" in label else whole, samples_backward=part)
-    for ratio, forward, backward in ((30, 562, 470), (50, 475, 336)):
-        folder.finish(
-            f"OrderDP {ratio} % per iteration, fresh",
-            (90, 91, 92),
-            samples_forward=lambda seed, epoch, samples=forward: samples * epoch // 3,
-            samples_backward=lambda seed, epoch, samples=backward: samples * epoch // 3,
-        )
+    names = ("ucb", "ordered_sgd", "orderdp,per=iteration,fresh=true")
+    folder = made(
+        methods=tuple(method_of(f"{name},prune_ratio={ratio}") for ratio in (0.3, 0.5) for name in names),
+        against=("full",),
+        seeds=(0, 1, 2),
+    )
+    samples = {  # forward and backward
+        "UCB 30 %": (500, 500),
+        "UCB 50 %": (336, 336),
+        "ordered SGD 30 %": (672, 470),
+        "ordered SGD 50 %": (672, 336),
+        "OrderDP 30 % per iteration, fresh": (562, 470),
+        "OrderDP 50 % per iteration, fresh": (475, 336),
+    }
+    for label, (forward, backward) in samples.items():
+        folder.finish(label, (90, 91, 92), samples_forward=until(forward), samples_backward=until(backward))
     folder.finish("full data", (90, 91, 92))  # 672 samples
     found = [tables.accuracy(read_results(folder.path)), tables.differences(read_results(folder.path))]
-    grids = [table for section in found for table in section.tables if table.name != "differences"]
-    assert len(grids) == 4
-    for grid in grids:
-        names = {line[0] for line in grid.lines[1:]} - {"full data"}
-        assert names <= {
-            "UCB (prunes 26, 50 %)",
-            "ordered SGD (forward over all of it)",
-            "OrderDP per iteration, fresh (forward over 84, 71 %)",
-        }, grid.name
-        assert names
+    grids = {table.name: table for section in found for table in section.tables if table.name != "differences"}
+    rows = {name: {line[0] for line in grid.lines[1:]} - {"full data"} for name, grid in grids.items()}
+    others = {"ordered SGD (forward over all of it)", "OrderDP per iteration, fresh (forward over 84, 71 %)"}
+    assert rows.pop("against_first") == others
+    assert list(rows.values()) == [{"UCB (prunes 26, 50 %)", *others}] * 3
 
 
-def whole(seed, epoch):
-    return 224 * epoch
+def until(samples):
+    """So many samples by the third and last epoch."""
+    return lambda _seed, epoch: samples * epoch // 3
 
 
 def test_methods_of_one_ratio_each_are_held_against_the_first_at_that_ratio(made):
