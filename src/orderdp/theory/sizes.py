@@ -64,8 +64,8 @@ def default_sizes(n: int, prune_ratio: float) -> tuple[int, int]:
 def default_exploration(n: int, q: int) -> int:
     """Returns s = round(√(n·q)): as large a share of n as q is of s, so s/n = q/s = √(q/n).
 
-    Between a uniform draw and ranking everything, which gains a little where a network fits the data easily and loses
-    more where it does not (docs/findings.md, from the experiment of the paper's Figure 4).
+    Between a uniform draw and ranking everything, which had a little more in the mean where a network fits the data
+    easily and lost more where it does not (docs/findings.md, from the experiment of the paper's Figure 4).
     """
     return round(math.sqrt(n * q))
 
