@@ -40,11 +40,11 @@ from timing import interleaved, parser, ratio, summary, write
 from tqdm import tqdm
 
 from orderdp import OrderDP, Pruner
+from orderdp.data.datasets import DataSets, load_dataset
 from orderdp.diagnostics import coverage, jaccard
 from orderdp.training import loop
-from orderdp.training.data import DataSets, load_dataset
+from orderdp.training.alignment import similarity
 from orderdp.training.loop import Run
-from orderdp.training.measures import similarity
 from orderdp.training.recipe import Recipe, find_recipe, load_recipe
 from orderdp.training.run_folder import RunFolder
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from orderdp import UCB, FullData, IndexedDataset, InfoBatch, OrderDP, Pruner
-from orderdp.loader import batch_bounds
+from orderdp.ranks import batch_bounds
 from reference.loop import joined, train, train_epoch
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; DataLoader forks all the same.

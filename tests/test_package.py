@@ -96,7 +96,7 @@ def test_the_package_is_typed():
     assert (Path(orderdp.__file__).parent / "py.typed").exists()
 
 
-@pytest.mark.parametrize("part", ["loader", "pruner", "schedule", "scores", "strategies", "theory"])
+@pytest.mark.parametrize("part", ["loader", "pruner", "samplers", "schedule", "scores", "strategies", "theory"])
 def test_every_part_is_an_attribute_whatever_was_loaded_before(part):
     code = f"import orderdp; print(orderdp.{part}.__name__, {part!r} in dir(orderdp))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

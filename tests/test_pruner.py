@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import orderdp
 from orderdp import DynamicRandom, FullData, Memory, OrderDP, OrderedSGD, Pruner, Selection, Strategy
-from orderdp.chance import generator, uniforms
 from orderdp.loader import PrunedLoader
+from orderdp.rng import generator, uniforms
 from reference.loop import loss_of, train, train_epoch
 
 TOP_HALF = OrderDP(explore=1.0, exploit=0.5)

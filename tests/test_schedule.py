@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from orderdp import UCB, Constant, DynamicRandom, EpsilonGreedy, FullData, Memory, OrderDP, OrderedSGD, Pruner, Strategy
-from orderdp.chance import generator
 from orderdp.loader import PrunedLoader
+from orderdp.rng import generator
 from reference.loop import train, train_epoch
 
 PRUNED = OrderDP(explore=0.5, exploit=0.5)

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from orderdp import theory
     from orderdp.loader import IndexedDataset
     from orderdp.pruner import Pruner, Report
+    from orderdp.samplers import PrunedBatchSampler, PrunedSampler
     from orderdp.schedule import Constant
     from orderdp.strategies import (
         UCB,
@@ -41,6 +42,8 @@ __all__ = [
     "Memory",
     "OrderDP",
     "OrderedSGD",
+    "PrunedBatchSampler",
+    "PrunedSampler",
     "Pruner",
     "RepeatedRandom",
     "Report",
@@ -52,8 +55,15 @@ __all__ = [
 ]
 
 # A part is loaded when it is first used: what needs no torch (the theory, the command line) does not wait for it.
-_HOMES = {"IndexedDataset": "loader", "Pruner": "pruner", "Report": "pruner", "Constant": "schedule"}
-_PARTS = ("loader", "pruner", "schedule", "scores", "strategies", "theory")
+_HOMES = {
+    "IndexedDataset": "loader",
+    "PrunedBatchSampler": "samplers",
+    "PrunedSampler": "samplers",
+    "Pruner": "pruner",
+    "Report": "pruner",
+    "Constant": "schedule",
+}
+_PARTS = ("loader", "pruner", "samplers", "schedule", "scores", "strategies", "theory")
 
 
 def __getattr__(name: str) -> Any:

@@ -14,8 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from orderdp.chance import generator, uniforms
-from orderdp.loader import IdSampler, PrunedBatches, PrunedLoader, batch_bounds, ranks
+from orderdp.loader import PrunedLoader
+from orderdp.ranks import batch_bounds, ranks
+from orderdp.rng import generator, uniforms
+from orderdp.samplers import PrunedBatchSampler, PrunedSampler
 from orderdp.schedule import Constant, Schedule
 from orderdp.scores import Faults, ScoreTable
 from orderdp.strategies import Memory, Selection, Strategy
@@ -168,7 +170,7 @@ class Pruner:
             self, dataset, batch_size=batch_size, drop_last=drop_last, collate_fn=collate_fn, **dataloader_arguments
         )
 
-    def sampler(self, batch_size: int | None = None, *, drop_last: bool = False) -> PrunedBatches | IdSampler:
+    def sampler(self, batch_size: int | None = None, *, drop_last: bool = False) -> PrunedBatchSampler | PrunedSampler:
         """Returns a sampler for a loop that builds its own DataLoader; wrap the data set in `IndexedDataset`.
 
         Args:
@@ -176,7 +178,7 @@ class Pruner:
                 for `DataLoader(sampler=...)`.
             drop_last: leave out the last step of an epoch if it is not full; with `batch_size` only.
         """
-        return IdSampler(self) if batch_size is None else PrunedBatches(self, batch_size, drop_last=drop_last)
+        return PrunedSampler(self) if batch_size is None else PrunedBatchSampler(self, batch_size, drop_last=drop_last)
 
     def set_epoch(self, epoch: int) -> None:
         """Makes `epoch` the next one to begin. Only needed to leave the order 0, 1, 2, ..."""

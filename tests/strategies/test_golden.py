@@ -20,7 +20,7 @@ from orderdp import (
     SelectiveBackprop,
     SeTa,
 )
-from orderdp.chance import uniforms
+from orderdp.rng import uniforms
 
 VISITS = np.array([5, 20, 20, 1, 20, 30, 7, 99, 2, 20, 11, 20], dtype=np.int32)
 SCORES = np.array([0.5, 2.0, 2.0, 0.1, 2.0, 3.0, 0.7, np.inf, 0.2, 2.0, 1.1, 2.0], dtype=np.float32)

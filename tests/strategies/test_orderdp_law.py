@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from orderdp import Memory, OrderDP, Pruner
-from orderdp.chance import generator
+from orderdp.rng import generator
 from reference.gamma import assert_frequencies, gammas, gammas_with_uniform_share
 
 EPOCHS = 20_000

@@ -14,9 +14,9 @@ import torch
 from torch.nn import functional as F
 
 from orderdp import DynamicRandom, OrderDP, Pruner
+from orderdp.data.datasets import ImageArrays, load_dataset
+from orderdp.data.images import ResidentImages, SampleImages
 from orderdp.training import loop
-from orderdp.training.data import ImageArrays, load_dataset
-from orderdp.training.images import ResidentImages, SampleImages
 from orderdp.training.loop import SECONDS, Run
 from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import orderdp
-from orderdp.training.comparison import Plan
+from orderdp.comparison.grid import Comparison
+from orderdp.comparison.workers import make, start
 from orderdp.training.methods import METHODS, label_of, make_strategy, method_of, setting_of
 from orderdp.training.optim import build_schedule
 from orderdp.training.recipe import Recipe
-from orderdp.training.runner import make, start
 from orderdp.training.steps import most_steps, total_steps
 
 N = 200
@@ -246,7 +246,7 @@ def test_a_fixed_number_of_steps_needs_epochs_of_known_length():
 
 def test_the_shorter_schedule_takes_the_steps_that_the_method_made(tiny, tmp_path):
     path = tmp_path / "run"
-    start(Plan(tiny(strategy="infobatch", prune_ratio=0.8, epochs=3)), path, show=False)
+    start(Comparison(tiny(strategy="infobatch", prune_ratio=0.8, epochs=3)), path, show=False)
     runs = {run["name"]: run for run in json.loads((path / "result.json").read_text())["runs"]}
     pruned, short = runs["InfoBatch-80-seed0"], runs["full-data-steps-of-InfoBatch-80-seed0"]
     assert short["steps"] == pruned["steps"] < runs["full-data-seed0"]["steps"]

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orderdp.output.suggestions import did_you_mean
 from orderdp.training.methods import METHODS
-from orderdp.training.recipe import METHOD_KEYS, STRATEGIES, Recipe, find_recipe, load_recipe, nearest, shipped_recipes
+from orderdp.training.recipe import METHOD_KEYS, STRATEGIES, Recipe, find_recipe, load_recipe, shipped_recipes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -387,4 +388,4 @@ def test_a_changed_copy_is_checked_too():
 
 
 def test_a_name_that_is_near_none_gets_no_suggestion():
-    assert nearest("zzz", ["sgd", "lars"]) == ""
+    assert did_you_mean("zzz", ["sgd", "lars"]) == ""

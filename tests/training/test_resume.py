@@ -12,9 +12,9 @@ import torch
 
 from orderdp import Pruner
 from orderdp.cli import main
+from orderdp.comparison.grid import load_comparison
 from orderdp.output import files
 from orderdp.training import loop
-from orderdp.training.comparison import load_plan
 from orderdp.training.loop import Run
 from orderdp.training.run_folder import RunFolder
 from reference.told import begun_or_failed
@@ -213,7 +213,7 @@ def test_a_comparison_killed_at_any_moment_goes_on_to_the_same_end(
         assert told[0].startswith(f"orderdp: a run folder must hold recipe.toml and plan.toml, got {killed}; write")
         return
     assert (status, len(told)) == (0, left)
-    for member in load_plan(killed)[0].members(200):
+    for member in load_comparison(killed)[0].members(200):
         assert outcome(RunFolder(killed / member.name)) == outcome(RunFolder(unbroken_comparison / member.name))
     found = [sorted(file.relative_to(path) for file in path.rglob("*")) for path in (killed, unbroken_comparison)]
     assert found[0] == found[1]

@@ -17,14 +17,14 @@ from accelerate import PartialState
 from accelerate.state import AcceleratorState, GradientState
 
 from orderdp import Pruner
-from orderdp.experiments.results import read_results
-from orderdp.experiments.study import Outline, Study, start_study
+from orderdp.comparison.grid import Comparison
+from orderdp.comparison.results import read_results
+from orderdp.comparison.workers import make, outcome, start
+from orderdp.paper.study import Outline, Study, start_study
 from orderdp.training import loop
-from orderdp.training.comparison import Plan
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.run_folder import RunFolder
-from orderdp.training.runner import make, outcome, start
 from reference.told import begun_or_failed
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
@@ -183,7 +183,7 @@ PAIR = ({"strategy": "infobatch", "prune_ratio": 0.5}, {"strategy": "orderdp", "
 
 
 def test_two_ranks_make_a_comparison_together(tmp_path, tiny, on_two_ranks):
-    plan = Plan(tiny(epochs=2, batch_size=16), methods=PAIR)
+    plan = Comparison(tiny(epochs=2, batch_size=16), methods=PAIR)
     path, told = tmp_path / "rank0", tmp_path / "told"
 
     def work():
@@ -212,7 +212,7 @@ def test_two_ranks_make_a_comparison_together(tmp_path, tiny, on_two_ranks):
 
 
 def test_what_two_ranks_made_is_read_by_one_and_made_by_two_only(tmp_path, tiny, on_two_ranks):
-    plan, path = Plan(tiny(epochs=2, batch_size=16), methods=PAIR[1:]), tmp_path / "run"
+    plan, path = Comparison(tiny(epochs=2, batch_size=16), methods=PAIR[1:]), tmp_path / "run"
     assert on_two_ranks(lambda: start(plan, path, show=False)) == [0, 0]
     results = read_results(path)
     steps = {entry.label: [run["steps"] for run in entry.results.values()] for entry in results.entries.values()}
@@ -226,7 +226,7 @@ def test_what_two_ranks_made_is_read_by_one_and_made_by_two_only(tmp_path, tiny,
 
 
 def test_two_ranks_stop_at_a_run_that_fails_and_say_why(tmp_path, tiny, on_two_ranks):
-    plan = Plan(tiny(epochs=1, batch_size=16, max_lr=1e30), against=())
+    plan = Comparison(tiny(epochs=1, batch_size=16, max_lr=1e30), against=())
     assert on_two_ranks(lambda: start(plan, tmp_path / "run", show=False)) == [1, 1]
     assert "must stay finite" in RunFolder(tmp_path / "run" / "OrderDP-seed0").failure()
 
@@ -235,7 +235,7 @@ def test_two_ranks_are_no_several_processes(tmp_path, tiny, on_two_ranks):
     def work():
         message = "^processes must be a whole number from 1, and 1 under several ranks, got 2; write --processes 1$"
         with pytest.raises(ValueError, match=message):
-            start(Plan(tiny()), tmp_path / "run", processes=2, show=False)
+            start(Comparison(tiny()), tmp_path / "run", processes=2, show=False)
         PartialState().wait_for_everyone()  # a rank that ends first takes the group's store with it
 
     assert on_two_ranks(work) == [0, 0]
@@ -243,7 +243,7 @@ def test_two_ranks_are_no_several_processes(tmp_path, tiny, on_two_ranks):
 
 
 def test_two_ranks_make_a_study_together(tmp_path, tiny, on_two_ranks):
-    plans = {name: Plan(tiny(epochs=1, batch_size=16, prune_ratio=0.5), against=("full",)) for name in ("a", "b")}
+    plans = {name: Comparison(tiny(epochs=1, batch_size=16, prune_ratio=0.5), against=("full",)) for name in ("a", "b")}
     study = Study("table8", "smoke", Outline("both"), plans)
 
     def work():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import sys
 from collections.abc import Callable, Sequence
+
+from orderdp.output.suggestions import did_you_mean
 
 
 def tell(line: str) -> None:
@@ -54,5 +55,4 @@ def in_flags(message: str, options: argparse.Namespace) -> str:
 
 def unknown_option(argument: str, flags: Sequence[str]) -> str:
     """Returns what is wrong with an option that there is not, and the nearest that there is."""
-    near = difflib.get_close_matches(argument.partition("=")[0], flags, n=1)
-    return f"no option {argument}" + (f", did you mean {near[0]}?" if near else "")
+    return f"no option {argument}{did_you_mean(argument.partition('=')[0], flags)}"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from orderdp.loader import IdSampler, PrunedBatches
+from orderdp.samplers import PrunedBatchSampler, PrunedSampler
 from orderdp.theory import surrogate_weights
 
 
@@ -85,8 +85,9 @@ def _check_batches(batches: Iterable[tuple[Tensor, Any]]) -> None:
             f"batches are gone through several times, got {type(batches).__name__}, which ends after one; "
             "pass a list or a DataLoader"
         )
-    if isinstance(batches, (PrunedBatches, IdSampler)) or any(
-        isinstance(getattr(batches, name, None), (PrunedBatches, IdSampler)) for name in ("batch_sampler", "sampler")
+    if isinstance(batches, (PrunedBatchSampler, PrunedSampler)) or any(
+        isinstance(getattr(batches, name, None), (PrunedBatchSampler, PrunedSampler))
+        for name in ("batch_sampler", "sampler")
     ):
         raise TypeError(
             "batches must hold all the data and begin no epoch, got a loader of the pruner; pass a DataLoader of "

@@ -18,12 +18,12 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from orderdp.data.augment import Augment
+from orderdp.data.datasets import DataSets, ImageArrays, ImageFiles
+from orderdp.data.images import AugmentedImages, FileImages, ResidentImages, SampleImages
 from orderdp.diagnostics import coverage, gradient_norm
 from orderdp.pruner import Pruner
-from orderdp.training.augment import Augment
-from orderdp.training.data import DataSets, ImageArrays, ImageFiles
-from orderdp.training.images import AugmentedImages, FileImages, ResidentImages, SampleImages
-from orderdp.training.measures import CHECKPOINTS, InOrder, alignment_of, epochs_measured, norms_of, similarity
+from orderdp.training.alignment import CHECKPOINTS, InOrder, alignment_of, epochs_measured, norms_of, similarity
 from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_optimizer, build_schedule

@@ -10,6 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from orderdp.output.suggestions import did_you_mean
 from orderdp.output.text_table import number_or_text
 from orderdp.strategies import (
     UCB,
@@ -25,7 +26,7 @@ from orderdp.strategies import (
     SeTa,
     Strategy,
 )
-from orderdp.training.recipe import METHOD_KEYS, Recipe, nearest
+from orderdp.training.recipe import METHOD_KEYS, Recipe
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def make_strategy(recipe: Recipe) -> Strategy:
             free = sorted(own - set(given) | (own & {"epochs"}))
             raise ValueError(
                 f"settings holds what strategy '{recipe.strategy}' takes beside the recipe's own keys, got {name}"
-                f"{nearest(name, free)}; it takes {', '.join(free) or 'none'}"
+                f"{did_you_mean(name, free)}; it takes {', '.join(free) or 'none'}"
             )
     return method.strategy(**{**given, **recipe.settings})
 
@@ -131,7 +132,7 @@ def _method_of_ones_own(name: str) -> Method:
         ) from None
     strategy = getattr(module, class_name, None)
     if strategy is None:
-        raise ValueError(f"no {class_name} in module {module_name}{nearest(class_name, vars(module))}")
+        raise ValueError(f"no {class_name} in module {module_name}{did_you_mean(class_name, vars(module))}")
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy) and is_dataclass(strategy)):
         raise TypeError(
             f"strategy must be a class of orderdp.Strategy and a dataclass, got {name!r}; see docs/extend.md"
@@ -193,7 +194,7 @@ def method_of(text: str) -> dict[str, Any]:
     """
     name, *settings = text.split(",")
     if name not in METHODS and ":" not in name:
-        raise ValueError(f"no method named {name!r}{nearest(name, METHODS)} ('orderdp methods' lists them)")
+        raise ValueError(f"no method named {name!r}{did_you_mean(name, METHODS)} ('orderdp methods' lists them)")
     method: dict[str, Any] = {"strategy": name}
     for key, value in map(setting_of, settings):
         if key in METHOD_KEYS:

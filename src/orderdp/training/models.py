@@ -1,12 +1,12 @@
 """Models by name: three small ones for one processor core, the paper's ResNets, and whatever timm knows."""
 
-import difflib
 from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from orderdp.training.vision import import_vision
+from orderdp.data.imports import import_vision
+from orderdp.output.suggestions import did_you_mean
 
 LARGEST_CIFAR_IMAGE = 64
 
@@ -140,8 +140,7 @@ def _resnet(name: str, *, num_classes: int, in_channels: int, image_size: int) -
 def _timm_model(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     timm = import_vision("timm")
     if not timm.is_model(name):
-        matches = difflib.get_close_matches(name, [*model_names(), *timm.list_models()], n=1)
-        meant = f"; did you mean {matches[0]!r}?" if matches else ""
+        meant = did_you_mean(name, [*model_names(), *timm.list_models()])
         raise ValueError(f"no model named {name!r}{meant} (model_names() and timm.list_models() list them)")
     # Convolutional models take any size and refuse the argument.
     size = {"img_size": image_size} if timm.get_pretrained_cfg(name).fixed_input_size else {}

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
-from orderdp.training.vision import import_vision
+from orderdp.data.imports import import_vision
 
 
 def build_optimizer(

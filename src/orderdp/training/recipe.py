@@ -1,9 +1,7 @@
 """The recipe of one training run: every setting that the run depends on, typed, checked and kept as TOML."""
 
-import difflib
 import re
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from math import inf
 from os import PathLike
 from pathlib import Path
@@ -13,10 +11,8 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from orderdp.output.suggestions import did_you_mean
+from orderdp.output.toml import read_toml
 
 STRATEGIES = (
     "orderdp",
@@ -161,7 +157,7 @@ class Recipe(BaseModel):
     def _known(cls, name: object) -> object:
         if name in STRATEGIES or (isinstance(name, str) and re.fullmatch(r"[\w.]+:\w+", name)):
             return name
-        hint = nearest(str(name), STRATEGIES) or f"; choose from {', '.join(STRATEGIES)}, or write module:Class"
+        hint = did_you_mean(str(name), STRATEGIES) or f"; choose from {', '.join(STRATEGIES)}, or write module:Class"
         raise ValueError(f"no strategy named {name!r}{hint}")
 
     @model_validator(mode="after")
@@ -239,22 +235,7 @@ def load_recipe(path: str | PathLike[str], /, **overrides: Any) -> Recipe:
     Raises:
         ValueError: the file cannot be read or is not TOML, or the recipe is refused.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"a recipe must be a file, got the directory '{path}'; write the path of a TOML file in it")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ValueError(
-            f"a recipe must be a readable file, got '{path}' ({reason}); write the path of a TOML file"
-        ) from None
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(
-            f"a recipe must be valid TOML, got '{path}': {error}; write a line such as {_example('dataset')}"
-        ) from None
+    table = read_toml(Path(path), "a recipe", example=_example("dataset"))
     return Recipe(**{**table, **overrides})
 
 
@@ -273,17 +254,6 @@ def find_recipe(dataset: str, model: str | None = None) -> Path | None:
     return shipped.get(f"{dataset}_{model}") or shipped.get(dataset)
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """The end of an error message about a mistyped name: "; did you mean 'x'?", or "" if nothing is near.
-
-    >>> nearest("epoch", ["epochs", "model"])
-    "; did you mean 'epochs'?"
-    """
-    by_lower = {candidate.lower(): candidate for candidate in candidates}
-    matches = difflib.get_close_matches(name.lower(), by_lower, n=1)
-    return f"; did you mean '{by_lower[matches[0]]}'?" if matches else ""
-
-
 def _one_line(error: ValidationError) -> str:
     """The first error in the house form, and how many more there are."""
     first, *others = error.errors()
@@ -296,10 +266,12 @@ def _message(kind: str, name: str, value: object, text: str) -> str:
     if kind == "value_error":
         return text.removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        return f"no recipe key '{name}'" + (nearest(name, fields) or "; 'orderdp train --help' lists the keys")
+        return f"no recipe key '{name}'" + (did_you_mean(name, fields) or "; 'orderdp train --help' lists the keys")
     if kind == "literal_error":
         choices = get_args(fields[name].annotation)
-        return f"no {name} named {value!r}" + (nearest(str(value), choices) or f"; choose from {', '.join(choices)}")
+        return f"no {name} named {value!r}" + (
+            did_you_mean(str(value), choices) or f"; choose from {', '.join(choices)}"
+        )
     if kind in _TYPES:
         return f"{name} must be {_TYPES[kind]}, got {value!r}; write {_example(name)}"
     return f"{name} {_rule(name, value)}"

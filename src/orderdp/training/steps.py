@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from itertools import accumulate
 
-from orderdp.loader import batch_bounds
 from orderdp.pruner import Pruner
+from orderdp.ranks import batch_bounds
 from orderdp.strategies import FullData, Strategy
 from orderdp.training.methods import make_strategy
 from orderdp.training.recipe import Recipe

@@ -1,0 +1,146 @@
+"""`orderdp compare`: methods at several prune ratios, over several seeds."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orderdp.cli.folders import amend_all, chosen_recipe, new_folder, refuse_beside_resume, show_comparison, status_of
+from orderdp.cli.messages import tell, teller
+from orderdp.cli.settings import add_settings
+from orderdp.output.text_table import number_or_text
+
+if TYPE_CHECKING:
+    from orderdp.training.recipe import Recipe
+
+SUMMARY = "methods beside each other at several prune ratios, over several seeds"
+DESCRIPTION = """\
+Trains every method at every prune ratio with every seed. Beside them it always trains full data, full data for as
+many steps as each method makes, and a dynamic random selection. When it is stopped and resumed, finished runs are
+kept. A run that fails is reported as missing and the others continue. Several processes can share the work, on one
+machine (--processes) or on more that share the folder (--resume); no run is made twice."""
+EXAMPLES = """\
+examples:
+  orderdp compare --methods orderdp infobatch ucb --prune-ratio 0.3 0.5 0.7 --processes 2
+  orderdp compare --methods orderdp,explore=0.9,exploit=0.5 infobatch,epochs=30 --seed 0 1 2 3 4
+  orderdp compare --resume runs/digits-20260101-120000"""
+
+_ADDED = ("--methods", "--prune-ratio", "--seed", "--data-root")  # what may stand beside --resume
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `orderdp compare`."""
+    from orderdp.training.recipe import METHOD_KEYS, shipped_recipes
+
+    run = parser.add_argument_group("the comparison")
+    run.add_argument(
+        "--methods",
+        nargs="+",
+        type=_method,
+        metavar="NAME",
+        help="methods by name ('orderdp methods' lists them), each with settings of its own after commas, "
+        "NAME,SETTING=VALUE; default orderdp infobatch",
+    )
+    run.add_argument(
+        "--prune-ratio",
+        nargs="+",
+        type=number_or_text,
+        metavar="R",
+        help="prune ratios, in [0, 1); default 0.3 0.5 0.7",
+    )
+    run.add_argument("--seed", nargs="+", type=number_or_text, metavar="N", help="seeds; default 0 1 2")
+    run.add_argument(
+        "--processes", type=number_or_text, default=1, metavar="N", help="runs to make at the same time; default 1"
+    )
+    run.add_argument(
+        "--recipe",
+        metavar="FILE",
+        help=f"TOML file of settings, or one of {', '.join(sorted(shipped_recipes()))}; without it the one made for "
+        "the data set and model; its method is left aside",
+    )
+    run.add_argument(
+        "--run", metavar="DIR", type=Path, help="folder to write, which must be new; default runs/compare-DATASET-TIME"
+    )
+    run.add_argument(
+        "--resume",
+        metavar="DIR",
+        type=Path,
+        help="continue the runs in this folder, or join in; --methods, --prune-ratio and --seed add to them, "
+        "--data-root says where the data lies now",
+    )
+    add_settings(parser, leave_out=(*METHOD_KEYS, "seed", "max_steps"))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Makes the runs of a comparison and prints the differences to full data."""
+    from orderdp.comparison.grid import Comparison, grid
+    from orderdp.comparison.workers import make, start
+    from orderdp.training.recipe import METHOD_KEYS, Recipe, default_of
+
+    tell = teller(options)
+    options_of_recipe = [name for name in Recipe.model_fields if hasattr(options, name)]
+    given = {name: value for name in options_of_recipe if (value := getattr(options, name)) is not None}
+    if options.resume is not None:
+        path = options.resume
+        ratios = given.pop("prune_ratio", [])
+        refuse_beside_resume(options, given, ("recipe", "run"), _ADDED)
+        if options.methods or ratios:
+            given["methods"] = _more_methods(path, options.methods, ratios)
+        amend_all([path], given)
+        found = make([path], processes=options.processes, tell=tell)[0]
+        return _end_comparison(found, path, options)
+    ratios, seeds = given.pop("prune_ratio", [0.3, 0.5, 0.7]), given.pop("seed", [0, 1, 2])
+    own = {name: default_of(name) for name in METHOD_KEYS if name not in ("prune_ratio", "explore", "exploit")}
+    recipe = chosen_recipe(options.recipe, {**given, **own}, ratios)
+    chosen = options.methods or [{"strategy": "orderdp"}, {"strategy": "infobatch"}]
+    methods = grid(recipe, [*chosen, *_random_beside(chosen, recipe)], ratios)
+    seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
+    path = options.run_folder = options.run or new_folder(f"compare-{recipe.dataset}")
+    found = start(Comparison(recipe, methods, seeds), path, processes=options.processes, tell=tell)
+    return _end_comparison(found, path, options)
+
+
+def _more_methods(
+    path: Path, chosen: Sequence[dict[str, Any]] | None, ratios: Sequence[float]
+) -> Sequence[dict[str, Any]]:
+    """Returns the methods to add to a comparison: those named, or its own, at the ratios given, or its own."""
+    from orderdp.comparison.grid import grid, load_comparison
+
+    plan, _ = load_comparison(path)
+    present = [recipe.method() for recipe in plan.pruned()]
+    ratios = ratios or sorted({method["prune_ratio"] for method in present if "prune_ratio" in method})
+    if not chosen:
+        chosen = [
+            {key: value for key, value in method.items() if key != "prune_ratio"}
+            for method in present
+            if "prune_ratio" in method
+        ]
+    return grid(plan.recipe, [*chosen, *_random_beside(chosen, plan.recipe)], ratios)
+
+
+def _random_beside(methods: Sequence[dict[str, Any]], recipe: Recipe) -> list[dict[str, Any]]:
+    """Returns the dynamic random choices that stand beside: at the plan's ratios, and at those that methods bring."""
+    from orderdp.training.methods import asked_ratio
+
+    split = [{"prune_ratio", "explore", "exploit"} & set(method) for method in methods]
+    own = [asked_ratio(recipe.with_method(method)) for method, sizes in zip(methods, split, strict=True) if sizes]
+    plans = [{"strategy": "dynamic_random"}] if len(own) < len(methods) else []
+    return [*({"strategy": "dynamic_random", "prune_ratio": ratio} for ratio in own), *plans]
+
+
+def _end_comparison(found: Any, path: Path, options: argparse.Namespace) -> int:
+    if found.finished:
+        show_comparison(path)
+        tell(f"settings, metrics, checkpoints: {path}; 'orderdp report {path}' makes a page of tables and plots")
+    return status_of(found, options)
+
+
+def _method(text: str) -> dict[str, Any]:
+    from orderdp.training.methods import method_of
+
+    try:
+        return method_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,60 @@
+"""`orderdp plan`: what a pruned run costs and saves, before it is trained."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from orderdp.cli.messages import tell
+from orderdp.output.text_table import number_or_text
+
+SUMMARY = "what a pruned run costs and saves, before you pay for it"
+DESCRIPTION = """\
+Shows the steps that a budget takes and what it saves. For every split of the budget into samples drawn and samples
+kept, it shows which samples are trained how often. The numbers are computed from the law of the selection, at once."""
+EXAMPLES = """\
+examples:
+  orderdp plan --num-samples 50000 --epochs 200 --batch-size 128 --prune-ratio 0.5
+  orderdp plan --num-samples 1281167 --epochs 90 --batch-size 1024 --hours 12 --full-hours 20 --plot p.png"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `orderdp plan`."""
+    parser.add_argument(
+        "--num-samples", type=number_or_text, metavar="N", required=True, help="n, samples in the data set"
+    )
+    parser.add_argument("--epochs", type=number_or_text, metavar="N", required=True, help="epochs of the run")
+    parser.add_argument(
+        "--batch-size", type=number_or_text, metavar="N", required=True, help="samples a step, over all ranks"
+    )
+    budget = parser.add_argument_group("the budget, one of")
+    budget.add_argument(
+        "--prune-ratio", type=number_or_text, metavar="R", help="fraction left out of each epoch, in [0, 1)"
+    )
+    budget.add_argument("--steps", type=number_or_text, metavar="N", help="optimiser steps of the whole run")
+    budget.add_argument("--samples", type=number_or_text, metavar="N", help="samples trained in the whole run")
+    budget.add_argument("--hours", type=number_or_text, metavar="H", help="hours of the whole run; needs --full-hours")
+    parser.add_argument("--full-hours", type=number_or_text, metavar="H", help="hours of a run on all the data")
+    parser.add_argument("--json", action="store_true", help="print every number as JSON instead of a table")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the probabilities, as .png, .svg or .pdf")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints what a pruned run will be like, and draws it."""
+    from orderdp import theory
+    from orderdp.report.plan import as_json, as_page, draw_plan
+
+    laid_out = theory.plan(
+        options.num_samples,
+        options.prune_ratio,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        steps=options.steps,
+        samples=options.samples,
+        hours=options.hours,
+        full_hours=options.full_hours,
+    )
+    print(as_json(laid_out) if options.json else as_page(laid_out))
+    if options.plot is not None:
+        tell(f"\nplot: {draw_plan(laid_out, options.plot)}")
+    return 0

@@ -1,0 +1,91 @@
+"""`orderdp study`: a table or figure of the paper, or one of its theorems measured."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from orderdp.cli.folders import amend_all, refuse_beside_resume, show_comparison, status_of
+from orderdp.cli.messages import teller
+from orderdp.output.text_table import number_or_text
+
+SUMMARY = "a table or figure of the paper, or one of its theorems measured"
+DESCRIPTION = """\
+Makes a table or figure of the paper, at a size that fits the machine, with a report. Or computes a figure of its
+theory, or measures a theorem: numbers as CSV, pictures as SVG and PNG."""
+EXAMPLES = ""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `orderdp study`."""
+    from orderdp.paper.studies import study_names
+
+    parser.epilog = "studies:\n" + "\n".join(f"  {name:10}{shows}" for name, shows in study_names().items())
+    parser.add_argument("name", metavar="NAME", nargs="?", help="one of those below")
+    parser.add_argument("--run", metavar="DIR", type=Path, help="folder to write; default runs/NAME or runs/NAME-SIZE")
+    training = parser.add_argument_group("of studies that train")
+    training.add_argument(
+        "--size",
+        metavar="NAME",
+        help="smoke (seconds), cpu (up to some hours on one processor core), gpu (shortened), paper (as published); "
+        "default smoke",
+    )
+    training.add_argument("--processes", type=number_or_text, metavar="N", help="runs to make at the same time")
+    training.add_argument(
+        "--resume", metavar="DIR", type=Path, help="go on with the runs in this folder, or join in; --seed adds seeds"
+    )
+    training.add_argument("--seed", nargs="+", type=number_or_text, metavar="N", help="seeds in place of the study's")
+    training.add_argument("--data-root", metavar="DIR", help="folder that holds the data sets")
+    training.add_argument("--download", action="store_const", const=True, help="fetch what is not there")
+    training.add_argument("--device", metavar="NAME", help="where to train: auto, cpu or cuda")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Makes a table or figure of the paper."""
+    from orderdp.paper.studies import STUDIES, check_name, run_study
+    from orderdp.paper.study import load_outline, load_study, resume_study, start_study, study_files
+
+    tell = teller(options)
+    changes = {name: value for name in ("data_root", "download", "device") if (value := getattr(options, name))}
+    processes = 1 if options.processes is None else options.processes
+    if options.resume is not None:
+        given = {**changes, **({"seed": options.seed} if options.seed else {})}
+        folder = options.resume
+        refuse_beside_resume(options, given, ("name", "run", "size"))
+        amend_all(load_outline(folder)[1].values(), given)
+        return _report_on(resume_study(folder, processes=processes, tell=tell), folder, options)
+    if options.name is None:
+        options.parser.error("the following arguments are required: NAME")
+    check_name(options.name)
+    if options.name in STUDIES:
+        _refuse_beside_theory(options, changes)
+        for path in run_study(options.name, options.run or Path("runs") / options.name):
+            print(path)
+        return 0
+    size = options.size or "smoke"
+    study = load_study(study_files()[options.name], size, seeds=tuple(options.seed or ()), **changes)
+    folder = options.run_folder = options.run or Path("runs") / f"{options.name}-{size}"
+    return _report_on(start_study(study, folder, processes=processes, tell=tell), folder, options)
+
+
+def _refuse_beside_theory(options: argparse.Namespace, changes: dict[str, Any]) -> None:
+    given = {name for name in ("size", "processes", "seed") if getattr(options, name) is not None}
+    if given or changes:
+        names = sorted(f"--{name.replace('_', '-')}" for name in {*given, *changes})
+        raise ValueError(f"study {options.name} trains nothing, got {' '.join(names)}; leave them out")
+
+
+def _report_on(outcomes: Sequence[Any], folder: Path, options: argparse.Namespace) -> int:
+    """Prints the tables of a study, writes its report, and returns 1 where runs are missing."""
+    from accelerate import PartialState
+
+    from orderdp.paper.study import load_outline
+    from orderdp.report.page import write_report
+
+    if PartialState().is_main_process:
+        for part in load_outline(folder)[1].values():
+            show_comparison(part)
+        print(f"report: {write_report(folder)}")
+    return max(status_of(found, options) for found in outcomes)

@@ -1,0 +1,99 @@
+"""`orderdp train`: one recipe with pruning, beside full data and a shorter schedule."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from orderdp.cli.folders import amend_all, chosen_recipe, new_folder, refuse_beside_resume, status_of
+from orderdp.cli.messages import teller
+from orderdp.cli.settings import add_settings
+
+SUMMARY = "train with pruning, with full data and with a shorter schedule"
+DESCRIPTION = """\
+Trains a model with OrderDP, then with full data, then with full data for as many steps as OrderDP made. Prints one
+table and writes a run folder with metrics, checkpoints and plots.
+Without options it trains on handwritten digits, which need no download, in about a minute."""
+EXAMPLES = """\
+examples:
+  orderdp train
+  orderdp train --dataset fashion_mnist --prune-ratio 0.3 0.5 0.7 --seed 0 1 2
+  orderdp train --recipe cifar10_resnet18 --data-root data --run runs/cifar10
+  orderdp train --resume runs/cifar10"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `orderdp train`."""
+    from orderdp.training.recipe import shipped_recipes
+
+    run = parser.add_argument_group("the run")
+    run.add_argument(
+        "--recipe",
+        metavar="FILE",
+        help=f"TOML file of settings, or one of {', '.join(sorted(shipped_recipes()))}; without it the one made for "
+        "the data set and model; the options below replace its settings",
+    )
+    run.add_argument(
+        "--run", metavar="DIR", type=Path, help="folder to write, which must be new; default runs/DATASET-TIME"
+    )
+    run.add_argument(
+        "--resume",
+        metavar="DIR",
+        type=Path,
+        help="continue the runs in this folder, or join in; --seed adds seeds, "
+        "--data-root says where the data lies now",
+    )
+    run.add_argument(
+        "--against",
+        nargs="*",
+        metavar="NAME",
+        help="what to train beside it: full (all the data), short (all the data, as many steps as the pruned run); "
+        "default both, nothing for none",
+    )
+    add_settings(parser, several=("prune_ratio", "seed"))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Trains the runs of one recipe, prints their table and draws their plots."""
+    from orderdp.comparison.grid import REFERENCES, Comparison
+    from orderdp.comparison.workers import make, start
+    from orderdp.training.recipe import Recipe
+
+    tell = teller(options)
+    given = {name: value for name in Recipe.model_fields if (value := getattr(options, name)) is not None}
+    if options.resume is not None:
+        path = options.resume
+        refuse_beside_resume(options, given, ("recipe", "run", "against"))
+        amend_all([path], given)
+        found = make([path], tell=tell)[0]
+    else:
+        ratios, seeds = given.pop("prune_ratio", []), given.pop("seed", [])
+        if "settings" in given:
+            given["settings"] = dict(given["settings"])
+        recipe = chosen_recipe(options.recipe, given, ratios)
+        seeds = seeds or [recipe.seed]
+        # The recipe checks them all before anything is made.
+        methods = [recipe.model_copy(update={"prune_ratio": ratio}).method() for ratio in ratios]
+        seeds = [recipe.model_copy(update={"seed": seed}).seed for seed in seeds]
+        path = options.run_folder = options.run or new_folder(recipe.dataset)
+        against = REFERENCES if options.against is None else tuple(options.against)
+        found = start(Comparison(recipe, tuple(methods), tuple(seeds), against), path, tell=tell)
+    _show_runs(found, path)
+    return status_of(found, options)
+
+
+def _show_runs(found: Any, path: Path) -> None:
+    """Prints the table of the runs in a folder and draws their plots."""
+    from accelerate import PartialState
+
+    from orderdp.comparison.table import lines
+    from orderdp.output.text_table import as_text
+    from orderdp.report.plots import draw_plots
+    from orderdp.training.run_folder import alone_in
+
+    if found.finished and PartialState().is_main_process:
+        with alone_in(path):
+            draw_plots(found.finished, path / "plots")
+        print(as_text(lines(found.table)))
+        print(f"\nsettings, metrics, checkpoints and plots: {path}")

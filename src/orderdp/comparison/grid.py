@@ -1,0 +1,188 @@
+"""Which runs a comparison makes: methods beside all the data, and all the data for as many steps as they make."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tomli_w
+
+from orderdp.output.files import write_whole
+from orderdp.output.suggestions import did_you_mean
+from orderdp.output.toml import read_toml
+from orderdp.training.methods import label_of
+from orderdp.training.recipe import Recipe, load_recipe
+from orderdp.training.run_folder import RunFolder
+from orderdp.training.steps import most_steps, total_steps
+
+REFERENCES = ("full", "short")
+FULL = "full data"
+
+
+class Sizes(NamedTuple):
+    """How much data the runs of a folder have and on how many ranks they are made, so that they can be read without.
+
+    Args:
+        num_samples: training samples.
+        num_test_samples: samples that the accuracy is measured on.
+        num_ranks: ranks that train each run; a step has `batch_size` samples of each.
+    """
+
+    num_samples: int
+    num_test_samples: int
+    num_ranks: int = 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which runs to make of one recipe.
+
+    Args:
+        recipe: how everything is trained, with the method to prune by.
+        methods: keys of a recipe that make a method, for each pruned run; empty for the recipe's own.
+        seeds: seeds to run everything with.
+        against: references: "full" is all the data, "short" all the data with the number of steps of a pruned run.
+
+    Raises:
+        ValueError: an unknown reference, two methods alike, or settings that the recipe refuses.
+    """
+
+    recipe: Recipe
+    methods: tuple[Mapping[str, Any], ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    against: tuple[str, ...] = REFERENCES
+
+    def __post_init__(self) -> None:
+        for name in self.against:
+            if name not in REFERENCES:
+                hint = did_you_mean(name, REFERENCES) or f"; choose from {', '.join(REFERENCES)}"
+                raise ValueError(f"no reference named {name!r}{hint}")
+        if self.recipe.max_steps is not None and self.against:
+            raise ValueError(
+                f"max_steps cuts the pruned run and its references alike, got {self.recipe.max_steps}; "
+                "leave it out, or compare against nothing"
+            )
+        labels = [label_of(recipe) for recipe in self.pruned()]
+        for name, values in (("method", labels), ("seed", self.seeds), ("against", self.against)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
+
+    def pruned(self) -> list[Recipe]:
+        """Returns the recipe of each method, with the seed of the plan's recipe."""
+        return [self.recipe.with_method(method) for method in self.methods] or [self.recipe]
+
+    def members(self, num_samples: int, num_ranks: int = 1) -> list[Member]:
+        """Returns the runs in the order in which they are made: seed after seed, a whole comparison in each."""
+        return [member for seed in self.seeds for member in self._of_seed(seed, num_samples, num_ranks)]
+
+    def _of_seed(self, seed: int, num_samples: int, num_ranks: int) -> Iterator[Member]:
+        pruned = [recipe.model_copy(update={"seed": seed}) for recipe in self.pruned()]
+        full = pruned[0].with_method({"strategy": "full"})
+        by_steps = {total_steps(full, num_samples, num_ranks): FULL} if "full" in self.against else {}
+        shorts = []
+        for recipe in pruned:
+            label, steps = label_of(recipe), total_steps(recipe, num_samples, num_ranks)
+            if recipe.strategy == "full" or "short" not in self.against:
+                yield Member(label, recipe)
+                continue
+            known = by_steps.get(steps)
+            own = known or f"{FULL}, steps of {label}"
+            yield Member(label, recipe, short=own)
+            if steps is None:
+                shorts.append(Member(own, full, steps_of=Member(label, recipe).name))
+            elif known is None:
+                by_steps[steps] = own
+                shorts.append(Member(own, shortened(full, steps, num_samples, num_ranks)))
+        if "full" in self.against and all(recipe.strategy != "full" for recipe in pruned):
+            yield Member(FULL, full)
+        yield from shorts
+
+    def write(self, path: Path, sizes: Sizes) -> None:
+        """Writes the plan into a folder, which `load_comparison` reads back.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        write_whole(path / "recipe.toml", self.recipe.to_toml().encode())
+        settings = {"seeds": list(self.seeds), "against": list(self.against), **sizes._asdict()}
+        methods = {"methods": [dict(method) for method in self.methods]} if self.methods else {}
+        write_whole(path / "plan.toml", tomli_w.dumps({**settings, **methods}).encode())
+
+
+def grid(recipe: Recipe, methods: Iterable[Mapping[str, Any]], ratios: Sequence[float]) -> tuple[dict[str, Any], ...]:
+    """Returns the methods at every prune ratio, each once, a ratio at a time; one with sizes of its own as it is.
+
+    Raises:
+        ValueError: a method that the recipe refuses.
+    """
+    methods = list(methods)
+    found: dict[str, dict[str, Any]] = {}
+    for ratio in ratios:
+        for method in methods:
+            sized = {"prune_ratio", "explore", "exploit"} & set(method)
+            full = recipe.with_method(method if sized else {**method, "prune_ratio": ratio})
+            found.setdefault(label_of(full), full.method())
+    return tuple(found.values())
+
+
+def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
+    """Returns the plan of a folder, and the sizes of the data that its runs train on.
+
+    Raises:
+        ValueError: there is none that can be read.
+    """
+    try:
+        settings = read_toml(path / "plan.toml", "a plan", example="seeds = [0, 1, 2]")
+        seeds, against = (tuple(settings[name]) for name in ("seeds", "against"))
+        methods = tuple(dict(method) for method in settings.get("methods", ()))
+        sizes = Sizes(*(int(settings[name]) for name in Sizes._fields))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = "" if isinstance(error, FileNotFoundError) else f" ({error})"
+        raise ValueError(
+            f"a run folder must hold recipe.toml and plan.toml, got {path}{why}; "
+            "write the folder of an earlier 'orderdp train' or 'orderdp compare'"
+        ) from None
+    return Comparison(load_recipe(path / "recipe.toml"), methods, seeds, against), sizes
+
+
+def shortened(full: Recipe, steps: int, num_samples: int, num_ranks: int = 1) -> Recipe:
+    """Returns a recipe on all the data that ends, with its learning rate, after so many steps."""
+    epoch = most_steps(full.model_copy(update={"epochs": 1, "max_steps": None}), num_samples, num_ranks)
+    return full.model_copy(update={"max_steps": steps, "epochs": math.ceil(steps / epoch)})
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a plan.
+
+    Args:
+        label: what it is, the same for all seeds.
+        recipe: its settings.
+        steps_of: name of the run whose number of steps it takes, which is not known before that run has ended.
+        short: label of all the data with as many steps as this run makes; None where it is not part of the plan.
+    """
+
+    label: str
+    recipe: Recipe
+    steps_of: str | None = None
+    short: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        plain = re.sub(r"(?<!\w)-", "minus ", self.label.replace("ε", "epsilon").replace("e+", "e"))
+        return "-".join([*re.findall(r"[A-Za-z0-9.]+", plain), f"seed{self.recipe.seed}"])
+
+    def recipe_in(self, path: Path, num_samples: int, num_ranks: int = 1) -> Recipe | None:
+        """Returns the settings in a comparison's folder; None while the run whose steps it takes has no result."""
+        if self.steps_of is None:
+            return self.recipe
+        try:
+            result = RunFolder(path / self.steps_of).result()
+        except ValueError:
+            return None
+        return None if result is None else shortened(self.recipe, result["steps"], num_samples, num_ranks)

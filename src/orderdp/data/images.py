@@ -1,0 +1,193 @@
+"""Data sets as a DataLoader reads them: whole batches on the device, one sample at a time, or files."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from orderdp.data.augment import Augment, Purpose, draw_views, draws, normalize, padding_of, source_pixels
+from orderdp.data.datasets import ImageArrays, ImageFiles
+from orderdp.data.imports import import_vision
+
+
+class AugmentedImages(Dataset[Any]):
+    """What the data sets of this file share: equal seed, epoch and id give equal bits.
+
+    Worker processes keep the epoch that was set when they were started.
+
+    Args:
+        source: images and labels.
+        augment: "none", "crop" or "flip_crop".
+        seed: seed of the augmentation.
+
+    Raises:
+        ValueError: unknown augmentation.
+    """
+
+    def __init__(self, source: ImageArrays | ImageFiles, augment: Augment, seed: int) -> None:
+        if augment not in get_args(Augment):
+            names = ", ".join(repr(name) for name in get_args(Augment))
+            raise ValueError(f"augment must be one of {names}, got {augment!r}; write augment='none' for none")
+        self.augment: Augment = augment
+        self.seed = seed
+        self.epoch = 0
+        self._labels = source.labels
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch whose augmentation is shown."""
+        self.epoch = epoch
+
+
+class ResidentImages(AugmentedImages):
+    """Images that stay on the device; a batch is gathered, augmented and normalised there at once.
+
+    A DataLoader hands `__getitems__` a list of ids and gets the finished batch, so it needs a `collate_fn` that passes
+    it on. Several times as fast as sample by sample, and bit for bit the same as `SampleImages`.
+
+    Args:
+        source: images and labels.
+        mean: of each channel, on the scale of 0 to 1.
+        std: of each channel, on the scale of 0 to 1.
+        augment: "none", "crop" or "flip_crop"; crops reflect 4 pixels, or 2 in images smaller than 16.
+        seed: seed of the augmentation.
+        device: where the images lie and the batches are made.
+        channels_last: lay batches out with the channels last.
+    """
+
+    def __init__(
+        self,
+        source: ImageArrays,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augment: Augment = "none",
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__(source, augment, seed)
+        self._images = source.images.to(device)
+        self._labels = source.labels.to(device)
+        self._mean, self._std = (_per_channel(values).to(device) for values in (mean, std))
+        self._channels_last = channels_last
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        images, labels = self.__getitems__([index])
+        return images[0], labels[0]
+
+    def __getitems__(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
+        """Returns a batch: (b, c, h, w) float32 and (b,) int64."""
+        height, width = self._images.shape[-2:]
+        ids = np.asarray(indices, dtype=np.int64)
+        views = draw_views(self.augment, ids, seed=self.seed, epoch=self.epoch, padding=padding_of(height, width))
+        # Together, so that it is one small transfer to the device.
+        ids_and_views = torch.from_numpy(np.vstack([ids, views])).to(self._images.device, non_blocking=True)
+        where, views_there = ids_and_views[0], ids_and_views[1:]
+        images = self._images.index_select(0, where)
+        if self.augment != "none":
+            pixels = source_pixels(views_there, height, width)[:, None].expand(-1, images.shape[1], -1)
+            images = images.flatten(2).gather(2, pixels).view_as(images)
+        batch = normalize(images, self._mean, self._std, channels_last=self._channels_last)
+        return batch, self._labels.index_select(0, where)
+
+
+class SampleImages(AugmentedImages):
+    """Images in memory, read sample by sample: the ordinary way, for any DataLoader and any number of workers.
+
+    Args:
+        source: images and labels.
+        mean: of each channel, on the scale of 0 to 1.
+        std: of each channel, on the scale of 0 to 1.
+        augment: as in `ResidentImages`.
+        seed: seed of the augmentation.
+    """
+
+    def __init__(
+        self,
+        source: ImageArrays,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augment: Augment = "none",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(source, augment, seed)
+        self._images = source.images
+        self._mean, self._std = _per_channel(mean), _per_channel(std)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self._images[index]
+        if self.augment != "none":
+            height, width = image.shape[-2:]
+            padding = padding_of(height, width)
+            views = draw_views(self.augment, [index], seed=self.seed, epoch=self.epoch, padding=padding)
+            pixels = source_pixels(torch.from_numpy(views), height, width)[0]
+            image = image.flatten(1)[:, pixels].view_as(image)
+        return normalize(image, self._mean, self._std), int(self._labels[index])
+
+
+class FileImages(AugmentedImages):
+    """Images in files, decoded and transformed sample by sample with torchvision.
+
+    For training a random part of 8 to 100 % of the area, resized ("crop"), and mirrored or not ("flip_crop"). Without
+    augmentation the centre of the image resized to 256/224 of the size.
+
+    Args:
+        source: paths and labels.
+        mean: of each channel, on the scale of 0 to 1.
+        std: of each channel, on the scale of 0 to 1.
+        image_size: side of the square that comes out, in pixels.
+        augment: "none", "crop" or "flip_crop".
+        seed: seed of the augmentation.
+    """
+
+    def __init__(
+        self,
+        source: ImageFiles,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        image_size: int = 224,
+        augment: Augment = "none",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(source, augment, seed)
+        self._paths = source.paths
+        self._settings = (augment, image_size, tuple(mean), tuple(std))
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = import_vision("torchvision.datasets.folder").default_loader(self._paths[index])
+        bits = int(draws(self.seed, self.epoch, [index], Purpose.TRANSFORM)[0])
+        # torchvision's transforms draw only from torch's global generator: lend it to them, seeded, and put it back.
+        # By its own manual_seed, since torch.manual_seed would seed the generators of all devices.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(bits)
+            return _file_transform(*self._settings)(image), int(self._labels[index])
+
+
+@lru_cache(maxsize=8)  # made in each process, not pickled: torchvision may need mending before it can be imported
+def _file_transform(
+    augment: Augment, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Callable[[Any], Tensor]:
+    transforms = import_vision("torchvision.transforms")
+    if augment == "none":
+        steps = [transforms.Resize(image_size * 256 // 224), transforms.CenterCrop(image_size)]
+    else:
+        steps = [transforms.RandomResizedCrop(image_size)]
+    if augment == "flip_crop":
+        steps.append(transforms.RandomHorizontalFlip())
+    steps += [transforms.ToTensor(), transforms.Normalize(mean, std)]
+    transform: Callable[[Any], Tensor] = transforms.Compose(steps)
+    return transform
+
+
+def _per_channel(values: Sequence[float]) -> Tensor:
+    """Returns (c, 1, 1) float32 on the scale of 0 to 255."""
+    return torch.tensor([255 * value for value in values], dtype=torch.float32).view(-1, 1, 1)

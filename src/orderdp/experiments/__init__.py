@@ -1,1 +1,0 @@
-"""The paper's experiments as studies, and what they and the planner show."""

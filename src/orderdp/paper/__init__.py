@@ -1,0 +1,1 @@
+"""The paper: its studies, theorems and figures."""

@@ -1,0 +1,95 @@
+"""Figures 5 to 8 of the paper: the law γ, drawn from its exact values, with the numbers beside the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from orderdp.output.drawing import COLORS, REFERENCE, new_axes, shades
+from orderdp.paper.exhibit import Shown
+from orderdp.theory import inclusion_probabilities, limit_density, spectrum_gap
+
+_MOST_POINTS = 1_000  # of a curve, in the file and in the picture
+
+
+def figure5(sizes: Sequence[int] = (400, 1_000, 10_000, 100_000), s: int = 100, q: int = 30) -> Shown:
+    """n·γ_j over j/n for growing n, against the limit γ(z) of Proposition 2; and their largest distance."""
+    picture, axes = new_axes("j / n", r"$n\,\gamma_j$", title=rf"$n\,\gamma_j$ and its limit, s = {s}, q = {q}")
+    rows: list[tuple[Any, ...]] = []
+    distances: list[tuple[Any, ...]] = []
+    for n, color in zip(sizes, shades(len(sizes)), strict=True):
+        z = np.arange(1, n + 1) / n
+        weights, limit = n * inclusion_probabilities(n, s, q), limit_density(z, s, q)
+        distance = float(np.abs(weights - limit).max())
+        distances.append((n, s, q, distance))
+        shown = _thinned(n)
+        rows += zip([n] * len(shown), (shown + 1).tolist(), z[shown], weights[shown], limit[shown], strict=True)
+        axes.plot(z, weights, color=color, linewidth=1.6, label=f"n = {n:,} (largest distance {distance:.3g})")
+    z = np.linspace(0, 1, _MOST_POINTS)
+    axes.plot(z, limit_density(z, s, q), color="black", linestyle=":", linewidth=1.4, label=r"limit $\gamma(z)$")
+    axes.set_xlim(0, 1)
+    axes.legend(frameon=False)
+    return Shown(
+        {"figure5": picture},
+        {
+            "figure5": (("n", "j", "z", "n_gamma", "limit"), rows),
+            "figure5_distance": (("n", "s", "q", "largest_distance"), distances),
+        },
+    )
+
+
+def figure6(n: int = 200, s: int = 100, kept: Sequence[int] = (10, 30, 50, 70, 90, 100)) -> Shown:
+    """γ_j against the uniform draw of as many samples, q/n, for growing q: the gap C_s of Theorem 4."""
+    picture, axes = new_axes(
+        "rank j", r"$\gamma_j$", title=rf"$\gamma_j$ against uniform sampling (dotted), n = {n}, s = {s}", width=8.4
+    )
+    rows: list[tuple[Any, ...]] = []
+    for q, color in zip(kept, shades(len(kept)), strict=True):
+        gammas, gap = inclusion_probabilities(n, s, q), spectrum_gap(n, s, q)
+        rows += [(n, s, q, j, gamma, q / n, gap) for j, gamma in enumerate(gammas.tolist(), 1)]
+        axes.plot(np.arange(1, n + 1), gammas, color=color, linewidth=1.6, label=rf"q = {q} ($C_s$ = {gap:.3g})")
+        axes.axhline(q / n, color=color, linewidth=1, linestyle=":")
+    axes.set_xlim(1, n)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return Shown({"figure6": picture}, {"figure6": (("n", "s", "q", "j", "gamma", "uniform", "spectrum_gap"), rows)})
+
+
+def figure7(n: int = 400, s: int = 100, kept: Sequence[int] = tuple(range(10, 101, 10))) -> Shown:
+    """γ_j/q, the shares of the training, for growing q: they flatten to 1/n."""
+    picture, axes = new_axes("rank j", r"$\gamma_j\,/\,q$", title=f"share of the training by rank, n = {n}, s = {s}")
+    rows: list[tuple[Any, ...]] = []
+    for q, color in zip(kept, shades(len(kept)), strict=True):
+        shares = inclusion_probabilities(n, s, q) / q
+        rows += [(n, s, q, j, share) for j, share in enumerate(shares.tolist(), 1)]
+        axes.plot(np.arange(1, n + 1), shares, color=color, linewidth=1.6, label=f"q = {q}")
+    axes.axhline(1 / n, color=REFERENCE, linewidth=1, linestyle=":", label="1/n")
+    axes.set_xlim(1, n)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return Shown({"figure7": picture}, {"figure7": (("n", "s", "q", "j", "share"), rows)})
+
+
+def figure8(n: int = 400, s: int = 100, kept: Sequence[int] = tuple(range(10, 101, 10))) -> Shown:
+    """Σ_j γ_j/q, which is 1: drawn as its distance from 1, in units of the spacing of floats there."""
+    picture, axes = new_axes(
+        "q",
+        r"$(\Sigma\,\gamma_j/q - 1)\,/\,2^{-52}$",
+        title=rf"$\Sigma\,\gamma_j/q$ is 1 up to rounding, n = {n}, s = {s}",
+    )
+    sums = [float(inclusion_probabilities(n, s, q).sum()) / q for q in kept]
+    units = [(total - 1) / np.finfo(np.float64).eps for total in sums]
+    axes.axhline(0, color=REFERENCE, linewidth=1)
+    axes.plot(kept, units, marker="o", linestyle="none", color=COLORS[0])
+    axes.set_xticks(kept)
+    highest = max(4.0, 1.2 * max(abs(unit) for unit in units))
+    axes.set_ylim(-highest, highest)
+    rows = [(n, s, q, total) for q, total in zip(kept, sums, strict=True)]
+    return Shown({"figure8": picture}, {"figure8": (("n", "s", "q", "sum"), rows)})
+
+
+def _thinned(n: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Returns positions 0 .. n - 1, at most so many of them as a curve needs, the ends among them."""
+    return np.unique(np.linspace(0, n - 1, min(n, _MOST_POINTS)).round().astype(np.int64))

@@ -1,0 +1,38 @@
+"""The toy example of the paper's Table 10, by every draw, beside what is printed there."""
+
+from __future__ import annotations
+
+from orderdp.paper.exhibit import Shown
+from orderdp.theory.toy import Estimate, toy_infobatch, toy_orderdp
+
+
+def table10() -> Shown:
+    """InfoBatch and OrderDP on five gradients: every set that may be kept, and the expectations of both normalisations.
+
+    Source: OrderDP, Appendix E.1, Table 10.
+    """
+    methods = (("InfoBatch", toy_infobatch(), "4.336"), ("OrderDP", toy_orderdp(), "4.06"))
+    rows = [row for name, estimate, _ in methods for row in _outcomes(name, estimate)]
+    summary = [
+        (name, f"{float(estimate.over_kept):g}", f"{float(estimate.over_all):g}", "3", printed)
+        for name, estimate, printed in methods
+    ]
+    return Shown(
+        pictures={},
+        tables={"table10": (("method", "kept", "probability", "rescaled sum", "mean of the kept", "prune rate"), rows)},
+        summary=(("method", "mean over the kept", "sum over n = 5", "full gradient", "printed in the paper"), summary),
+    )
+
+
+def _outcomes(name: str, estimate: Estimate) -> list[tuple[str, str, str, str, float, float]]:
+    return [
+        (
+            name,
+            " ".join(map(str, outcome.kept)),
+            str(outcome.probability),
+            str(outcome.total),
+            float(outcome.mean),
+            1 - len(outcome.kept) / 5,
+        )
+        for outcome in estimate.outcomes
+    ]

@@ -1,0 +1,608 @@
+import argparse
+import fcntl
+import gzip
+import hashlib
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+import torch
+
+import orderdp
+from orderdp.cli import main
+from orderdp.cli.messages import in_flags
+from orderdp.comparison import workers
+from orderdp.data import archives
+from orderdp.paper import study
+from orderdp.paper.studies import study_names
+from orderdp.report import page, plots
+from orderdp.report.plan import as_page
+from orderdp.theory import plan
+from orderdp.training.recipe import Recipe, load_recipe
+from orderdp.training.run_folder import RunFolder
+from reference.told import begun_or_failed
+
+TINY = ["--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu", "--num-threads=1"]
+PLOTS = ["accuracy_samples", "accuracy_time", "loss", "scores", "visits"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Every test works in a folder of its own, where no installed data set is found."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(archives, "DEBIAN_FASHION_MNIST", tmp_path / "not installed")
+    return tmp_path
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    monkeypatch.setattr(plots, "draw_plots", lambda groups, folder: None)
+
+
+def call(capsys, *arguments):
+    """Exit status, standard output and standard error of `orderdp ARGUMENTS`."""
+    try:
+        status = main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_each_level_explains_itself(capsys):
+    for arguments, words in (
+        (["--help"], ["usage: orderdp", "train", "--version"]),
+        (["train", "--help"], ["examples:", "orderdp train --resume", "--run DIR", "--prune-ratio N [N ...]"]),
+    ):
+        status, out, err = call(capsys, *arguments)
+        assert (status, err) == (0, "")
+        assert all(word in out for word in words)
+
+
+def test_the_help_of_train_names_every_setting(capsys):
+    _, out, _ = call(capsys, "train", "--help")
+    assert all(f"--{name.replace('_', '-')} " in out for name in Recipe.model_fields)
+
+
+def test_the_version_is_the_packages(capsys):
+    assert call(capsys, "--version") == (0, f"orderdp {orderdp.__version__}\n", "")
+
+
+USAGE = "'orderdp train --help' explains"
+MISTAKEN = {
+    "nothing": ([], "orderdp: the following arguments are required: COMMAND; 'orderdp --help' explains"),
+    "an option before the command": (["-x", "train"], f"orderdp train: no option -x; {USAGE}"),
+    "a mistyped option": (
+        ["train", "--epoch", "3"],
+        f"orderdp train: no option --epoch, did you mean --epochs?; {USAGE}",
+    ),
+    "a mistyped option with its value": (
+        ["train", "--prun-ratio=0.5"],
+        f"orderdp train: no option --prun-ratio=0.5, did you mean --prune-ratio?; {USAGE}",
+    ),
+    "a word too many": (["train", "fast"], f"orderdp train: no option fast; {USAGE}"),
+    "an option without its value": (
+        ["train", "--run"],
+        f"orderdp train: argument --run: expected one argument; {USAGE}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("arguments", "line"), list(MISTAKEN.values()), ids=list(MISTAKEN))
+def test_a_mistaken_call_gets_one_line_and_status_2(capsys, here, arguments, line):
+    assert call(capsys, *arguments) == (2, "", f"{line}\n")
+    assert not list(here.iterdir())
+
+
+def test_an_unknown_command_gets_one_line_and_status_2(capsys):
+    status, out, err = call(capsys, "trian")
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"orderdp: argument COMMAND: invalid choice: 'trian' .*; 'orderdp --help' explains\n", err)
+
+
+FRACTION = "--prune-ratio is a fraction and must lie in [0, 1), got"
+REFUSED = {
+    "prune ratio in percent": ("--prune-ratio 50", f"{FRACTION} 50; for 50 % write 0.5"),
+    "negative prune ratio": ("--prune-ratio -1", f"{FRACTION} -1; for 50 % write 0.5"),
+    "prune ratio nan": ("--prune-ratio nan", f"{FRACTION} nan; for 50 % write 0.5"),
+    "one of several prune ratios": ("--prune-ratio 0.5 1.5", f"{FRACTION} 1.5; for 1.5 % write 0.015"),
+    "no number": ("--prune-ratio half", "--prune-ratio must be a number, got 'half'; write --prune-ratio 0.5"),
+    "no whole number": ("--epochs 2.5", "--epochs must be a whole number, got 2.5; write --epochs 30"),
+    "negative seed": ("--seed 0 -1", "--seed must lie in [0, 2**63), got -1; write --seed 0"),
+    "a seed twice": ("--seed 3 3", "--seed must be given once each, got [3, 3]; leave the repeats out"),
+    "nothing kept": (
+        "--train-size 200 --prune-ratio 0.999 --against full",
+        "the sizes must keep at least one of the 200 samples, got q = 0 from prune_ratio=0.999; "
+        "write larger fractions to keep, or a smaller prune ratio",
+    ),
+    "prune ratio beside explore": (
+        "--prune-ratio 0.5 --strategy full",
+        "--prune-ratio does not apply to strategy 'full', got 0.5; leave --prune-ratio out",
+    ),
+    "unknown strategy": ("--strategy orderpd", "no strategy named 'orderpd'; did you mean 'orderdp'?"),
+    "unknown data set": (
+        "--dataset cifar",
+        "no data set named 'cifar'; did you mean 'cifar10'? "
+        "(there are digits, fashion_mnist, cifar10, cifar100, folder)",
+    ),
+    "unknown model": (
+        "--model smallcnn",
+        "no model named 'smallcnn'; did you mean 'small_cnn'? (model_names() and timm.list_models() list them)",
+    ),
+    "unknown reference": ("--against nothing", "no reference named 'nothing'; choose from full, short"),
+    "no data root": (
+        "--dataset cifar10 --data-root data",
+        "--data-root must be a folder that exists, got data; create it or correct it",
+    ),
+    "too large a subset": (
+        "--train-size 2000",
+        "--train-size must lie in [1, 1437], the images there are, got 2000; leave it out to take all",
+    ),
+    "a prune ratio twice": (
+        "--prune-ratio 0.5 0.25 0.5",
+        "method must be given once each, got ['OrderDP 50 %', 'OrderDP 25 %', 'OrderDP 50 %']; leave the repeats out",
+    ),
+    "a setting that the method does not take": (
+        "--strategy ucb --settings epsilon=0.1",
+        "--settings holds what strategy 'ucb' takes beside the recipe's own keys, got epsilon; "
+        "it takes c, every, smoothing",
+    ),
+    "kakurenbo with label smoothing": (
+        "--strategy kakurenbo --prune-ratio 0.3",
+        "kakurenbo reads off the loss how sure the model is, and label smoothing keeps the loss high, "
+        "got label_smoothing 0.1; write --label-smoothing 0, or set a lower confidence (0.53 for 0.1 on ten classes)",
+    ),
+    "no recipe": (
+        "--recipe digts",
+        "a recipe must be a readable file, got 'digts' (No such file or directory); write the path of a TOML file",
+    ),
+    "no run folder": (
+        "--resume runs",
+        "a run folder must hold recipe.toml and plan.toml, got runs; "
+        "write the folder of an earlier 'orderdp train' or 'orderdp compare'",
+    ),
+    "other options beside --resume": (
+        "--resume runs --epochs 3 --run new --against full --recipe digits",
+        "--resume takes its settings from the run folder, all but --seed and --data-root, "
+        "got --against --epochs --recipe --run; leave them out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "line"), list(REFUSED.values()), ids=list(REFUSED))
+def test_bad_input_gets_one_line_and_status_1_and_leaves_no_trace(capsys, here, options, line):
+    assert call(capsys, "train", *options.split()) == (1, "", f"orderdp: {line}\n")
+    assert not list(here.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(capsys, here):
+    line = "orderdp: --device must be one that is here, got cuda; write cpu or auto\n"
+    assert call(capsys, "train", "--device", "cuda") == (1, "", line)
+    assert not list(here.iterdir())
+
+
+RECIPES = {
+    "unknown key": ("epoch = 3", "no recipe key 'epoch'; did you mean 'epochs'?"),
+    "two mistakes": ("epochs = 0\nmax_lr = -1", "epochs must lie in [1, inf), got 0; write epochs = 30 (and 1 more)"),
+    "not TOML": (
+        "epochs : 3",
+        "a recipe must be valid TOML, got 'my.toml': "
+        "Expected '=' after a key in a key/value pair (at line 1, column 8); "
+        'write a line such as dataset = "digits"',
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "line"), list(RECIPES.values()), ids=list(RECIPES))
+def test_a_bad_recipe_gets_one_line(capsys, here, text, line):
+    Path("my.toml").write_text(text)
+    assert call(capsys, "train", "--recipe", "my.toml") == (1, "", f"orderdp: {line}\n")
+    assert [path.name for path in here.iterdir()] == ["my.toml"]
+
+
+def test_half_a_data_set_and_a_wrong_file_are_named(capsys, here, monkeypatch):
+    root = here / "data"
+    root.mkdir()
+    names = list(archives.FASHION_MNIST_MD5)
+    for name in names[:3]:
+        (root / f"{name}.gz").write_bytes(gzip.compress(b"wrong"))
+    arguments = ["train", "--dataset", "fashion_mnist", "--data-root", str(root)]
+    status, out, err = call(capsys, *arguments)
+    lacks = f"orderdp: fashion_mnist lacks the file {names[3]} in {root}; put it there, or write --download\n"
+    assert (status, out, err) == (1, "", lacks)
+    (root / names[3]).write_bytes(b"wrong")
+    status, out, err = call(capsys, *arguments)
+    md5, wrong = archives.FASHION_MNIST_MD5[names[0]], hashlib.md5(b"wrong", usedforsecurity=False).hexdigest()
+    line = (
+        f"orderdp: fashion_mnist: the file {root / names[0]}.gz must have content of md5 {md5}, got {wrong}; "
+        "delete it and fetch it again\n"
+    )
+    assert (status, out, err) == (1, "", line)
+    assert [path.name for path in here.iterdir()] == ["data"]
+
+
+def test_a_run_folder_that_exists_is_refused_and_left_alone(capsys, here):
+    Path("mine").mkdir()
+    line = "orderdp: the run folder must be new, got mine, which exists; write another --run, or --resume mine\n"
+    assert call(capsys, "train", *TINY, "--run", "mine") == (1, "", line)
+    assert [path.name for path in here.rglob("*")] == ["mine"]
+
+
+def test_a_whole_run_prints_the_table_and_the_folder_and_nothing_else(capsys):
+    status, out, err = call(capsys, "train", *TINY, "--run", "run")
+    assert status == 0
+    labels = ["OrderDP 50 %", "full data", "full data, steps of OrderDP 50 %"]
+    assert begun_or_failed(err) == [f"[{number}/3] {label}, seed 0" for number, label in enumerate(labels, 1)]
+    *table, blank, last = out.splitlines()
+    assert [re.split("  +", line)[0] for line in table] == ["run", *labels]
+    assert (blank, last) == ("", "settings, metrics, checkpoints and plots: run")
+    # last %, best %, samples, samples saved, steps: the recipe's batches are of 32.
+    cells = [re.split("  +", line.rstrip()) for line in table[1:]]
+    assert [(row[3], row[4], row[5]) for row in (cells[0], cells[2])] == [
+        ("100", "50.0 %", "4"),
+        ("128", "36.0 %", "4"),
+    ]
+    assert cells[1][3:5] == ["200", "7"]
+    files = {path.relative_to("run").as_posix() for path in Path("run").rglob("*") if path.is_file()}
+    members = ["OrderDP-50-seed0", "full-data-seed0", "full-data-steps-of-OrderDP-50-seed0"]
+    expected = {"recipe.toml", "plan.toml", "lock", "result.json", "table.md", *(f"plots/{name}.png" for name in PLOTS)}
+    for name, step in zip(members, (4, 7, 4), strict=True):
+        checkpoint = [f"checkpoint/{step:09d}/{file}" for file in ("model.safetensors", "state.pt", "manifest.json")]
+        whole = ("recipe.toml", "lock", "metrics.jsonl", "gradient_norms.npy", "result.json", *checkpoint)
+        expected |= {f"{name}/{file}" for file in whole}
+    assert files == expected
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_the_default_folder_is_named_after_the_data_set_and_the_time(capsys):
+    status, out, _ = call(capsys, "train", *TINY, "--against")
+    assert status == 0
+    (path,) = Path("runs").iterdir()
+    assert re.fullmatch(r"digits-\d{8}-\d{6}", path.name)
+    assert out.endswith(f"settings, metrics, checkpoints and plots: {path}\n")
+    status, again, err = call(capsys, "train", "--resume", str(path))
+    assert (status, again, err) == (0, out, "")
+
+
+# Options, then the folders of the runs that are made.
+SEVERAL = {
+    "ratios and seeds": (
+        "--prune-ratio 0.5 0.8 --seed 1 2 --against",
+        ["OrderDP-50-seed1", "OrderDP-50-seed2", "OrderDP-80-seed1", "OrderDP-80-seed2"],
+    ),
+    "one reference": ("--against short", ["OrderDP-50-seed0", "full-data-steps-of-OrderDP-50-seed0"]),
+    "full data only": ("--strategy full", ["full-data-seed0"]),
+    "explore and exploit": ("--explore 0.5 --exploit 0.4 --against", ["OrderDP-explore-0.5-exploit-0.4-seed0"]),
+    "a recipe by name": ("--recipe digits --prune-ratio 0.25 --against", ["OrderDP-25-seed0"]),
+    "a recipe in a file": ("--recipe my.toml --against", ["dynamic-random-40-seed6"]),
+}
+
+
+@pytest.mark.usefixtures("no_plots")
+@pytest.mark.parametrize(("options", "members"), list(SEVERAL.values()), ids=list(SEVERAL))
+def test_options_say_which_runs_are_made(capsys, options, members):
+    Recipe(strategy="dynamic_random", prune_ratio=0.4, seed=6).write("my.toml")
+    status, _, err = call(capsys, "train", *TINY, "--run", "run", *options.split())
+    assert (status, len(begun_or_failed(err))) == (0, len(members))
+    assert sorted(path.name for path in Path("run").iterdir() if path.is_dir()) == members
+    recipe = load_recipe("run/recipe.toml")
+    assert (recipe.train_size, recipe.epochs, recipe.model) == (200, 1, "small_cnn")
+    assert all(RunFolder(Path("run") / name).result()["epochs"] == 1 for name in members)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_recipe_by_name_is_the_shipped_one_but_for_what_was_given(capsys):
+    call(capsys, "train", *TINY, "--recipe", "digits", "--run", "run", "--augment", "none", "--no-compile", "--against")
+    changed = {"train_size": 200, "epochs": 1, "model": "small_cnn", "device": "cpu", "augment": "none"}
+    shipped = load_recipe(Path(orderdp.__file__).parent / "training" / "recipes" / "digits.toml")
+    assert load_recipe("run/recipe.toml") == shipped.model_copy(update=changed)
+
+
+def test_training_that_diverges_gets_one_line_as_it_fails_and_one_at_the_end(capsys):
+    diverging = "--max-lr 1e30 --epochs 3 --run run --against --checkpoint-steps 1"
+    status, out, err = call(capsys, "train", *TINY, *diverging.split())
+    assert (status, out) == (1, "")
+    reason = r"the training loss must stay finite, got (nan|inf) in epoch \d; write a smaller --max-lr than 1e\+30"
+    begins, fails, at_the_end = err.splitlines()
+    assert begins == "[1/1] OrderDP 50 %, seed 0"
+    assert re.fullmatch(rf"\[1/1\] OrderDP 50 %, seed 0 failed: {reason}", fails)
+    missing = "orderdp: not all runs are finished, failed: OrderDP 50 %, seed 0"
+    go_on = "begin another folder with other settings, or go on with orderdp train --resume run"
+    assert at_the_end == f"{missing}; {go_on}"
+    assert not Path("run/plots").exists()
+
+
+INTERRUPTED = {
+    "train": ("train --run run", "start", "train"),
+    "train, resumed": ("train --resume run", "make", "train"),
+    "compare": ("compare --run run", "start", "compare"),
+    "compare, resumed": ("compare --resume run --processes 2", "make", "compare"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "function", "command"), list(INTERRUPTED.values()), ids=list(INTERRUPTED))
+def test_an_interruption_says_how_to_go_on(capsys, monkeypatch, arguments, function, command):
+    def interrupt(*arguments, **named):
+        Path("run").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers, function, interrupt)
+    line = f"orderdp: stopped; go on with orderdp {command} --resume run\n"
+    assert call(capsys, *arguments.split()) == (130, "", line)
+
+
+def test_an_interrupted_study_says_how_to_go_on(capsys, monkeypatch):
+    def interrupt(*arguments, **named):
+        Path("runs/table8-smoke").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "start_study", interrupt)
+    line = "orderdp: stopped; go on with orderdp study --resume runs/table8-smoke\n"
+    assert call(capsys, "study", "table8") == (130, "", line)
+
+
+def test_an_interruption_before_anything_is_written_or_of_a_report_has_nothing_to_go_on_with(capsys, monkeypatch):
+    def interrupt(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workers, "start", interrupt)
+    assert call(capsys, "train", *TINY, "--run", "run") == (130, "", "orderdp: stopped\n")
+    monkeypatch.setattr(page, "write_report", interrupt)
+    Path("run").mkdir()
+    assert call(capsys, "report", "run") == (130, "", "orderdp: stopped\n")
+
+
+def test_an_error_of_several_lines_is_told_in_one(capsys, monkeypatch):
+    def fail(*arguments, **named):
+        raise RuntimeError("first\n  second")
+
+    monkeypatch.setattr(workers, "start", fail)
+    assert call(capsys, "train", *TINY) == (1, "", "orderdp: first second\n")
+
+
+def test_a_process_ends_with_the_status_and_the_line():
+    for arguments, status, out, err in (
+        (["--version"], 0, f"orderdp {orderdp.__version__}\n", ""),
+        (["train", "--prune-ratio", "50"], 1, "", f"orderdp: {FRACTION} 50; for 50 % write 0.5\n"),
+    ):
+        command = [sys.executable, "-W", "error", "-m", "orderdp", *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (status, out, err)
+
+
+def test_progress_shows_on_a_terminal():
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 40, 160, 0, 0))  # a new one has no columns
+    command = [sys.executable, "-m", "orderdp", "train", *TINY, "--epochs", "2", "--run", "run", "--against"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=end, text=True) as process:
+        os.close(end)
+        shown = b""
+        while piece := _read(terminal):
+            shown += piece
+        out = process.stdout.read()
+    os.close(terminal)
+    assert process.returncode == 0
+    text = shown.decode()
+    assert re.search(r"OrderDP-50-seed0: 100%\|█+\| 8/8 ", text)
+    assert "epoch 1: " in text
+    assert "epoch 2: " in text
+    accuracy = json.loads(Path("run/OrderDP-50-seed0/result.json").read_text())["accuracy_last"]
+    assert f", accuracy {accuracy:.2f} %" in text
+    assert out.startswith("run ")
+    assert "█" not in out
+
+
+def _read(terminal):
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # what Linux says when the other end is closed
+        return b""
+
+
+def test_a_ratio_beside_the_other_two_sizes_is_refused(capsys):
+    status, out, err = call(capsys, "train", *TINY, "--prune-ratio", "0.5", "--explore", "0.5", "--exploit", "0.5")
+    assert (status, out) == (1, "")
+    assert err.startswith("orderdp: --prune-ratio excludes explore and exploit, got prune_ratio 0.5, explore 0.5")
+
+
+@pytest.fixture
+def planned(capsys, monkeypatch):
+    """The plan that a call would carry out, without carrying it out."""
+
+    def plan_of(*options):
+        plans = []
+
+        def keep(plan, path, **named):
+            plans.append(plan)
+            raise RuntimeError("enough")
+
+        monkeypatch.setattr(workers, "start", keep)
+        assert call(capsys, "train", *options) == (1, "", "orderdp: enough\n")
+        return plans[0]
+
+    return plan_of
+
+
+def test_zero_and_no_replace_the_recipes_own(planned):
+    Recipe(channels_last=True, drop_last=True, num_workers=3, weight_decay=0.1, label_smoothing=0.2).write("my.toml")
+    options = "--no-channels-last --no-drop-last --num-workers 0 --weight-decay 0 --label-smoothing 0"
+    expected = Recipe(weight_decay=0, label_smoothing=0)
+    assert planned("--recipe", "my.toml", *options.split()).recipe == expected
+
+
+def test_a_data_set_and_a_model_have_the_recipe_made_for_both(planned):
+    shipped = Path(orderdp.__file__).parent / "training" / "recipes"
+    both = planned("--dataset", "cifar10", "--model", "resnet18").recipe
+    assert both == load_recipe(shipped / "cifar10_resnet18.toml")
+    other = planned("--dataset", "cifar10", "--model", "cnn").recipe
+    assert other == load_recipe(shipped / "cifar10.toml", model="cnn")
+
+
+PLAN = ["plan", "--num-samples=1000", "--epochs=20", "--batch-size=32"]
+
+
+def test_plan_prints_a_page(capsys):
+    status, out, err = call(capsys, *PLAN, "--prune-ratio", "0.5")
+    assert (status, err) == (0, "")
+    assert out == as_page(plan(1_000, 0.5, epochs=20, batch_size=32)) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("budget", "q"),
+    [
+        (["--steps", "320"], 512),
+        (["--samples", "6000"], 300),
+        (["--hours", "1.5", "--full-hours", "2"], 750),
+        (["--prune-ratio", "0.9"], 100),
+    ],
+)
+def test_plan_takes_any_budget_and_prints_json(capsys, budget, q):
+    status, out, _ = call(capsys, *PLAN, *budget, "--json")
+    assert (status, json.loads(out)["q"]) == (0, q)
+
+
+def test_plan_draws(capsys, here):
+    status, out, err = call(capsys, *PLAN, "--prune-ratio", "0.5", "--plot", "plan.svg")
+    assert (status, [path.name for path in here.iterdir()]) == (0, ["plan.svg"])
+    assert err == "\nplot: plan.svg\n"
+    assert out.startswith("1,000 samples, 20 epochs")
+
+
+REFUSED_PLANS = {
+    "no budget": ("", "one budget is needed, got none; give --prune-ratio, steps, samples or hours"),
+    "percent": ("--prune-ratio 50", "--prune-ratio is a fraction and must lie in [0, 1), got 50; for 50 % write 0.5"),
+    "no samples": (
+        "--steps 40 --num-samples 0",
+        "--num-samples must be at least 1, got 0; write a positive whole number",
+    ),
+    "half a batch": ("--steps 40 --batch-size 0.5", "--batch-size must be a whole number, got 0.5; write an int"),
+    "words": ("--steps 40 --epochs ten", "--epochs must be a whole number, got 'ten'; write an int"),
+    "hours of what": (
+        "--hours 3",
+        "--hours must be a share of something, got hours=3 without full_hours; "
+        "give the hours of a run on all the data as --full-hours",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "line"), list(REFUSED_PLANS.values()), ids=list(REFUSED_PLANS))
+def test_a_wrong_plan_gets_one_line_and_leaves_no_trace(capsys, here, options, line):
+    assert call(capsys, *PLAN, *options.split()) == (1, "", f"orderdp: {line}\n")
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("plan.doc", "a plot is a picture such as .png, .svg or .pdf, got plan.doc; write another ending"),
+        ("batch_size/p.png", "a plot needs a folder that is there, got batch_size/p.png; create that folder first"),
+    ],
+)
+def test_a_plot_that_cannot_be_written_gets_one_line_after_the_page(capsys, here, path, line):
+    status, out, err = call(capsys, *PLAN, "--steps", "40", "--plot", path)
+    assert (status, err) == (1, f"orderdp: {line}\n")
+    assert out.startswith("1,000 samples")
+    assert not list(here.iterdir())
+
+
+MESSAGES = [
+    ("epochs must be whole, got 2.5; write epochs = 30", "--epochs must be whole, got 2.5; write --epochs 30"),
+    ("n must be at least 1, got 0; write it", "--num-samples must be at least 1, got 0; write it"),
+    (
+        "data_root must exist, got data_root; name a data_root",
+        "--data-root must exist, got data_root; name a --data-root",
+    ),
+    ("it is not there; or write download=True", "it is not there; or write --download"),
+    ("nothing is there, got 3; write download=False", "nothing is there, got 3; write --no-download"),
+    ("the folder must be new, got steps; write --resume prune_ratio", None),
+    ("batch_size/plan.png could not be written (no room); make room", None),
+    ("a run of epochs and steps, got none; give model_names()", None),
+    ("parser must not count, got name_of; write call = 3", None),
+    ("see 'batch_size = 3', got none; see data_root.txt or data_root()", None),
+]
+
+
+@pytest.mark.parametrize(("message", "shown"), MESSAGES)
+def test_messages_name_settings_as_they_are_typed_and_leave_the_rest(message, shown):
+    flags = ["--epochs", "--num-samples", "--data-root", "--download", "--batch-size", "--prune-ratio", "--steps"]
+    for file in ({"recipe": "my.toml"}, {"resume": Path("runs")}):
+        assert in_flags(message, argparse.Namespace(flags=flags, **file)) == message
+    assert in_flags(message, argparse.Namespace(flags=flags, recipe=None, resume=None)) == (shown or message)
+
+
+def test_what_a_command_needs_is_named(capsys, monkeypatch):
+    for name in ("pydantic", "orderdp.training.recipe"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    status, out, err = call(capsys, "train")
+    assert (status, out) == (1, "")
+    assert err.startswith("orderdp: train needs pydantic: pip install 'orderdp[train]'")
+
+
+def test_a_plan_without_sizes_is_a_mistaken_call(capsys):
+    status, _, err = call(capsys, "plan", "--prune-ratio", "0.5")
+    assert status == 2
+    assert err.startswith("orderdp plan: the following arguments are required: --num-samples, --epochs, --batch-size; ")
+
+
+def test_study_writes_and_names_its_files(capsys, here):
+    status, out, err = call(capsys, "study", "figure8")
+    assert (status, err) == (0, "")
+    names = ["figure8.csv", "figure8.png", "figure8.svg"]
+    assert sorted(path.name for path in Path("runs/figure8").iterdir()) == names
+    assert sorted(out.split()) == [f"runs/figure8/{name}" for name in names]
+    assert call(capsys, "study", "figure8", "--run", "elsewhere")[0] == 0
+    assert Path("elsewhere/figure8.csv").read_bytes() == Path("runs/figure8/figure8.csv").read_bytes()
+
+
+def test_an_unknown_study_gets_one_line(capsys, here):
+    line = "orderdp: no study named 'figur5'; did you mean 'figure5'?\n"
+    assert call(capsys, "study", "figur5") == (1, "", line)
+    status, _, err = call(capsys, "study", "nothing")
+    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(study_names())}\n")
+    assert not list(here.iterdir())
+
+
+def test_help_lists_the_studies(capsys):
+    out = call(capsys, "study", "--help")[1]
+    assert all(f"  {name} " in out for name in study_names())
+    numbered = re.findall(r"^  (figure|table|theorem)(\d+) ", out, flags=re.MULTILINE)
+    assert numbered == sorted(numbered, key=lambda name: (name[0], int(name[1])))
+
+
+def test_planning_loads_no_torch():
+    code = (
+        "import sys; from orderdp.cli import main; "
+        "main(['plan', '--num-samples=10000000', '--epochs=90', '--batch-size=1024', '--prune-ratio=0.4']); "
+        "assert 'torch' not in sys.modules, 'torch'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("10,000,000 samples, 90 epochs")
+
+
+def test_a_plan_takes_no_shortened_options(capsys):
+    status, _, err = call(capsys, *PLAN, "--prune=0.5")
+    assert (status, "no option --prune=0.5, did you mean --prune-ratio?" in err) == (2, True)
+
+
+def test_a_plot_without_matplotlib_says_what_to_install(capsys, here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    status, _, err = call(capsys, *PLAN, "--prune-ratio", "0.5", "--plot", "p.png")
+    assert (status, err) == (1, 'orderdp: plots need matplotlib: pip install "orderdp[theory]"\n')
+
+
+def test_a_reader_that_has_seen_enough_gets_no_error():
+    command = [sys.executable, "-m", "orderdp", "plan", "--num-samples", "1000", "--epochs", "5"]
+    command += ["--batch-size", "10", "--prune-ratio", "0.5"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == ("", 1)

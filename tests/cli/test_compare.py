@@ -1,0 +1,581 @@
+"""The commands that compare: compare, methods, study, report."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from orderdp.cli import main
+from orderdp.comparison import workers
+from orderdp.comparison.grid import REFERENCES, load_comparison
+from orderdp.paper import study
+from orderdp.training.loop import Run
+from orderdp.training.methods import METHODS, label_of
+from orderdp.training.recipe import Recipe, load_recipe, shipped_recipes
+from reference.told import begun_or_failed
+
+TINY = ["--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu", "--num-threads=1"]
+SMALL = ["compare", *TINY, "--methods", "orderdp", "--prune-ratio", "0.5", "--seed", "0", "--run", "run"]
+SMALL_RUNS = ["OrderDP-50-seed0", "dynamic-random-50-seed0", "full-data-seed0", "full-data-steps-of-OrderDP-50-seed0"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Every test works in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def call(capsys):
+    """Exit status, standard output and standard error of `orderdp ARGUMENTS`."""
+
+    def called(*arguments):
+        try:
+            status = main(arguments)
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return called
+
+
+@pytest.fixture
+def planned(call, monkeypatch):
+    """The plan that `orderdp compare` would carry out, where, and how, without carrying it out."""
+
+    def plan_of(*options):
+        given = []
+
+        def keep(plan, path, **named):
+            given.append((plan, path, named))
+            raise RuntimeError("enough")
+
+        monkeypatch.setattr(workers, "start", keep)
+        assert call("compare", *options) == (1, "", "orderdp: enough\n")
+        return given[0]
+
+    return plan_of
+
+
+@pytest.fixture
+def image_folder(here):
+    """A data set of 16 and 8 images in two classes."""
+    random = np.random.default_rng(0)
+    for part, each in (("train", 8), ("val", 4)):
+        for label in "ab":
+            folder = here / "images" / part / label
+            folder.mkdir(parents=True)
+            for number in range(each):
+                Image.fromarray(random.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+
+
+def labels(plan):
+    return [label_of(recipe) for recipe in plan.pruned()]
+
+
+def folders(path):
+    return sorted(file.name for file in Path(path).iterdir() if file.is_dir())
+
+
+def test_compare_takes_orderdp_and_infobatch_at_three_ratios_over_three_seeds_beside_random(planned):
+    plan, path, named = planned()
+    names = ("OrderDP", "InfoBatch", "dynamic random")
+    assert labels(plan) == [f"{name} {ratio} %" for ratio in (30, 50, 70) for name in names]
+    assert (plan.seeds, plan.against, named["processes"]) == ((0, 1, 2), REFERENCES, 1)
+    assert plan.recipe == load_recipe(shipped_recipes()["digits"], prune_ratio=0.3)
+    assert re.fullmatch(r"runs/compare-digits-\d{8}-\d{6}", str(path))
+
+
+def test_compare_takes_methods_with_settings_of_their_own(planned):
+    options = "--methods orderdp,explore=0.9,exploit=0.5 ucb,every=1,c=0.5 dynamic_random infobatch,prune_ratio=0.99"
+    options += " --prune-ratio 0.5 0.25 --seed 4 2 --run here --processes 3"
+    plan, path, named = planned(*options.split())
+    assert labels(plan) == [
+        "OrderDP explore 0.9 exploit 0.5",
+        "UCB 50 % c 0.5 every 1",
+        "dynamic random 50 %",
+        "InfoBatch 99 %",
+        "dynamic random 55 %",
+        "dynamic random 99 %",
+        "UCB 25 % c 0.5 every 1",
+        "dynamic random 25 %",
+    ]
+    assert (plan.seeds, path, named["processes"]) == ((4, 2), Path("here"), 3)
+
+
+def test_compare_leaves_the_method_of_a_recipe_aside(planned):
+    Recipe(strategy="full", epochs=7, seed=5).write("full.toml")
+    Recipe(explore=0.9, exploit=0.5, uniform_share=0.1, initial_score=0, epochs=7).write("split.toml")
+    for name in ("full.toml", "split.toml"):
+        plan, _, _ = planned("--recipe", name, "--prune-ratio", "0.5")
+        assert labels(plan) == ["OrderDP 50 %", "InfoBatch 50 %", "dynamic random 50 %"]
+        assert plan.pruned()[0] == plan.recipe
+        assert (plan.recipe.method(), plan.recipe.epochs) == ({"strategy": "orderdp", "prune_ratio": 0.5}, 7)
+
+
+def test_settings_of_the_training_replace_the_recipes_own(planned):
+    plan, _, _ = planned("--dataset", "cifar10", "--model", "resnet18", "--epochs", "3", "--augment", "none")
+    shipped = load_recipe(shipped_recipes()["cifar10_resnet18"])
+    assert plan.recipe == shipped.model_copy(update={"epochs": 3, "augment": "none", "prune_ratio": 0.3})
+
+
+USAGE = "'orderdp compare --help' explains"
+MISTAKEN = {
+    "an unknown method": (
+        "--methods orderpd",
+        "argument --methods: no method named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists them)",
+    ),
+    "a setting without value": (
+        "--methods ucb,c",
+        "argument --methods: a setting is NAME=VALUE without spaces, got 'c'; write epsilon=0.2",
+    ),
+    "an option of train": ("--strategy ucb", "no option --strategy"),
+    "a mistyped option": ("--method ucb", "no option --method, did you mean --methods?"),
+}
+
+
+@pytest.mark.parametrize(("options", "line"), list(MISTAKEN.values()), ids=list(MISTAKEN))
+def test_a_mistaken_call_gets_one_line_and_status_2(call, here, options, line):
+    status, out, err = call("compare", *options.split())
+    assert (status, out) == (2, "")
+    assert err.startswith(f"orderdp compare: {line}")
+    assert err.endswith(f"; {USAGE}\n")
+    assert err.count("\n") == 1
+    assert not list(here.iterdir())
+
+
+REFUSED = {
+    "percent": (
+        "--prune-ratio 30 50",
+        "--prune-ratio is a fraction and must lie in [0, 1), got 30; for 30 % write 0.3",
+    ),
+    "one ratio of several": (
+        "--prune-ratio 0.3 50",
+        "--prune-ratio is a fraction and must lie in [0, 1), got 50; for 50 % write 0.5",
+    ),
+    "a seed twice": ("--seed 1 1", "--seed must be given once each, got [1, 1]; leave the repeats out"),
+    "a seed in words": ("--seed one", "--seed must be a whole number, got 'one'; write --seed 0"),
+    "full data as a method at a ratio": (
+        "--methods full",
+        "--prune-ratio does not apply to strategy 'full', got 0.3; leave --prune-ratio out",
+    ),
+    "a setting that the method does not take": (
+        "--methods ucb,epsilon=0.1",
+        "settings holds what strategy 'ucb' takes beside the recipe's own keys, got epsilon; "
+        "it takes c, every, smoothing",
+    ),
+    "kakurenbo with label smoothing": (
+        "--methods kakurenbo",
+        "kakurenbo reads off the loss how sure the model is, and label smoothing keeps the loss high, "
+        "got label_smoothing 0.1; write --label-smoothing 0, or set a lower confidence (0.53 for 0.1 on ten classes)",
+    ),
+    "no process": (
+        "--processes 0",
+        "--processes must be a whole number from 1, and 1 under several ranks, got 0; write --processes 1",
+    ),
+    "processes in words": (
+        "--processes two",
+        "--processes must be a whole number from 1, and 1 under several ranks, got two; write --processes 1",
+    ),
+    "half a process": (
+        "--processes 1.5",
+        "--processes must be a whole number from 1, and 1 under several ranks, got 1.5; write --processes 1",
+    ),
+    "no folder to go on with": (
+        "--resume runs",
+        "a run folder must hold recipe.toml and plan.toml, got runs; "
+        "write the folder of an earlier 'orderdp train' or 'orderdp compare'",
+    ),
+    "other options beside --resume": (
+        "--resume runs --epochs 3 --run new --methods ucb --seed 1 --prune-ratio 0.5 --recipe digits",
+        "--resume takes its settings from the run folder, all but --methods, --prune-ratio, --seed and --data-root, "
+        "got --epochs --recipe --run; leave them out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "line"), list(REFUSED.values()), ids=list(REFUSED))
+def test_bad_input_gets_one_line_and_status_1_and_leaves_no_trace(call, here, options, line):
+    assert call("compare", *options.split()) == (1, "", f"orderdp: {line}\n")
+    assert not list(here.iterdir())
+
+
+def test_compare_prints_the_table_and_goes_on_with_nothing_left(call):
+    status, out, err = call(*SMALL)
+    assert status == 0
+    names = ["OrderDP 50 %", "dynamic random 50 %", "full data", "full data, steps of OrderDP 50 %"]
+    end = "settings, metrics, checkpoints: run; 'orderdp report run' makes a page of tables and plots\n"
+    begun = [f"[{number}/4] {label}, seed 0" for number, label in enumerate(names, 1)]
+    assert begun_or_failed(err) == [*begun, *end.splitlines()]
+    *table, _, note, _ = out.splitlines()
+    shown = names
+    assert [re.split("  +", line)[0] for line in table] == ["run", *shown]
+    assert note.startswith("Differences in percentage points, ")
+    assert folders("run") == SMALL_RUNS
+    assert call("compare", "--resume", "run") == (0, out, end)
+    Path("run/full-data-seed0/result.json").unlink()
+    status, _, err = call("compare", "--resume", "run", "--processes", "1")
+    assert (status, begun_or_failed(err)) == (0, ["[3/4] full data, seed 0", *end.splitlines()])
+
+
+def test_seeds_are_added_to_what_is_there_and_the_runs_that_are_finished_stay(call):
+    assert call(*SMALL)[0] == 0
+    before = {name: Path("run", name, "result.json").read_bytes() for name in SMALL_RUNS}
+    status, out, err = call("compare", "--resume", "run", "--seed", "2", "0", "1")
+    begun = [line for line in begun_or_failed(err) if line.startswith("[")]
+    assert status == 0
+    assert [re.sub(r"\[\d+/12\] .*, ", "", line) for line in begun] == ["seed 2"] * 4 + ["seed 1"] * 4
+    assert load_comparison(Path("run"))[0].seeds == (0, 2, 1)
+    assert folders("run") == sorted(name.replace("seed0", f"seed{seed}") for name in SMALL_RUNS for seed in range(3))
+    assert {name: Path("run", name, "result.json").read_bytes() for name in SMALL_RUNS} == before
+    assert "±" in out
+
+
+def test_methods_and_ratios_are_added_to_what_is_there(call):
+    assert call(*SMALL)[0] == 0
+    before = {name: Path("run", name, "result.json").read_bytes() for name in SMALL_RUNS}
+    status, out, err = call("compare", "--resume", "run", "--methods", "ucb,every=1", "orderdp")
+    assert (status, begun_or_failed(err)[:2]) == (0, ["[3/5] UCB 50 % every 1, seed 0", *begun_or_failed(err)[1:2]])
+    assert labels(load_comparison(Path("run"))[0]) == ["OrderDP 50 %", "dynamic random 50 %", "UCB 50 % every 1"]
+    status, out, err = call("compare", "--resume", "run", "--prune-ratio", "0.3", "0.5")
+    assert status == 0
+    assert labels(load_comparison(Path("run"))[0])[3:] == ["OrderDP 30 %", "dynamic random 30 %", "UCB 30 % every 1"]
+    assert {name: Path("run", name, "result.json").read_bytes() for name in SMALL_RUNS} == before
+    assert "UCB 30 % every 1" in out
+    assert "full data, steps of OrderDP 30 %" in out
+
+
+def test_methods_are_refused_before_the_plan_is_changed(call):
+    assert call(*SMALL)[0] == 0
+    before = Path("run/plan.toml").read_bytes()
+    line = "prune_ratio is a fraction and must lie in [0, 1), got 30; for 30 % write 0.3"
+    assert call("compare", "--resume", "run", "--prune-ratio", "30") == (1, "", f"orderdp: {line}\n")
+    line = "settings holds what strategy 'ucb' takes beside the recipe's own keys, got b; it takes c, every, smoothing"
+    assert call("compare", "--resume", "run", "--methods", "ucb,b=1") == (1, "", f"orderdp: {line}\n")
+    line = (
+        "the sizes must keep at least one of the 200 samples, got q = 0 from prune_ratio=0.999; write larger fractions"
+    )
+    status, out, err = call("compare", "--resume", "run", "--prune-ratio", "0.999")
+    assert (status, out, err.startswith(f"orderdp: {line} to keep, ")) == (1, "", True)
+    assert Path("run/plan.toml").read_bytes() == before
+
+
+def test_seeds_are_refused_before_the_plan_is_changed(call):
+    assert call(*SMALL)[0] == 0
+    before = Path("run/plan.toml").read_bytes()
+    line = "seed must lie in [0, 2**63), got -1; write seed = 0"
+    assert call("compare", "--resume", "run", "--seed", "1", "-1") == (1, "", f"orderdp: {line}\n")
+    assert Path("run/plan.toml").read_bytes() == before
+
+
+def test_a_comparison_goes_on_where_its_data_has_moved_to(call, image_folder):
+    options = [
+        "--dataset",
+        "folder",
+        "--data-root",
+        "images",
+        "--image-size",
+        "8",
+        "--batch-size",
+        "4",
+        "--device",
+        "cpu",
+    ]
+    options += ["--epochs", "1", "--model", "small_cnn", "--num-threads", "1", "--methods", "orderdp", "--seed", "0"]
+    status, out, err = call("compare", *options, "--prune-ratio", "0.5", "--run", "run")
+    assert (status, "OrderDP 50 %" in out) == (0, True), err
+    Path("run/full-data-seed0/result.json").unlink()
+    Path("images").rename("moved")
+    assert call("compare", "--resume", "run")[0] == 1
+    assert call("compare", "--resume", "run", "--data-root", "nowhere")[0] == 1
+    assert load_comparison(Path("run"))[0].recipe.data_root == "images"
+    assert call("compare", "--resume", "run", "--data-root", "moved")[:2] == (0, out)
+    Path("moved/train/b/0.png").unlink()
+    status, _, err = call("compare", "--resume", "run", "--data-root", "moved")
+    assert status == 1
+    assert err.startswith("orderdp: the data must be that of the runs in run, 16 and 8 samples, got 15")
+
+
+def test_a_dynamic_random_choice_stands_beside_each_ratio_that_there_is(planned):
+    plan = planned("--methods", "orderdp,explore=0.9,exploit=0.5", "--prune-ratio", "0.3")[0]
+    assert labels(plan) == ["OrderDP explore 0.9 exploit 0.5", "dynamic random 55 %"]
+    plan, _, _ = planned("--methods", "orderdp,prune_ratio=0.9")
+    assert labels(plan) == ["OrderDP 90 %", "dynamic random 90 %"]
+    plan = planned("--methods", "orderdp,explore=0.9,exploit=0.5", "infobatch", "--prune-ratio", "0.3", "0.7")[0]
+    assert labels(plan) == [
+        *("OrderDP explore 0.9 exploit 0.5", "InfoBatch 30 %", "dynamic random 55 %", "dynamic random 30 %"),
+        *("InfoBatch 70 %", "dynamic random 70 %"),
+    ]
+
+
+def test_runs_that_fail_get_a_line_each_and_status_1_and_the_others_are_in_the_table(call, monkeypatch):
+    train = Run.train
+
+    def fail(run):
+        if "random" in run.folder.name:
+            raise RuntimeError(f"seed {run.recipe.seed} has no max_lr = 3")
+        return train(run)
+
+    monkeypatch.setattr(Run, "train", fail)
+    status, out, err = call(*SMALL, "--seed", "0", "1")
+    assert status == 1
+    rows = {line.split("  ")[0]: line for line in out.splitlines()}
+    assert "missing" in rows["dynamic random 50 %"]
+    assert "missing" not in rows["OrderDP 50 %"]
+    failed = [line for line in err.splitlines() if " failed: " in line and not line.startswith("orderdp: ")]
+    assert failed == [
+        f"[{m}/8] dynamic random 50 %, seed {n} failed: seed {n} has no --max-lr 3" for m, n in ((2, 0), (6, 1))
+    ]
+    missing = "dynamic random 50 %, seed 0; dynamic random 50 %, seed 1"
+    last = f"orderdp: not all runs are finished, failed: {missing}; go on with orderdp compare --resume run"
+    assert err.splitlines()[-1] == last
+    monkeypatch.undo()
+
+
+def test_what_waits_for_a_run_that_failed_is_named(call, monkeypatch):
+    train = Run.train
+
+    def fail(run):
+        if "InfoBatch" in run.folder.name and "steps" not in run.folder.name:
+            raise RuntimeError("no")
+        return train(run)
+
+    monkeypatch.setattr(Run, "train", fail)
+    options = "--methods infobatch --prune-ratio 0.5 --seed 0 --run run"
+    status, _, err = call("compare", *TINY, "--epochs", "2", *options.split())
+    assert status == 1
+    assert err.splitlines()[-1] == (
+        "orderdp: not all runs are finished, failed: InfoBatch 50 %, seed 0, waiting for a run that failed: "
+        "full data, steps of InfoBatch 50 %, seed 0; go on with orderdp compare --resume run"
+    )
+
+
+def alive_in(group):
+    """The processes of a group that run."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group = path.read_text().rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                found.append(path)
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no list of processes here")
+def test_a_call_of_several_processes_ends_at_once_when_it_is_interrupted():
+    """As Ctrl-C does: a signal to all of them."""
+    command = [sys.executable, "-W", "error", "-m", "orderdp", *SMALL, "--epochs", "5000", "--processes", "2"]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
+    )
+    end = time.monotonic() + 120
+    while len(list(Path("run").glob("*/metrics.jsonl"))) < 2 and time.monotonic() < end:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    *told, last = err.splitlines()
+    assert sorted(begun_or_failed(told)) == ["[1/4] OrderDP 50 %, seed 0", "[2/4] dynamic random 50 %, seed 0"]
+    assert last == "orderdp: stopped; go on with orderdp compare --resume run"
+    while (left := alive_in(process.pid)) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not left
+    assert not list(Path("run").glob("*/failure.txt"))
+
+
+def test_methods_are_listed_by_name_with_what_their_ratio_is(call):
+    status, out, err = call("methods")
+    assert (status, err) == (0, "")
+    header, *lines = out.splitlines()
+    assert re.split("  +", header) == ["name", "method", "what the prune ratio is"]
+    assert [re.split("  +", line) for line in lines] == [
+        [name, method.label, method.ratio] for name, method in METHODS.items()
+    ]
+    assert call("methods", "--all")[0] == 2
+
+
+@pytest.fixture
+def small(call):
+    """A comparison in the folder `run`."""
+    assert call(*SMALL)[0] == 0
+    return Path("run")
+
+
+def test_report_writes_a_page_and_prints_where_it_is(call, small):
+    assert call("report", "run") == (0, "run/report/report.html\n", "")
+    assert Path("run/report/report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert call("report", "run", "--accuracy", "5", "100") == (0, "run/report/report.html\n", "")
+    header, first = Path("run/report/tables/time_to_accuracy.csv").read_text().splitlines()[:2]
+    assert header == "run,5 %,100 %"
+    assert first.endswith(",never")
+
+
+def test_report_on_the_folder_of_train_is_the_same_page(call):
+    assert call("train", *TINY, "--run", "run", "--against")[0] == 0
+    assert call("report", "run") == (0, "run/report/report.html\n", "")
+    assert call("train", *TINY, "--strategy", "full", "--run", "full")[0] == 0
+    assert call("report", "full") == (0, "full/report/report.html\n", "")
+
+
+REFUSED_REPORTS = {
+    "no folder": (
+        "nothing",
+        "a folder to report on must hold plan.toml or study.toml, got nothing; "
+        "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
+    ),
+    "a folder of something else": (
+        ".",
+        "a folder to report on must hold plan.toml or study.toml, got .; "
+        "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("folder", "line"), list(REFUSED_REPORTS.values()), ids=list(REFUSED_REPORTS))
+def test_a_report_on_nothing_gets_one_line(call, here, folder, line):
+    assert call("report", folder) == (1, "", f"orderdp: {line}\n")
+    assert not list(here.iterdir())
+
+
+def test_a_report_without_a_folder_is_a_mistaken_call(call):
+    status, _, err = call("report")
+    assert (status, err.startswith("orderdp report: the following arguments are required: DIR; ")) == (2, True)
+    status, _, err = call("report", "run", "--accuracy", "high")
+    assert (status, "argument --accuracy: an accuracy is a percentage in (1, 100], got high; write 90" in err) == (
+        2,
+        True,
+    )
+    status, _, err = call("report", "run", "--accuracy", "0.8")
+    assert (status, "got 0.8; for 80 % write 80" in err) == (2, True)
+    status, _, err = call("report", "run", "--accuracy", "101")
+    assert (status, "got 101; write 90" in err) == (2, True)
+
+
+@pytest.fixture
+def short_studies(monkeypatch):
+    """Shrinks every study to two epochs of 200 digits."""
+    load = study.load_recipe
+
+    def shrunk(path, **changes):
+        return load(path, **{**changes, "train_size": 200, "epochs": 2, "num_threads": 1})
+
+    monkeypatch.setattr(study, "load_recipe", shrunk)
+
+
+@pytest.mark.usefixtures("short_studies")
+def test_a_study_trains_and_writes_its_report_and_goes_on(call):
+    status, out, err = call("study", "table11", "--seed", "0", "--device", "cpu")
+    assert status == 0
+    *_, last = out.splitlines()
+    assert last == "report: runs/table11-smoke/report/report.html"
+    plan, _ = load_comparison(Path("runs/table11-smoke/digits"))
+    assert (plan.seeds, plan.recipe.device, plan.recipe.alignment) == ((0,), "cpu", 5)
+    assert labels(plan) == [f"{name} {r} %" for r in (40, 70) for name in ("OrderDP", "InfoBatch", "dynamic random")]
+    count = len(plan.members(200))
+    assert len(begun_or_failed(err)) == count
+    page = Path("runs/table11-smoke/report/report.html").read_text(encoding="utf-8")
+    for text in ("Table 11: where the gradient points", "Direction of the gradient", "0.915 ± 0.044"):
+        assert text in page
+    Path("runs/table11-smoke/digits/OrderDP-40-seed0/result.json").unlink()
+    Path("runs/table11-smoke/report/report.html").unlink()
+    status, again, err = call("study", "--resume", "runs/table11-smoke")
+    assert (status, begun_or_failed(err)) == (0, [f"[1/{count}] OrderDP 40 %, seed 0"])
+    assert again.splitlines()[-1] == last
+    assert Path("runs/table11-smoke/report/report.html").exists()
+    status, _, err = call("study", "table11")
+    assert (status, err) == (
+        1,
+        "orderdp: the run folder must be new, got runs/table11-smoke, which exists; "
+        "write another --run, or --resume runs/table11-smoke\n",
+    )
+
+
+REFUSED_STUDIES = {
+    "unknown study": ("tabel2", "no study named 'tabel2'; did you mean 'table2'?"),
+    "unknown size": ("table2 --size smok", "no size named 'smok'; did you mean 'smoke'?"),
+    "sizes for theory": ("figure5 --size cpu", "study figure5 trains nothing, got --size; leave them out"),
+    "settings for theory": (
+        "theorem1 --processes 2 --seed 1 --data-root data --device cpu --download",
+        "study theorem1 trains nothing, got --data-root --device --download --processes --seed; leave them out",
+    ),
+    "a seed twice": (
+        "table2 --seed 1 1",
+        "--seed must be given once each, got [1, 1]; leave the repeats out",
+    ),
+    "no process": (
+        "table8 --processes 0",
+        "--processes must be a whole number from 1, and 1 under several ranks, got 0; write --processes 1",
+    ),
+    "a data set that is not there": (
+        "figure9 --size paper --data-root data",
+        "--data-root must be a folder that exists, got data; create it or correct it",
+    ),
+    "other options beside --resume": (
+        "table8 --resume runs --size cpu --seed 1 --run here --data-root data",
+        "--resume takes its settings from the run folder, all but --seed and --data-root, got --name --run --size; "
+        "leave them out",
+    ),
+    "no folder to go on with": (
+        "--resume runs",
+        "a folder to report on must hold plan.toml or study.toml, got runs; "
+        "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "line"), list(REFUSED_STUDIES.values()), ids=list(REFUSED_STUDIES))
+def test_a_study_that_cannot_be_gets_one_line_and_leaves_no_trace(call, here, options, line):
+    assert call("study", *options.split()) == (1, "", f"orderdp: {line}\n")
+    assert not list(here.iterdir())
+
+
+def test_a_study_without_a_name_is_a_mistaken_call(call):
+    status, _, err = call("study", "--size", "smoke")
+    assert (status, err.startswith("orderdp study: the following arguments are required: NAME; ")) == (2, True)
+
+
+def test_the_table_of_a_whole_command_is_kept_in_the_folder(small):
+    rows = json.loads((small / "result.json").read_text())["rows"]
+    table = (small / "table.md").read_text().splitlines()
+    assert [line.split(" | ")[0].removeprefix("| ") for line in table[2:]] == [row["label"] for row in rows]
+
+
+def test_a_damaged_run_is_named_and_gives_status_1(call, small):
+    (small / "full-data-seed0" / "result.json").write_text("{")
+    status, _, err = call("compare", "--resume", "run")
+    assert status == 1
+    assert "orderdp: not all runs are finished, damaged: full data, seed 0 (run/full-data-seed0/result.json must" in err
+
+
+@pytest.mark.usefixtures("short_studies")
+def test_a_study_gives_status_1_where_any_part_lacks_a_run(call):
+    assert call("study", "figure10", "--seed", "0", "--device", "cpu", "--run", "run")[0] == 0
+    shutil.copytree("run/digits", "run/second")
+    head = Path("run/study.toml")
+    head.write_text(head.read_text().replace('"digits",', '"digits", "second",'))
+    for part in ("second", "digits"):
+        file = Path(f"run/{part}/full-data-seed0/result.json")
+        whole = file.read_text()
+        file.write_text(whole.replace('"steps"', '"stops"'))
+        status, _, err = call("study", "--resume", "run")
+        assert (status, "damaged: full data, seed 0" in err) == (1, True), part
+        file.write_text(whole)
+    assert call("study", "--resume", "run")[0] == 0

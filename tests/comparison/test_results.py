@@ -1,0 +1,217 @@
+"""What the runs of a folder came to, against numbers that are known."""
+
+import math
+import re
+from statistics import stdev
+
+import pytest
+
+from orderdp.comparison import workers
+from orderdp.comparison.grid import Comparison
+from orderdp.comparison.results import read_results
+from orderdp.comparison.workers import start
+from orderdp.data import datasets
+from orderdp.training.recipe import load_recipe
+from orderdp.training.run_folder import RunFolder
+from reference.made_runs import SIZES, line, result
+
+SHORT = "full data, steps of OrderDP 50 %"
+
+
+def content(path):
+    return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def test_the_folders_made_here_hold_what_the_trainer_writes(tmp_path, tiny_recipe):
+    start(Comparison(tiny_recipe(epochs=2, prune_ratio=0.5), against=()), tmp_path / "run", show=False)
+    folder = RunFolder(tmp_path / "run" / "OrderDP-50-seed0")
+    lines, made = folder.metrics(), [line(epoch, 2, 8, 256, 90.0) for epoch in (1, 2)]
+    assert [list(one) for one in lines] == [list(one) for one in made]
+    real, made = folder.result(), result("OrderDP-50-seed0", 0, made)
+    assert set(real) == set(made)
+    for name in ("coverage", "digests", "versions"):
+        assert set(real[name]) == set(made[name])
+
+
+def test_results_are_read_without_the_data_and_change_nothing(pair, monkeypatch):
+    def gone(*arguments, **named):
+        raise OSError("the data set is gone")
+
+    monkeypatch.setattr(workers, "load_dataset", gone)
+    monkeypatch.setattr(datasets, "load_dataset", gone)
+    before = content(pair.path)
+    results = read_results(pair.path)
+    assert (results.path, results.plan, results.sizes) == (pair.path, pair.plan, SIZES)
+    assert content(pair.path) == before
+
+
+def test_entries_stand_in_the_order_of_the_plan_with_their_runs_by_seed(pair):
+    entries = read_results(pair.path).entries
+    assert list(entries) == ["OrderDP 50 %", "full data", SHORT]
+    pruned, full, short = entries.values()
+    assert (pruned.short, full.short, short.short) == (SHORT, None, None)
+    assert [entry.is_reference for entry in entries.values()] == [False, True, True]
+    assert pruned.values("accuracy_last") == {0: 90.0, 1: 91.0, 2: 92.0}
+    assert {seed: lines[-1]["accuracy"] for seed, lines in pruned.metrics.items()} == {0: 90.0, 1: 91.0, 2: 92.0}
+    assert not any(entry.holes for entry in entries.values())
+
+
+def test_means_and_deviations_are_over_the_seeds(pair):
+    entries = read_results(pair.path).entries
+    full = entries["full data"]
+    assert full.mean("accuracy_last") == pytest.approx(91.366666666)
+    assert full.deviation("accuracy_last") == pytest.approx(stdev([90.5, 91.0, 92.6]))
+    assert full.mean(lambda run: 2 * run["steps"]) == 42
+    assert full.cost_s() == 3 * (1.5 + 0.25 + 0.25)  # three epochs, evaluation left out
+
+
+def test_one_seed_has_no_deviation_and_no_seed_no_mean(made):
+    folder = made(methods=({"strategy": "orderdp", "prune_ratio": 0.5},), against=("full",))
+    folder.finish("full data", (90.0,))
+    entries = read_results(folder.path).entries
+    assert math.isnan(entries["full data"].deviation("accuracy_last"))
+    assert math.isnan(entries["OrderDP 50 %"].mean("accuracy_last"))
+    assert math.isnan(entries["OrderDP 50 %"].cost_s())
+
+
+def test_what_is_missing_is_a_hole_with_its_reason(pair):
+    (pair.folder("OrderDP 50 %", 1).path / "result.json").unlink()
+    (pair.folder("full data", 0).path / "result.json").unlink()
+    pair.folder("full data", 0).write_failure("out of memory")
+    spoilt = pair.folder(SHORT, 2)
+    spoilt.write_result({**spoilt.result(), "accuracy_last": math.nan})
+    pruned, full, short = read_results(pair.path).entries.values()
+    assert pruned.holes == {1: "not finished"}
+    assert full.holes == {0: "out of memory"}
+    result = spoilt.path / "result.json"
+    assert short.holes == {2: f"accuracy_last must be finite, got nan; delete {result}, and go on with --resume"}
+    assert [entry.missing for entry in (pruned, full, short)] == [" (2 of 3)"] * 3
+    assert [set(entry.results) for entry in (pruned, full, short)] == [{0, 2}, {1, 2}, {0, 1}]
+    assert [set(entry.metrics) for entry in (pruned, full, short)] == [{0, 2}, {1, 2}, {0, 1}]
+
+
+def test_differences_are_paired_by_seed_and_those_of_a_hand_computation(pair):
+    results = read_results(pair.path)
+    pruned = results.entries["OrderDP 50 %"]
+    # -0.5, 0 and -0.6: mean -11/30, standard deviation √(0.31/3); t(0.975, 2) = 4.30265273.
+    half = 4.30265273 * math.sqrt(0.31 / 3) / math.sqrt(3)
+    found = results.against_full(pruned)
+    assert found == pytest.approx((-11 / 30, -11 / 30 - half, -11 / 30 + half, 3), abs=1e-6)
+    # 1, 0.5 and 1.
+    half = 4.30265273 * math.sqrt(1 / 12) / math.sqrt(3)
+    assert results.against_short(pruned) == pytest.approx((5 / 6, 5 / 6 - half, 5 / 6 + half, 3), abs=1e-6)
+
+
+def test_only_seeds_of_both_are_compared(pair):
+    (pair.folder("OrderDP 50 %", 1).path / "result.json").unlink()
+    (pair.folder("full data", 0).path / "result.json").unlink()
+    results = read_results(pair.path)
+    found = results.against_full(results.entries["OrderDP 50 %"])
+    assert (found.mean, found.seeds, found.low) == (pytest.approx(-0.6), 1, -math.inf)
+
+
+def test_without_something_to_compare_with_there_is_no_difference(pair, made):
+    for seed in (0, 1, 2):
+        (pair.folder("full data", seed).path / "result.json").unlink()
+    results = read_results(pair.path)
+    pruned, full, short = results.entries.values()
+    assert results.against_full(pruned) is None
+    assert results.against_full(full) is None
+    assert results.against_short(short) is None
+    assert results.against_short(pruned).seeds == 3
+    alone = made("alone", methods=({"strategy": "orderdp", "prune_ratio": 0.5},), against=())
+    alone.finish("OrderDP 50 %", (90.0,))
+    results = read_results(alone.path)
+    (pruned,) = results.entries.values()
+    assert results.against_full(pruned) is results.against_short(pruned) is None
+
+
+def test_the_shorter_schedule_of_what_forwards_everything_is_full_data(made):
+    folder = made(methods=({"strategy": "ordered_sgd", "prune_ratio": 0.5},), seeds=(0, 1))
+    folder.finish("ordered SGD 50 %", (90.0, 91.0)).finish("full data", (91.0, 91.5))
+    results = read_results(folder.path)
+    entry = results.entries["ordered SGD 50 %"]
+    assert results.against_short(entry) == results.against_full(entry)
+
+
+def test_seconds_count_until_an_epoch_ended_at_the_accuracy(pair):
+    pruned = read_results(pair.path).entries["OrderDP 50 %"]
+    # Epochs of two seconds that end at 88, 89, 90 with seed 0, a point more with each seed.
+    assert pruned.seconds_to(90.0) == {0: 6.0, 1: 4.0, 2: 2.0}
+    assert pruned.seconds_to(90.001) == {0: None, 1: 6.0, 2: 4.0}
+    assert pruned.seconds_to(0.0) == {0: 2.0, 1: 2.0, 2: 2.0}
+    assert pruned.seconds_to(99.0) == {0: None, 1: None, 2: None}
+
+
+def test_samples_count_until_an_epoch_ended_at_the_accuracy(pair):
+    pruned = read_results(pair.path).entries["OrderDP 50 %"]  # three epochs of 128 samples
+    assert pruned.samples_to(90.0) == {0: 384, 1: 256, 2: 128}
+    assert pruned.samples_to(90.001) == {0: None, 1: 384, 2: 256}
+
+
+def test_a_run_whose_files_are_damaged_or_incomplete_is_a_hole(pair):
+    runs = [pair.folder("OrderDP 50 %", seed).path for seed in range(3)]
+    (runs[0] / "result.json").write_text("{")
+    (runs[1] / "metrics.jsonl").unlink()
+    lines = (runs[2] / "metrics.jsonl").read_text().splitlines()
+    (runs[2] / "metrics.jsonl").write_text("\n".join(lines[:2]) + "\n")
+    entry = read_results(pair.path).entries["OrderDP 50 %"]
+    assert (entry.results, entry.metrics) == ({}, {})
+    assert entry.holes[0].startswith(f"{runs[0] / 'result.json'} must hold JSON, got ")
+    assert entry.holes[0].endswith("; delete it, and go on with --resume")
+    assert [entry.holes[seed] for seed in (1, 2)] == [
+        f"metrics.jsonl lacks epochs: {n} of 3; delete {runs[seed] / 'result.json'}, and go on with --resume"
+        for seed, n in ((1, 0), (2, 2))
+    ]
+
+
+def test_a_run_whose_result_is_no_result_is_a_hole_and_so_is_what_takes_its_steps(made):
+    folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.5},))
+    (folder.folder("InfoBatch 50 %").path).mkdir()
+    (folder.folder("InfoBatch 50 %").path / "result.json").write_text("{}")
+    folder.finish("full data", (91.0,))
+    entries = read_results(folder.path).entries
+    why = entries["InfoBatch 50 %"].holes[0]
+    assert why.endswith("result.json must hold the result of a run, got another; delete it, and go on with --resume")
+    assert entries["full data, steps of InfoBatch 50 %"].holes == {0: "not finished"}
+    assert entries["full data"].holes == {}
+    assert [entry.missing for entry in entries.values()] == [" (0 of 1)", "", " (0 of 1)"]
+
+
+def test_runs_that_are_none_of_the_plan_s_are_named(pair):
+    (pair.path / "UCB-50-seed0").mkdir()
+    pair.folder("full data", 1).recipe().write(pair.path / "UCB-50-seed0" / "recipe.toml")
+    (pair.path / "plots").mkdir()
+    assert read_results(pair.path).strangers == ("UCB-50-seed0",)
+
+
+def test_an_open_number_of_steps_is_read_from_the_run_that_made_them(made):
+    folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.5},))
+    short = "full data, steps of InfoBatch 50 %"
+    entries = read_results(folder.path).entries
+    assert {label: entry.holes for label, entry in entries.items()} == {
+        label: {0: "not finished"} for label in ("InfoBatch 50 %", "full data", short)
+    }
+    folder.finish("InfoBatch 50 %", (90.0,)).finish(short, (89.0,))
+    entries = read_results(folder.path).entries
+    assert entries[short].mean("steps") == entries["InfoBatch 50 %"].mean("steps") == 9
+    # Of another number of steps than the run beside it: not the run that the plan asks for.
+    changed = folder.folder("InfoBatch 50 %")
+    changed.write_result({**changed.result(), "steps": 8})
+    message = (
+        f"^all runs of a folder must be of its plan, got {re.escape(str(folder.folder(short).path))} with max_steps 9"
+    )
+    with pytest.raises(ValueError, match=message):
+        read_results(folder.path)
+
+
+def test_a_run_of_another_recipe_is_refused(pair):
+    path = pair.folder("full data", 1).path / "recipe.toml"
+    load_recipe(path, weight_decay=0.25).write(path)
+    with pytest.raises(ValueError, match=r"full-data-seed1 with weight_decay 0\.25 where the plan has 0\.0005; move"):
+        read_results(pair.path)
+
+
+def test_a_folder_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"^a run folder must hold recipe\.toml and plan\.toml, got "):
+        read_results(tmp_path)

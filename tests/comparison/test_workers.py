@@ -1,0 +1,660 @@
+"""Making the runs of a plan: each once, by one process or several, whatever stops or fails on the way."""
+
+import contextlib
+import errno
+import json
+import multiprocessing
+import os
+import re
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
+
+from orderdp.comparison import workers
+from orderdp.comparison.grid import Comparison, Sizes, load_comparison
+from orderdp.comparison.table import Row, lines
+from orderdp.comparison.workers import amend, begin, check, make, outcome, sharing_threads, start
+from orderdp.output import files
+from orderdp.output.text_table import as_markdown
+from orderdp.training import run_folder
+from orderdp.training.loop import Run
+from orderdp.training.recipe import Recipe, load_recipe
+from orderdp.training.run_folder import RunFolder, alone_in
+from reference.told import begun_or_failed
+
+# Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+N = 200
+ORDERDP, RANDOM = {"strategy": "orderdp", "prune_ratio": 0.5}, {"strategy": "dynamic_random", "prune_ratio": 0.5}
+OPEN = {"strategy": "infobatch", "prune_ratio": 0.5}
+PATIENCE_S = 120
+
+
+def raises(kind, message):
+    return pytest.raises(kind, match=f"^{re.escape(message)}$")
+
+
+def content(path):
+    return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def digests(path):
+    return {file.parent.name: json.loads(file.read_text())["digests"] for file in path.glob("*/result.json")}
+
+
+def in_plain_values(found):
+    return found._replace(finished={label: [run.path for run in runs] for label, runs in found.finished.items()})
+
+
+def wait_until(true):
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Makes the runs of some names fail, until it is called again."""
+    train, names = Run.train, {}
+
+    def trained(run):
+        if run.folder.name in names:
+            raise names[run.folder.name]
+        return train(run)
+
+    def fail(**errors):
+        names.clear()
+        names.update({name.replace("_", "-"): error for name, error in errors.items()})
+
+    monkeypatch.setattr(Run, "train", trained)
+    return fail
+
+
+def test_a_comparison_writes_everything_that_it_returns(tmp_path, tiny):
+    path, told = tmp_path / "run", []
+    methods = (ORDERDP, {**ORDERDP, "prune_ratio": 0.25})
+    plan = Comparison(tiny(epochs=1), methods=methods, seeds=(0, 1), against=("full",))
+    found = start(plan, path, show=False, tell=told.append)
+    assert load_comparison(path) == (plan, Sizes(200, 360))
+    table = found.table
+    assert [row.label for row in table] == ["OrderDP 50 %", "OrderDP 25 %", "full data"]
+    assert [row.seeds for row in table] == [2, 2, 2]
+    assert [(row.samples, row.samples_saved) for row in table] == [(100, 0.5), (150, 0.25), (200, 0.0)]
+    assert begun_or_failed(told) == [
+        "[1/6] OrderDP 50 %, seed 0",
+        "[2/6] OrderDP 25 %, seed 0",
+        "[3/6] full data, seed 0",
+        "[4/6] OrderDP 50 %, seed 1",
+        "[5/6] OrderDP 25 %, seed 1",
+        "[6/6] full data, seed 1",
+    ]
+    summary = json.loads((path / "result.json").read_text())
+    assert [
+        Row(**{**row, **{key: tuple(row[key]) for key in ("accuracy_last", "accuracy_best")}})
+        for row in summary["rows"]
+    ] == table
+    in_rows = sorted(plan.members(N), key=lambda member: [row.label for row in table].index(member.label))
+    assert summary["runs"] == [RunFolder(path / member.name).result() for member in in_rows]
+    assert {label: [run.name for run in runs] for label, runs in found.finished.items()} == {
+        row.label: [member.name for member in in_rows if member.label == row.label] for row in table
+    }
+    assert (found.failed, found.open, summary["failed"]) == ({}, [], {})
+    assert (path / "table.md").read_text() == as_markdown(lines(table))
+    names = {member.name for member in in_rows} | {"lock", "plan.toml", "recipe.toml", "result.json", "table.md"}
+    assert {file.name for file in path.iterdir()} == names
+
+
+def test_making_again_keeps_finished_runs_byte_for_byte_and_makes_the_others(tmp_path, tiny):
+    path, told = tmp_path / "run", []
+    plan = Comparison(tiny(epochs=1, prune_ratio=0.5))
+    table = start(plan, path, show=False).table
+    kept, lost = path / "OrderDP-50-seed0", path / "full-data-seed0"
+    before = content(kept)
+    (lost / "result.json").unlink()
+    again = make([path], show=False, tell=told.append)[0]
+    assert begun_or_failed(told) == ["[2/3] full data, seed 0"]
+    assert content(kept) == before
+    assert [row.accuracy_last for row in again.table] == [row.accuracy_last for row in table]
+    everything = content(path)
+    assert in_plain_values(make([path], show=False, tell=told.append)[0]) == in_plain_values(again)
+    assert (content(path), begun_or_failed(told)) == (everything, ["[2/3] full data, seed 0"])
+
+
+def test_several_folders_are_made_one_after_another(tmp_path, tiny):
+    plans = [Comparison(tiny(epochs=1, prune_ratio=0.5, seed=seed), seeds=(seed,), against=()) for seed in (0, 1)]
+    paths = [begin(plan, tmp_path / name, check(plan)) for plan, name in zip(plans, "ab", strict=True)]
+    told = []
+    found = make(paths, show=False, tell=told.append)
+    assert begun_or_failed(told) == ["[1/1] OrderDP 50 %, seed 0", "[1/1] OrderDP 50 %, seed 1"]
+    assert [each.finished["OrderDP 50 %"][0].path.parent for each in found] == paths
+
+
+def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path, tiny):
+    (tmp_path / "mine").write_text("mine")
+    message = f"the run folder must be new, got {tmp_path}, which exists; write another --run, or --resume {tmp_path}"
+    with raises(FileExistsError, message):
+        start(Comparison(tiny()), tmp_path, show=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+UNFIT = {
+    "no sample is left": (
+        {"prune_ratio": 0.999},
+        {"against": ("full",)},
+        "the sizes must keep at least one of the 200 samples, got q = 0 from prune_ratio=0.999; "
+        "write larger fractions to keep, or a smaller prune ratio",
+    ),
+    "no batch is left of one of the ratios": (
+        {"drop_last": True},
+        {"methods": (ORDERDP, {**ORDERDP, "prune_ratio": 0.9}), "against": ()},
+        "drop_last leaves no batch, got 20 selected samples for 1 x 32 a step; "
+        "write a smaller batch_size or drop_last=False",
+    ),
+    "too many steps": (
+        {"max_steps": 99},
+        {"against": ()},
+        "max_steps must be within the 6 steps of 3 epochs, got 99; write more epochs",
+    ),
+    "unknown model": (
+        {"model": "small_cn"},
+        {"against": ()},
+        "no model named 'small_cn'; did you mean 'small_cnn'? (model_names() and timm.list_models() list them)",
+    ),
+    "a setting that one of the methods does not take": (
+        {},
+        {"methods": (ORDERDP, {"strategy": "ucb", "prune_ratio": 0.5, "settings": {"epsilon": 0.1}})},
+        "settings holds what strategy 'ucb' takes beside the recipe's own keys, got epsilon; "
+        "it takes c, every, smoothing",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "plan", "message"), list(UNFIT.values()), ids=list(UNFIT))
+def test_settings_that_do_not_fit_the_data_fail_before_anything_is_written(tmp_path, tiny, settings, plan, message):
+    with raises(ValueError, message):
+        start(Comparison(tiny(**settings), **plan), tmp_path / "run", show=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("processes", [0, -1, 1.5, "two"])
+def test_a_number_of_processes_that_cannot_be_is_refused_before_anything_is_written(tmp_path, tiny, processes):
+    message = (
+        f"processes must be a whole number from 1, and 1 under several ranks, got {processes}; write --processes 1"
+    )
+    with raises(ValueError, message):
+        start(Comparison(tiny()), tmp_path / "run", processes=processes, show=False)
+    assert not list(tmp_path.iterdir())
+    plan = Comparison(tiny())
+    path = begin(plan, tmp_path / "run", check(plan))
+    with raises(ValueError, message):
+        make([path], processes=processes, show=False)
+    assert sorted(file.name for file in path.iterdir()) == ["plan.toml", "recipe.toml"]
+
+
+def test_every_setting_of_the_data_arrives(tmp_path, monkeypatch):
+    given = {}
+
+    def load(name, **settings):
+        given.update(settings, name=name)
+        raise OSError("enough")
+
+    monkeypatch.setattr(workers, "load_dataset", load)
+    settings = {"train_size": 50, "image_size": 32, "download": True}
+    with raises(OSError, "enough"):
+        start(Comparison(Recipe(dataset="folder", data_root="here", **settings)), tmp_path / "run", show=False)
+    assert given == {"name": "folder", "data_root": Path("here"), **settings}
+
+
+def test_a_folder_without_a_plan_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"^a run folder must hold recipe\.toml and plan\.toml, got "):
+        make([tmp_path], show=False)
+    with pytest.raises(ValueError, match=r"^a run folder must hold recipe\.toml and plan\.toml, got "):
+        outcome(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_fails_says_why_and_the_others_go_on(tmp_path, tiny, failing):
+    path, told = tmp_path / "run", []
+    failing(OrderDP_50_seed0=RuntimeError("out of\n  memory"), full_data_seed1=RuntimeError())
+    plan = Comparison(tiny(epochs=1, prune_ratio=0.5), seeds=(0, 1), against=("full",))
+    found = start(plan, path, show=False, tell=told.append)
+    assert begun_or_failed(told) == [
+        "[1/4] OrderDP 50 %, seed 0",
+        "[1/4] OrderDP 50 %, seed 0 failed: out of memory",
+        "[2/4] full data, seed 0",
+        "[3/4] OrderDP 50 %, seed 1",
+        "[4/4] full data, seed 1",
+        "[4/4] full data, seed 1 failed: RuntimeError",
+    ]
+    assert found.failed == {"OrderDP 50 %, seed 0": "out of memory", "full data, seed 1": "RuntimeError"}
+    assert found.open == []
+    assert {label: [run.name for run in runs] for label, runs in found.finished.items()} == {
+        "OrderDP 50 %": ["OrderDP-50-seed1"],
+        "full data": ["full-data-seed0"],
+    }
+    assert [row.seeds for row in found.table] == [1, 1]
+    assert json.loads((path / "result.json").read_text())["failed"] == found.failed
+    assert (path / "OrderDP-50-seed0" / "failure.txt").read_text() == "out of memory\n"
+    assert in_plain_values(outcome(path)) == in_plain_values(found)
+
+
+def test_a_run_that_failed_is_tried_again_and_its_failure_goes_away(tmp_path, tiny, failing):
+    path, told = tmp_path / "run", []
+    failing(OrderDP_50_seed0=RuntimeError("first"))
+    start(Comparison(tiny(epochs=1, prune_ratio=0.5), against=("full",)), path, show=False)
+    failing(OrderDP_50_seed0=RuntimeError("second"))
+    assert make([path], show=False)[0].failed == {"OrderDP 50 %, seed 0": "second"}
+    failing()
+    found = make([path], show=False, tell=told.append)[0]
+    assert begun_or_failed(told) == ["[1/2] OrderDP 50 %, seed 0"]
+    assert (found.failed, found.open, len(found.table)) == ({}, [], 2)
+    assert not list(path.rglob("failure.txt"))
+
+
+def test_training_that_diverges_is_such_a_failure(tmp_path, tiny):
+    path = tmp_path / "run"
+    found = start(Comparison(tiny(max_lr=1e30, prune_ratio=0.5), against=("full",)), path, show=False)
+    assert list(found.failed) == ["OrderDP 50 %, seed 0", "full data, seed 0"]
+    reason = r"the (training|test) loss must stay finite, got (nan|inf) .*; write a smaller max_lr than 1e\+30"
+    assert all(re.fullmatch(reason, line) for line in found.failed.values())
+    assert (found.table, found.finished, found.open) == ([], {}, [])
+    assert not (path / "table.md").exists()
+
+
+def test_a_run_waits_open_for_the_run_whose_steps_it_takes(tmp_path, tiny, failing):
+    path = tmp_path / "run"
+    failing(InfoBatch_50_seed0=RuntimeError("no"))
+    plan = Comparison(tiny(epochs=2), methods=(OPEN,))
+    found = start(plan, path, show=False)
+    assert found.failed == {"InfoBatch 50 %, seed 0": "no"}
+    assert found.open == ["full data, steps of InfoBatch 50 %, seed 0"]
+    assert list(found.finished) == ["full data"]
+    failing()
+    found = make([path], show=False)[0]
+    assert (found.failed, found.open) == ({}, [])
+    steps = {label: runs[0].result()["steps"] for label, runs in found.finished.items()}
+    assert steps["full data, steps of InfoBatch 50 %"] == steps["InfoBatch 50 %"] < steps["full data"]
+
+
+def test_an_interruption_stops_everything_and_is_no_failure(tmp_path, tiny, failing):
+    path = tmp_path / "run"
+    failing(full_data_seed0=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        start(Comparison(tiny(epochs=1, prune_ratio=0.5)), path, show=False)
+    found = outcome(path)
+    assert list(found.finished) == ["OrderDP 50 %"]
+    assert (found.failed, len(found.open)) == ({}, 2)
+    failing()
+    assert len(make([path], show=False)[0].table) == 3
+
+
+def full_disk(monkeypatch, refuses):
+    """Lets no file of which `refuses` is true be written."""
+    whole = files.write_flushed
+
+    def write(path, data):
+        if refuses(path.name):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole(path, data)
+
+    monkeypatch.setattr(files, "write_flushed", write)
+
+
+def test_a_disk_without_room_for_a_checkpoint_fails_the_run_and_is_made_good_later(tmp_path, tiny, monkeypatch):
+    path = tmp_path / "run"
+    full_disk(monkeypatch, lambda name: name == "model.safetensors")
+    found = start(Comparison(tiny(epochs=1, prune_ratio=0.5), against=()), path, show=False)
+    (reason,) = found.failed.values()
+    assert "checkpoint could not be written (No space left on device); what was there is unharmed" in reason
+    monkeypatch.undo()
+    assert make([path], show=False)[0].failed == {}
+
+
+def test_a_disk_without_room_for_anything_stops_the_comparison_and_harms_nothing(tmp_path, tiny, monkeypatch):
+    path, plan = tmp_path / "run", Comparison(tiny(epochs=1, prune_ratio=0.5), against=("full",))
+    begin(plan, path, check(plan))
+    full_disk(monkeypatch, lambda name: "recipe" not in name)
+    with pytest.raises(OSError, match=r"failure\.txt could not be written \(No space left on device\)"):
+        make([path], show=False)
+    monkeypatch.undo()
+    found = make([path], show=False)[0]
+    assert (found.failed, found.open, len(found.table)) == ({}, [], 2)
+
+
+@pytest.fixture
+def small(tmp_path, tiny):
+    """Folder of a small comparison that is finished, and its plan."""
+    plan = Comparison(tiny(epochs=1, prune_ratio=0.5), against=("full",))
+    start(plan, tmp_path / "run", show=False)
+    return tmp_path / "run", plan
+
+
+def test_a_run_of_another_recipe_than_planned_is_named_with_what_differs(small):
+    path, _ = small
+    changed = path / "full-data-seed0"
+    load_recipe(changed / "recipe.toml", max_lr=0.3).write(changed / "recipe.toml")
+    message = (
+        f"all runs of a folder must be of its plan, got {changed} with max_lr 0.3 where the plan has 0.1; "
+        f"move that run elsewhere, and go on with --resume {path}"
+    )
+    for call in (lambda: make([path], show=False), lambda: outcome(path)):
+        with raises(ValueError, message):
+            call()
+
+
+def test_data_of_another_size_is_refused(small, monkeypatch):
+    path, _ = small
+    load = workers.load_dataset
+    monkeypatch.setattr(workers, "load_dataset", lambda name, **given: load(name, **{**given, "train_size": 150}))
+    message = (
+        f"the data must be that of the runs in {path}, 200 and 360 samples, got 150 and 360; "
+        "write the data_root that they were begun with"
+    )
+    before = content(path)
+    with raises(ValueError, message):
+        make([path], show=False)
+    assert content(path) == before
+
+
+def test_a_run_that_another_process_holds_is_left_alone_and_reported_as_open(small):
+    path, _ = small
+    (path / "full-data-seed0" / "result.json").unlink()
+    held, told = RunFolder(path / "full-data-seed0"), []
+    with held.locked() as mine:
+        assert mine
+        found = make([path], show=False, tell=told.append)[0]
+        assert (found.open, found.failed, told) == (["full data, seed 0"], {}, [])
+        assert found.at_work == ["full data, seed 0"]
+        assert list(found.finished) == ["OrderDP 50 %"]
+    assert outcome(path).at_work == []
+    assert make([path], show=False)[0].open == []
+
+
+def test_to_look_whether_a_run_is_being_made_keeps_nobody_from_making_it(small):
+    """Another process holds the lock for as long as it looks, and the one that would make the run waits for that."""
+    path, _ = small
+    (path / "full-data-seed0" / "result.json").unlink()
+    held, looking = RunFolder(path / "full-data-seed0"), threading.Event()
+
+    def look():
+        with held.locked():
+            looking.set()
+            time.sleep(0.05)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    looking.wait()
+    found = make([path], show=False)[0]
+    looker.join()
+    assert found.open == []
+
+
+def test_the_failure_of_a_run_that_another_process_holds_is_kept(small):
+    path, _ = small
+    run = RunFolder(path / "full-data-seed0")
+    (run.path / "result.json").unlink()
+    run.write_failure("before")
+    with run.locked():
+        assert make([path], show=False)[0].failed == {"full data, seed 0": "before"}
+
+
+def test_the_tables_of_a_folder_are_written_by_one_process_at_a_time(small):
+    path, _ = small
+    process = multiprocessing.get_context("fork").Process(target=lambda: make([path], show=False))
+    with alone_in(path):
+        process.start()
+        process.join(2)
+        waited = process.is_alive()
+    process.join(PATIENCE_S)
+    assert (waited, process.exitcode) == (True, 0)
+
+
+def test_what_a_process_writes_of_a_folder_is_what_it_finds_when_its_turn_comes(small, monkeypatch):
+    """A run that ends while another process waits for its turn is in the table that it writes."""
+    path, _ = small
+    last = path / "full-data-seed0" / "result.json"
+    text, lock = last.read_text(), workers.alone_in
+
+    def ends_meanwhile(folder):
+        last.write_text(text)
+        return lock(folder)
+
+    last.unlink()
+    monkeypatch.setattr(workers, "alone_in", ends_meanwhile)
+    workers._finish(path)
+    assert len(json.loads((path / "result.json").read_text())["runs"]) == 2
+    assert "full data" in (path / "table.md").read_text()
+
+
+def test_a_run_that_ended_between_the_look_and_the_lock_is_not_made_again(small, monkeypatch):
+    path, _ = small
+    last = path / "full-data-seed0" / "result.json"
+    text, locked, told = last.read_text(), RunFolder.locked, []
+    last.unlink()
+
+    @contextlib.contextmanager
+    def after_another_has_finished(folder):
+        last.write_text(text)
+        with locked(folder) as mine:
+            yield mine
+
+    monkeypatch.setattr(RunFolder, "locked", after_another_has_finished)
+    found = make([path], show=False, tell=told.append)[0]
+    assert (found.open, told) == ([], [])
+
+
+def test_a_plan_is_changed_by_one_process_at_a_time(small):
+    path, _ = small
+    process = multiprocessing.get_context("fork").Process(target=lambda: amend(path, seeds=[7]))
+    with alone_in(path):
+        process.start()
+        process.join(2)
+        waited = process.is_alive()
+    process.join(PATIENCE_S)
+    assert (waited, process.exitcode, load_comparison(path)[0].seeds) == (True, 0, (0, 7))
+
+
+DAMAGE = {
+    "a result cut short": ("result.json", '{"a', "result.json must hold JSON, got "),
+    "a result of something else": (
+        "result.json",
+        "{}",
+        "result.json must hold the result of a run, got another; ",
+    ),
+    "metrics that are gone": ("metrics.jsonl", None, "metrics.jsonl lacks epochs: 0 of "),
+}
+
+
+@pytest.mark.parametrize(("name", "text", "why"), list(DAMAGE.values()), ids=list(DAMAGE))
+def test_a_run_whose_files_are_damaged_keeps_no_other_from_being_made_and_is_named(small, name, text, why):
+    path, _ = small
+    damaged, told = path / "OrderDP-50-seed0" / name, []
+    damaged.unlink()
+    if text is not None:
+        damaged.write_text(text)
+    (path / "full-data-seed0" / "result.json").unlink()
+    found = make([path], show=False, tell=told.append)[0]
+    assert begun_or_failed(told) == ["[2/2] full data, seed 0"]
+    assert (list(found.finished), found.failed, list(found.damaged)) == (["full data"], {}, ["OrderDP 50 %, seed 0"])
+    assert why in found.damaged["OrderDP 50 %, seed 0"]
+    # What the message says to do mends it.
+    (path / "OrderDP-50-seed0" / "result.json").unlink()
+    found = make([path], show=False)[0]
+    assert (list(found.finished), found.damaged) == (["OrderDP 50 %", "full data"], {})
+
+
+def test_a_file_that_another_process_takes_away_meanwhile_is_no_error(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    run.write_failure("why")
+    exists = Path.exists
+
+    def and_then_gone(path):
+        there = exists(path)
+        path.unlink(missing_ok=True)
+        return there
+
+    monkeypatch.setattr(run_folder.Path, "exists", and_then_gone)
+    assert run.failure() in ("why", None)
+
+
+@pytest.fixture
+def larger(tiny):
+    """A plan of eight short runs, one of which waits for another."""
+    return Comparison(tiny(epochs=1), methods=(ORDERDP, OPEN, RANDOM), seeds=(0, 1), against=("short",))
+
+
+@pytest.fixture
+def alone(tmp_path, larger):
+    """What one process makes of it."""
+    start(larger, tmp_path / "alone", show=False)
+    return digests(tmp_path / "alone")
+
+
+def test_processes_that_meet_in_a_folder_make_each_run_once_and_the_same_as_one(tmp_path, larger, alone):
+    path = begin(larger, tmp_path / "run", check(larger))
+    context = multiprocessing.get_context("fork")
+    together = context.Barrier(3)
+
+    def work(number):
+        together.wait(PATIENCE_S)
+        with (tmp_path / f"told{number}").open("w") as told:
+            make([path], show=False, tell=lambda line: print(line, file=told, flush=True))
+
+    processes = [context.Process(target=work, args=(number,)) for number in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE_S)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    told = [line for number in range(3) for line in (tmp_path / f"told{number}").read_text().splitlines()]
+    members = larger.members(N)
+    expected = [f"[{number}/{len(members)}] {m.label}, seed {m.recipe.seed}" for number, m in enumerate(members, 1)]
+    assert sorted(begun_or_failed(told)) == sorted(expected)
+    found = outcome(path)
+    assert (found.failed, found.open) == ({}, [])
+    assert digests(path) == alone
+    assert not list(path.rglob("*.unfinished"))
+
+
+def waiting_for(path, told):
+    """Tells a line, and at the first waits until another process has made a run."""
+
+    def tell(line):
+        told.append(line)
+        if len(told) == 1:
+            wait_until(lambda: list(path.glob("*/result.json")))
+
+    return tell
+
+
+def test_helpers_make_each_run_once_and_the_same_as_one_process(tmp_path, larger, alone, capfd):
+    path, told = tmp_path / "run", []
+    found = start(larger, path, processes=2, show=False, tell=waiting_for(path, told))
+    helped = capfd.readouterr().err.splitlines()
+    assert (found.failed, found.open) == ({}, [])
+    assert len(helped) >= 1
+    members = larger.members(N)
+    assert sorted(begun_or_failed(told + helped)) == sorted(
+        f"[{number}/{len(members)}] {m.label}, seed {m.recipe.seed}" for number, m in enumerate(members, 1)
+    )
+    assert digests(path) == alone
+    assert multiprocessing.active_children() == []
+
+
+def test_helpers_can_read_by_worker_processes(tmp_path, tiny, capfd):
+    path, told = tmp_path / "run", []
+    plan = Comparison(tiny(epochs=1, data_path="loader", num_workers=1, prune_ratio=0.5), against=("full",))
+    found = start(plan, path, processes=2, show=False, tell=waiting_for(path, told))
+    assert (found.failed, found.open, len(found.table)) == ({}, [], 2)
+    assert begun_or_failed(capfd.readouterr().err) == ["[2/2] full data, seed 0"]
+
+
+def test_what_a_killed_helper_leaves_is_made_all_the_same(tmp_path, larger, alone):
+    path, killed = tmp_path / "run", []
+
+    def tell(line):
+        if not killed:
+            wait_until(lambda: len(list(path.glob("*/recipe.toml"))) > 1)  # it has begun a run
+            (helper,) = multiprocessing.active_children()
+            os.kill(helper.pid, signal.SIGKILL)
+            killed.append(helper)
+
+    found = start(larger, path, processes=2, show=False, tell=tell)
+    assert killed[0].exitcode == -signal.SIGKILL
+    assert (found.failed, found.open) == ({}, [])
+    assert digests(path) == alone
+
+
+def test_helpers_end_with_the_process_that_they_help(tmp_path, larger):
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(larger, tmp_path / "run", processes=2, show=False, tell=stop)
+    assert multiprocessing.active_children() == []
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_helpers_end_when_the_process_that_they_help_is_killed(tmp_path, larger):
+    path, context = tmp_path / "run", multiprocessing.get_context("fork")
+    slow = replace(larger, recipe=larger.recipe.model_copy(update={"epochs": 20_000}))
+    told = context.Queue()
+
+    def work():
+        def tell(line):
+            wait_until(lambda: len(list(path.glob("*/recipe.toml"))) == 1)  # the helper has begun a run
+            told.put(line)
+            time.sleep(PATIENCE_S)
+
+        start(slow, path, processes=2, show=False, tell=tell)
+
+    process = context.Process(target=work)
+    process.start()
+    told.get(timeout=PATIENCE_S)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(PATIENCE_S)
+    (begun,) = (RunFolder(path / run.name) for run in larger.members(N) if (path / run.name / "recipe.toml").exists())
+    wait_until(lambda: is_free(begun))
+
+
+def is_free(folder):
+    """Whether no process holds a run."""
+    with folder.locked() as mine:
+        return mine
+
+
+def test_a_helper_that_cannot_go_on_says_so_in_one_line(tmp_path, capfd):
+    workers._help([tmp_path])
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"a process stopped before its time: a run folder must hold .*\n", err)
+
+
+def test_several_processes_share_the_threads_of_the_machine(tiny, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    plan = Comparison(tiny(num_threads=None), methods=(ORDERDP,), seeds=(3,), against=("short",))
+    assert [sharing_threads(plan, count).recipe.num_threads for count in (1, 2, 3, 100)] == [None, 4, 2, 1]
+    assert sharing_threads(plan, 2) == Comparison(tiny(num_threads=4), plan.methods, plan.seeds, plan.against)
+    assert sharing_threads(Comparison(tiny(num_threads=3)), 2).recipe.num_threads == 3
+
+
+def test_the_recipes_device_counts_from_the_first_moment_also_of_a_resumed_folder(small, in_child):
+    """Accelerate settles on a device when it is first asked for anything."""
+    path, _ = small
+
+    def work():
+        AcceleratorState._reset_state(reset_partial_state=True)
+        make([path], show=False)
+        assert PartialState()._cpu is True
+
+    assert in_child(work) == 0

@@ -1,0 +1,221 @@
+import pickle
+import random
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from orderdp.data.augment import Purpose, draws
+from orderdp.data.datasets import ImageArrays, ImageFiles
+from orderdp.data.images import FileImages, ResidentImages, SampleImages
+from orderdp.data.imports import import_vision
+
+COLOUR = {"mean": (0.5074, 0.4867, 0.4411), "std": (0.2011, 0.1987, 0.2025)}
+GREY = {"mean": (0.3,), "std": (0.37,)}
+AUGMENTS = ("none", "crop", "flip_crop")
+
+
+def arrays(n=60, channels=3, size=32):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (n, channels, size, size), dtype=np.uint8)
+    return ImageArrays(torch.from_numpy(images), torch.from_numpy(rng.integers(0, 10, n)))
+
+
+@pytest.fixture
+def files(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(6):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(rng.integers(0, 256, (40 + i, 50, 3), dtype=np.uint8)).save(path)
+        paths.append(str(path))
+    return ImageFiles(tuple(paths), torch.arange(6))
+
+
+def whole(batch):
+    return batch
+
+
+def epoch_of(dataset, **arguments):
+    """All images and labels of a pass over the data set in order."""
+    batches = list(DataLoader(dataset, batch_size=7, **arguments))
+    return tuple(torch.cat(part) for part in zip(*batches, strict=True))
+
+
+def assert_same(got, expected):
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def global_states():
+    return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+@pytest.mark.parametrize(("channels", "size", "normal"), [(3, 32, COLOUR), (1, 28, GREY), (1, 8, GREY)])
+def test_the_resident_path_and_the_sample_path_give_the_same_bits(augment, channels, size, normal):
+    source = arrays(60, channels, size)
+    resident, samples = (kind(source, augment=augment, seed=5, **normal) for kind in (ResidentImages, SampleImages))
+    for epoch in (0, 3):
+        resident.set_epoch(epoch)
+        samples.set_epoch(epoch)
+        assert_same(epoch_of(resident, collate_fn=whole), epoch_of(samples))
+
+
+def test_without_augmentation_the_stored_images_are_shown_normalised():
+    source = arrays()
+    images, labels = ResidentImages(source, **COLOUR).__getitems__([3, 0, 59])
+    mean, std = (torch.tensor(COLOUR[name]).view(3, 1, 1) for name in ("mean", "std"))
+    assert torch.equal(((images * std + mean) * 255).round().to(torch.uint8), source.images[[3, 0, 59]])
+    assert torch.equal(labels, source.labels[[3, 0, 59]])
+    assert images.dtype == torch.float32
+
+
+def test_a_resident_image_does_not_depend_on_its_batch():
+    dataset = ResidentImages(arrays(), augment="flip_crop", **COLOUR)
+    images, labels = dataset.__getitems__(list(range(60)))
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    assert_same(dataset.__getitems__(order.tolist()), (images[order], labels[order]))
+    assert_same(dataset.__getitems__(order), (images[order], labels[order]))
+    assert_same(dataset[17], (images[17], labels[17]))
+
+
+@pytest.mark.parametrize("kind", [ResidentImages, SampleImages])
+def test_epochs_and_seeds_show_different_views_and_an_epoch_set_again_the_same(kind):
+    def images(seed, epoch):
+        dataset = kind(arrays(), augment="flip_crop", seed=seed, **COLOUR)
+        dataset.set_epoch(epoch)
+        return torch.stack([dataset[i][0] for i in range(60)])
+
+    first = images(0, 1)
+    assert torch.equal(first, images(0, 1))
+    for other in (images(0, 2), images(1, 1), images(1, 0)):
+        # A view recurs with chance 1 / (9 * 9 * 2): of 60, five would be beyond ten standard deviations.
+        assert (first == other).flatten(1).all(1).sum() < 5
+
+
+def test_channels_last_changes_the_layout_and_no_value():
+    plain, last = (
+        ResidentImages(arrays(), augment="flip_crop", channels_last=flag, **COLOUR).__getitems__([4, 2])
+        for flag in (False, True)
+    )
+    assert_same(plain, last)
+    assert plain[0].is_contiguous()
+    assert last[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize(("kind", "collate"), [(ResidentImages, whole), (SampleImages, None)])
+def test_two_workers_give_the_batches_of_none(kind, collate):
+    dataset = kind(arrays(), augment="flip_crop", **COLOUR)
+    dataset.set_epoch(2)
+    in_workers = epoch_of(dataset, num_workers=2, collate_fn=collate)
+    assert_same(in_workers, epoch_of(dataset, collate_fn=collate))
+
+
+@pytest.mark.parametrize("kind", [ResidentImages, SampleImages])
+def test_images_in_memory_survive_pickling(kind):
+    dataset = kind(arrays(), augment="flip_crop", seed=4, **COLOUR)
+    dataset.set_epoch(9)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert len(copy) == 60
+    assert_same([copy[i][0] for i in range(5)], [dataset[i][0] for i in range(5)])
+
+
+@pytest.mark.parametrize("kind", [ResidentImages, SampleImages])
+def test_an_id_beyond_the_end_is_an_index_error(kind):
+    dataset = kind(arrays(), augment="flip_crop", **COLOUR)
+    with pytest.raises(IndexError, match="out of"):
+        dataset[60]
+
+
+@pytest.mark.parametrize("kind", [ResidentImages, SampleImages, FileImages])
+def test_an_unknown_augmentation_is_refused(kind, files):
+    source = files if kind is FileImages else arrays()
+    message = "augment must be one of 'none', 'crop', 'flip_crop', got 'flip'; write augment='none' for none"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        kind(source, augment="flip", **COLOUR)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_batch_made_on_the_gpu_has_the_bits_of_one_made_on_the_processor():
+    there, here = (ResidentImages(arrays(), augment="flip_crop", device=d, **COLOUR) for d in ("cuda", "cpu"))
+    got = there.__getitems__(list(range(60)))
+    assert all(part.is_cuda for part in got)
+    assert_same([part.cpu() for part in got], here.__getitems__(list(range(60))))
+
+
+def test_files_are_evaluated_at_the_centre_of_the_resized_image(files):
+    from PIL import Image
+
+    transforms = import_vision("torchvision.transforms")
+    by_hand = transforms.Compose(
+        [
+            transforms.Resize(32),
+            transforms.CenterCrop(28),
+            transforms.ToTensor(),
+            transforms.Normalize(*COLOUR.values()),
+        ]
+    )
+    dataset = FileImages(files, image_size=28, **COLOUR)
+    for i, path in enumerate(files.paths):
+        with Image.open(path) as image:
+            assert_same((dataset[i][0],), (by_hand(image.convert("RGB")),))
+        assert dataset[i][1] == i
+
+
+@pytest.mark.parametrize("augment", ["crop", "flip_crop"])
+def test_files_are_trained_on_by_torchvisions_transforms_under_the_samples_own_seed(augment, files):
+    from PIL import Image
+
+    transforms = import_vision("torchvision.transforms")
+    steps = [transforms.RandomResizedCrop(24), transforms.ToTensor(), transforms.Normalize(*COLOUR.values())]
+    if augment == "flip_crop":
+        steps.insert(1, transforms.RandomHorizontalFlip())
+    dataset = FileImages(files, image_size=24, augment=augment, seed=2, **COLOUR)
+    dataset.set_epoch(7)
+    for i, path in enumerate(files.paths):
+        with Image.open(path) as image, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(draws(2, 7, [i], Purpose.TRANSFORM)[0]))
+            assert_same((dataset[i][0],), (transforms.Compose(steps)(image.convert("RGB")),))
+
+
+def test_files_show_different_views_by_epoch_and_seed(files):
+    def images(seed, epoch):
+        dataset = FileImages(files, image_size=24, augment="flip_crop", seed=seed, **COLOUR)
+        dataset.set_epoch(epoch)
+        return [dataset[i][0] for i in range(len(dataset))]
+
+    first = images(0, 1)
+    assert_same(first, images(0, 1))
+    for other in (images(0, 2), images(1, 1), images(1, 0)):
+        assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_two_workers_read_the_files_as_none_do(files):
+    dataset = FileImages(files, image_size=24, augment="flip_crop", **COLOUR)
+    dataset.set_epoch(2)
+    assert_same(epoch_of(dataset, num_workers=2), epoch_of(dataset))
+
+
+def test_pickled_files_do_not_ask_for_torchvision_when_read_back(files):
+    dataset = FileImages(files, image_size=24, augment="flip_crop", **COLOUR)
+    first = dataset[0]
+    pickled = pickle.dumps(dataset)
+    assert b"torchvision" not in pickled
+    assert torch.equal(pickle.loads(pickled)[0][0], first[0])
+
+
+def test_no_path_reads_or_moves_the_global_generators(files):
+    datasets = [kind(arrays(), augment="flip_crop", **COLOUR) for kind in (ResidentImages, SampleImages)]
+    datasets.append(FileImages(files, image_size=24, augment="flip_crop", **COLOUR))
+    before = global_states()
+    first = [dataset[1][0] for dataset in datasets]
+    assert global_states() == before
+    torch.rand(1)
+    assert_same([dataset[1][0] for dataset in datasets], first)

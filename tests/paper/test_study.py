@@ -1,0 +1,421 @@
+"""The studies that come with the library fit their data at every size, and print what the paper prints."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from fractions import Fraction
+from math import isclose
+
+import pytest
+
+from orderdp.comparison.grid import load_comparison
+from orderdp.comparison.results import read_results
+from orderdp.comparison.workers import check
+from orderdp.paper import study as study_module
+from orderdp.paper.studies import STUDIES, check_name, study_names
+from orderdp.paper.study import (
+    SECTIONS,
+    SIZES,
+    Outline,
+    Published,
+    Study,
+    load_outline,
+    load_study,
+    resume_study,
+    start_study,
+    study_files,
+)
+from orderdp.paper.table10 import table10
+from orderdp.report import page
+from orderdp.report.page import write_report
+from orderdp.training.methods import METHODS, asked_ratio, label_of
+from orderdp.training.recipe import Recipe
+from orderdp.training.steps import total_steps
+from reference.told import begun_or_failed
+
+FILES = study_files()
+TRAINED = ["figure1", "figure3", "figure4", "figure9", "figure10", "figure11", "figure12", "figure13"]
+TRAINED += ["table2", "table8", "table9", "table11"]
+NUM_SAMPLES = {"digits": 1_437, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
+
+every_study = pytest.mark.parametrize("name", TRAINED)
+
+
+def raises(kind, message):
+    return pytest.raises(kind, match=f"^{re.escape(message)}$")
+
+
+def samples_of(recipe):
+    return recipe.train_size or NUM_SAMPLES[recipe.dataset]
+
+
+def quiet(line):
+    pass
+
+
+def test_there_is_a_study_for_each_table_and_figure_that_trains():
+    assert set(FILES) == set(TRAINED)
+    assert set(study_names()) == {*TRAINED, *STUDIES}
+    assert all(study_names().values())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@every_study
+def test_every_study_loads_at_every_size_and_its_runs_fit_their_data(name, size):
+    study = load_study(FILES[name], size)
+    assert (study.name, study.size) == (name, size)
+    assert study.parts
+    for plan in study.parts.values():
+        n = samples_of(plan.recipe)
+        members = plan.members(n)
+        for member in members:
+            assert (total_steps(member.recipe, n) or 1) >= 1
+        labels = {label_of(recipe) for recipe in plan.pruned()}
+        # Keeping all of a draw is a dynamic random choice by another name.
+        random = [recipe for recipe in plan.pruned() if recipe.strategy == "dynamic_random" or recipe.exploit == 1]
+        assert random, labels
+        names = [member.name for member in members]
+        assert len(set(names)) == len(names)
+        assert all(METHODS[recipe.strategy] for recipe in plan.pruned())
+        seeds = {"smoke": 2}.get(size, 3)
+        assert len(plan.seeds) >= seeds
+
+
+@every_study
+def test_every_study_asks_something_and_shows_known_sections(name):
+    outline = load_study(FILES[name], "smoke").outline
+    assert set(outline.sections) <= set(SECTIONS)
+    assert len(set(outline.sections)) == len(outline.sections) > 0
+    assert outline.title.startswith(name.replace("figure", "Figure ").replace("table", "Table ") + ": ")
+    assert outline.about.endswith((".", "?"))
+    assert (outline.edges[0], outline.edges[-1]) == (0, 1)
+    assert list(outline.edges) == sorted(set(outline.edges))
+    assert FILES[name].read_text(encoding="utf-8").startswith("# Source: the OrderDP paper, ")
+
+
+@every_study
+def test_the_smallest_size_needs_no_download_and_fits_its_data(name):
+    for plan in load_study(FILES[name], "smoke", device="cpu").parts.values():
+        assert plan.recipe.dataset == "digits"
+        assert check(plan) == (1_437, 360, 1)
+
+
+@every_study
+def test_the_published_size_has_the_published_recipes(name):
+    for part, plan in load_study(FILES[name], "paper").parts.items():
+        recipe = plan.recipe
+        assert (recipe.epochs, recipe.batch_size, recipe.precision, recipe.train_size) == (200, 128, "float32", None)
+        assert part == f"{recipe.dataset}-{recipe.model}"
+        slow = recipe.model == "resnet50" or name in ("figure1", "table8", "table9", "table11")
+        assert recipe.max_lr == (0.03 if slow else 0.2)
+
+
+def test_every_split_of_a_ratio_keeps_as_many_samples():
+    """So they make as many steps, and share one shorter schedule."""
+    for size in SIZES:
+        for part, plan in load_study(FILES["figure4"], size).parts.items():
+            n, steps = samples_of(plan.recipe), {}
+            for recipe in plan.pruned():
+                ratio = recipe.prune_ratio or 1 - recipe.explore * recipe.exploit
+                (near,) = (known for known in (0.3, 0.5, 0.7) if isclose(known, ratio, abs_tol=1e-5))
+                steps.setdefault(near, set()).add(total_steps(recipe, n))
+            assert all(len(counts) == 1 for counts in steps.values()), (size, part)
+
+
+@every_study
+def test_tables_of_the_paper_have_rows_as_long_as_their_headings(name):
+    number = r"−?\d+\.\d+( ± \d+\.\d+)?"
+    for table in load_study(FILES[name], "smoke").outline.published:
+        assert table.rows
+        for label, cells in table.rows.items():
+            assert len(cells) == len(table.columns) - 1, (table.title, label)
+            assert all(re.fullmatch(number, cell) or not cell for cell in cells), (table.title, label)
+            assert any(cells)
+
+
+# A few cells of each published table: study, number of the table in it, row, column, what the paper prints.
+PRINTED = [
+    ("table2", 0, "OrderDP", "70 %", "95.0"),
+    ("table2", 0, "dynamic random", "70 %", "93.0"),
+    ("table2", 0, "ε-greedy", "50 %", "94.9"),
+    ("table2", 0, "UCB", "30 %", "95.3"),
+    ("table2", 1, "InfoBatch", "50 %", "95.3"),
+    ("table2", 1, "OrderDP", "50 %", "95.4"),
+    ("table2", 1, "UCB", "70 %", "94.2"),
+    ("table2", 2, "ε-greedy", "30 %", "76.4"),
+    ("table2", 2, "OrderDP", "50 %", "77.9"),
+    ("table2", 2, "full data", "30 %", "78.2 ± 0.1"),
+    ("table2", 3, "InfoBatch", "70 %", "76.4"),
+    ("table2", 3, "OrderDP", "70 %", "77.9"),
+    ("table2", 3, "dynamic random", "50 %", "76.1"),
+    ("table2", 3, "full data", "30 %", "80.6 ± 0.1"),
+    ("table8", 0, "InfoBatch 40 %", "0–20 %", "0.583 ± 0.050"),
+    ("table8", 0, "InfoBatch 40 %", "last epoch", "0.522 ± 0.007"),
+    ("table8", 0, "OrderDP 40 %", "60–80 %", "0.743 ± 0.023"),
+    ("table8", 0, "InfoBatch 70 %", "60–80 %", "0.403 ± 0.018"),
+    ("table8", 0, "OrderDP 70 %", "last epoch", "0.704 ± 0.090"),
+    ("figure1", 0, "full data", "R", "−0.93"),
+    ("figure3", 0, "InfoBatch", "CIFAR-100", "72.2"),
+    ("table9", 0, "ε-greedy", "0–30 %", "48.01 ± 4.60"),
+    ("table9", 0, "InfoBatch", "50–70 %", "47.72 ± 3.63"),
+    ("table9", 0, "OrderDP", "final", "78.32 ± 0.20"),
+    ("table9", 0, "full data", "30–50 %", "62.36 ± 0.76"),
+    ("table9", 1, "InfoBatch", "50–70 %", "4.35 ± 9.48"),
+    ("table9", 1, "UCB", "final", "1.33 ± 0.14"),
+    ("table9", 1, "OrderDP", "0–30 %", "4.08 ± 1.19"),
+    ("table11", 0, "InfoBatch 40 %", "20–40 %", "0.940 ± 0.008"),
+    ("table11", 0, "OrderDP 40 %", "last epoch", "0.906 ± 0.011"),
+    ("table11", 0, "InfoBatch 70 %", "80–100 %", "0.743 ± 0.026"),
+    ("table11", 0, "OrderDP 70 %", "40–60 %", "0.901 ± 0.015"),
+]
+
+
+@pytest.mark.parametrize(("name", "number", "row", "column", "cell"), PRINTED)
+def test_the_papers_numbers_are_the_papers(name, number, row, column, cell):
+    table = load_study(FILES[name], "smoke").outline.published[number]
+    assert table.rows[row][table.columns.index(column) - 1] == cell
+
+
+# Headings of the sections that the paper's own numbers stand in.
+BESIDE = {
+    "table2": ["Accuracy"] * 4,
+    "table8": ["Stability of the choice"],
+    "table9": ["Progress"] * 2,
+    "table11": ["Direction of the gradient"],
+    "figure1": ["Gradients"],
+    "figure3": ["Cost"],
+}
+
+
+@pytest.mark.slow
+@every_study
+def test_every_study_runs_at_its_smallest_size_and_shows_what_it_asks(name, tmp_path):
+    study = load_study(FILES[name], "smoke", device="cpu")
+    (found,) = start_study(study, tmp_path / "run", tell=quiet)
+    assert (found.failed, found.damaged, found.open) == ({}, {}, [])
+    outline, folders = load_outline(tmp_path / "run")
+    (part,) = (
+        page._part(each, read_results(path, together=outline.together), outline, ()) for each, path in folders.items()
+    )
+    assert (part.holes, part.strangers) == ({}, ())
+    assert len(part.sections) == len(outline.sections)
+    assert all(section.tables or section.charts for section in part.sections)
+    beside = [section.title for section in part.sections for table in section.tables if table.name.startswith("paper-")]
+    assert beside == BESIDE.get(name, [])
+    assert write_report(tmp_path / "run").stat().st_size > 20_000
+
+
+def test_methods_that_are_asked_for_different_ratios_are_shown_together_where_a_study_says_so(tmp_path, tiny_recipe):
+    study = load_study(FILES["table9"], "smoke", seeds=(0,))
+    plan = dataclasses.replace(study.parts["digits"], recipe=tiny_recipe(epochs=2))
+    folder = tmp_path / "study"
+    start_study(Study("table9", "smoke", study.outline, {"digits": plan}), folder, tell=quiet)
+    write_report(folder)
+    lines = (folder / "report" / "tables" / "digits-accuracy.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "| method | 61 % |"
+    names = [re.sub(r" \(prunes.*\)", "", line.split(" | ")[0][2:]) for line in lines[2:]]
+    assert names[:6] == ["OrderDP", "InfoBatch 99 %", "UCB every 1", "ε-greedy every 1", "dynamic random", "full data"]
+
+
+def test_a_published_table_stands_beside_a_section_that_is_shown():
+    table = Published("CIFAR", ("method", "30 %"), {"OrderDP": ["95.6"]}, section="usage")
+    message = (
+        "a published table must stand beside a section that is shown, got 'usage' for 'CIFAR'; choose from accuracy"
+    )
+    with raises(ValueError, message):
+        Outline("mine", sections=("accuracy",), published=(table,))
+
+
+def test_the_toy_example_stands_beside_what_is_printed():
+    shown = table10()
+    header, rows = shown.tables["table10"]
+    chance = header.index("probability")
+    for method in ("InfoBatch", "OrderDP"):
+        assert sum(Fraction(row[chance]) for row in rows if row[0] == method) == 1
+    infobatch = {row[1]: row for row in rows if row[0] == "InfoBatch"}
+    assert {kept: (row[2], row[4]) for kept, row in infobatch.items()} == {
+        "3 4 5": ("16/25", 4.0),
+        "1 3 4 5": ("4/25", 4.25),
+        "2 3 4 5": ("4/25", 5.5),
+        "1 2 3 4 5": ("1/25", 5.4),
+    }
+    assert shown.summary[1] == [("InfoBatch", "4.336", "3", "3", "4.336"), ("OrderDP", "4.26", "0.852", "3", "4.06")]
+
+
+def test_seeds_and_settings_can_be_given_for_all_parts():
+    study = load_study(FILES["table8"], "cpu", seeds=(7, 8), data_root="data", device="cpu")
+    assert set(study.parts) == {"fashion_mnist", "cifar10"}
+    for plan in study.parts.values():
+        assert (plan.seeds, plan.recipe.data_root, plan.recipe.device) == ((7, 8), "data", "cpu")
+
+
+WRONG = {
+    "size": ("smok", {}, "no size named 'smok'; did you mean 'smoke'?"),
+    "size, far off": ("x", {}, "no size named 'x'; choose from smoke, cpu, gpu, paper"),
+    "setting": ("smoke", {"devise": "cpu"}, "no recipe key 'devise'; did you mean 'device'?"),
+    "seed": ("smoke", {"seeds": (1, 1)}, "seed must be given once each, got [1, 1]; leave the repeats out"),
+}
+
+
+@pytest.mark.parametrize(("size", "given", "message"), list(WRONG.values()), ids=list(WRONG))
+def test_what_a_study_does_not_have_is_refused_with_the_nearest_name(size, given, message):
+    with raises(ValueError, message):
+        load_study(FILES["table8"], size, **given)
+
+
+MISTYPED = {
+    "method": ('"orderdp"', '"orderpd"', "no method named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists"),
+    "section": ('"stability"', '"stabilty"', "no section named 'stabilty'; did you mean 'stability'?"),
+    "recipe": ('recipe = "digits"', 'recipe = "digts"', "no recipe named 'digts'; did you mean 'digits'?"),
+    "reference": ("seeds = [0, 1]", 'seeds = [0]\nagainst = ["ful"]', "no reference named 'ful'; did you mean 'full'?"),
+    "key": ("epochs = 4", "epoch = 4", "no recipe key 'epoch'; did you mean 'epochs'?"),
+}
+
+
+@pytest.mark.parametrize(("right", "wrong", "message"), list(MISTYPED.values()), ids=list(MISTYPED))
+def test_a_mistake_in_a_study_is_refused_with_the_nearest_name(tmp_path, right, wrong, message):
+    text = FILES["table8"].read_text(encoding="utf-8")
+    assert right in text
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace(right, wrong), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        load_study(path, "smoke")
+
+
+def test_an_unknown_study_is_refused_with_the_nearest_name():
+    with raises(ValueError, "no study named 'tabel2'; did you mean 'table2'?"):
+        check_name("tabel2")
+    with pytest.raises(ValueError, match=r"^no study named 'x'; choose from figure1, figure3, .*, theorem4$"):
+        check_name("x")
+
+
+@pytest.fixture
+def small(tiny_recipe):
+    """Table 8 of one method at one ratio, twice."""
+    study = load_study(FILES["table8"], "smoke", seeds=(0,))
+    plan = dataclasses.replace(
+        study.parts["digits"],
+        recipe=tiny_recipe(epochs=2),
+        methods=({"strategy": "orderdp", "prune_ratio": 0.4},),
+        against=("full",),
+    )
+    return Study("table8", "smoke", study.outline, {"first": plan, "second": plan})
+
+
+def test_a_study_makes_a_comparison_for_each_part_and_knows_what_to_show(tmp_path, small):
+    folder, told = tmp_path / "study", []
+    found = start_study(small, folder, tell=told.append)
+    assert [list(each.finished) for each in found] == [["OrderDP 40 %", "full data"]] * 2
+    assert told[::2] == ["[1/2] OrderDP 40 %, seed 0", "[2/2] full data, seed 0"] * 2
+    assert begun_or_failed(told[:4]) + begun_or_failed(told[4:]) == told[::2]
+    assert {path.name for path in folder.iterdir()} == {"first", "second", "study.toml"}
+    assert load_outline(folder) == (small.outline, {name: folder / name for name in ("first", "second")})
+    assert load_comparison(folder / "first")[0] == small.parts["first"]
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "In the paper: Jaccard similarity to the epoch before" in page
+    assert "0.767 ± 0.008" in page
+
+
+def test_a_study_goes_on_where_it_was_stopped(tmp_path, small):
+    folder, told = tmp_path / "study", []
+    start_study(small, folder, tell=quiet)
+    (folder / "second" / "full-data-seed0" / "result.json").unlink()
+    found = resume_study(folder, tell=told.append)
+    assert begun_or_failed(told) == ["[2/2] full data, seed 0"]
+    assert [each.open for each in found] == [[], []]
+
+
+def test_a_study_that_lacks_a_data_set_writes_nothing(tmp_path, small):
+    lacking = dataclasses.replace(
+        small.parts["second"], recipe=Recipe(dataset="cifar10", data_root=str(tmp_path / "none"), prune_ratio=0.4)
+    )
+    study = dataclasses.replace(small, parts={"first": small.parts["first"], "second": lacking})
+    with pytest.raises(FileNotFoundError, match=r"^data_root must be a folder that exists, got "):
+        start_study(study, tmp_path / "study", tell=quiet)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("processes", [0, "two"])
+def test_a_study_by_no_process_is_refused_before_anything_is_written(tmp_path, small, processes):
+    with pytest.raises(ValueError, match=rf"^processes must be a whole number from 1, .*, got {processes}; write"):
+        start_study(small, tmp_path / "study", processes=processes, tell=quiet)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_leaves_a_folder_that_is_there_alone(tmp_path, small):
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"^the run folder must be new, got "):
+        start_study(small, tmp_path, tell=quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_study_by_several_processes_shares_the_threads(tmp_path, small, monkeypatch):
+    given = []
+    monkeypatch.setattr(study_module, "begin", lambda plan, path, sizes: given.append(plan.recipe.num_threads))
+    monkeypatch.setattr(study_module, "resume_study", lambda folder, **named: [])
+    monkeypatch.setattr("orderdp.comparison.workers.os.cpu_count", lambda: 8)
+    free = dataclasses.replace(
+        small.parts["first"], recipe=small.parts["first"].recipe.model_copy(update={"num_threads": None})
+    )
+    study = dataclasses.replace(small, parts={"first": free, "second": small.parts["second"]})
+    start_study(study, tmp_path / "study", processes=4, tell=quiet)
+    assert given == [2, 1]
+
+
+def test_a_comparison_alone_shows_every_section(pair):
+    outline, paths = load_outline(pair.path)
+    assert (outline.sections, outline.published, outline.title) == (SECTIONS, (), "Comparison: run")
+    assert paths == {"": pair.path}
+
+
+def test_a_folder_that_is_no_study_is_refused(tmp_path):
+    for text in (None, "parts = 3", "title = 'x'", "{"):
+        if text is not None:
+            (tmp_path / "study.toml").write_text(text)
+        why = "; write" if text is None else r" \("
+        message = rf"^a folder to report on must hold plan\.toml or study\.toml, got {re.escape(str(tmp_path))}{why}"
+        with pytest.raises(ValueError, match=message):
+            resume_study(tmp_path, tell=quiet)
+
+
+RATIOS = {
+    "figure1": [0.7],
+    "figure3": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+    "figure4": [0.3, 0.5, 0.7],
+    "figure9": [0.3],
+    "figure10": [0.5],
+    "figure11": [0.99],
+    "figure12": [0.4],
+    "figure13": [0.7],
+    "table2": [0.3, 0.5, 0.7],
+    "table8": [0.4, 0.7],
+    "table9": [0.61, 0.99],
+    "table11": [0.4, 0.7],
+}
+
+
+@every_study
+def test_the_published_size_asks_for_the_published_ratios(name):
+    for plan in load_study(FILES[name], "paper").parts.values():
+        assert sorted({round(asked_ratio(recipe), 3) for recipe in plan.pruned()}) == RATIOS[name]
+
+
+# Digests of all published cells, each held against the paper: one that changes is to be held against it anew.
+CELLS = {
+    "figure1": "079f28f2b670",
+    "figure3": "424e8ebe5e09",
+    "table11": "7c9e63dbfc97",
+    "table2": "3b67f6f36a4c",
+    "table8": "39f8766ae1ce",
+    "table9": "b8d2c4155380",
+}
+
+
+@every_study
+def test_no_cell_of_the_paper_has_changed(name):
+    cells = [
+        [table.title, list(table.columns), {label: list(row) for label, row in table.rows.items()}]
+        for table in load_study(FILES[name], "smoke").outline.published
+    ]
+    assert (hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:12] if cells else None) == CELLS.get(name)
