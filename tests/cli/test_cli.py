@@ -81,11 +81,11 @@ MISTAKEN = {
     "an option before the command": (["-x", "train"], f"orderdp train: no option -x; {USAGE}"),
     "a mistyped option": (
         ["train", "--epoch", "3"],
-        f"orderdp train: no option --epoch, did you mean --epochs?; {USAGE}",
+        f"orderdp train: no option --epoch; did you mean '--epochs'?; {USAGE}",
     ),
     "a mistyped option with its value": (
         ["train", "--prun-ratio=0.5"],
-        f"orderdp train: no option --prun-ratio=0.5, did you mean --prune-ratio?; {USAGE}",
+        f"orderdp train: no option --prun-ratio=0.5; did you mean '--prune-ratio'?; {USAGE}",
     ),
     "a word too many": (["train", "fast"], f"orderdp train: no option fast; {USAGE}"),
     "an option without its value": (
@@ -591,7 +591,7 @@ def test_planning_loads_no_torch():
 
 def test_a_plan_takes_no_shortened_options(capsys):
     status, _, err = call(capsys, *PLAN, "--prune=0.5")
-    assert (status, "no option --prune=0.5, did you mean --prune-ratio?" in err) == (2, True)
+    assert (status, "no option --prune=0.5; did you mean '--prune-ratio'?" in err) == (2, True)
 
 
 def test_a_plot_without_matplotlib_says_what_to_install(capsys, here, monkeypatch):

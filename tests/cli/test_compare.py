@@ -142,7 +142,7 @@ MISTAKEN = {
         "argument --methods: a setting is NAME=VALUE without spaces, got 'c'; write epsilon=0.2",
     ),
     "an option of train": ("--strategy ucb", "no option --strategy"),
-    "a mistyped option": ("--method ucb", "no option --method, did you mean --methods?"),
+    "a mistyped option": ("--method ucb", "no option --method; did you mean '--methods'?"),
 }
 
 

@@ -14,20 +14,10 @@ from orderdp.comparison.results import read_results
 from orderdp.comparison.workers import check
 from orderdp.paper import study as study_module
 from orderdp.paper.studies import STUDIES, check_name, study_names
-from orderdp.paper.study import (
-    SECTIONS,
-    SIZES,
-    Outline,
-    Published,
-    Study,
-    load_outline,
-    load_study,
-    resume_study,
-    start_study,
-    study_files,
-)
+from orderdp.paper.study import SIZES, Study, load_study, resume_study, start_study, study_files
 from orderdp.paper.table10 import table10
 from orderdp.report import page
+from orderdp.report.outline import SECTIONS, Outline, Published, load_outline
 from orderdp.report.page import write_report
 from orderdp.training.methods import METHODS, asked_ratio, label_of
 from orderdp.training.recipe import Recipe

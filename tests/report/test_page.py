@@ -16,8 +16,8 @@ from filelock import Timeout
 
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.results import read_results
-from orderdp.paper.study import SECTIONS, Outline, load_outline
 from orderdp.report import page
+from orderdp.report.outline import SECTIONS, Outline, load_outline
 from orderdp.report.page import write_report
 from orderdp.training.methods import method_of
 from orderdp.training.run_folder import RunFolder, alone_in

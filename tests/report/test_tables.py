@@ -6,8 +6,8 @@ import pytest
 
 from orderdp.comparison.results import read_results
 from orderdp.comparison.verdicts import Difference
-from orderdp.paper.study import Published
 from orderdp.report import tables
+from orderdp.report.outline import Published
 from orderdp.report.series import colors_of, percent, place_of, ratios_of
 from orderdp.training.methods import method_of
 

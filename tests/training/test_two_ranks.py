@@ -20,7 +20,8 @@ from orderdp import Pruner
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.results import read_results
 from orderdp.comparison.workers import make, outcome, start
-from orderdp.paper.study import Outline, Study, start_study
+from orderdp.paper.study import Study, start_study
+from orderdp.report.outline import Outline
 from orderdp.training import loop
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model

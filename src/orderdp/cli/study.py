@@ -45,7 +45,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Makes a table or figure of the paper."""
     from orderdp.paper.studies import STUDIES, check_name, run_study
-    from orderdp.paper.study import load_outline, load_study, resume_study, start_study, study_files
+    from orderdp.paper.study import load_study, resume_study, start_study, study_files
+    from orderdp.report.outline import load_outline
 
     tell = teller(options)
     changes = {name: value for name in ("data_root", "download", "device") if (value := getattr(options, name))}
@@ -81,7 +82,7 @@ def _report_on(outcomes: Sequence[Any], folder: Path, options: argparse.Namespac
     """Prints the tables of a study, writes its report, and returns 1 where runs are missing."""
     from accelerate import PartialState
 
-    from orderdp.paper.study import load_outline
+    from orderdp.report.outline import load_outline
     from orderdp.report.page import write_report
 
     if PartialState().is_main_process:

@@ -141,7 +141,7 @@ def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
         methods = tuple(dict(method) for method in settings.get("methods", ()))
         sizes = Sizes(*(int(settings[name]) for name in Sizes._fields))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        why = "" if isinstance(error, FileNotFoundError) else f" ({error})"
+        why = f" ({error})" if (path / "plan.toml").exists() else ""
         raise ValueError(
             f"a run folder must hold recipe.toml and plan.toml, got {path}{why}; "
             "write the folder of an earlier 'orderdp train' or 'orderdp compare'"

@@ -19,74 +19,11 @@ from orderdp.comparison.workers import Outcome, begin, check, make, new_folder, 
 from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
+from orderdp.report.outline import Outline, load_outline, outline_of
 from orderdp.training.methods import method_of
 from orderdp.training.recipe import load_recipe, shipped_recipes
 
 SIZES = ("smoke", "cpu", "gpu", "paper")
-SECTIONS = (
-    "accuracy",
-    "differences",
-    "cost",
-    "frontier",
-    "curves",
-    "decomposition",
-    "usage",
-    "stability",
-    "gradients",
-    "alignment",
-    "progress",
-)
-
-
-@dataclass(frozen=True)
-class Published:
-    """A table of the paper, as it is printed.
-
-    Args:
-        title: what it is.
-        columns: headings, the first of them over the labels.
-        rows: label to its cells.
-        section: the section whose numbers it stands beside.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: Mapping[str, Sequence[str]]
-    section: str = "accuracy"
-
-
-@dataclass(frozen=True)
-class Outline:
-    """What a report is to show, and how.
-
-    Args:
-        title: heading of the report.
-        about: a paragraph on what it asks.
-        sections: names of `SECTIONS`, in order.
-        edges: borders of the windows that "stability", "alignment" and "progress" take means over, shares of the run.
-        published: the paper's own tables.
-        together: a prune ratio under which all methods are shown, whatever each is asked for: where they are asked for
-            different ones in order to prune alike. None shows each under its own.
-    """
-
-    title: str
-    about: str = ""
-    sections: tuple[str, ...] = SECTIONS
-    edges: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    published: tuple[Published, ...] = ()
-    together: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in self.sections:
-            if name not in SECTIONS:
-                hint = did_you_mean(name, SECTIONS) or f"; choose from {', '.join(SECTIONS)}"
-                raise ValueError(f"no section named {name!r}{hint}")
-        for table in self.published:
-            if table.section not in self.sections:
-                raise ValueError(
-                    f"a published table must stand beside a section that is shown, got {table.section!r} for "
-                    f"{table.title!r}; choose from {', '.join(self.sections)}"
-                )
 
 
 @dataclass(frozen=True)
@@ -138,7 +75,7 @@ def load_study(path: Path, size: str, *, seeds: Sequence[int] = (), **changes: A
         methods = grid(recipe, chosen, setting["prune_ratios"])
         against = tuple(setting.get("against", REFERENCES))
         parts[part["name"]] = Comparison(recipe, methods, tuple(seeds) or tuple(setting["seeds"]), against)
-    return Study(path.stem, size, _outline(table), parts)
+    return Study(path.stem, size, outline_of(table), parts)
 
 
 def _shipped(name: str) -> Path:
@@ -146,27 +83,6 @@ def _shipped(name: str) -> Path:
     if name not in shipped:
         raise ValueError(f"no recipe named {name!r}{did_you_mean(name, shipped) or f'; choose from {sorted(shipped)}'}")
     return shipped[name]
-
-
-def load_outline(folder: Path) -> tuple[Outline, dict[str, Path]]:
-    """Returns what to show of a folder of comparisons, or of a single one, and the comparisons' folders by name.
-
-    Raises:
-        ValueError: no such folder.
-    """
-    if (folder / "plan.toml").exists():
-        return Outline(f"Comparison: {folder.resolve().name}"), {"": folder}
-    why = ""
-    if (folder / "study.toml").exists():
-        try:
-            table = read_study(folder / "study.toml")
-            return _outline(table), {name: folder / name for name in table["parts"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            why = f" ({error})"
-    raise ValueError(
-        f"a folder to report on must hold plan.toml or study.toml, got {folder}{why}; "
-        "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'"
-    )
 
 
 def start_study(study: Study, folder: Path, *, processes: int = 1, tell: Callable[[str], None]) -> list[Outcome]:
@@ -196,19 +112,3 @@ def resume_study(folder: Path, *, processes: int = 1, tell: Callable[[str], None
         ValueError: no folder of a study. Others as `runner.make`.
     """
     return make(list(load_outline(folder)[1].values()), processes=processes, tell=tell)
-
-
-def _outline(table: Mapping[str, Any]) -> Outline:
-    published = tuple(
-        Published(given["title"], tuple(given["columns"]), given["rows"], given.get("section", "accuracy"))
-        for given in table.get("published", ())
-    )
-    given: dict[str, Any] = {"edges": tuple(table["edges"])} if "edges" in table else {}
-    return Outline(
-        table["title"],
-        table.get("about", ""),
-        tuple(table["show"]),
-        published=published,
-        together=table.get("together"),
-        **given,
-    )

@@ -11,9 +11,9 @@ import orderdp
 from orderdp.comparison.results import Results, read_results
 from orderdp.output.files import write_whole
 from orderdp.output.text_table import as_latex, as_markdown
-from orderdp.paper.study import Outline, load_outline
 from orderdp.report import charts, tables
 from orderdp.report.canvas import Section, text_of
+from orderdp.report.outline import Outline, load_outline
 from orderdp.training.run_folder import alone_in
 
 

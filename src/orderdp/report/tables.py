@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from orderdp.comparison.grid import FULL
 from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.verdicts import FEWEST_SEEDS, Difference
-from orderdp.paper.study import Published
 from orderdp.report.canvas import Section, Table
+from orderdp.report.outline import Published
 from orderdp.report.series import percent, place_of, ratios_of
 
 _THEIRS = "As published: of the paper's own networks, data and schedules, which are those above at size “paper” only."

@@ -1,0 +1,114 @@
+"""What a report shows: its title, its sections, the paper's own tables beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orderdp.output.suggestions import did_you_mean
+from orderdp.output.toml import read_toml
+
+SECTIONS = (
+    "accuracy",
+    "differences",
+    "cost",
+    "frontier",
+    "curves",
+    "decomposition",
+    "usage",
+    "stability",
+    "gradients",
+    "alignment",
+    "progress",
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A table of the paper, as it is printed.
+
+    Args:
+        title: what it is.
+        columns: headings, the first of them over the labels.
+        rows: label to its cells.
+        section: the section whose numbers it stands beside.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Mapping[str, Sequence[str]]
+    section: str = "accuracy"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a report is to show, and how.
+
+    Args:
+        title: heading of the report.
+        about: a paragraph on what it asks.
+        sections: names of `SECTIONS`, in order.
+        edges: borders of the windows that "stability", "alignment" and "progress" take means over, shares of the run.
+        published: the paper's own tables.
+        together: a prune ratio under which all methods are shown, whatever each is asked for: where they are asked for
+            different ones in order to prune alike. None shows each under its own.
+    """
+
+    title: str
+    about: str = ""
+    sections: tuple[str, ...] = SECTIONS
+    edges: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    published: tuple[Published, ...] = ()
+    together: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.sections:
+            if name not in SECTIONS:
+                hint = did_you_mean(name, SECTIONS) or f"; choose from {', '.join(SECTIONS)}"
+                raise ValueError(f"no section named {name!r}{hint}")
+        for table in self.published:
+            if table.section not in self.sections:
+                raise ValueError(
+                    f"a published table must stand beside a section that is shown, got {table.section!r} for "
+                    f"{table.title!r}; choose from {', '.join(self.sections)}"
+                )
+
+
+def load_outline(folder: Path) -> tuple[Outline, dict[str, Path]]:
+    """Returns what to show of a folder of comparisons, or of a single one, and the comparisons' folders by name.
+
+    Raises:
+        ValueError: no such folder.
+    """
+    if (folder / "plan.toml").exists():
+        return Outline(f"Comparison: {folder.resolve().name}"), {"": folder}
+    why = ""
+    if (folder / "study.toml").exists():
+        try:
+            table = read_toml(folder / "study.toml", "a study", example='title = "What it shows"')
+            return outline_of(table), {name: folder / name for name in table["parts"]}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            why = f" ({error})"
+    raise ValueError(
+        f"a folder to report on must hold plan.toml or study.toml, got {folder}{why}; "
+        "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'"
+    )
+
+
+def outline_of(table: Mapping[str, Any]) -> Outline:
+    """Returns the outline that the table of a study's file describes."""
+    published = tuple(
+        Published(given["title"], tuple(given["columns"]), given["rows"], given.get("section", "accuracy"))
+        for given in table.get("published", ())
+    )
+    given: dict[str, Any] = {"edges": tuple(table["edges"])} if "edges" in table else {}
+    return Outline(
+        table["title"],
+        table.get("about", ""),
+        tuple(table["show"]),
+        published=published,
+        together=table.get("together"),
+        **given,
+    )
