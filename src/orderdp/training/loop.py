@@ -7,9 +7,9 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
@@ -21,9 +21,11 @@ from tqdm import tqdm
 from orderdp.data.augment import Augment
 from orderdp.data.datasets import DataSets, ImageArrays, ImageFiles
 from orderdp.data.images import AugmentedImages, FileImages, ResidentImages, SampleImages
-from orderdp.diagnostics import coverage, gradient_norm
+from orderdp.diagnostics import gradient_norm
+from orderdp.diagnostics.moment import Moment, When, due
+from orderdp.diagnostics.rows import measure, measure_at_end
 from orderdp.pruner import Pruner
-from orderdp.training.alignment import CHECKPOINTS, InOrder, alignment_of, epochs_measured, norms_of, similarity
+from orderdp.training.alignment import InOrder
 from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_optimizer, build_schedule
@@ -124,11 +126,8 @@ class Run:
         self.pruner = Pruner(make_strategy(recipe), len(data.train), seed=recipe.seed)
         self.train_set = self._images(data.train, data, recipe.augment)
         self.test_set = self._images(data.test, data, "none")
-        self.plain_train_set = self._images(data.train, data, "none") if recipe.alignment else None
-        epochs = num_epochs(recipe, *sizes)
-        self.alignment_epochs = epochs_measured(recipe.alignment, epochs)
-        self.checkpoint_epochs = epochs_measured(CHECKPOINTS, epochs)
-        self.labels = data.train.labels
+        self.num_epochs = num_epochs(recipe, *sizes)
+        self.data = data
         self.loader = self.pruner.loader(
             self.train_set,
             batch_size=recipe.batch_size,
@@ -247,29 +246,22 @@ class Run:
         test_loss, accuracy = self._evaluate()
         evaluation_s = time.perf_counter() - began_s
         loader_state = self.loader.state_dict()  # exchanges what the ranks have seen: before the report
-        report = self.pruner.report()
-        selection_s = report.selection_s - sum(line["selection_s"] for line in history)
-        trained = self.pruner.trained().cpu()
-        began = history[-1]["step"] if history else 0
-        at_checkpoint = len(history) + 1 in self.checkpoint_epochs
+        epoch = len(history) + 1
+        kinds = due(epoch, self.num_epochs, asked=self.recipe.alignment)
+        moment = self._moment(epoch, before=progress.trained, checkpoint=progress.checkpoint)
+        selection_s = moment.report.selection_s - sum(line["selection_s"] for line in history)
         progress.samples_forward += loss_count
         history.append(
             {
-                "epoch": len(history) + 1,
+                "epoch": epoch,
                 "step": progress.step,
                 "samples_forward": progress.samples_forward,
-                "samples_backward": report.visits,
+                "samples_backward": moment.report.visits,
                 "loss": loss,
                 "test_loss": test_loss,
                 "accuracy": accuracy,
                 "lr": lr,
-                **norms_of(progress.gradient_norms, began),
-                "jaccard": similarity(progress.trained, trained),
-                "jaccard_checkpoint": similarity(progress.checkpoint, trained) if at_checkpoint else None,
-                "alignment": self._alignment(),
-                "never_seen": report.never_seen,
-                "mean_age": report.mean_age,
-                "max_age": report.max_age,
+                **measure(moment, kinds),
                 "training_s": progress.training_s - progress.waited_s,
                 "selection_s": selection_s,
                 "data_s": progress.waited_s - selection_s,
@@ -277,21 +269,40 @@ class Run:
             }
         )
         progress.choices = chosen.hexdigest()
-        progress.trained = trained
-        progress.checkpoint = trained if at_checkpoint else progress.checkpoint
+        progress.trained = moment.trained
+        progress.checkpoint = moment.trained if When.CHECKPOINT in kinds else progress.checkpoint
         progress.loss_sum, progress.loss_count, progress.training_s, progress.waited_s = 0.0, 0, 0.0, 0.0
         self._write_checkpoint(loader_state)
         self._write_metrics()
 
-    def _alignment(self) -> dict[str, dict[str, float]] | None:
-        """Returns where the gradient of the next epoch's choice points, at the epochs that the recipe asks for."""
-        if self.plain_train_set is None or len(self.progress.history) + 1 not in self.alignment_epochs:
-            return None
-        size = self.recipe.eval_batch_size
-        batches = InOrder(self.plain_train_set, size, self._loading(self.plain_train_set))
-        self.model.eval()
-        selection = self.pruner.preview(self.recipe.batch_size * self.accelerator.num_processes)
-        return alignment_of(self.pruner.strategy, selection, self.model, self._losses, batches)
+    def _moment(self, epochs: int, *, before: Tensor | None = None, checkpoint: Tensor | None = None) -> Moment:
+        """Returns what diagnostics can look at after so many epochs."""
+        self.net.eval()
+        history = self.progress.history
+        return Moment(
+            epochs=epochs,
+            first_step=history[epochs - 2]["step"] if epochs > 1 else 0,
+            gradient_norms=self.progress.gradient_norms,
+            trained=self.pruner.trained().cpu(),
+            trained_before=before,
+            trained_at_checkpoint=checkpoint,
+            labels=self.data.train.labels,
+            pruner=self.pruner,
+            report=self.pruner.report(),
+            preview=lambda: self.pruner.preview(self.recipe.batch_size * self.accelerator.num_processes),
+            model=self.model,
+            losses_of=lambda _, batch: self._losses(batch),
+            batches=self._plain_batches,
+        )
+
+    def _plain_batches(self) -> InOrder:
+        """Returns the training data in order, without augmentation."""
+        return InOrder(self.plain_train_set, self.recipe.eval_batch_size, self._loading(self.plain_train_set))
+
+    @cached_property
+    def plain_train_set(self) -> AugmentedImages:
+        """The training images without augmentation; made where a diagnostic asks for them."""
+        return self._images(self.data.train, self.data, "none")
 
     def _losses(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Returns (b,) losses with gradient, in nats, as they are back-propagated."""
@@ -302,14 +313,6 @@ class Run:
             reduction="none",
             label_smoothing=self.recipe.label_smoothing,
         )
-
-    def _coverage(self) -> dict[str, Any]:
-        """Returns how the training was spread over the samples, in plain values."""
-        visits = self.pruner.visits()
-        found = coverage(visits, labels=self.labels, epochs=len(self.progress.history), ages=self.pruner.ages())
-        return {
-            name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found._asdict().items()
-        }
 
     def _evaluate(self) -> tuple[float, float]:
         """Returns mean loss in nats and accuracy in percent on the test set, without label smoothing."""
@@ -420,7 +423,7 @@ class Run:
             "samples_forward": last["samples_forward"],
             "samples_backward": last["samples_backward"],
             **{name: sum(line[name] for line in history) for name in SECONDS},
-            "coverage": self._coverage(),
+            **measure_at_end(self._moment(len(history))),
             "seed": self.recipe.seed,
             "digests": {
                 "model": _digest(self.model.state_dict()),
