@@ -17,7 +17,8 @@ from accelerate import PartialState
 from accelerate.state import AcceleratorState
 
 from orderdp.comparison import workers
-from orderdp.comparison.grid import Comparison, Sizes, load_comparison
+from orderdp.comparison.grid import Comparison, load_comparison
+from orderdp.comparison.planned import Sizes
 from orderdp.comparison.table import Row, lines
 from orderdp.comparison.workers import amend, begin, check, make, outcome, sharing_threads, start
 from orderdp.output import files
@@ -108,7 +109,7 @@ def test_a_comparison_writes_everything_that_it_returns(tmp_path, tiny):
     }
     assert (found.failed, found.open, summary["failed"]) == ({}, [], {})
     assert (path / "table.md").read_text() == as_markdown(lines(table))
-    names = {member.name for member in in_rows} | {"lock", "plan.toml", "recipe.toml", "result.json", "table.md"}
+    names = {member.name for member in in_rows} | {"lock", "comparison.toml", "recipe.toml", "result.json", "table.md"}
     assert {file.name for file in path.iterdir()} == names
 
 
@@ -196,7 +197,7 @@ def test_a_number_of_processes_that_cannot_be_is_refused_before_anything_is_writ
     path = begin(plan, tmp_path / "run", check(plan))
     with raises(ValueError, message):
         make([path], processes=processes, show=False)
-    assert sorted(file.name for file in path.iterdir()) == ["plan.toml", "recipe.toml"]
+    assert sorted(file.name for file in path.iterdir()) == ["comparison.toml", "recipe.toml"]
 
 
 def test_every_setting_of_the_data_arrives(tmp_path, monkeypatch):
@@ -214,9 +215,13 @@ def test_every_setting_of_the_data_arrives(tmp_path, monkeypatch):
 
 
 def test_a_folder_without_a_plan_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"^a run folder must hold recipe\.toml and plan\.toml, got "):
+    with pytest.raises(
+        ValueError, match=r"^the folder of a comparison must hold recipe\.toml and comparison\.toml, got "
+    ):
         make([tmp_path], show=False)
-    with pytest.raises(ValueError, match=r"^a run folder must hold recipe\.toml and plan\.toml, got "):
+    with pytest.raises(
+        ValueError, match=r"^the folder of a comparison must hold recipe\.toml and comparison\.toml, got "
+    ):
         outcome(tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -342,8 +347,8 @@ def test_a_run_of_another_recipe_than_planned_is_named_with_what_differs(small):
     changed = path / "full-data-seed0"
     load_recipe(changed / "recipe.toml", max_lr=0.3).write(changed / "recipe.toml")
     message = (
-        f"all runs of a folder must be of its plan, got {changed} with max_lr 0.3 where the plan has 0.1; "
-        f"move that run elsewhere, and go on with --resume {path}"
+        f"every run in a folder must have its planned recipe, got {changed} with max_lr 0.3 where 0.1 is planned; "
+        f"move that run elsewhere, and write --resume {path}"
     )
     for call in (lambda: make([path], show=False), lambda: outcome(path)):
         with raises(ValueError, message):
@@ -637,7 +642,7 @@ def test_a_helper_that_cannot_go_on_says_so_in_one_line(tmp_path, capfd):
     workers._help([tmp_path])
     out, err = capfd.readouterr()
     assert out == ""
-    assert re.fullmatch(r"a process stopped before its time: a run folder must hold .*\n", err)
+    assert re.fullmatch(r"a process stopped before its time: the folder of a comparison must hold .*\n", err)
 
 
 def test_several_processes_share_the_threads_of_the_machine(tiny, monkeypatch):

@@ -188,7 +188,7 @@ def test_every_study_runs_at_its_smallest_size_and_shows_what_it_asks(name, tmp_
     (part,) = (
         page._part(each, read_results(path, together=outline.together), outline, ()) for each, path in folders.items()
     )
-    assert (part.holes, part.strangers) == ({}, ())
+    assert (part.missing, part.unplanned) == ({}, ())
     assert len(part.sections) == len(outline.sections)
     assert all(section.tables or section.charts for section in part.sections)
     beside = [section.title for section in part.sections for table in section.tables if table.name.startswith("paper-")]
@@ -364,7 +364,9 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path):
         if text is not None:
             (tmp_path / "study.toml").write_text(text)
         why = "; write" if text is None else r" \("
-        message = rf"^a folder to report on must hold plan\.toml or study\.toml, got {re.escape(str(tmp_path))}{why}"
+        message = (
+            rf"^a folder to report on must hold comparison\.toml or study\.toml, got {re.escape(str(tmp_path))}{why}"
+        )
         with pytest.raises(ValueError, match=message):
             resume_study(tmp_path, tell=quiet)
 

@@ -56,7 +56,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains the runs of one recipe, prints their table and draws their plots."""
-    from orderdp.comparison.grid import REFERENCES, Comparison
+    from orderdp.comparison.grid import Comparison
+    from orderdp.comparison.planned import REFERENCES
     from orderdp.comparison.workers import make, start
     from orderdp.training.recipe import Recipe
 

@@ -24,7 +24,9 @@ from typing import Any, NamedTuple
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from orderdp.comparison.grid import Comparison, Member, Sizes, load_comparison
+from orderdp.comparison.grid import Comparison, Member, load_comparison
+from orderdp.comparison.planned import Sizes
+from orderdp.comparison.results import another_recipe
 from orderdp.comparison.table import Row, lines, rows, spent_s
 from orderdp.data.datasets import DataSets, load_dataset
 from orderdp.output.files import make_new, write_whole
@@ -345,10 +347,7 @@ def planned_recipe(member: Member, folder: RunFolder, sizes: Sizes) -> Recipe | 
     there, planned = folder.recipe().model_dump(exclude=elsewhere), recipe.model_dump(exclude=elsewhere)
     for name, value in planned.items():
         if there[name] != value:
-            raise ValueError(
-                f"all runs of a folder must be of its plan, got {folder.path} with {name} {there[name]!r} where the "
-                f"plan has {value!r}; move that run elsewhere, and go on with --resume {folder.path.parent}"
-            )
+            raise another_recipe(folder.path, name, there[name], value)
     return recipe
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import tomli_w
 from accelerate import PartialState
 
-from orderdp.comparison.grid import REFERENCES, Comparison, grid
+from orderdp.comparison.grid import Comparison, grid
+from orderdp.comparison.planned import REFERENCES
 from orderdp.comparison.workers import Outcome, begin, check, make, new_folder, sharing_threads
 from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
