@@ -329,9 +329,9 @@ def test_training_that_diverges_gets_one_line_as_it_fails_and_one_at_the_end(cap
 
 INTERRUPTED = {
     "train": ("train --run run", "start", "train"),
-    "train, resumed": ("train --resume run", "make", "train"),
+    "train, resumed": ("train --resume run", "resume", "train"),
     "compare": ("compare --run run", "start", "compare"),
-    "compare, resumed": ("compare --resume run --processes 2", "make", "compare"),
+    "compare, resumed": ("compare --resume run --processes 2", "resume", "compare"),
 }
 
 

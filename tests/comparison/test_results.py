@@ -6,7 +6,7 @@ from statistics import stdev
 
 import pytest
 
-from orderdp.comparison import workers
+from orderdp.comparison import checks
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.results import read_results
 from orderdp.comparison.workers import start
@@ -37,7 +37,7 @@ def test_results_are_read_without_the_data_and_change_nothing(pair, monkeypatch)
     def gone(*arguments, **named):
         raise OSError("the data set is gone")
 
-    monkeypatch.setattr(workers, "load_dataset", gone)
+    monkeypatch.setattr(checks, "load_dataset", gone)
     monkeypatch.setattr(datasets, "load_dataset", gone)
     before = content(pair.path)
     results = read_results(pair.path)

@@ -115,7 +115,7 @@ def planned_of(recipe_text: str, table: dict[str, Any]) -> Planned:
 
 def sizes_of(table: Mapping[str, Any]) -> Sizes:
     """Returns the sizes in the content of a `comparison.toml`."""
-    return Sizes(*(int(table[name]) for name in Sizes._fields))
+    return Sizes(int(table["num_samples"]), int(table["num_test_samples"]), int(table.get("num_ranks", 1)))
 
 
 def strategy_of(recipe: Mapping[str, Any]) -> dict[str, Any]:

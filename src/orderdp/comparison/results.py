@@ -13,15 +13,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from orderdp.comparison.grid import FULL, planned_in
-from orderdp.comparison.planned import STRATEGY_KEYS, Planned, PlannedRun, Sizes, strategy_of
+from orderdp.comparison.grid import FULL
+from orderdp.comparison.planned import Planned, Sizes
+from orderdp.comparison.records import Missing, Records, read_folder
 from orderdp.comparison.table import spent_s
 from orderdp.comparison.verdicts import Difference, paired_difference
-from orderdp.output.toml import read_toml
-from orderdp.training.recipe import Recipe, default_of
-from orderdp.training.run_folder import RunFolder
-
-Record = tuple[dict[str, Any], list[dict[str, Any]]]  # the result of a run, and its epochs
 
 
 @dataclass(frozen=True)
@@ -164,7 +160,7 @@ class Results:
     def mixed_note(self) -> str:
         """A sentence on `mixed_pairs` for a note or a summary; empty where all pairs are of one commit and processor.
 
-        Accuracies may differ slightly between processors, and seconds may differ a lot.
+        Arithmetic may differ slightly between processors, and seconds may differ a lot.
         """
         mixed, total = self.mixed_pairs
         if not mixed:
@@ -185,92 +181,22 @@ def read_results(path: Path, *, together: float | None = None) -> Results:
     Raises:
         ValueError: it is no such folder, or it holds a run of another recipe than planned.
     """
-    planned = planned_in(path)
-    found: dict[str, Record | str] = {}
-    for run in planned.runs:
-        folder = RunFolder(path / run.name)
-        try:
-            record = folder.record()
-        except ValueError as error:
-            found[run.name] = str(error)
-            continue
-        found[run.name] = record or folder.failure() or "not finished"
-    for run in planned.runs:
-        _check_recipe(run, path, planned, found)
-    unplanned = {file.parent.name for file in path.glob("*/recipe.toml")} - set(found)
-    return results_of(planned, found, tuple(sorted(unplanned)), together=together)
+    return results_of(read_folder(path), together=together)
 
 
-def results_of(
-    planned: Planned,
-    found: Mapping[str, Record | str],
-    unplanned: tuple[str, ...] = (),
-    *,
-    together: float | None = None,
-) -> Results:
-    """Returns the results made of what was found of each run.
-
-    Args:
-        planned: which runs were planned.
-        found: name of each planned run to its record, or to the reason why there is none.
-        unplanned: names of other runs.
-        together: as in `read_results`.
-    """
+def results_of(records: Records, *, together: float | None = None) -> Results:
+    """Returns the results made of the records of the runs; `together` as in `read_results`."""
     entries: dict[str, Entry] = {}
-    for run in planned.runs:
+    for run in records.planned.runs:
         ratio = run.ratio if together is None or run.ratio is None else together
         method = run.method if ratio == run.ratio else run.label
         entry = entries.setdefault(run.label, Entry(run.label, method, ratio, run.reference, run.short, run.strategy))
-        record = found[run.name]
-        if isinstance(record, str):
-            entry.missing[run.seed] = record
+        found = records.runs[run.name]
+        if isinstance(found, Missing):
+            entry.missing[run.seed] = found.reason
         else:
-            entry.results[run.seed], entry.metrics[run.seed] = record
-    return Results(planned, entries, unplanned)
-
-
-def _check_recipe(run: PlannedRun, path: Path, planned: Planned, found: Mapping[str, Record | str]) -> None:
-    """Raises ValueError where the folder of a run holds another recipe than planned."""
-    file = path / run.name / "recipe.toml"
-    if not file.exists():
-        return
-    there = read_toml(file, "a recipe", example="epochs = 30")
-    expected = {**planned.recipe, "seed": run.seed}
-    cut: dict[str, Any] = {
-        name: value for name, value in (("max_steps", run.max_steps), ("epochs", run.epochs)) if value is not None
-    }
-    if run.steps_of is not None:
-        record = found[run.steps_of]
-        if isinstance(record, str):
-            return
-        # How many epochs hold so many steps depends on the data.
-        cut = {"max_steps": record[0]["steps"], "epochs": there.get("epochs")}
-    expected |= {name: value for name, value in cut.items() if value is not None}
-    for name in sorted((there.keys() | expected.keys()) - _ELSEWHERE - STRATEGY_KEYS):
-        mine, other = _value(there, name), _value(expected, name)
-        if mine != other:
-            raise another_recipe(file.parent, name, mine, other)
-    mine, other = strategy_of(there), dict(run.strategy)
-    if mine != other:
-        raise another_recipe(file.parent, "strategy", mine, other)
-
-
-_ELSEWHERE = {"data_root", "download"}  # where the data lies may change
-
-
-def _value(recipe: Mapping[str, Any], name: str) -> Any:
-    """Returns the value of a key in a plain recipe, which leaves out None, and keys of later releases."""
-    if name in recipe or name not in Recipe.model_fields:
-        return recipe.get(name)
-    return default_of(name)
-
-
-def another_recipe(folder: Path, name: str, mine: Any, planned: Any) -> ValueError:
-    """Returns the error to raise where a run's folder holds another recipe than planned."""
-    return ValueError(
-        f"every run in a folder must have its planned recipe, got {folder} with {name} {mine!r} where "
-        f"{planned!r} is planned; move that run elsewhere, and write --resume {folder.parent}"
-    )
+            entry.results[run.seed], entry.metrics[run.seed] = found
+    return Results(records.planned, entries, records.unplanned)
 
 
 def _until(rows: list[dict[str, Any]], accuracy: float) -> list[dict[str, Any]] | None:
