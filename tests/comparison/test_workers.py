@@ -18,7 +18,7 @@ from accelerate.state import AcceleratorState
 
 from orderdp.comparison import checks, workers
 from orderdp.comparison import outcome as outcome_module
-from orderdp.comparison.checks import check, sharing_threads
+from orderdp.comparison.checks import LoadedData, check, sharing_threads
 from orderdp.comparison.grid import Comparison, load_comparison
 from orderdp.comparison.outcome import outcome, summarize
 from orderdp.comparison.planned import Sizes
