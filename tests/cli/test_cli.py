@@ -165,7 +165,7 @@ REFUSED = {
     ),
     "no run folder": (
         "--resume runs",
-        "a run folder must hold recipe.toml and plan.toml, got runs; "
+        "the folder of a comparison must hold recipe.toml and comparison.toml, got runs; "
         "write the folder of an earlier 'orderdp train' or 'orderdp compare'",
     ),
     "other options beside --resume": (
@@ -253,7 +253,14 @@ def test_a_whole_run_prints_the_table_and_the_folder_and_nothing_else(capsys):
     assert cells[1][3:5] == ["200", "7"]
     files = {path.relative_to("run").as_posix() for path in Path("run").rglob("*") if path.is_file()}
     members = ["OrderDP-50-seed0", "full-data-seed0", "full-data-steps-of-OrderDP-50-seed0"]
-    expected = {"recipe.toml", "plan.toml", "lock", "result.json", "table.md", *(f"plots/{name}.png" for name in PLOTS)}
+    expected = {
+        "recipe.toml",
+        "comparison.toml",
+        "lock",
+        "result.json",
+        "table.md",
+        *(f"plots/{name}.png" for name in PLOTS),
+    }
     for name, step in zip(members, (4, 7, 4), strict=True):
         checkpoint = [f"checkpoint/{step:09d}/{file}" for file in ("model.safetensors", "state.pt", "manifest.json")]
         whole = ("recipe.toml", "lock", "metrics.jsonl", "gradient_norms.npy", "result.json", *checkpoint)
@@ -322,9 +329,9 @@ def test_training_that_diverges_gets_one_line_as_it_fails_and_one_at_the_end(cap
 
 INTERRUPTED = {
     "train": ("train --run run", "start", "train"),
-    "train, resumed": ("train --resume run", "make", "train"),
+    "train, resumed": ("train --resume run", "resume", "train"),
     "compare": ("compare --run run", "start", "compare"),
-    "compare, resumed": ("compare --resume run --processes 2", "make", "compare"),
+    "compare, resumed": ("compare --resume run --processes 2", "resume", "compare"),
 }
 
 

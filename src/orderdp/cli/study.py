@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orderdp.cli.folders import amend_all, refuse_beside_resume, show_comparison, status_of
+from orderdp.cli.folders import extend_all, refuse_beside_resume, show_comparison, status_of
 from orderdp.cli.messages import teller
 from orderdp.output.text_table import number_or_text
 
@@ -44,6 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Makes a table or figure of the paper."""
+    from orderdp.comparison.checks import LoadedData
     from orderdp.paper.studies import STUDIES, check_name, run_study
     from orderdp.paper.study import load_study, resume_study, start_study, study_files
     from orderdp.report.outline import load_outline
@@ -55,8 +56,9 @@ def run(options: argparse.Namespace) -> int:
         given = {**changes, **({"seed": options.seed} if options.seed else {})}
         folder = options.resume
         refuse_beside_resume(options, given, ("name", "run", "size"))
-        amend_all(load_outline(folder)[1].values(), given)
-        return _report_on(resume_study(folder, processes=processes, tell=tell), folder, options)
+        data = LoadedData()
+        extend_all(load_outline(folder)[1].values(), given, data)
+        return _report_on(resume_study(folder, processes=processes, log=tell, data=data), folder, options)
     if options.name is None:
         options.parser.error("the following arguments are required: NAME")
     check_name(options.name)
@@ -68,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     size = options.size or "smoke"
     study = load_study(study_files()[options.name], size, seeds=tuple(options.seed or ()), **changes)
     folder = options.run_folder = options.run or Path("runs") / f"{options.name}-{size}"
-    return _report_on(start_study(study, folder, processes=processes, tell=tell), folder, options)
+    return _report_on(start_study(study, folder, processes=processes, log=tell), folder, options)
 
 
 def _refuse_beside_theory(options: argparse.Namespace, changes: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ sections of its report. Its folder holds a comparison's folder for each recipe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ from typing import Any
 import tomli_w
 from accelerate import PartialState
 
-from orderdp.comparison.grid import REFERENCES, Comparison, grid
-from orderdp.comparison.workers import Outcome, begin, check, make, new_folder, sharing_threads
+from orderdp.comparison.checks import LoadedData, check, sharing_threads
+from orderdp.comparison.grid import Comparison, grid
+from orderdp.comparison.outcome import Outcome
+from orderdp.comparison.planned import REFERENCES
+from orderdp.comparison.workers import Log, create_folder, new_folder, resume
 from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
@@ -85,30 +88,31 @@ def _shipped(name: str) -> Path:
     return shipped[name]
 
 
-def start_study(study: Study, folder: Path, *, processes: int = 1, tell: Callable[[str], None]) -> list[Outcome]:
-    """Makes the folder and all comparisons in it.
+def start_study(study: Study, folder: Path, *, processes: int = 1, log: Log) -> list[Outcome]:
+    """Creates the folder of a study and trains all comparisons in it.
 
     Raises:
-        FileExistsError: the folder is there already; nothing in it is changed. Others as `runner.start`.
+        FileExistsError: the folder exists; nothing in it is changed. Others as `workers.start`.
     """
     table = {key: value for key, value in read_study(study_files()[study.name]).items() if key not in SIZES}
-    # All of them first: nothing is written of a study that lacks one of its data sets.
-    sizes = {name: check(plan, processes=processes) for name, plan in study.parts.items()}
+    data = LoadedData()
+    # All checks come first: nothing is written of a study that lacks one of its data sets.
+    sizes = {name: check(plan, data, processes=processes) for name, plan in study.parts.items()}
     folder = new_folder(folder)
     for name, plan in study.parts.items():
-        begin(sharing_threads(plan, processes), folder / name, sizes[name])
+        create_folder(sharing_threads(plan, processes), folder / name, sizes[name])
     if PartialState().is_main_process:
-        # Last: a folder without it was not begun whole.
+        # Last: a folder without this file is incomplete.
         head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
         write_whole(folder / "study.toml", tomli_w.dumps({**head, **table}).encode())
     PartialState().wait_for_everyone()
-    return resume_study(folder, processes=processes, tell=tell)
+    return resume_study(folder, processes=processes, log=log, data=data)
 
 
-def resume_study(folder: Path, *, processes: int = 1, tell: Callable[[str], None]) -> list[Outcome]:
-    """Goes on with the comparisons of a folder.
+def resume_study(folder: Path, *, processes: int = 1, log: Log, data: LoadedData | None = None) -> list[Outcome]:
+    """Trains the runs of a study that are not finished.
 
     Raises:
-        ValueError: no folder of a study. Others as `runner.make`.
+        ValueError: no folder of a study. Others as `workers.resume`.
     """
-    return make(list(load_outline(folder)[1].values()), processes=processes, tell=tell)
+    return resume(list(load_outline(folder)[1].values()), processes=processes, log=log, data=data)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orderdp.comparison.planned import FILE, FILE_0_1
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
 
@@ -82,7 +83,7 @@ def load_outline(folder: Path) -> tuple[Outline, dict[str, Path]]:
     Raises:
         ValueError: no such folder.
     """
-    if (folder / "plan.toml").exists():
+    if (folder / FILE).exists() or (folder / FILE_0_1).exists():
         return Outline(f"Comparison: {folder.resolve().name}"), {"": folder}
     why = ""
     if (folder / "study.toml").exists():
@@ -92,7 +93,7 @@ def load_outline(folder: Path) -> tuple[Outline, dict[str, Path]]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             why = f" ({error})"
     raise ValueError(
-        f"a folder to report on must hold plan.toml or study.toml, got {folder}{why}; "
+        f"a folder to report on must hold {FILE} or study.toml, got {folder}{why}; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'"
     )
 

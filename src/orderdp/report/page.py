@@ -24,17 +24,17 @@ class Part(NamedTuple):
         name: of its folder; "" where the report is of one.
         title: data set and model.
         sections: what is shown of it.
-        holes: why runs are missing, and which.
+        missing: why runs are missing, and which.
         settings: the recipe as TOML, and what it ran on.
-        strangers: runs in its folder that are none of its plan.
+        unplanned: runs in its folder that are not planned.
     """
 
     name: str
     title: str
     sections: Sequence[Section]
-    holes: Mapping[str, Sequence[str]]
+    missing: Mapping[str, Sequence[str]]
     settings: Mapping[str, str]
-    strangers: Sequence[str]
+    unplanned: Sequence[str]
 
 
 def write_report(folder: Path, *, accuracies: Sequence[float] = ()) -> Path:
@@ -84,7 +84,7 @@ def _write(page: Path, outline: Outline, parts: Sequence[Part]) -> None:
 def _part(name: str, results: Results, outline: Outline, accuracies: Sequence[float]) -> Part:
     makers: dict[str, Any] = {
         "accuracy": lambda: tables.accuracy(results),
-        "differences": lambda: tables.differences(results) if results.plan.against else None,
+        "differences": lambda: tables.differences(results) if results.references else None,
         "cost": lambda: tables.cost(results, accuracies),
         "frontier": lambda: charts.frontier(results),
         "curves": lambda: charts.curves(results),
@@ -100,15 +100,15 @@ def _part(name: str, results: Results, outline: Outline, accuracies: Sequence[fl
         section and tables.beside(section, [(k, table) for k, table in numbered if table.section == name])
         for name, section in ((name, makers[name]()) for name in outline.sections)
     ]
-    recipe = results.plan.recipe
+    recipe = results.recipe
     size = f"{results.sizes.num_samples:,} training and {results.sizes.num_test_samples:,} test images"
-    title = f"{recipe.dataset} ({size}), {recipe.model}, {recipe.epochs} epochs"
-    holes: dict[str, list[str]] = {}
+    title = f"{recipe['dataset']} ({size}), {recipe['model']}, {recipe['epochs']} epochs"
+    missing: dict[str, list[str]] = {}
     for entry in results.entries.values():
-        for seed, why in entry.holes.items():
-            holes.setdefault(why, []).append(f"{entry.label}, seed {seed}")
+        for seed, why in entry.missing.items():
+            missing.setdefault(why, []).append(f"{entry.label}, seed {seed}")
     sections = [section for section in made if section]
-    return Part(name, title, sections, holes, _settings(results), results.strangers)
+    return Part(name, title, sections, missing, _settings(results), results.unplanned)
 
 
 def _settings(results: Results) -> dict[str, str]:
@@ -123,8 +123,8 @@ def _settings(results: Results) -> dict[str, str]:
         ):
             found.setdefault(what, set()).add(value)
     lines = {what: "; ".join(sorted(values)) for what, values in found.items()}
-    lines["seeds"] = ", ".join(map(str, results.plan.seeds))
-    lines["recipe"] = results.plan.recipe.to_toml()
+    lines["seeds"] = ", ".join(map(str, results.seeds))
+    lines["recipe"] = results.recipe_text
     return lines
 
 
