@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from orderdp.output.drawing import REFERENCE, new_axes, save, shades
+from orderdp.output.drawing import new_axes, save, shades
+from orderdp.output.palette import GREY
 from orderdp.output.text_table import as_text
 from orderdp.theory.inclusion import Floats, stretches
 from orderdp.theory.planner import Decomposition, Plan
@@ -111,7 +112,7 @@ def draw_plan(plan: Plan, path: Path) -> Path:
             marker="o" if plan.n <= _FEW else None,
             label=f"s/n = {split.explore:.3g}, q/s = {split.exploit:.3g}" + (" (recommended)" if chosen else ""),
         )
-    axes.axhline(plan.q / plan.n, color=REFERENCE, linestyle=":", linewidth=1, label="q/n, a uniform draw")
+    axes.axhline(plan.q / plan.n, color=GREY, linestyle=":", linewidth=1, label="q/n, a uniform draw")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.05)
     axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))

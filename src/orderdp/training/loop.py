@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
@@ -431,6 +432,7 @@ class Run:
                 "choices": self.progress.choices,
             },
             "ranks": self.accelerator.num_processes,
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **environment(self.device),
         }
 
