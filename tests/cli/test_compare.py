@@ -439,12 +439,12 @@ def test_report_on_the_folder_of_train_is_the_same_page(call):
 REFUSED_REPORTS = {
     "no folder": (
         "nothing",
-        "a folder to report on must hold comparison.toml or study.toml, got nothing; "
+        "a folder of runs must hold comparison.toml or study.toml, got nothing; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
     "a folder of something else": (
         ".",
-        "a folder to report on must hold comparison.toml or study.toml, got .; "
+        "a folder of runs must hold comparison.toml or study.toml, got .; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
 }
@@ -536,7 +536,7 @@ REFUSED_STUDIES = {
     ),
     "no folder to go on with": (
         "--resume runs",
-        "a folder to report on must hold comparison.toml or study.toml, got runs; "
+        "a folder of runs must hold comparison.toml or study.toml, got runs; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
 }

@@ -231,7 +231,7 @@ def test_a_process_loads_its_data_once_for_the_check_and_all_runs(tmp_path, tiny
     assert loads == [("digits", 200)]
     data = LoadedData()
     (tmp_path / "run" / "full-data-seed0" / "result.json").unlink()
-    extend(tmp_path / "run", seeds=[2], data_root="anywhere", data=data)
+    extend(tmp_path / "run", seeds=[2], data_root=str(tmp_path), data=data)
     resume([tmp_path / "run"], show=False, data=data)
     assert loads == [("digits", 200)] * 2
 

@@ -377,9 +377,7 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path):
         if text is not None:
             (tmp_path / "study.toml").write_text(text)
         why = "; write" if text is None else r" \("
-        message = (
-            rf"^a folder to report on must hold comparison\.toml or study\.toml, got {re.escape(str(tmp_path))}{why}"
-        )
+        message = rf"^a folder of runs must hold comparison\.toml or study\.toml, got {re.escape(str(tmp_path))}{why}"
         with pytest.raises(ValueError, match=message):
             resume_study(tmp_path, log=quiet)
 
