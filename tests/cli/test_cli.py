@@ -21,7 +21,7 @@ from orderdp.cli.messages import in_flags
 from orderdp.comparison import workers
 from orderdp.data import archives
 from orderdp.paper import study
-from orderdp.paper.studies import study_names
+from orderdp.paper.studies import catalogue
 from orderdp.report import page, plots
 from orderdp.report.plan import as_page
 from orderdp.theory import plan
@@ -574,13 +574,13 @@ def test_an_unknown_study_gets_one_line(capsys, here):
     line = "orderdp: no study named 'figur5'; did you mean 'figure5'?\n"
     assert call(capsys, "study", "figur5") == (1, "", line)
     status, _, err = call(capsys, "study", "nothing")
-    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(study_names())}\n")
+    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(catalogue())}\n")
     assert not list(here.iterdir())
 
 
 def test_help_lists_the_studies(capsys):
     out = call(capsys, "study", "--help")[1]
-    assert all(f"  {name} " in out for name in study_names())
+    assert all(f"  {name} " in out for name in catalogue())
     numbered = re.findall(r"^  (figure|table|theorem)(\d+) ", out, flags=re.MULTILINE)
     assert numbered == sorted(numbered, key=lambda name: (name[0], int(name[1])))
 

@@ -146,7 +146,7 @@ def outline_of(table: Mapping[str, Any]) -> Outline:
     return Outline(
         table["title"],
         table.get("about", ""),
-        tuple(table["show"]),
+        tuple(table.get("show", SECTIONS)),
         published=published,
         together=table.get("together"),
         **given,
