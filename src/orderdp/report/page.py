@@ -13,7 +13,7 @@ from orderdp.comparison.results import Results, results_of
 from orderdp.output.files import write_whole
 from orderdp.output.text_table import as_latex, as_markdown
 from orderdp.report import charts, tables
-from orderdp.report.canvas import Section, text_of
+from orderdp.report.canvas import Section, Table, text_of
 from orderdp.report.outline import Outline, collect, outline_of_archive
 from orderdp.training.run_folder import alone_in
 
@@ -36,6 +36,10 @@ class Part(NamedTuple):
     missing: Mapping[str, Sequence[str]]
     settings: Mapping[str, str]
     unplanned: Sequence[str]
+
+    def tables(self) -> list[Table]:
+        """Returns all its tables."""
+        return [table for section in self.sections for table in section.tables]
 
 
 def write_report(source: Path, *, accuracies: Sequence[float] = ()) -> Path:
