@@ -310,7 +310,11 @@ def test_alignment_begins_no_epoch(problem, kind):
 
 
 WRONG_BATCHES = [
-    (lambda batches: iter(batches), TypeError, "batches are gone through several times, got list_iterator, which ends"),
+    (
+        lambda batches: iter(batches),
+        TypeError,
+        "batches are read several times, got list_iterator, which ends after one",
+    ),
     (
         lambda batches: [*batches, batches[0]],
         ValueError,

@@ -1,4 +1,4 @@
-"""Where the gradient of the chosen samples points, beside that of all the data and that of the surrogate."""
+"""Where the gradient of the selected samples points, beside that of full data and that of the surrogate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Alignment(NamedTuple):
 
     Args:
         cosine: of the angle between them.
-        norm_ratio: ‖the chosen samples'‖ / ‖the other‖.
+        norm_ratio: norm of the selected samples' gradient over that of the other.
     """
 
     cosine: float
@@ -35,28 +35,28 @@ def alignment(
     weights: Any = None,
     sizes: tuple[int, int] | None = None,
 ) -> dict[str, Alignment]:
-    """Compares the mean gradient of the chosen samples with the full one, and with ∇L_q where the sizes are given.
+    """Compares the mean gradient of the selected samples with the full one, and with ∇L_q if sizes are given.
 
-    Costs a forward and a backward pass over all the data for each gradient. Weights, gradients and buffers of the model
-    stay as they are, and so do PyTorch's global generators. Put it into eval mode: dropout adds chance to the gradient,
-    and batch normalisation makes it depend on how the data falls into batches.
+    Each gradient costs a forward and a backward pass over all the data. The model's weights, gradients and buffers stay
+    unchanged, and so do PyTorch's global generators. Put the model into eval mode: dropout makes the gradient random,
+    and batch normalisation makes it depend on how the data is split into batches.
 
     Args:
-        model: at the weights to measure at.
-        losses_of: from model and batch to its (b,) losses with gradient.
-        batches: every sample once, as (index, batch); gone through three or four times, so no bare iterator. Not the
-            pruner's own loader, whose passes are epochs.
+        model: with the weights to measure at.
+        losses_of: maps model and batch to the (b,) losses of the batch, with gradient.
+        batches: every sample once, as (index, batch). They are read three or four times, so an iterator does not do.
+            Nor does the pruner's own loader, whose passes are epochs.
         chosen: (q,) int64, distinct ids that the epoch trains, array or tensor: `pruner.selection.indices`.
-        weights: (q,) factors of the chosen samples' losses, `pruner.selection.weights`; None for one.
+        weights: (q,) factors of the selected samples' losses, `pruner.selection.weights`; None for one.
         sizes: (s, q) of OrderDP, for ∇L_q by Theorem 1.
 
     Returns:
         "full", and "surrogate" with sizes.
 
     Raises:
-        TypeError: batches that can be gone through once only, or whose passes are epochs.
-        ValueError: an id that no batch holds; one that is repeated; losses that are not one a sample; weights or sizes
-            of another number of samples; a gradient that is zero or not finite.
+        TypeError: batches that can be read once only, or whose passes are epochs.
+        ValueError: an id that no batch holds or that is repeated; losses that are not one per sample; weights or sizes
+            for another number of samples; a gradient that is zero or not finite.
 
     Source: OrderDP, Appendix E.2, Table 11; ∇L_q by eq. (11).
     """
@@ -82,7 +82,7 @@ def alignment(
 def _check_batches(batches: Iterable[tuple[Tensor, Any]]) -> None:
     if isinstance(batches, Iterator):
         raise TypeError(
-            f"batches are gone through several times, got {type(batches).__name__}, which ends after one; "
+            f"batches are read several times, got {type(batches).__name__}, which ends after one pass; "
             "pass a list or a DataLoader"
         )
     if isinstance(batches, (PrunedBatchSampler, PrunedSampler)) or any(
