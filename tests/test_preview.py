@@ -134,7 +134,7 @@ def test_a_scheduled_strategy_with_foreign_columns_is_refused_before_anything_ch
     pruner.begin_epoch()
     before = plain(pruner.state_dict())
     text = (
-        r"^a scheduled strategy must do with the columns \['score'\], got InfoBatch\(\) which needs others; build the "
+        r"^a scheduled strategy may use only the columns \['score'\], got InfoBatch\(\), which needs others; build the "
         r"pruner with the strategy that remembers most$"
     )
     for call in (pruner.preview, pruner.begin_epoch):

@@ -323,7 +323,7 @@ def test_a_strategy_is_told_the_epoch_the_size_and_the_step():
 
     class Listening(FullData):
         def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
-            told.append((memory.num_samples, memory.epoch, memory.batch_size))
+            told.append((memory.num_samples, memory.epoch, memory.step_bounds))
             return super().select(memory, rng)
 
     pruner = Pruner(Listening(), 6)
@@ -331,7 +331,27 @@ def test_a_strategy_is_told_the_epoch_the_size_and_the_step():
     pruner.set_epoch(5)
     pruner.begin_epoch(4)
     list(pruner.loader(range(6), batch_size=2))
-    assert told == [(6, 0, None), (6, 5, 4), (6, 6, 2)]
+    pruner.begin_epoch(4, drop_last=True)
+    assert told == [
+        (6, 0, None),
+        (6, 5, ((0, 4), (4, 6))),
+        (6, 6, ((0, 2), (2, 4), (4, 6))),
+        (6, 7, ((0, 4),)),
+    ]
+
+
+def test_a_strategy_of_unknown_size_is_not_told_the_bounds_of_its_steps():
+    told = []
+
+    class Listening(orderdp.InfoBatch):
+        def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
+            told.append(memory.step_bounds)
+            return super().select(memory, rng)
+
+    loader = Pruner(Listening(), 6).loader(range(6), batch_size=4)
+    for _ in range(2):
+        list(loader)
+    assert told == [((0, 4), (4, 6)), None]
 
 
 def test_a_strategy_is_told_how_often_each_sample_was_trained():

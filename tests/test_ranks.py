@@ -82,7 +82,7 @@ def train_rank(rank: int, strategy, batch_size: int, **arguments) -> dict[str, A
     """Trains some epochs and begins one more, so that what the last one saw is exchanged."""
     pruner = Pruner(strategy, N)
     epochs = train(pruner, pruner.loader(range(N), batch_size=batch_size, **arguments), EPOCHS)
-    following = pruner.begin_epoch(batch_size * (dist.get_world_size() if dist.is_initialized() else 1))
+    following = pruner.begin_epoch(batch_size)
     return {
         "epochs": epochs,
         "following": following.indices.tolist(),
@@ -117,7 +117,7 @@ def test_a_choice_within_a_batch_is_made_within_each_rank_s_own_part(strategy, t
         for index, _ in pruner.loader(range(N), batch_size=6):
             pruner.update(index, loss_of(index, 0)).backward()
             parts.append((index.tolist(), index[pruner.trained()[index]].tolist()))
-        pruner.begin_epoch(12)
+        pruner.begin_epoch(6)
         return {"parts": parts, "visits": pruner.visits()}
 
     ranks = run_ranks(2, work, tmp_path)

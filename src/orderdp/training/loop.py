@@ -290,7 +290,7 @@ class Run:
         size = self.recipe.eval_batch_size
         batches = InOrder(self.plain_train_set, size, self._loading(self.plain_train_set))
         self.model.eval()
-        selection = self.pruner.preview(self.recipe.batch_size * self.accelerator.num_processes)
+        selection = self.pruner.preview(self.recipe.batch_size, drop_last=self.recipe.drop_last)
         return alignment_of(self.pruner.strategy, selection, self.model, self._losses, batches)
 
     def _losses(self, batch: tuple[Tensor, Tensor]) -> Tensor:
