@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import accumulate, pairwise
 
 import torch.distributed as dist
 
@@ -41,11 +42,8 @@ def step_bounds(
     >>> step_bounds(9, 4, num_ranks=2)
     [(0, 7), (7, 9)]
     """
-    bounds, begin = [], 0
-    for size in _step_sizes(num_selected, batch_size, drop_last=drop_last, num_ranks=num_ranks):
-        bounds.append((begin, begin + size))
-        begin += size
-    return bounds
+    size, full, last = _step_sizes(num_selected, batch_size, drop_last=drop_last, num_ranks=num_ranks)
+    return list(pairwise(accumulate([size] * full + last, initial=0)))
 
 
 def batch_bounds(
@@ -83,7 +81,8 @@ def num_steps(num_selected: int, batch_size: int, *, drop_last: bool = False, nu
     >>> num_steps(10, 4)
     3
     """
-    return len(_step_sizes(num_selected, batch_size, drop_last=drop_last, num_ranks=num_ranks))
+    _, full, last = _step_sizes(num_selected, batch_size, drop_last=drop_last, num_ranks=num_ranks)
+    return full + len(last)
 
 
 def steps_by_epoch(
@@ -125,25 +124,24 @@ def steps_by_epoch(
     return steps
 
 
-def _step_sizes(num_selected: int, batch_size: int, *, drop_last: bool, num_ranks: int) -> list[int]:
-    """Returns the samples of each step over all ranks."""
+def _step_sizes(num_selected: int, batch_size: int, *, drop_last: bool, num_ranks: int) -> tuple[int, int, list[int]]:
+    """Returns the samples of the steps over all ranks: size and number of the full ones, sizes of those after them."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}; write a number such as 128")
     chunk = batch_size * num_ranks
     full, rest = divmod(num_selected, chunk)
-    sizes = [chunk] * full
-    if rest and not drop_last:
-        sizes.append(rest)
-        if rest < num_ranks:
-            if not full or chunk + rest < 2 * num_ranks:
-                raise ValueError(
-                    f"every rank needs a sample in every step, got {num_selected} selected samples for {num_ranks} "
-                    f"ranks at batch_size {batch_size}; prune less, use fewer ranks, or write drop_last=True"
-                )
-            sizes[-2:] = [chunk + rest - num_ranks, num_ranks]
-    if not sizes:
+    if not rest or drop_last:
+        if not full:
+            raise ValueError(
+                f"drop_last leaves no batch, got {num_selected} selected samples for {num_ranks} x {batch_size} a "
+                "step; write a smaller batch_size or drop_last=False"
+            )
+        return chunk, full, []
+    if rest >= num_ranks:
+        return chunk, full, [rest]
+    if not full or chunk + rest < 2 * num_ranks:
         raise ValueError(
-            f"drop_last leaves no batch, got {num_selected} selected samples for {num_ranks} x {batch_size} a step; "
-            "write a smaller batch_size or drop_last=False"
+            f"every rank needs a sample in every step, got {num_selected} selected samples for {num_ranks} "
+            f"ranks at batch_size {batch_size}; prune less, use fewer ranks, or write drop_last=True"
         )
-    return sizes
+    return chunk, full - 1, [chunk + rest - num_ranks, num_ranks]
