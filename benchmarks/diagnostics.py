@@ -40,7 +40,8 @@ from timing import interleaved, parser, ratio, summary, write
 from tqdm import tqdm
 
 from orderdp import OrderDP, Pruner
-from orderdp.data.datasets import DataSets, load_dataset
+from orderdp.data.base import DataSets
+from orderdp.data.registry import load_dataset
 from orderdp.diagnostics import coverage, jaccard
 from orderdp.diagnostics.alignment import selection_alignment
 from orderdp.diagnostics.stability import similarity

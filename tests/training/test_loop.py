@@ -14,8 +14,9 @@ import torch
 from torch.nn import functional as F
 
 from orderdp import DynamicRandom, OrderDP, Pruner
-from orderdp.data.datasets import ImageArrays, load_dataset
+from orderdp.data.base import ImageArrays
 from orderdp.data.images import ResidentImages, SampleImages
+from orderdp.data.registry import load_dataset
 from orderdp.training import loop
 from orderdp.training.loop import SECONDS, Run
 from orderdp.training.methods import make_strategy

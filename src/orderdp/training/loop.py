@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from orderdp.data.augment import Augment
-from orderdp.data.datasets import DataSets, ImageArrays, ImageFiles
+from orderdp.data.base import DataSets, ImageArrays, ImageFiles
 from orderdp.data.images import AugmentedImages, FileImages, ResidentImages, SampleImages
 from orderdp.diagnostics import gradient_norm
 from orderdp.diagnostics.moment import Moment, When, due
