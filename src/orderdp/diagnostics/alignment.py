@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from orderdp.diagnostics.moment import Moment
 from orderdp.samplers import PrunedBatchSampler, PrunedSampler
-from orderdp.strategies import OrderDP, Strategy
 from orderdp.theory import surrogate_weights
 
 
@@ -87,7 +86,7 @@ def selection_alignment(moment: Moment) -> dict[str, dict[str, float]] | None:
     None for a strategy that chooses within the batch: its choice depends on losses that do not exist yet.
     """
     strategy = moment.pruner.strategy
-    if _chooses_in_batch(strategy):
+    if strategy.chooses_in_batch:
         return None
     selection = moment.preview()
     found = alignment(
@@ -96,20 +95,9 @@ def selection_alignment(moment: Moment) -> dict[str, dict[str, float]] | None:
         moment.batches(),
         selection.indices,
         weights=selection.weights,
-        sizes=_surrogate_sizes(strategy, len(moment.labels)),
+        sizes=strategy.surrogate_sizes(len(moment.labels)),
     )
     return {name: other._asdict() for name, other in found.items()}
-
-
-def _chooses_in_batch(strategy: Strategy) -> bool:
-    return strategy.batch_weights(torch.ones(2), lambda: torch.ones(2)) is not None
-
-
-def _surrogate_sizes(strategy: Strategy, num_samples: int) -> tuple[int, int] | None:
-    # Theorem 1 is of one draw an epoch and no uniform share; where steps have draws of their own, each has its own L_q.
-    if isinstance(strategy, OrderDP) and strategy.per == "epoch" and not strategy.uniform_share:
-        return strategy.sizes(num_samples)
-    return None
 
 
 def _check_batches(batches: Iterable[tuple[Tensor, Any]]) -> None:

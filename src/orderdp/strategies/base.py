@@ -37,24 +37,27 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What a strategy is told when it chooses an epoch.
+    """What a strategy knows when it chooses an epoch. Its arrays are read-only.
 
     Args:
         num_samples: size n of the data set.
         epoch: number of the epoch to choose, from 0.
-        columns: the columns that the strategy declared, each (n,) float32; not to be written to.
-        batch_size: samples of one optimiser step over all ranks; None where the loop forms its own batches.
-        previous: (p,) int64, what the epoch begun before this one visited, if this strategy chose it; None at the first
-            epoch and after another strategy. Not to be written to.
-        previous_epoch: number of that epoch, which `set_epoch` may have left far away; None where `previous` is None.
-        visits: (n,) int32, in how many epochs each sample was trained, whichever strategy chose them; None where nobody
-            counted. Not to be written to.
+        columns: the columns that the strategy declared, each (n,) float32.
+        step_bounds: where each optimiser step of all ranks together begins and ends in the selection: half-open
+            intervals that follow each other from 0. With `drop_last` they end before the selection does. None where
+            the training loop forms its own batches, and where the strategy does not declare its size.
+        previous: (p,) int64, what the epoch begun before this one visited, if this strategy chose it. None at the first
+            epoch and after another strategy.
+        previous_epoch: number of that epoch, which need not be `epoch` - 1 after `set_epoch`. None where `previous` is
+            None.
+        visits: (n,) int32, in how many epochs each sample was trained, whichever strategy chose them. None where they
+            were not counted.
     """
 
     num_samples: int
     epoch: int
     columns: Mapping[str, npt.NDArray[np.float32]]
-    batch_size: int | None = None
+    step_bounds: tuple[tuple[int, int], ...] | None = None
     previous: Indices | None = None
     previous_epoch: int | None = None
     visits: npt.NDArray[np.int32] | None = None

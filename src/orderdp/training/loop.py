@@ -254,7 +254,7 @@ class Run:
             labels=self.data_path.data.train.labels,
             pruner=self.pruner,
             report=self.pruner.report(),
-            preview=lambda: self.pruner.preview(self.recipe.batch_size * self.accelerator.num_processes),
+            preview=lambda: self.pruner.preview(self.recipe.batch_size, drop_last=self.recipe.drop_last),
             model=self.model,
             losses_of=lambda _, batch: self._losses(batch),
             batches=lambda: self.data_path.in_order(self.plain_train_set),
