@@ -217,6 +217,10 @@ def _check_weights_of(strategy: Strategy, losses: torch.Tensor, uniforms: torch.
     _law(_global_state() == before, "batch_weights draws from no global generator")
     unchanged = torch.equal(given, losses) and torch.equal(drawn, uniforms)
     _law(unchanged, "batch_weights leaves the losses and the uniforms as they were")
+    _law(
+        weights is None or strategy.chooses_in_batch,
+        "batch_weights are None where chooses_in_batch is False; leave that property as it is in orderdp.Strategy",
+    )
     if weights is None or again is None:
         _law(weights is again, "batch_weights are alike for equal losses and uniforms")
         return
