@@ -41,7 +41,7 @@ version = release = orderdp.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
 default_role = "py:obj"
-smartquotes = False
+smartquotes_action = "D"  # dashes; quotes stay as they are written
 maximum_signature_line_length = 80
 toc_object_entries_show_parents = "hide"
 autodoc_typehints = "description"
@@ -53,9 +53,16 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"orderdp {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
-html_theme_options = {"source_repository": REPOSITORY, "source_branch": "main", "source_directory": "docs/"}
+html_theme_options = {
+    "source_repository": REPOSITORY,
+    "source_branch": "main",
+    "source_directory": "docs/",
+    "top_of_page_buttons": ["view"],
+}
 
 
 def public_names() -> set[str]:
@@ -116,6 +123,9 @@ def _link(link: re.Match[str], page: Path, docname: str) -> str:
 def tidy_docstring(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """Turns the Markdown of a docstring into what Sphinx reads."""
     text = re.sub(r"`([^`]+)`|\|", lambda found: _code(found[1]) if found[1] else r"\|", "\n".join(lines))
+    raises = re.search(r"^Raises:\n(?:[ \t]+\S.*\n?)+", text, flags=re.MULTILINE)
+    if raises:  # one line may name several errors
+        text = text.replace(raises[0], re.sub(r"\s+(?=[A-Z]\w+Error: )", "\n    ", raises[0]))
     source = re.search(r"^Source: .*(?:\n[ \t]+\S.*)*", text, flags=re.MULTILINE)
     if source:  # one paragraph: Sphinx would take indented lines for a list of definitions
         paragraph = " ".join(line.strip() for line in source[0].splitlines())
