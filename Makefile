@@ -1,15 +1,19 @@
-# `make train` and `make test` set everything up in .venv on a machine that has Python and make, and then do it.
+# Each command sets everything up in .venv, on a machine that has Python and make, and then does it.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: train test lint types format
+.PHONY: train test docs lint types format
 
 train: $(VENV)/ready
 	$(BIN)/orderdp train
 
 test: lint types
 	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=95
+
+docs: $(VENV)/ready
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
+	@echo "build/docs/index.html"
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check
