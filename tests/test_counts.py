@@ -86,7 +86,7 @@ def test_the_present_commit_is_counted(capsys):
 @FROM_GIT
 def test_the_tree_of_the_present_commit_is_printed(capsys):
     assert main(["--tree"]) == 0
-    assert "The one object that a training loop holds." in capsys.readouterr().out
+    assert "\n    pruner.py " in capsys.readouterr().out
 
 
 @FROM_GIT
