@@ -1,4 +1,4 @@
-"""When a run measures, and what its diagnostics can look at."""
+"""When a run measures its diagnostics, and what they can read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class When(Enum):
 
 
 def evenly(times: int, epochs: int) -> set[int]:
-    """Returns epochs, counted from 1, that split a run into so many parts as equal as possible; the last is among them.
+    """Returns the epochs, counted from 1, that end parts of a run as equal as possible; the last epoch is one of them.
 
     >>> sorted(evenly(3, 7))
     [3, 5, 7]
@@ -34,7 +34,7 @@ def evenly(times: int, epochs: int) -> set[int]:
 
 
 def due(epoch: int, epochs: int, *, asked: int) -> set[When]:
-    """Returns what kinds of diagnostics are measured at the end of an epoch.
+    """Returns the kinds of diagnostics that are measured at the end of an epoch.
 
     Args:
         epoch: number of the epoch, from 1.
@@ -54,19 +54,19 @@ class Moment:
     """A run at the end of an epoch, as its diagnostics see it.
 
     Args:
-        epochs: epochs finished so far, with this one.
+        epochs: epochs finished so far, including this one.
         first_step: steps made before this epoch.
         gradient_norms: (steps,) norm of the gradient of every step so far.
         trained: (n,) bool, the samples that this epoch trained.
-        trained_before: (n,) bool, those of the epoch before; None in the first, and for what is measured at the end.
-        trained_at_checkpoint: (n,) bool, those of the checkpoint before; None at the first, and at the end.
+        trained_before: (n,) bool, those of the epoch before; None in the first epoch and at the end of the run.
+        trained_at_checkpoint: (n,) bool, those of the checkpoint before; None at the first and at the end of the run.
         labels: (n,) class of each training sample.
         pruner: after the ranks have exchanged what they saw.
         report: `pruner.report()`.
         preview: returns the selection of the next epoch, `pruner.preview()`.
         model: in eval mode.
-        losses_of: from a model and a batch to its (b,) losses with gradient.
-        batches: returns all training data without augmentation, as (index, batch), to iterate over more than once.
+        losses_of: maps a model and a batch to the (b,) losses of the batch, with gradient.
+        batches: returns all training data without augmentation, as (index, batch); it can be read several times.
     """
 
     epochs: int
