@@ -96,7 +96,7 @@ def test_theory_imports_nothing_of_the_library():
 
 def test_the_engine_asks_no_strategy_for_its_name():
     """What the engine needs to know a strategy declares; no engine file imports one or asks for its class."""
-    for name in ("scores.py", "loader.py", "pruner.py", "schedule.py"):
+    for name in ("ranks.py", "scores.py", "schedule.py", "epochs.py", "samplers.py", "loader.py", "pruner.py"):
         methods = {imported.rsplit(".", 1)[1] for imported in imports_at(ROOT / name) if ".strategies" in imported}
         assert methods <= {"Memory", "Selection", "Strategy"}
 

@@ -202,6 +202,13 @@ def test_update_after_loading_a_state_needs_the_next_epoch():
         pruner.update(ids, with_gradient(1.0, 1.0, 1.0, 1.0))
 
 
+def test_the_first_losses_decide_where_the_table_lives():
+    pruner, ids = begun()
+    pruner.update(ids[:2], with_gradient(1.0, 2.0))
+    with pytest.raises(ValueError, match="losses must be on the table's device cpu, got meta; write Pruner"):
+        pruner.update(ids[2:], torch.ones(2, device="meta", requires_grad=True))
+
+
 # Losses that are not finite.
 
 
@@ -223,8 +230,9 @@ def test_a_sample_whose_loss_is_not_finite_keeps_its_last_score():
     pruner.begin_epoch()
     pruner.update(ids, with_gradient(5.0, math.nan, 7.0, 8.0))
     assert pruner.scores()["score"][ids].tolist() == [5.0, 2.0, 7.0, 8.0]
-    with pytest.warns(RuntimeWarning, match="these samples keep their last score"):
+    with pytest.warns(RuntimeWarning, match="these samples keep their last score") as warned:
         assert pruner.report().non_finite == 1
+    assert warned[0].filename == __file__  # it points to the caller
     pruner.begin_epoch()  # counted and warned of once
 
 

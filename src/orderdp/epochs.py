@@ -15,7 +15,10 @@ from orderdp.strategies import Memory, Selection, Strategy
 
 
 class EpochSource(Protocol):
-    """What loaders and samplers need to know of the epochs; a `Pruner`, or any object with these members."""
+    """What loaders and samplers need of the epochs. A `Pruner` has it, and so may any other object.
+
+    A loader begins an epoch with each pass. It saves the state of this object beside its own position in the epoch.
+    """
 
     @property
     def num_samples(self) -> int:
@@ -26,7 +29,7 @@ class EpochSource(Protocol):
         """Whether the next epoch to begin is the rest of one that a loaded state had begun."""
 
     def num_selected(self) -> int:
-        """Returns how many samples the next epoch visits, as far as is known."""
+        """Returns how many samples the next epoch visits; an estimate where that depends on the losses."""
 
     def begin_epoch(self, batch_size: int | None = None, *, drop_last: bool = False) -> Selection:
         """Begins the next epoch, or resumes the loaded one, and returns what it visits.
@@ -109,7 +112,10 @@ class Epochs:
         return self.scheduled(epoch).num_selected(self.num_samples, epoch)
 
     def num_selected(self, epoch: int | None = None) -> int:
-        """As `declared`; where that is None, the size of the epoch begun last, and before the first one n."""
+        """Returns how many samples an epoch visits; None is the next one to begin.
+
+        Where the strategy declares no number, it is the size of the epoch begun last. Before the first epoch it is n.
+        """
         declared = self.declared(epoch)
         if declared is not None:
             return declared

@@ -92,7 +92,7 @@ def _check_value(strategy: Strategy, names: dict[str, object]) -> None:
         back = eval(shown, {**public, "inf": math.inf, **names})
         _law(back == strategy, f"repr evaluates back, got {back!r} of {shown}; write @dataclass(..., repr=False)")
     for twin in (copy.deepcopy(strategy), pickle.loads(pickle.dumps(strategy))):
-        _law(twin == strategy and hash(twin) == hash(strategy), f"a copy is equal and hashes alike, got {twin!r}")
+        _law(twin == strategy and hash(twin) == hash(strategy), f"a copy is equal and has the same hash, got {twin!r}")
         _law(
             repr(twin) == shown, f"a copy has the same repr, got {twin!r} of {shown}; write @dataclass(..., repr=False)"
         )
@@ -117,7 +117,7 @@ def _check_columns(strategy: Strategy) -> None:
             _law(column.dtype == torch.float32, f"observe returns float32, got {name} of {column.dtype}")
             _law(not bool(column.isnan().any()), f"observe returns numbers, got nan in {name}")
         unchanged = all(torch.equal(before[name], column) for name, column in old.items())
-        _law(unchanged and losses.tolist() == [1.0, 2.0, 0.0], "observe leaves what it is given as it was")
+        _law(unchanged and losses.tolist() == [1.0, 2.0, 0.0], "observe changes nothing that it is given")
         old = new
         before = {name: column.clone() for name, column in old.items()}
 
@@ -161,7 +161,7 @@ def _same(first: npt.NDArray[Any] | None, second: npt.NDArray[Any] | None) -> bo
 def _check_selection(strategy: Strategy, memory: Memory, where: str) -> None:
     asked = memory.num_samples, memory.epoch
     size = strategy.num_selected(*asked)
-    _law(size == strategy.num_selected(*asked), f"num_selected answers alike when asked twice, {where}")
+    _law(size == strategy.num_selected(*asked), f"num_selected gives the same number when asked twice, {where}")
     before = _global_state()
     first, again = (_select(strategy, memory, where) for _ in range(2))
     _law(_global_state() == before, f"select draws from its generator only, {where}")
@@ -178,8 +178,8 @@ def _check_nothing_kept(strategy: Strategy, num_samples: int) -> None:
         first = _select(strategy, mine, where)
         _select(strategy, theirs, where, seed=1)
         again = _select(strategy, mine, where)
-        alike = _same(first.indices, again.indices) and _same(first.weights, again.weights)
-        _law(alike, f"a strategy keeps nothing from one selection to the next, {where}")
+        equal = _same(first.indices, again.indices) and _same(first.weights, again.weights)
+        _law(equal, f"a strategy keeps nothing from one selection to the next, {where}")
 
 
 def _global_state() -> tuple[object, ...]:
@@ -216,16 +216,16 @@ def _check_weights_of(strategy: Strategy, losses: torch.Tensor, uniforms: torch.
     weights, again = (strategy.batch_weights(given, lambda: drawn) for _ in range(2))
     _law(_global_state() == before, "batch_weights draws from no global generator")
     unchanged = torch.equal(given, losses) and torch.equal(drawn, uniforms)
-    _law(unchanged, "batch_weights leaves the losses and the uniforms as they were")
+    _law(unchanged, "batch_weights changes neither the losses nor the uniforms")
     _law(
         weights is None or strategy.chooses_in_batch,
         "batch_weights are None where chooses_in_batch is False; leave that property as it is in orderdp.Strategy",
     )
     if weights is None or again is None:
-        _law(weights is again, "batch_weights are alike for equal losses and uniforms")
+        _law(weights is again, "batch_weights are equal for equal losses and uniforms")
         return
     _law(weights.dtype == torch.float32, f"batch_weights are float32, got {weights.dtype}")
     fair = weights.shape == losses.shape and bool(weights.isfinite().all() and (weights >= 0).all())
     _law(fair, f"batch_weights are finite and not negative, one a sample, got {weights}")
     _law(bool((weights > 0).any()), f"batch_weights keep at least one sample, got {weights}")
-    _law(torch.equal(weights, again), "batch_weights are alike for equal losses and uniforms")
+    _law(torch.equal(weights, again), "batch_weights are equal for equal losses and uniforms")

@@ -19,7 +19,7 @@ def total_steps(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int | N
         if recipe.max_steps is not None:
             raise ValueError(
                 f"max_steps needs epochs of known length, got {recipe.max_steps} with strategy '{recipe.strategy}', "
-                "whose selection depends on the losses; leave max_steps out"
+                "whose choices depend on the losses; leave max_steps out"
             )
         return None
     steps = sum(filter(None, lengths))
