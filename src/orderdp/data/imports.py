@@ -13,7 +13,7 @@ def import_image_library(name: str) -> ModuleType:
 
     A torchvision built for another torch, such as one for CUDA beside a CPU build, cannot load its compiled operators.
     Its import then fails on two of them: `operator torchvision::nms does not exist`, a RuntimeError. This function then
-    declares the two and imports again. After that, all works except the box operators, which this library does not call.
+    declares the two and imports again. All then works except the box operators, which this library does not call.
 
     Args:
         name: such as "torchvision.datasets" or "timm".
