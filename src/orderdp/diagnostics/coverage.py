@@ -17,17 +17,17 @@ Counts = npt.NDArray[np.int64]
 
 
 class Coverage(NamedTuple):
-    """How training was spread over the samples.
+    """How the training was spread over the samples.
 
     Args:
         never_seen: share of the samples with no visit.
-        gini: Gini coefficient of the visits, 0 if all are equal, near 1 if few samples have all of them.
+        gini: Gini coefficient of the visits: 0 if all are equal, near 1 if few samples have all of them.
         histogram: (most + 1,) int64, number of samples with 0, 1, 2, ... visits.
         class_shares: (classes,) float64, share of all visits that each class had; None without labels.
-        realised_ratio: share of full data's visits that were saved; None without epochs.
-        mean_age: epochs since a sample was last trained, mean over the samples ever trained. It is nan if there are
-            none, and None without ages.
-        max_age: the largest such age; 0 if there is none, None without ages.
+        realised_ratio: 1 minus the visits over those of full data; None without epochs.
+        mean_age: epochs since a sample was last trained, mean over the trained samples; nan if there are none, None
+            without ages.
+        max_age: the largest such age; 0 if no sample was trained, None without ages.
     """
 
     never_seen: float
@@ -40,17 +40,17 @@ class Coverage(NamedTuple):
 
 
 def coverage(visits: Any, *, labels: Any = None, epochs: int | None = None, ages: Any = None) -> Coverage:
-    """Sums up how often samples were used; costs O(n).
+    """Returns how often samples were used, summed up; costs O(n).
 
     Args:
         visits: (n,) whole numbers, array or tensor: in how many epochs each sample was trained, `Pruner.visits()`.
         labels: (n,) class of each sample from 0, for the share of each class.
         epochs: epochs trained, for the realised prune ratio.
-        ages: (n,) epochs since each sample was last trained, -1 if never, `Pruner.ages()`.
+        ages: (n,) epochs since each sample was last trained, -1 for never, `Pruner.ages()`.
 
     Raises:
         TypeError: epochs that are no whole number.
-        ValueError: visits, labels or ages of another shape, negative numbers, or fewer epochs than a sample's visits.
+        ValueError: visits, labels or ages of another shape, negative numbers, or fewer epochs than a sample has visits.
 
     >>> coverage([0, 1, 1, 2], epochs=2).realised_ratio
     0.5
@@ -86,13 +86,13 @@ def run_coverage(moment: Moment) -> dict[str, Any]:
 
 
 def gini(values: Any) -> float:
-    """Returns the Gini coefficient of non-negative numbers: half their mean difference, divided by their mean.
+    """Returns the Gini coefficient of non-negative numbers: half their mean difference, over their mean.
 
     Args:
         values: (n,) numbers, array or tensor.
 
     Returns:
-        A number in [0, 1 - 1/n]; 0 if all are 0.
+        A number in [0, 1 - 1/n]; 0 where all are 0.
 
     Raises:
         ValueError: another shape, negative or infinite numbers, or NaN.

@@ -1,4 +1,4 @@
-"""When a run measures its diagnostics, and what they can read."""
+"""When a run measures, and what its diagnostics can look at."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHECKPOINTS = 5  # epochs, evenly over a run, whose samples are compared with ea
 
 
 class When(Enum):
-    """When a run measures a diagnostic. All but `END` are values of a line of metrics; `END` is one of the result."""
+    """When a run measures a diagnostic. `END` values are in the result, all others in lines of metrics."""
 
     EPOCH = "at the end of each epoch"
     CHECKPOINT = f"at the end of {CHECKPOINTS} epochs, evenly over the run"
@@ -25,7 +25,7 @@ class When(Enum):
 
 
 def evenly(times: int, epochs: int) -> set[int]:
-    """Returns the epochs, counted from 1, that end parts of a run as equal as possible; the last epoch is one of them.
+    """Returns the last epochs, counted from 1, of so many parts of a run that are as equal as possible.
 
     >>> sorted(evenly(3, 7))
     [3, 5, 7]
@@ -34,7 +34,7 @@ def evenly(times: int, epochs: int) -> set[int]:
 
 
 def due(epoch: int, epochs: int, *, asked: int) -> set[When]:
-    """Returns the kinds of diagnostics that are measured at the end of an epoch.
+    """Returns which kinds of diagnostics are measured at the end of an epoch.
 
     Args:
         epoch: number of the epoch, from 1.
@@ -58,14 +58,14 @@ class Moment:
         first_step: steps made before this epoch.
         gradient_norms: (steps,) norm of the gradient of every step so far.
         trained: (n,) bool, the samples that this epoch trained.
-        trained_before: (n,) bool, those of the epoch before; None in the first epoch and at the end of the run.
-        trained_at_checkpoint: (n,) bool, those of the checkpoint before; None at the first and at the end of the run.
+        trained_before: (n,) bool, those of the epoch before; None in the first, and for what is measured at the end.
+        trained_at_checkpoint: (n,) bool, those of the checkpoint before; None at the first, and at the end.
         labels: (n,) class of each training sample.
         pruner: after the ranks have exchanged what they saw.
         report: `pruner.report()`.
         preview: returns the selection of the next epoch, `pruner.preview()`.
         model: in eval mode.
-        losses_of: maps a model and a batch to the (b,) losses of the batch, with gradient.
+        losses_of: from a model and a batch to its (b,) losses with gradient.
         batches: returns all training data without augmentation, as (index, batch); it can be read several times.
     """
 

@@ -26,17 +26,17 @@ class View:
     """One number of a diagnostic, as a report shows it.
 
     Args:
-        name: name of its files, such as "cosine_full".
-        title: title of its table and its chart, such as "Cosine to the full gradient".
-        path: keys of the number in a line of metrics, or in the result if it is measured at the end of the run.
-        table: name of the section that shows it in a table, or None.
-        chart: name of the section that draws it over the epochs, a curve for each method, or None.
-        y_label: label of the chart's vertical axis, with the unit.
-        unit: unit of the numbers in the table, such as "%".
+        name: of its files: "cosine_full".
+        title: over its table and its chart, as the name of a thing: "Cosine to the full gradient".
+        path: keys that lead to the number, in a line of metrics or, for what is measured at the end, in the result.
+        table: name of the section that shows it in a table; None for none.
+        chart: name of the section that draws it over the epochs, a curve for each method; None for none.
+        y_label: of the chart's vertical axis, with the unit.
+        unit: behind each number of the table, such as "%".
         digits: decimals in the table.
-        note: what a reader of the table must know.
-        beside_full: whether the chart also shows full data.
-        read: maps the value at the path to the number.
+        note: what a reader of the table must know; "" for nothing.
+        beside_full: whether the chart shows full data too.
+        read: turns the value at the path into the number.
     """
 
     name: str
@@ -52,7 +52,7 @@ class View:
     read: Callable[[Any], float] = _as_it_is
 
     def of(self, record: Mapping[str, Any]) -> float | None:
-        """Returns the number in a line of metrics or in a result; None if it was not measured."""
+        """Returns the number in a line of metrics, or in a result; None where it was not measured."""
         value: Any = record
         for key in self.path:
             value = value.get(key)
@@ -66,10 +66,10 @@ class Diagnostic:
     """Something that a run measures.
 
     Args:
-        key: key of its value in a line of metrics, or in the result if it is measured at the end of the run.
+        key: of its value in the line of metrics, or in the result for what is measured at the end.
         title: what it is, in a few words.
         when: when it is measured.
-        measure: maps the run at that moment to plain values, which JSON can write; None if there is nothing to measure.
+        measure: returns plain values for JSON, or None if there is nothing to measure.
         views: how a report shows it.
     """
 
@@ -238,12 +238,12 @@ DIAGNOSTICS = (
 
 
 def measure(moment: Moment, kinds: Collection[When]) -> dict[str, Any]:
-    """Returns the diagnostics of an epoch for its line of metrics; None for those that are not due."""
+    """Returns what the epoch's line of metrics holds of the diagnostics; None for one that is not due."""
     return {row.key: row.measure(moment) if row.when in kinds else None for row in DIAGNOSTICS if row.when != When.END}
 
 
 def measure_at_end(moment: Moment) -> dict[str, Any]:
-    """Returns the diagnostics of a finished run for its result."""
+    """Returns what the result of a run holds of the diagnostics."""
     return {row.key: row.measure(moment) for row in DIAGNOSTICS if row.when == When.END}
 
 

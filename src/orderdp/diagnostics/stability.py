@@ -14,15 +14,15 @@ from orderdp.diagnostics.dynamics import on_host
 def jaccard(first: Any, second: Any) -> float:
     """Returns |A ∩ B| / |A ∪ B| of two sets of sample ids.
 
-    The sets may be `pruner.selection.indices` of two epochs, or at two checkpoints. Two independent uniform draws of q
-    from n have about q/(2n - q) by chance. Compare a measured value with that.
+    Such sets are `pruner.selection.indices` of two epochs, or of two checkpoints. Two independent uniform draws of q
+    from n have about q/(2n - q). Compare a measured value with that.
 
     Args:
         first: (a,) distinct ids, array or tensor.
         second: (b,) distinct ids.
 
     Raises:
-        ValueError: both are empty, or ids that are repeated or no whole numbers. A mask is not a set of ids.
+        ValueError: both are empty, ids are repeated, or they are no whole numbers (a mask, for example).
 
     Source: OrderDP, Appendix D.3.
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
+from orderdp.output.custom import import_custom
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.text_table import number_or_text
 from orderdp.strategies.base import Strategy
@@ -131,19 +129,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def _custom(name: str) -> type[Strategy]:
-    module_name, _, class_name = name.partition(":")
-    if str(Path.cwd()) not in sys.path:  # where `python -m` would look, and helper processes do then
-        sys.path.append(str(Path.cwd()))
-    try:
-        module = import_module(module_name)
-    except ImportError as error:
-        raise ValueError(
-            f"strategy must be of a module that can be imported, got {name!r} ({error}); "
-            f"start orderdp in the folder of {module_name.partition('.')[0]}.py"
-        ) from None
-    strategy = getattr(module, class_name, None)
-    if strategy is None:
-        raise ValueError(f"no {class_name} in module {module_name}{did_you_mean(class_name, vars(module))}")
+    strategy: type[Strategy] = import_custom("strategy", name)
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy) and is_dataclass(strategy)):
         raise TypeError(
             f"strategy must be a class of orderdp.Strategy and a dataclass, got {name!r}; see docs/extend.md"

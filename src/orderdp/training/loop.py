@@ -35,13 +35,13 @@ from orderdp.training.steps import most_steps, num_epochs, total_steps
 
 
 class Run:
-    """One training run of a recipe in its folder; goes on from the folder's checkpoint where there is one.
+    """One training run of a recipe in its folder; resumes from the folder's checkpoint if there is one.
 
     Args:
         recipe: the settings.
         data: the data set that the recipe names.
         folder: where the run is written.
-        show: show progress bars, where standard error is a terminal.
+        show: show progress bars, if standard error is a terminal.
 
     Raises:
         ValueError: a setting that does not fit the data or the machine.
@@ -56,9 +56,9 @@ class Run:
             raise ValueError(f"device must be one that is here, got {recipe.device}; write {self.device.type} or auto")
         if recipe.num_threads is not None:
             torch.set_num_threads(recipe.num_threads)
-        # None: tqdm looks whether there is a terminal.
+        # None: tqdm checks for a terminal.
         self._quiet = None if show and self.accelerator.is_main_process else True
-        # Weights, and dropout and the like, draw from the global generators.
+        # Weights, dropout and the like draw from the global generators.
         torch.manual_seed(recipe.seed)  # noqa: TID251
         self.model = build_model(
             recipe.model, num_classes=data.num_classes, in_channels=data.in_channels, image_size=data.image_size
@@ -70,7 +70,7 @@ class Run:
             self.net = torch.compile(self.net)
         sizes = len(data.train), self.accelerator.num_processes
         self.num_steps = total_steps(recipe, *sizes)
-        # Where the steps depend on the losses, the rate follows the share of the run that is done, in these steps.
+        # If the number of steps depends on the losses, the rate follows the share of the run, in these steps.
         self.schedule_steps = self.num_steps or most_steps(recipe, *sizes)
         self.optimizer = build_optimizer(
             self.model,
@@ -102,7 +102,7 @@ class Run:
         self.progress = Progress()
 
     def train(self) -> dict[str, Any]:
-        """Trains to the end, writing metrics and checkpoints, and returns the result that it writes.
+        """Trains to the end, writes metrics, checkpoints and result, and returns the result.
 
         Raises:
             FloatingPointError: the training loss of an epoch is not finite, or the test loss after it.
@@ -130,12 +130,12 @@ class Run:
         return len(self.progress.history) == self.recipe.epochs
 
     def _step_schedule(self, epoch: int) -> None:
-        """Sets the learning rate of the next step: by its number, or by the share of the run that is done."""
+        """Sets the learning rate of the next step, by its number or by the finished share of the run."""
         if self.num_steps is None:
             batches = self.loader.batch_sampler
             done = batches.delivered / (batches.delivered + batches.remaining)
             step = round((epoch + done) / self.recipe.epochs * self.schedule_steps)
-            self.schedule.last_epoch = min(step, self.schedule_steps - 1) - 1  # which its own step adds one to
+            self.schedule.last_epoch = min(step, self.schedule_steps - 1) - 1  # its own step adds one
         self.schedule.step()
 
     def _train_epoch(self, bar: Any) -> float:
@@ -187,7 +187,7 @@ class Run:
             norms.clear()
 
     def _mean_loss(self) -> tuple[float, int]:
-        """Returns the mean loss of the running epoch so far, and of how many samples, over all ranks.
+        """Returns the mean loss of the running epoch so far, over all ranks, and the number of samples in it.
 
         Raises:
             FloatingPointError: it is not finite.
@@ -210,7 +210,7 @@ class Run:
         began_s = time.perf_counter()
         test_loss, accuracy = self._evaluate()
         evaluation_s = time.perf_counter() - began_s
-        loader_state = self.loader.state_dict()  # exchanges what the ranks have seen: before the report
+        loader_state = self.loader.state_dict()  # exchanges what the ranks have seen, so before the report
         epoch = len(history) + 1
         kinds = due(epoch, self.num_epochs, asked=self.recipe.alignment)
         moment = self._moment(epoch, before=progress.trained, checkpoint=progress.checkpoint)
@@ -241,7 +241,7 @@ class Run:
         self._write_metrics()
 
     def _moment(self, epochs: int, *, before: Tensor | None = None, checkpoint: Tensor | None = None) -> Moment:
-        """Returns what diagnostics can look at after so many epochs."""
+        """Returns the run after so many epochs, as its diagnostics see it."""
         self.net.eval()
         history = self.progress.history
         return Moment(
@@ -262,7 +262,7 @@ class Run:
 
     @cached_property
     def plain_train_set(self) -> AugmentedImages:
-        """The training images without augmentation; made where a diagnostic asks for them."""
+        """The training images without augmentation, built when a diagnostic first asks for them."""
         return self.data_path.images(self.data_path.data.train, "none")
 
     def _losses(self, batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Custom data sets: a function of the user in the place of a name."""
+"""Custom data sets: a function that the user wrote, in place of a name."""
 
 import re
 import sys

@@ -1,13 +1,16 @@
 """The rows of the diagnostics: when they are measured, what they hold, where a report shows them."""
 
 import math
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import orderdp
 from orderdp.diagnostics import jaccard
 from orderdp.diagnostics.moment import CHECKPOINTS, When, due, evenly
 from orderdp.diagnostics.rows import DIAGNOSTICS, View, in_chart, in_table
@@ -105,3 +108,12 @@ def test_the_similarity_of_masks_is_that_of_their_ids(first, second):
     expected = jaccard(before.nonzero().squeeze(1), now.nonzero().squeeze(1)) if any(first + second) else None
     assert similarity(before, now) == expected
     assert similarity(None, now) is None
+
+
+def test_the_documents_have_a_line_for_each_row():
+    text = (Path(orderdp.__file__).parents[2] / "docs" / "diagnostics.md").read_text(encoding="utf-8")
+    lines = {line.split("`")[1]: line.split("|")[1:-1] for line in text.splitlines() if re.match(r"\| `\w+` \|", line)}
+    assert list(lines) == [row.key for row in sorted(DIAGNOSTICS, key=lambda row: row.when == When.END)]
+    for row in DIAGNOSTICS:
+        sections = {section for view in row.views for section in (view.table, view.chart) if section}
+        assert set(filter(None, lines[row.key][-1].strip().split(", "))) == sections
