@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: train test docs lint types format
+.PHONY: train test docs lint types format versions
 
 train: $(VENV)/ready
 	$(BIN)/orderdp train
@@ -25,6 +25,10 @@ types: $(VENV)/ready
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Python 3.10 with torch 2.4 and Python 3.13 with the newest; downloads several GB (see the script).
+versions:
+	tests/versions.sh
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
