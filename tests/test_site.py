@@ -61,11 +61,28 @@ def test_each_number_of_the_readme_is_in_the_table_that_its_row_links_to():
 
 def test_the_table_of_choices_is_in_the_results():
     (table,) = re.findall(r"(\| method \| Fashion-MNIST .*?)\n\n", PAGES["choose.md"], flags=re.DOTALL)
-    recorded = [path.read_text(encoding="utf-8") for path in (ROOT / "results").rglob("against_short.md")]
-    numbers = re.findall(r"[+−]\d+\.\d\d \[[^\]]+\]", table)
-    assert len(numbers) == 8
-    for number in numbers:
-        assert any(number in text for text in recorded), number
+    starts = {
+        "OrderDP": "OrderDP |",
+        "KAKURENBO": "KAKURENBO",
+        "InfoBatch": "InfoBatch (",
+        "repeated random": "repeated",
+    }
+    for method, *cells, pruned in rows_of(table)[2:]:
+        asked = []
+        for folder, cell in zip(("fashion_mnist", "cifar10"), cells, strict=True):
+            (path,) = (ROOT / "results").glob(f"**/{folder}/**/against_short.md")
+            (line,) = re.findall(rf"^\| {re.escape(starts[method])}.*", path.read_text(encoding="utf-8"), flags=re.M)
+            assert line.split("|")[-2].strip().startswith(cell), method
+            asked += re.findall(r"prunes .* (\d+ %)\)", line)
+        assert pruned == (", ".join(asked) or "70 %"), method
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/choose.md", "docs/faq.md"])
+def test_each_number_of_two_decimals_is_in_a_table_of_results(document):
+    tables = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "results").rglob("*.md"))
+    numbers = re.findall(r"(?<![\d.])\d+\.\d\d(?![\d.])", DOCUMENTS[document])
+    assert numbers
+    assert [number for number in numbers if number not in tables] == []
 
 
 def test_at_70_percent_orderdp_never_matched_full_data():
