@@ -40,10 +40,12 @@ from timing import interleaved, parser, ratio, summary, write
 from tqdm import tqdm
 
 from orderdp import OrderDP, Pruner
-from orderdp.data.datasets import DataSets, load_dataset
+from orderdp.data.base import DataSets
+from orderdp.data.registry import load_dataset
 from orderdp.diagnostics import coverage, jaccard
+from orderdp.diagnostics.alignment import selection_alignment
+from orderdp.diagnostics.stability import similarity
 from orderdp.training import loop
-from orderdp.training.alignment import similarity
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, find_recipe, load_recipe
 from orderdp.training.run_folder import RunFolder
@@ -56,8 +58,7 @@ N, EPOCHS = 1_281_167, 90
 MEASURING: list[tuple[Any, str, Callable[..., Any] | None]] = [
     (loop, "gradient_norm", lambda parameters: torch.zeros(())),
     (Run, "_keep", None),
-    (loop, "norms_of", lambda norms, began: {}),
-    (loop, "similarity", lambda before, now: None),
+    (loop, "measure", lambda moment, kinds: {}),
 ]
 
 
@@ -193,10 +194,10 @@ def at_scale(image_s: float) -> dict[str, Any]:
 def price_of_alignment(name: str, data: DataSets, make: Maker) -> dict[str, Any]:
     """Returns the seconds of one measurement of alignment, and how many epochs on all the data they are."""
     full = make(name, data, strategy="full", prune_ratio=None)
-    run = make(name, data, alignment=2 * ROUNDS[name] + 2)
+    run = make(name, data)
     timed_epoch(run)
-    run.progress.history.clear()
-    calls = {"alignment": run._alignment, "epoch": lambda: timed_epoch(full)}
+    moment = run._moment(1)
+    calls = {"alignment": lambda: selection_alignment(moment), "epoch": lambda: timed_epoch(full)}
     seconds = interleaved(calls, rounds=ALIGNMENT_ROUNDS[name])
     epochs = ratio(seconds["alignment"], seconds["epoch"])
     print(

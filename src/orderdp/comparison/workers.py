@@ -26,7 +26,8 @@ from accelerate.utils import broadcast_object_list
 
 from orderdp.comparison.grid import Comparison, Member, Sizes, load_comparison
 from orderdp.comparison.table import Row, lines, rows, spent_s
-from orderdp.data.datasets import DataSets, load_dataset
+from orderdp.data.base import DataSets
+from orderdp.data.registry import load_dataset
 from orderdp.output.files import make_new, write_whole
 from orderdp.output.text_table import as_markdown
 from orderdp.training.loop import Run

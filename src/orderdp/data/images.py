@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from orderdp.data.augment import Augment, Purpose, draw_views, draws, normalize, padding_of, source_pixels
-from orderdp.data.datasets import ImageArrays, ImageFiles
-from orderdp.data.imports import import_vision
+from orderdp.data.base import ImageArrays, ImageFiles
+from orderdp.data.imports import import_image_library
 
 
 class AugmentedImages(Dataset[Any]):
@@ -163,7 +163,7 @@ class FileImages(AugmentedImages):
         self._settings = (augment, image_size, tuple(mean), tuple(std))
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = import_vision("torchvision.datasets.folder").default_loader(self._paths[index])
+        image = import_image_library("torchvision.datasets.folder").default_loader(self._paths[index])
         bits = int(draws(self.seed, self.epoch, [index], Purpose.TRANSFORM)[0])
         # torchvision's transforms draw only from torch's global generator: lend it to them, seeded, and put it back.
         # By its own manual_seed, since torch.manual_seed would seed the generators of all devices.
@@ -176,7 +176,7 @@ class FileImages(AugmentedImages):
 def _file_transform(
     augment: Augment, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Callable[[Any], Tensor]:
-    transforms = import_vision("torchvision.transforms")
+    transforms = import_image_library("torchvision.transforms")
     if augment == "none":
         steps = [transforms.Resize(image_size * 256 // 224), transforms.CenterCrop(image_size)]
     else:

@@ -8,7 +8,7 @@ from types import ModuleType
 import torch
 
 
-def import_vision(name: str) -> ModuleType:
+def import_image_library(name: str) -> ModuleType:
     """The module `name` of torchvision or timm, imported.
 
     A torchvision built for another torch (for CUDA, beside a CPU build) cannot load its compiled operators, and then

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from orderdp.diagnostics.moment import Moment
 from orderdp.samplers import PrunedBatchSampler, PrunedSampler
 from orderdp.theory import surrogate_weights
 
@@ -77,6 +78,26 @@ def alignment(
         )
     with _left_as_it_was(model):
         return _measure(model, losses_of, batches, chosen, factors, sizes)
+
+
+def selection_alignment(moment: Moment) -> dict[str, dict[str, float]] | None:
+    """Returns the alignment of what the next epoch would train, in plain values.
+
+    None for a strategy that chooses within the batch: its choice depends on losses that do not exist yet.
+    """
+    strategy = moment.pruner.strategy
+    if strategy.chooses_in_batch:
+        return None
+    selection = moment.preview()
+    found = alignment(
+        moment.model,
+        moment.losses_of,
+        moment.batches(),
+        selection.indices,
+        weights=selection.weights,
+        sizes=strategy.surrogate_sizes(len(moment.labels)),
+    )
+    return {name: other._asdict() for name, other in found.items()}
 
 
 def _check_batches(batches: Iterable[tuple[Tensor, Any]]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orderdp.diagnostics.dynamics import on_host
+from orderdp.diagnostics.moment import Moment
 from orderdp.theory.sizes import check_count
 
 Counts = npt.NDArray[np.int64]
@@ -75,6 +76,13 @@ def coverage(visits: Any, *, labels: Any = None, epochs: int | None = None, ages
         mean_age=None if trained is None else float(trained.mean()) if len(trained) else math.nan,
         max_age=None if trained is None else int(trained.max(initial=0)),
     )
+
+
+def run_coverage(moment: Moment) -> dict[str, Any]:
+    """Returns the coverage of a run so far, in plain values."""
+    pruner = moment.pruner
+    found = coverage(pruner.visits(), labels=moment.labels, epochs=moment.epochs, ages=pruner.ages())
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found._asdict().items()}
 
 
 def gini(values: Any) -> float:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+ROLLING_WINDOW = 20  # steps over which a run takes the deviation of its gradient norm
 _MOST_NUMBERS = 2**20
 
 
@@ -68,6 +69,29 @@ def rolling_deviation(values: Any, window: int) -> npt.NDArray[np.float64]:
     rows = max(1, _MOST_NUMBERS // window)  # the deviation of a view is taken from a copy of it
     parts = [windows[begin : begin + rows].std(axis=1, ddof=1) for begin in range(0, len(windows), rows)]
     return np.concatenate(parts)
+
+
+def mean_norm(norms: Tensor, first_step: int) -> float:
+    """Returns the mean of the gradient norms since a step.
+
+    Args:
+        norms: (steps,) norm of the gradient of each step of a run.
+        first_step: steps made before those of the mean.
+    """
+    return float(norms[first_step:].double().mean())
+
+
+def mean_deviation(norms: Tensor, first_step: int) -> float | None:
+    """Returns how much the gradient norm moves from step to step: the mean of its rolling deviation since a step.
+
+    The first windows reach back over the steps before. None where no window of `ROLLING_WINDOW` steps is full.
+
+    Args:
+        norms: (steps,) norm of the gradient of each step of a run.
+        first_step: steps made before those of the mean.
+    """
+    rolling = rolling_deviation(norms[max(first_step - ROLLING_WINDOW + 1, 0) :].double(), ROLLING_WINDOW)
+    return float(rolling.mean()) if len(rolling) else None
 
 
 def correlation(first: Any, second: Any) -> float:

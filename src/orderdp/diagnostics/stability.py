@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from orderdp.diagnostics.dynamics import on_host
 
@@ -37,6 +38,18 @@ def jaccard(first: Any, second: Any) -> float:
     if not together:
         raise ValueError("at least one id is needed, got none; pass pruner.selection.indices")
     return common / together
+
+
+def similarity(before: Tensor | None, now: Tensor) -> float | None:
+    """Returns `jaccard` of two masks, which need no sort; None where there is no first one, or both are empty.
+
+    Args:
+        before: (n,) bool, whether each sample was trained; None where nothing was trained before.
+        now: (n,) bool.
+    """
+    if before is None or not (before | now).any():
+        return None
+    return int((before & now).sum()) / int((before | now).sum())
 
 
 def _ids(ids: Any) -> npt.NDArray[np.int64]:
