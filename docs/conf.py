@@ -7,6 +7,7 @@ site is done here:
 - A link to a file outside `docs` becomes a link to the repository.
 - README.md, CONTRIBUTING.md and CHANGELOG.md become pages, with their links to `docs` made relative.
 - `<!-- help: COMMAND -->` becomes the help text of that command.
+- `<!-- reference: MODULE -->` becomes the entries of all public names of that module.
 - The build warns of every public name that the reference does not describe.
 """
 
@@ -15,6 +16,7 @@ import inspect
 import io
 import os
 import re
+from importlib import import_module
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -91,6 +93,21 @@ def help_text(command: str) -> str:
     return printed.getvalue().strip()
 
 
+def entries(module: str) -> str:
+    """Returns a summary of the public names of a module and an entry for each."""
+    names = import_module(module).__all__
+    home = "orderdp" if module == "orderdp.strategies.registry" else module
+    described = [f".. currentmodule:: {home}", "", ".. autosummary::", "   :nosignatures:", ""]
+    described += [f"   {name}" for name in names]
+    for name in names:
+        value = getattr(import_module(home), name)
+        described += ["", f".. {'autoclass' if inspect.isclass(value) else 'autofunction'}:: {name}"]
+        if inspect.isclass(value) and issubclass(value, orderdp.Strategy):
+            own = [key for key in vars(value) if key[0] != "_" and not hasattr(orderdp.Strategy, key)]
+            described += [f"   :members: {', '.join(key for key in own if callable(getattr(value, key)))}"]
+    return "\n".join(["```{eval-rst}", *described, "```"])
+
+
 def rewrite_page(app: Sphinx, docname: str, source: list[str]) -> None:
     """Turns the Markdown of the repository into that of the site."""
     page = DOCS / f"{docname}.md"
@@ -100,9 +117,8 @@ def rewrite_page(app: Sphinx, docname: str, source: list[str]) -> None:
         text = re.sub(rf"\]\({REPOSITORY}/(?:blob|tree)/main/", "](", text)
         page = ROOT / ROOT_PAGES[docname]
     text = re.sub(r"(?<!!)(\[[^\]]*\])\(([^)#:\s]+)(#[^)]*)?\)", lambda link: _link(link, page, docname), text)
-    source[0] = re.sub(
-        r"^<!-- help: (\w+) -->$", lambda asked: f"```text\n{help_text(asked[1])}\n```", text, flags=re.MULTILINE
-    )
+    text = re.sub(r"<!-- help: (\w+) -->", lambda asked: f"```text\n{help_text(asked[1])}\n```", text)
+    source[0] = re.sub(r"<!-- reference: ([\w.]+) -->", lambda asked: entries(asked[1]), text)
 
 
 def _link(link: re.Match[str], page: Path, docname: str) -> str:

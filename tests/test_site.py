@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -61,11 +62,28 @@ def test_each_number_of_the_readme_is_in_the_table_that_its_row_links_to():
 
 def test_the_table_of_choices_is_in_the_results():
     (table,) = re.findall(r"(\| method \| Fashion-MNIST .*?)\n\n", PAGES["choose.md"], flags=re.DOTALL)
-    recorded = [path.read_text(encoding="utf-8") for path in (ROOT / "results").rglob("against_short.md")]
-    numbers = re.findall(r"[+−]\d+\.\d\d \[[^\]]+\]", table)
-    assert len(numbers) == 8
-    for number in numbers:
-        assert any(number in text for text in recorded), number
+    starts = {
+        "OrderDP": "OrderDP |",
+        "KAKURENBO": "KAKURENBO",
+        "InfoBatch": "InfoBatch (",
+        "repeated random": "repeated",
+    }
+    for method, *cells, pruned in rows_of(table)[2:]:
+        asked = []
+        for folder, cell in zip(("fashion_mnist", "cifar10"), cells, strict=True):
+            (path,) = (ROOT / "results").glob(f"**/{folder}/**/against_short.md")
+            (line,) = re.findall(rf"^\| {re.escape(starts[method])}.*", path.read_text(encoding="utf-8"), flags=re.M)
+            assert line.split("|")[-2].strip().startswith(cell), method
+            asked += re.findall(r"prunes .* (\d+ %)\)", line)
+        assert pruned == (", ".join(asked) or "70 %"), method
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/choose.md", "docs/faq.md"])
+def test_each_number_of_two_decimals_is_in_a_table_of_results(document):
+    tables = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "results").rglob("*.md"))
+    numbers = re.findall(r"(?<![\d.])\d+\.\d\d(?![\d.])", DOCUMENTS[document])
+    assert numbers
+    assert [number for number in numbers if number not in tables] == []
 
 
 def test_at_70_percent_orderdp_never_matched_full_data():
@@ -120,6 +138,9 @@ def test_every_public_name_has_an_entry_in_the_reference():
     described = set()
     for name, text in PAGES.items():
         if name.startswith("reference/"):
+            for module in re.findall(r"^<!-- reference: ([\w.]+) -->$", text, flags=re.MULTILINE):
+                home = "orderdp" if module == "orderdp.strategies.registry" else module
+                described |= {f"{home}.{name}" for name in import_module(module).__all__}
             module = ""
             for directive, target in re.findall(r"^\.\. ([\w:]+):: ([\w.]+)$", text, flags=re.MULTILINE):
                 if directive == "currentmodule":
@@ -132,7 +153,7 @@ def test_every_public_name_has_an_entry_in_the_reference():
 
 def test_each_summary_lists_what_its_page_describes():
     for name, text in PAGES.items():
-        if name.startswith("reference/"):
+        if ".. autosummary::" in text:
             listed = re.findall(r"^   ([\w.]+)$", text.partition(".. autosummary::")[2], flags=re.MULTILINE)
             described = re.findall(r"^\.\. auto(?:class|function):: ([\w.]+)$", text, flags=re.MULTILINE)
             assert listed == [re.sub(r"^orderdp\.", "", target) for target in described], name
@@ -213,13 +234,19 @@ def test_the_short_runs_page_says_what_the_planner_prints(capsys):
 def test_the_citation_names_the_paper_as_the_readme_does():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     families = re.findall(r"family-names: (\w+)\n\s+given-names: (\w+)", citation)
-    (authors,) = re.findall(r"author\s+= \{(.*?)\}", README)
-    assert " and ".join(f"{family}, {given}" for family, given in families) == authors
-    assert len(families) == 6
+    (entry,) = re.findall(r"```bibtex\n(.*?)\n```", README, flags=re.DOTALL)
+    assert entry == orderdp.citation(orderdp.OrderDP()).partition("\n\n")[0]
+    assert f"author = {{{' and '.join(f'{family}, {given}' for family, given in families)}}}" in entry
     (title,) = re.findall(r"preferred-citation:.*?title: \"(.*?)\"", citation, flags=re.DOTALL)
-    assert title in README.replace("{OrderDP}", "OrderDP")
-    assert citation.count("2606.08574") == 2
-    assert "arXiv:2606.08574" in README
+    assert f"title = {{{title}}}" in entry.replace("{OrderDP}", "OrderDP")
+    (number,) = re.findall(r"eprint = \{(.*)\}", entry)
+    assert citation.count(number) == 2
+
+
+def test_the_guide_for_contributors_names_what_there_is():
+    named = re.findall(r"`((?:src|tests|docs)/[\w/.]+)`", DOCUMENTS["CONTRIBUTING.md"])
+    assert len(named) > 15
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 @pytest.mark.slow

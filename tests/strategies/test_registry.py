@@ -335,6 +335,10 @@ STEPS = [
 
 
 def test_the_documented_steps_are_a_file_a_row_a_law_and_a_card():
-    text = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8").partition("To add a method to the library:")[2]
-    listed = re.split(r"^\d\. ", text.partition("\n\nTwo more")[0], flags=re.MULTILINE)[1:]
-    assert [re.findall(r"`(\w+/[\w/.]+)`", step) for step in listed] == [[step] for step in STEPS]
+    for document, heading in (
+        ("docs/extend.md", "## Adding a method to the library"),
+        ("CONTRIBUTING.md", "### A strategy"),
+    ):
+        text = (ROOT / document).read_text(encoding="utf-8").partition(f"{heading}\n\n")[2].partition("\n\n")[0]
+        listed = re.split(r"^\d\. ", text, flags=re.MULTILINE)[1:]
+        assert [re.findall(r"`(\w+/[\w/.]+)`", step) for step in listed] == [[step] for step in STEPS], document
