@@ -14,7 +14,7 @@ from counts import import_circles, long_files, long_functions
 ROOT = Path(orderdp.__file__).parent
 # Later layers may import earlier ones; those of one line stand side by side. Each names a file or folder of the house.
 LAYERS = [
-    {"theory", "output", "rng"},
+    {"theory", "output", "rng", "version"},
     {"strategies"},
     {"ranks", "scores", "schedule", "epochs"},
     {"samplers"},
@@ -29,7 +29,7 @@ LAYERS = [
     {"cli"},
 ]
 CORE = {
-    *("theory", "output", "rng", "strategies", "ranks", "scores", "schedule", "epochs"),
+    *("theory", "output", "rng", "version", "strategies", "ranks", "scores", "schedule", "epochs"),
     *("samplers", "loader", "pruner", "testing"),
 }
 CORE_MAY_IMPORT = {"torch", "numpy", "orderdp", "scipy"}

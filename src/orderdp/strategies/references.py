@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orderdp.strategies.base import Strategy
+from orderdp.version import __version__
 
 _SOFTWARE = """@misc{orderdp,
   title = {orderdp: dynamic data pruning for {PyTorch}},
@@ -28,6 +29,4 @@ def citation(strategy: Strategy) -> str:
     """
     if not isinstance(strategy, Strategy):
         raise TypeError(f"strategy must be a Strategy, got {strategy!r}; write citation(OrderDP())")
-    from orderdp import __version__
-
     return "\n\n".join([*strategy.references, _SOFTWARE.replace("VERSION", __version__)])
