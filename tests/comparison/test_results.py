@@ -10,7 +10,7 @@ from orderdp.comparison import checks
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.results import read_results
 from orderdp.comparison.workers import extend, start
-from orderdp.data import datasets
+from orderdp.data import registry
 from orderdp.training.recipe import load_recipe
 from orderdp.training.run_folder import RunFolder
 from reference.made_runs import SIZES, line, result
@@ -38,7 +38,7 @@ def test_results_are_read_without_the_data_and_change_nothing(pair, monkeypatch)
         raise OSError("the data set is gone")
 
     monkeypatch.setattr(checks, "load_dataset", gone)
-    monkeypatch.setattr(datasets, "load_dataset", gone)
+    monkeypatch.setattr(registry, "load_dataset", gone)
     before = content(pair.path)
     results = read_results(pair.path)
     assert (results.seeds, results.references, results.sizes) == ((0, 1, 2), ("full", "short"), SIZES)

@@ -348,7 +348,7 @@ def test_a_disk_without_room_for_a_checkpoint_fails_the_run_and_is_made_good_lat
     full_disk(monkeypatch, lambda name: name == "model.safetensors")
     found = start(Comparison(tiny(epochs=1, prune_ratio=0.5), against=()), path, show=False)
     (reason,) = found.failed.values()
-    assert "checkpoint could not be written (No space left on device); what was there is unharmed" in reason
+    assert "checkpoint could not be written (No space left on device); existing files are unchanged" in reason
     monkeypatch.undo()
     assert resume([path], show=False)[0].failed == {}
 

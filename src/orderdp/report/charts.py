@@ -17,9 +17,9 @@ from orderdp.comparison.grid import FULL
 from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.table import spent_s
 from orderdp.diagnostics import correlation
+from orderdp.diagnostics.moment import CHECKPOINTS
 from orderdp.report.canvas import GREY, Canvas, Chart, Section, Table
 from orderdp.report.series import colors_of, patterns_of, percent, place_of, ratios_of
-from orderdp.training.alignment import CHECKPOINTS
 
 Line = Mapping[str, Any]
 _SECONDS = "Seconds are of the machine named below, with whatever else ran on it."
