@@ -57,11 +57,13 @@ def test_the_contracts_names_are_public():
     assert set(PUBLIC) <= set(orderdp.__all__)
 
 
-def test_every_name_imported_into_the_package_is_public():
+def test_every_name_imported_for_type_checkers_is_public_and_the_other_way_round():
     tree = ast.parse(Path(orderdp.__file__).read_text())
     (typing_only,) = (node for node in tree.body if isinstance(node, ast.If))
-    imported = {alias.name for node in typing_only.body for alias in node.names}
-    assert imported == set(orderdp.__all__)
+    imported = {alias.name for node in typing_only.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    (listed,) = (ast.literal_eval(node.value) for node in typing_only.body if isinstance(node, ast.Assign))
+    assert imported - {"*", "strategies"} == set(listed)
+    assert {*listed, *orderdp.strategies.__all__} == set(orderdp.__all__)
 
 
 def test_every_public_strategy_is_exported_by_its_package():

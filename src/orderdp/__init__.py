@@ -3,65 +3,28 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from orderdp.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from orderdp import theory
+    from orderdp import strategies, theory
     from orderdp.loader import IndexedDataset
     from orderdp.pruner import Pruner, Report
     from orderdp.samplers import PrunedBatchSampler, PrunedSampler
     from orderdp.schedule import Constant
-    from orderdp.strategies import (
-        UCB,
-        DynamicRandom,
-        EpsilonGreedy,
-        FixedSubset,
-        FullData,
-        InfoBatch,
-        Kakurenbo,
-        Memory,
-        OrderDP,
-        OrderedSGD,
-        RepeatedRandom,
-        Selection,
-        SelectiveBackprop,
-        SeTa,
-        Strategy,
-    )
+    from orderdp.strategies import *  # noqa: F403
 
-__version__ = "0.1.0"
-
-__all__ = [
-    "UCB",
-    "Constant",
-    "DynamicRandom",
-    "EpsilonGreedy",
-    "FixedSubset",
-    "FullData",
-    "IndexedDataset",
-    "InfoBatch",
-    "Kakurenbo",
-    "Memory",
-    "OrderDP",
-    "OrderedSGD",
-    "PrunedBatchSampler",
-    "PrunedSampler",
-    "Pruner",
-    "RepeatedRandom",
-    "Report",
-    "SeTa",
-    "Selection",
-    "SelectiveBackprop",
-    "Strategy",
-    "theory",
-]
+    __all__ = ["Constant", "IndexedDataset", "PrunedBatchSampler", "PrunedSampler", "Pruner", "Report", "theory"]
+    __all__ += strategies.__all__
 
 # A part is loaded when it is first used: what needs no torch (the theory, the command line) does not wait for it.
+# Every other name is one of the strategies, which their registry lists.
 _HOMES = {
+    "Constant": "schedule",
     "IndexedDataset": "loader",
     "PrunedBatchSampler": "samplers",
     "PrunedSampler": "samplers",
     "Pruner": "pruner",
     "Report": "pruner",
-    "Constant": "schedule",
 }
 _PARTS = ("loader", "pruner", "samplers", "schedule", "scores", "strategies", "theory")
 
@@ -69,11 +32,13 @@ _PARTS = ("loader", "pruner", "samplers", "schedule", "scores", "strategies", "t
 def __getattr__(name: str) -> Any:
     if name in _PARTS:
         return import_module(f"orderdp.{name}")
-    if name not in __all__:
-        raise AttributeError(f"module 'orderdp' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"orderdp.{_HOMES.get(name, 'strategies')}"), name)
-    return value
+    if name == "__all__":
+        return sorted([*_HOMES, "theory", *import_module("orderdp.strategies").__all__])
+    if name in _HOMES or (not name.startswith("_") and name in import_module("orderdp.strategies").__all__):
+        value = globals()[name] = getattr(import_module(f"orderdp.{_HOMES.get(name, 'strategies')}"), name)
+        return value
+    raise AttributeError(f"module 'orderdp' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_PARTS, "__version__"})
+    return sorted({*__getattr__("__all__"), *_PARTS, "__version__"})

@@ -19,9 +19,9 @@ import orderdp
 from orderdp.cli import main
 from orderdp.cli.messages import in_flags
 from orderdp.comparison import workers
-from orderdp.data import archives
+from orderdp.data import fashion_mnist
 from orderdp.paper import study
-from orderdp.paper.studies import study_names
+from orderdp.paper.studies import catalogue
 from orderdp.report import page, plots
 from orderdp.report.plan import as_page
 from orderdp.theory import plan
@@ -37,7 +37,7 @@ PLOTS = ["accuracy_samples", "accuracy_time", "loss", "scores", "visits"]
 def here(tmp_path, monkeypatch):
     """Every test works in a folder of its own, where no installed data set is found."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(archives, "DEBIAN_FASHION_MNIST", tmp_path / "not installed")
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "not installed")
     return tmp_path
 
 
@@ -129,8 +129,7 @@ REFUSED = {
     "unknown strategy": ("--strategy orderpd", "no strategy named 'orderpd'; did you mean 'orderdp'?"),
     "unknown data set": (
         "--dataset cifar",
-        "no data set named 'cifar'; did you mean 'cifar10'? "
-        "(there are digits, fashion_mnist, cifar10, cifar100, folder)",
+        "no data set named 'cifar'; did you mean 'cifar10'?",
     ),
     "unknown model": (
         "--model smallcnn",
@@ -211,7 +210,7 @@ def test_a_bad_recipe_gets_one_line(capsys, here, text, line):
 def test_half_a_data_set_and_a_wrong_file_are_named(capsys, here, monkeypatch):
     root = here / "data"
     root.mkdir()
-    names = list(archives.FASHION_MNIST_MD5)
+    names = list(fashion_mnist.MD5)
     for name in names[:3]:
         (root / f"{name}.gz").write_bytes(gzip.compress(b"wrong"))
     arguments = ["train", "--dataset", "fashion_mnist", "--data-root", str(root)]
@@ -220,7 +219,7 @@ def test_half_a_data_set_and_a_wrong_file_are_named(capsys, here, monkeypatch):
     assert (status, out, err) == (1, "", lacks)
     (root / names[3]).write_bytes(b"wrong")
     status, out, err = call(capsys, *arguments)
-    md5, wrong = archives.FASHION_MNIST_MD5[names[0]], hashlib.md5(b"wrong", usedforsecurity=False).hexdigest()
+    md5, wrong = fashion_mnist.MD5[names[0]], hashlib.md5(b"wrong", usedforsecurity=False).hexdigest()
     line = (
         f"orderdp: fashion_mnist: the file {root / names[0]}.gz must have content of md5 {md5}, got {wrong}; "
         "delete it and fetch it again\n"
@@ -577,13 +576,13 @@ def test_an_unknown_study_gets_one_line(capsys, here):
     line = "orderdp: no study named 'figur5'; did you mean 'figure5'?\n"
     assert call(capsys, "study", "figur5") == (1, "", line)
     status, _, err = call(capsys, "study", "nothing")
-    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(study_names())}\n")
+    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(catalogue())}\n")
     assert not list(here.iterdir())
 
 
 def test_help_lists_the_studies(capsys):
     out = call(capsys, "study", "--help")[1]
-    assert all(f"  {name} " in out for name in study_names())
+    assert all(f"  {name} " in out for name in catalogue())
     numbered = re.findall(r"^  (figure|table|theorem)(\d+) ", out, flags=re.MULTILINE)
     assert numbered == sorted(numbered, key=lambda name: (name[0], int(name[1])))
 

@@ -438,12 +438,12 @@ def test_report_on_the_folder_of_train_is_the_same_page(call):
 REFUSED_REPORTS = {
     "no folder": (
         "nothing",
-        "a folder to report on must hold comparison.toml or study.toml, got nothing; "
+        "a folder of runs must hold comparison.toml or study.toml, got nothing; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
     "a folder of something else": (
         ".",
-        "a folder to report on must hold comparison.toml or study.toml, got .; "
+        "a folder of runs must hold comparison.toml or study.toml, got .; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
 }
@@ -509,6 +509,20 @@ def test_a_study_trains_and_writes_its_report_and_goes_on(call):
     )
 
 
+def test_a_custom_study_trains_and_writes_its_report(call):
+    Path("mine.toml").write_text(
+        'title = "Mine"\nmethods = ["orderdp"]\nprune_ratios = [0.5]\nshow = ["accuracy", "differences"]\n'
+        '[[smoke]]\nrecipe = "digits"\nseeds = [0]\n'
+        'changes = { model = "small_cnn", train_size = 200, epochs = 1, device = "cpu", num_threads = 1 }\n'
+    )
+    status, out, err = call("study", "mine.toml")
+    assert (status, out.splitlines()[-1]) == (0, "report: runs/mine-smoke/report/report.html"), err
+    assert labels(load_comparison(Path("runs/mine-smoke/digits"))[0]) == ["OrderDP 50 %", "dynamic random 50 %"]
+    assert "<h1>Mine</h1>" in Path("runs/mine-smoke/report/report.html").read_text(encoding="utf-8")
+    line = "orderdp: no size named 'gpu'; choose from smoke\n"
+    assert call("study", "mine.toml", "--size", "gpu") == (1, "", line)
+
+
 REFUSED_STUDIES = {
     "unknown study": ("tabel2", "no study named 'tabel2'; did you mean 'table2'?"),
     "unknown size": ("table2 --size smok", "no size named 'smok'; did you mean 'smoke'?"),
@@ -536,7 +550,7 @@ REFUSED_STUDIES = {
     ),
     "no folder to go on with": (
         "--resume runs",
-        "a folder to report on must hold comparison.toml or study.toml, got runs; "
+        "a folder of runs must hold comparison.toml or study.toml, got runs; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
 }

@@ -9,8 +9,8 @@ import pytest
 from orderdp.comparison import checks
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.results import read_results
-from orderdp.comparison.workers import start
-from orderdp.data import datasets
+from orderdp.comparison.workers import extend, start
+from orderdp.data import registry
 from orderdp.training.recipe import load_recipe
 from orderdp.training.run_folder import RunFolder
 from reference.made_runs import SIZES, line, result
@@ -38,7 +38,7 @@ def test_results_are_read_without_the_data_and_change_nothing(pair, monkeypatch)
         raise OSError("the data set is gone")
 
     monkeypatch.setattr(checks, "load_dataset", gone)
-    monkeypatch.setattr(datasets, "load_dataset", gone)
+    monkeypatch.setattr(registry, "load_dataset", gone)
     before = content(pair.path)
     results = read_results(pair.path)
     assert (results.seeds, results.references, results.sizes) == ((0, 1, 2), ("full", "short"), SIZES)
@@ -213,6 +213,68 @@ def test_a_run_of_another_recipe_is_refused(pair):
     load_recipe(path, weight_decay=0.25).write(path)
     with pytest.raises(ValueError, match=r"full-data-seed1 with weight_decay 0\.25 where 0\.0005 is planned; move"):
         read_results(pair.path)
+
+
+def as_release_0_1(folder):
+    """Turns the folder into what release 0.1 wrote: a plan of methods, which does not list the runs."""
+    (folder.path / "comparison.toml").unlink()
+    (folder.path / "plan.toml").write_text(
+        'seeds = [0, 1, 2]\nagainst = ["full", "short"]\nnum_samples = 200\nnum_test_samples = 360\nnum_ranks = 1\n'
+        'methods = [{ strategy = "orderdp", prune_ratio = 0.5 }]\n'
+    )
+
+
+def test_a_folder_of_release_0_1_is_read_and_stays_as_it_is(pair):
+    expected = read_results(pair.path)
+    as_release_0_1(pair)
+    before = content(pair.path)
+    assert read_results(pair.path) == expected
+    assert content(pair.path) == before
+
+
+def test_a_folder_of_release_0_1_can_be_extended(pair):
+    as_release_0_1(pair)
+    plan = (pair.path / "plan.toml").read_bytes()
+    extend(pair.path, seeds=[3])
+    results = read_results(pair.path)
+    assert results.seeds == (0, 1, 2, 3)
+    assert results.entries["full data"].missing == {3: "not finished"}
+    assert (pair.path / "plan.toml").read_bytes() == plan
+
+
+def test_a_damaged_plan_of_release_0_1_is_refused(pair):
+    as_release_0_1(pair)
+    (pair.path / "plan.toml").write_text("seeds = [0]\n")
+    message = r"^the folder of a comparison must hold recipe\.toml and comparison\.toml, got .* \('against'\); write"
+    with pytest.raises(ValueError, match=message):
+        read_results(pair.path)
+
+
+def pairs_of(folder, **changed):
+    """The pairs of the results after some runs were changed: label and seed to keys of the result."""
+    for name, values in changed.items():
+        label, _, seed = name.rpartition("_")
+        run = folder.folder({"pruned": "OrderDP 50 %", "full": "full data", "short": SHORT}[label], int(seed))
+        run.write_result({**run.result(), **values})
+    results = read_results(folder.path)
+    return results.mixed_pairs, results.mixed_note
+
+
+def test_pairs_of_one_commit_and_processor_need_no_note(pair):
+    assert pairs_of(pair) == ((0, 6), "")
+
+
+def test_pairs_that_join_commits_or_processors_are_counted(pair):
+    note = "{} of 6 pairs join runs of different commits or processors."
+    assert pairs_of(pair, full_1={"commit": "abc"}) == ((1, 6), note.format(1).replace("join", "joins"))
+    assert pairs_of(pair, short_0={"device": "another"}, short_2={"commit": "abc"}) == ((3, 6), note.format(3))
+    # This pair is of one commit again, and the pair with the shorter schedule no longer is.
+    assert pairs_of(pair, pruned_1={"commit": "abc"}) == ((3, 6), note.format(3))
+
+
+def test_a_pair_needs_both_runs(pair):
+    (pair.folder("full data", 0).path / "result.json").unlink()
+    assert pairs_of(pair, pruned_0={"commit": "abc"})[0] == (1, 5)
 
 
 def test_a_folder_of_nothing_is_refused(tmp_path):

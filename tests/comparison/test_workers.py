@@ -230,7 +230,7 @@ def test_a_process_loads_its_data_once_for_the_check_and_all_runs(tmp_path, tiny
     assert loads == [("digits", 200)]
     data = LoadedData()
     (tmp_path / "run" / "full-data-seed0" / "result.json").unlink()
-    extend(tmp_path / "run", seeds=[2], data_root="anywhere", data=data)
+    extend(tmp_path / "run", seeds=[2], data_root=str(tmp_path), data=data)
     resume([tmp_path / "run"], show=False, data=data)
     assert loads == [("digits", 200)] * 2
 
@@ -347,7 +347,7 @@ def test_a_disk_without_room_for_a_checkpoint_fails_the_run_and_is_made_good_lat
     full_disk(monkeypatch, lambda name: name == "model.safetensors")
     found = start(Comparison(tiny(epochs=1, prune_ratio=0.5), against=()), path, show=False)
     (reason,) = found.failed.values()
-    assert "checkpoint could not be written (No space left on device); what was there is unharmed" in reason
+    assert "checkpoint could not be written (No space left on device); existing files are unchanged" in reason
     monkeypatch.undo()
     assert resume([path], show=False)[0].failed == {}
 

@@ -14,8 +14,9 @@ from orderdp.comparison.checks import check
 from orderdp.comparison.grid import load_comparison
 from orderdp.comparison.results import read_results
 from orderdp.paper import study as study_module
-from orderdp.paper.studies import STUDIES, check_name, study_names
-from orderdp.paper.study import SIZES, Study, load_study, resume_study, start_study, study_files
+from orderdp.paper.studies import THEORY, catalogue, find_study
+from orderdp.paper.study import load_study, resume_study, start_study
+from orderdp.paper.study_file import SIZES
 from orderdp.paper.table10 import table10
 from orderdp.report import page
 from orderdp.report.outline import SECTIONS, Outline, Published, load_outline
@@ -26,7 +27,7 @@ from orderdp.training.recipe import Recipe
 from orderdp.training.steps import total_steps
 from reference.told import begun_or_failed
 
-FILES = study_files()
+FILES = {row.name: row.file for row in catalogue().values() if row.file is not None}
 TRAINED = ["figure1", "figure3", "figure4", "figure9", "figure10", "figure11", "figure12", "figure13"]
 TRAINED += ["table2", "table8", "table9", "table11"]
 NUM_SAMPLES = {"digits": 1_437, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
@@ -48,8 +49,8 @@ def quiet(line):
 
 def test_there_is_a_study_for_each_table_and_figure_that_trains():
     assert set(FILES) == set(TRAINED)
-    assert set(study_names()) == {*TRAINED, *STUDIES}
-    assert all(study_names().values())
+    assert set(catalogue()) == {*TRAINED, *(row.name for row in THEORY)}
+    assert all(row.shows for row in catalogue().values())
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -202,7 +203,7 @@ def test_methods_that_are_asked_for_different_ratios_are_shown_together_where_a_
     study = load_study(FILES["table9"], "smoke", seeds=(0,))
     plan = dataclasses.replace(study.parts["digits"], recipe=tiny_recipe(epochs=2))
     folder = tmp_path / "study"
-    start_study(Study("table9", "smoke", study.outline, {"digits": plan}), folder, log=quiet)
+    start_study(dataclasses.replace(study, parts={"digits": plan}), folder, log=quiet)
     write_report(folder)
     lines = (folder / "report" / "tables" / "digits-accuracy.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "| method | 61 % |"
@@ -275,9 +276,9 @@ def test_a_mistake_in_a_study_is_refused_with_the_nearest_name(tmp_path, right, 
 
 def test_an_unknown_study_is_refused_with_the_nearest_name():
     with raises(ValueError, "no study named 'tabel2'; did you mean 'table2'?"):
-        check_name("tabel2")
+        find_study("tabel2")
     with pytest.raises(ValueError, match=r"^no study named 'x'; choose from figure1, figure3, .*, theorem4$"):
-        check_name("x")
+        find_study("x")
 
 
 @pytest.fixture
@@ -290,7 +291,7 @@ def small(tiny_recipe):
         methods=({"strategy": "orderdp", "prune_ratio": 0.4},),
         against=("full",),
     )
-    return Study("table8", "smoke", study.outline, {"first": plan, "second": plan})
+    return dataclasses.replace(study, parts={"first": plan, "second": plan})
 
 
 def test_a_study_makes_a_comparison_for_each_part_and_knows_what_to_show(tmp_path, small):
@@ -376,9 +377,7 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path):
         if text is not None:
             (tmp_path / "study.toml").write_text(text)
         why = "; write" if text is None else r" \("
-        message = (
-            rf"^a folder to report on must hold comparison\.toml or study\.toml, got {re.escape(str(tmp_path))}{why}"
-        )
+        message = rf"^a folder of runs must hold comparison\.toml or study\.toml, got {re.escape(str(tmp_path))}{why}"
         with pytest.raises(ValueError, match=message):
             resume_study(tmp_path, log=quiet)
 

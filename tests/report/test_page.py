@@ -287,7 +287,7 @@ def test_without_a_finished_run_there_is_nothing_to_report(made):
 
 
 def test_a_folder_of_nothing_is_refused(tmp_path):
-    message = rf"^a folder to report on must hold .* or study\.toml, got {re.escape(str(tmp_path))}; write"
+    message = rf"^a folder of runs must hold .* or study\.toml, got {re.escape(str(tmp_path))}; write"
     with pytest.raises(ValueError, match=message):
         write_report(tmp_path)
     assert not list(tmp_path.iterdir())

@@ -14,12 +14,14 @@ import torch
 from torch.nn import functional as F
 
 from orderdp import DynamicRandom, OrderDP, Pruner
-from orderdp.data.datasets import ImageArrays, load_dataset
+from orderdp.data.base import ImageArrays
 from orderdp.data.images import ResidentImages, SampleImages
+from orderdp.data.registry import load_dataset
 from orderdp.training import loop
-from orderdp.training.loop import SECONDS, Run
+from orderdp.training.loop import Run
 from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
+from orderdp.training.progress import SECONDS
 from orderdp.training.provenance import environment
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import total_steps

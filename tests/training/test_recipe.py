@@ -331,7 +331,7 @@ def test_a_whole_number_stands_for_a_float():
             {"fresh": True, "per": "iteration", "uniform_share": 0.2},
             "uniform_share is for stored scores, got 0.2 with fresh; leave it out",
         ),
-        ({"image_size": 224}, "image_size applies to data set 'folder' only, got 224 for digits; leave it out"),
+        ({"image_size": 224}, "image_size applies to data set 'folder' only, got 224 for 'digits'; leave it out"),
         ({"epochs": 0, "seed": -1, "zzz": 1}, "epochs must lie in [1, inf), got 0; write epochs = 30 (and 2 more)"),
     ],
 )

@@ -40,8 +40,8 @@ def chosen_recipe(name: str | None, given: dict[str, Any], ratios: Sequence[floa
 
 
 def new_folder(name: str) -> Path:
-    """Returns the folder where runs go by default: the name and the time."""
-    return Path("runs") / f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    """Returns the folder where runs go by default: the name, as a folder may be called, and the time."""
+    return Path("runs") / f"{name.replace(':', '-')}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
 
 
 def refuse_beside_resume(

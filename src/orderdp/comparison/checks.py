@@ -10,7 +10,8 @@ from accelerate import PartialState
 
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.planned import Sizes
-from orderdp.data.datasets import DataSets, load_dataset
+from orderdp.data.base import DataSets
+from orderdp.data.registry import load_dataset
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder

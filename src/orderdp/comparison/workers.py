@@ -27,7 +27,7 @@ from orderdp.comparison.grid import Comparison, Member, load_comparison
 from orderdp.comparison.outcome import Outcome, summarize
 from orderdp.comparison.planned import Sizes
 from orderdp.comparison.records import another_recipe
-from orderdp.data.datasets import DataSets
+from orderdp.data.base import DataSets
 from orderdp.output.files import make_new
 from orderdp.training.loop import Run
 from orderdp.training.methods import label_of

@@ -21,13 +21,13 @@ class Coverage(NamedTuple):
 
     Args:
         never_seen: share of the samples with no visit.
-        gini: Gini coefficient of the visits, 0 if all are equal, near 1 if few samples have all of them.
+        gini: Gini coefficient of the visits: 0 if all are equal, near 1 if few samples have all of them.
         histogram: (most + 1,) int64, number of samples with 0, 1, 2, ... visits.
         class_shares: (classes,) float64, share of all visits that each class had; None without labels.
-        realised_ratio: share of the visits that full data would have made and this did not; None without epochs.
-        mean_age: epochs since a sample was last trained, mean over those that ever were; nan where none was, None
+        realised_ratio: 1 minus the visits over those of full data; None without epochs.
+        mean_age: epochs since a sample was last trained, mean over the trained samples; nan if there are none, None
             without ages.
-        max_age: the largest such age; 0 where none was, None without ages.
+        max_age: the largest such age; 0 if no sample was trained, None without ages.
     """
 
     never_seen: float
@@ -40,17 +40,17 @@ class Coverage(NamedTuple):
 
 
 def coverage(visits: Any, *, labels: Any = None, epochs: int | None = None, ages: Any = None) -> Coverage:
-    """Sums up how often samples were used; costs O(n).
+    """Returns how often samples were used, summed up; costs O(n).
 
     Args:
         visits: (n,) whole numbers, array or tensor: in how many epochs each sample was trained, `Pruner.visits()`.
         labels: (n,) class of each sample from 0, for the share of each class.
         epochs: epochs trained, for the realised prune ratio.
-        ages: (n,) epochs since each sample was last trained, -1 where it never was, `Pruner.ages()`.
+        ages: (n,) epochs since each sample was last trained, -1 for never, `Pruner.ages()`.
 
     Raises:
-        TypeError: epochs that are no whole number. ValueError: visits, labels or ages of another shape, negative
-            numbers, or fewer epochs than a sample has visits.
+        TypeError: epochs that are no whole number.
+        ValueError: visits, labels or ages of another shape, negative numbers, or fewer epochs than a sample has visits.
 
     >>> coverage([0, 1, 1, 2], epochs=2).realised_ratio
     0.5
@@ -86,7 +86,7 @@ def run_coverage(moment: Moment) -> dict[str, Any]:
 
 
 def gini(values: Any) -> float:
-    """Returns the Gini coefficient of numbers that are not negative: half their mean difference over their mean.
+    """Returns the Gini coefficient of non-negative numbers: half their mean difference, over their mean.
 
     Args:
         values: (n,) numbers, array or tensor.

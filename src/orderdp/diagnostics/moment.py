@@ -16,7 +16,7 @@ CHECKPOINTS = 5  # epochs, evenly over a run, whose samples are compared with ea
 
 
 class When(Enum):
-    """When a run measures a diagnostic. All but `END` are values of a line of metrics; `END` is one of the result."""
+    """When a run measures a diagnostic. `END` values are in the result, all others in lines of metrics."""
 
     EPOCH = "at the end of each epoch"
     CHECKPOINT = f"at the end of {CHECKPOINTS} epochs, evenly over the run"
@@ -25,7 +25,7 @@ class When(Enum):
 
 
 def evenly(times: int, epochs: int) -> set[int]:
-    """Returns epochs, counted from 1, that split a run into so many parts as equal as possible; the last is among them.
+    """Returns the last epochs, counted from 1, of so many parts of a run that are as equal as possible.
 
     >>> sorted(evenly(3, 7))
     [3, 5, 7]
@@ -34,7 +34,7 @@ def evenly(times: int, epochs: int) -> set[int]:
 
 
 def due(epoch: int, epochs: int, *, asked: int) -> set[When]:
-    """Returns what kinds of diagnostics are measured at the end of an epoch.
+    """Returns which kinds of diagnostics are measured at the end of an epoch.
 
     Args:
         epoch: number of the epoch, from 1.
@@ -54,7 +54,7 @@ class Moment:
     """A run at the end of an epoch, as its diagnostics see it.
 
     Args:
-        epochs: epochs finished so far, with this one.
+        epochs: epochs finished so far, including this one.
         first_step: steps made before this epoch.
         gradient_norms: (steps,) norm of the gradient of every step so far.
         trained: (n,) bool, the samples that this epoch trained.
@@ -66,7 +66,7 @@ class Moment:
         preview: returns the selection of the next epoch, `pruner.preview()`.
         model: in eval mode.
         losses_of: from a model and a batch to its (b,) losses with gradient.
-        batches: returns all training data without augmentation, as (index, batch), to iterate over more than once.
+        batches: returns all training data without augmentation, as (index, batch); it can be read several times.
     """
 
     epochs: int

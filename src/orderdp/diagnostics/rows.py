@@ -34,9 +34,9 @@ class View:
         y_label: of the chart's vertical axis, with the unit.
         unit: behind each number of the table, such as "%".
         digits: decimals in the table.
-        note: what a reader of the table must know.
+        note: what a reader of the table must know; "" for nothing.
         beside_full: whether the chart shows full data too.
-        read: from what lies at the path to the number.
+        read: turns the value at the path into the number.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Diagnostic:
         key: of its value in the line of metrics, or in the result for what is measured at the end.
         title: what it is, in a few words.
         when: when it is measured.
-        measure: from the run at that moment to plain values, which JSON can write; None where there is nothing.
+        measure: returns plain values for JSON, or None if there is nothing to measure.
         views: how a report shows it.
     """
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 import orderdp
-from orderdp.comparison.results import Results, read_results
+from orderdp.comparison.results import Results, results_of
 from orderdp.output.files import write_whole
 from orderdp.output.palette import THEME
 from orderdp.output.text_table import Table
 from orderdp.report.origins import values_of
-from orderdp.report.outline import Outline, load_outline
+from orderdp.report.outline import Outline, collect, outline_of_archive
 from orderdp.report.overview import overview
 from orderdp.report.section import Choices, Section
 from orderdp.report.sections import SECTIONS
@@ -56,33 +57,41 @@ class Part(NamedTuple):
         return [self.overview, *(table for section in self.sections for table in section.tables)]
 
 
-def write_report(folder: Path, *, accuracies: Sequence[float] = ()) -> Path:
+def write_report(source: Path, *, accuracies: Sequence[float] = ()) -> Path:
     """Writes `report/report.html` and `report/tables/` into the folder of a comparison or a study.
 
     Args:
-        folder: of `orderdp compare`, `orderdp study` or `orderdp train`.
+        source: folder of `orderdp compare`, `orderdp study` or `orderdp train`, or an archive of one. The report of an
+            archive is written beside it.
         accuracies: in percent, to give the seconds and samples to; empty for three below full data's.
 
     Returns:
         The page.
 
     Raises:
-        ValueError: there is no such folder, runs have another recipe than planned, or none is finished.
+        ValueError: there is no such folder or archive, runs have another recipe than planned, or none is finished.
         OSError: a file cannot be written. ImportError: an extra is missing.
     """
-    outline, paths = load_outline(folder)
-    results = {name: read_results(path, together=outline.together) for name, path in paths.items()}
-    if not any(entry.results for each in results.values() for entry in each.entries.values()):
-        raise ValueError(
-            f"a report needs a finished run, got none in {folder}; resume with the command that began it, "
-            f"and --resume {folder}"
-        )
-    choices = Choices(outline.edges, accuracies)
-    parts = [_part(name, each, outline, choices) for name, each in results.items()]
+    outline, parts = read_parts(source, accuracies=accuracies)
+    folder = source.parent if source.is_file() else source
     page = folder / "report" / "report.html"
-    with alone_in(folder):
+    with nullcontext() if source.is_file() else alone_in(folder):
         _write(page, outline, parts)
     return page
+
+
+def read_parts(source: Path, *, accuracies: Sequence[float] = ()) -> tuple[Outline, list[Part]]:
+    """Returns what a report shows of a folder or an archive; arguments and errors as of `write_report`."""
+    archive = collect(source)
+    outline = outline_of_archive(archive)
+    results = {name: results_of(records, together=outline.together) for name, records in archive.parts.items()}
+    if not any(entry.results for each in results.values() for entry in each.entries.values()):
+        raise ValueError(
+            f"a report needs a finished run, got none in {source}; resume with the command that began it, "
+            f"and --resume {source}"
+        )
+    choices = Choices(outline.edges, accuracies)
+    return outline, [_part(name, each, outline, choices) for name, each in results.items()]
 
 
 def _write(page: Path, outline: Outline, parts: Sequence[Part]) -> None:

@@ -30,6 +30,10 @@ class Summary(NamedTuple):
     may: Sequence[str]
     may_not: Sequence[str]
 
+    def conclusions(self) -> tuple[tuple[str, Sequence[str]], ...]:
+        """Returns headings, each with its sentences."""
+        return ("What may be concluded", self.may), ("What may not be concluded", self.may_not)
+
 
 def summary_of(results: Results) -> Summary:
     """Returns the summary of a comparison."""

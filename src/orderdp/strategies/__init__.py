@@ -1,33 +1,9 @@
-"""One file for each published method, and the contract that they keep."""
+"""One file for each published method, and the contract that they keep. `registry` has a row for each."""
 
+from orderdp.strategies import registry
 from orderdp.strategies.base import Memory, Selection, Strategy
-from orderdp.strategies.dynamic_random import DynamicRandom
-from orderdp.strategies.epsilon_greedy import EpsilonGreedy
-from orderdp.strategies.fixed_subset import FixedSubset
-from orderdp.strategies.full_data import FullData
-from orderdp.strategies.infobatch import InfoBatch
-from orderdp.strategies.kakurenbo import Kakurenbo
-from orderdp.strategies.orderdp import OrderDP
-from orderdp.strategies.ordered_sgd import OrderedSGD
-from orderdp.strategies.repeated_random import RepeatedRandom
-from orderdp.strategies.selective_backprop import SelectiveBackprop
-from orderdp.strategies.seta import SeTa
-from orderdp.strategies.ucb import UCB
+from orderdp.strategies.references import citation
+from orderdp.strategies.registry import *  # noqa: F403
 
-__all__ = [
-    "UCB",
-    "DynamicRandom",
-    "EpsilonGreedy",
-    "FixedSubset",
-    "FullData",
-    "InfoBatch",
-    "Kakurenbo",
-    "Memory",
-    "OrderDP",
-    "OrderedSGD",
-    "RepeatedRandom",
-    "SeTa",
-    "Selection",
-    "SelectiveBackprop",
-    "Strategy",
-]
+__all__: list[str] = ["Memory", "Selection", "Strategy", "citation"]
+__all__ += registry.__all__

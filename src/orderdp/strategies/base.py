@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from orderdp.output.suggestions import did_you_mean
 from orderdp.theory.sizes import check_fraction, default_sizes
+
+if TYPE_CHECKING:
+    from typing import Self
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 Weights: TypeAlias = npt.NDArray[np.float32]
@@ -33,24 +37,27 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What a strategy is told when it chooses an epoch.
+    """What a strategy knows when it chooses an epoch. Its arrays are read-only.
 
     Args:
         num_samples: size n of the data set.
         epoch: number of the epoch to choose, from 0.
-        columns: the columns that the strategy declared, each (n,) float32; not to be written to.
-        batch_size: samples of one optimiser step over all ranks; None where the loop forms its own batches.
-        previous: (p,) int64, what the epoch begun before this one visited, if this strategy chose it; None at the first
-            epoch and after another strategy. Not to be written to.
-        previous_epoch: number of that epoch, which `set_epoch` may have left far away; None where `previous` is None.
-        visits: (n,) int32, in how many epochs each sample was trained, whichever strategy chose them; None where nobody
-            counted. Not to be written to.
+        columns: the columns that the strategy declared, each (n,) float32.
+        step_bounds: where each optimiser step of all ranks together begins and ends in the selection: half-open
+            intervals that follow each other from 0. With `drop_last` they end before the selection does. None where
+            the training loop forms its own batches, and where the strategy does not declare its size.
+        previous: (p,) int64, what the epoch begun before this one visited, if this strategy chose it. None at the first
+            epoch and after another strategy.
+        previous_epoch: number of that epoch, which need not be `epoch` - 1 after `set_epoch`. None where `previous` is
+            None.
+        visits: (n,) int32, in how many epochs each sample was trained, whichever strategy chose them. None where they
+            were not counted.
     """
 
     num_samples: int
     epoch: int
     columns: Mapping[str, npt.NDArray[np.float32]]
-    batch_size: int | None = None
+    step_bounds: tuple[tuple[int, int], ...] | None = None
     previous: Indices | None = None
     previous_epoch: int | None = None
     visits: npt.NDArray[np.int32] | None = None
@@ -59,10 +66,36 @@ class Memory:
 class Strategy(ABC):
     """A pruning method: a frozen dataclass of settings with a pure `select`.
 
-    All that is random or remembered comes in as an argument, so equal arguments give equal selections. What the engine
-    must know of a method, the method declares here; the engine never asks which method it holds. Write
-    `@dataclass(frozen=True, repr=False)` to keep this class's `repr`, which evaluates back.
+    All that is random or remembered comes in as an argument, so equal arguments give equal selections. What the engine,
+    the trainer and the tables must know of a method, the method declares here. They never ask which method it is.
+    Write `@dataclass(frozen=True, repr=False)` to keep this class's `repr`, which evaluates back.
+
+    Attributes:
+        name: what files and the command line call the method; `MODULE:CLASS` where a class does not declare it.
+        label: what tables call it; the name of the class where that does not declare it.
+        ratio_means: what the prune ratio means for it.
+        ratio_setting: the setting that a prune ratio sets; None where a prune ratio does not apply.
+        has_default_size: whether a recipe may leave out how much is trained.
+        prunes: whether it leaves out anything; False for full data.
+        references: BibTeX entries of its publication.
+        plain_losses_advice: what to write where `needs_plain_losses` and the losses are not plain.
     """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    ratio_means: ClassVar[str] = "what its class says"
+    ratio_setting: ClassVar[str | None] = "prune_ratio"
+    has_default_size: ClassVar[bool] = False
+    prunes: ClassVar[bool] = True
+    references: ClassVar[tuple[str, ...]] = ()
+    plain_losses_advice: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "name" not in vars(cls):  # a subclass is another method than its base
+            cls.name = f"{cls.__module__}:{cls.__qualname__}"
+        if "label" not in vars(cls):
+            cls.label = cls.__name__
 
     def __repr__(self) -> str:
         settings = ((field, getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
@@ -108,6 +141,115 @@ class Strategy(ABC):
         """
         return None
 
+    @property
+    def chooses_in_batch(self) -> bool:
+        """Whether `batch_weights` chooses within a batch: the samples of a step are not known before its losses."""
+        return type(self).batch_weights is not Strategy.batch_weights
+
+    @property
+    def needs_plain_losses(self) -> bool:
+        """Whether the losses must be plain cross-entropy, without label smoothing."""
+        return False
+
+    @property
+    def asked_ratio(self) -> float | None:
+        """The prune ratio under which tables show the method; None where there is none."""
+        ratio: float | None = None if self.ratio_setting is None else getattr(self, self.ratio_setting, None)
+        return ratio
+
+    @property
+    def split(self) -> tuple[float, float] | None:
+        """`explore` and `exploit` where they give the size of an epoch, in place of a prune ratio; else None."""
+        return None
+
+    def surrogate_sizes(self, num_samples: int) -> tuple[int, int] | None:
+        """Returns (s, q) of the surrogate loss L_q whose gradient is the expected one; None where there is none."""
+        return None
+
+    @classmethod
+    def has_size(cls, settings: Iterable[str]) -> bool:
+        """Whether settings of these names say how much is trained, so that a prune ratio is not to be added."""
+        return bool({"prune_ratio", cls.ratio_setting} & set(settings))
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], *, epochs: int | None) -> Self:
+        """Returns the method with these settings, as a recipe or the command line gives them.
+
+        Args:
+            settings: by the names of the class; `prune_ratio` stands for `ratio_setting`.
+            epochs: epochs of the run, for a method that has a setting `epochs` which is not given; None: of no run.
+
+        Raises:
+            ValueError: a setting that the method does not have or refuses, or one that it needs is missing.
+            TypeError: a setting of another type.
+        """
+        declared = {field.name: field for field in fields(cls) if field.init}  # type: ignore[arg-type]
+        given = dict(settings)
+        if cls.ratio_setting in declared and "prune_ratio" in given:
+            ratio = given.pop("prune_ratio")
+            check_fraction("prune_ratio", ratio, low_open=False, high_open=True)
+            if cls.ratio_setting in given:
+                raise ValueError(
+                    f"prune_ratio excludes {cls.ratio_setting}, got {ratio} and {given[cls.ratio_setting]}; write one"
+                )
+            given[cls.ratio_setting] = cls._of_ratio(ratio)
+        for name, value in given.items():
+            if name not in declared:
+                free = ["prune_ratio" if name == cls.ratio_setting else name for name in declared]
+                hint = did_you_mean(name, free) or (f"; it takes {', '.join(free)}" if free else f"; leave {name} out")
+                raise ValueError(f"{name} does not apply to strategy '{cls.name}', got {value!r}{hint}")
+        if "epochs" in declared and epochs is not None:
+            given.setdefault("epochs", epochs)
+        if cls.ratio_setting in declared and not (cls.has_size(given) or cls.has_default_size):
+            raise ValueError(f"prune_ratio is needed by strategy '{cls.name}', got None; write prune_ratio = 0.5")
+        for name, field in declared.items():
+            if name not in given and field.default is MISSING and field.default_factory is MISSING:
+                raise ValueError(f"{name} is needed by strategy '{cls.name}', got None; write {name} = ...")
+        return cls(**given)
+
+    def settings(self, *, complete: bool = False) -> dict[str, Any]:
+        """Returns what `from_settings` makes an equal method of: the size, and what is not at its default.
+
+        Args:
+            complete: with the defaults too, all but those that are None.
+        """
+        ratio = self.asked_ratio
+        found: dict[str, Any] = {}
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if field.name == self.ratio_setting and ratio is not None and self._of_ratio(ratio) == value:
+                found["prune_ratio"] = ratio
+            elif value is not None and (complete or field.name == self.ratio_setting or value != field.default):
+                found[field.name] = value
+        return found
+
+    def describe(self, epochs: int | None = None) -> str:
+        """Returns what tables call the method with its settings.
+
+        Args:
+            epochs: epochs of the run; those of the method are named where they are others. None: they never are.
+        """
+        settings = self.settings()
+        if epochs is None or settings.get("epochs") == epochs:
+            settings.pop("epochs", None)
+        return " ".join([self.label, *self._describe(settings)])
+
+    def for_epochs(self, epochs: int, *, instead_of: int) -> Self:
+        """Returns the method for a run of other epochs; one whose epochs are not those of the run stays as it is."""
+        return replace(self, epochs=epochs) if getattr(self, "epochs", None) == instead_of else self  # type: ignore[type-var]
+
+    @classmethod
+    def _of_ratio(cls, ratio: float) -> float:
+        """Returns the value of `ratio_setting` for a prune ratio."""
+        return ratio
+
+    def _describe(self, settings: dict[str, Any]) -> list[str]:
+        """Returns the words for these settings."""
+        ratio = self.asked_ratio
+        words = [] if ratio is None else [f"{100 * ratio:.12g} %"]
+        size = {"prune_ratio", self.ratio_setting}
+        return words + [f"{name} {_short(value)}" for name, value in sorted(settings.items()) if name not in size]
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class FixedRatio(Strategy):
@@ -122,6 +264,8 @@ class FixedRatio(Strategy):
     Raises:
         ValueError: `prune_ratio` outside [0, 1).
     """
+
+    ratio_means = "fraction of the data left out of each epoch, exactly"
 
     prune_ratio: float
 
@@ -144,6 +288,11 @@ class FixedRatio(Strategy):
                 f"write at most {1 - 1 / num_samples!r}"
             )
         return size
+
+
+def _short(value: object) -> str:
+    """Returns a setting as tables show it: 2.0 is 2."""
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _literal(value: object) -> str:

@@ -27,6 +27,9 @@ class DynamicRandom(FixedRatio):
     7
     """
 
+    name = "dynamic_random"
+    label = "dynamic random"
+
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the draw in random order."""
         indices = draw(memory.num_samples, self.num_selected(memory.num_samples, memory.epoch), rng)

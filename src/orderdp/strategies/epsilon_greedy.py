@@ -11,6 +11,16 @@ from orderdp.strategies.base import FixedRatio, Indices, Memory, Selection
 from orderdp.strategies.order import draw, largest
 from orderdp.theory.sizes import check_count, check_fraction, check_number
 
+RAJU_2021 = (
+    """@misc{raju2021accelerating,
+  title = {Accelerating deep learning with dynamic data pruning},
+  author = {Raju, Ravi S. and Daruwalla, Kyle and Lipasti, Mikko},
+  year = {2021},
+  eprint = {2111.12621},
+  archiveprefix = {arXiv},
+}""",
+)
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class EpsilonGreedy(FixedRatio):
@@ -37,6 +47,10 @@ class EpsilonGreedy(FixedRatio):
     >>> EpsilonGreedy(prune_ratio=0.5, epsilon=0.1).num_selected(1000, epoch=3)
     500
     """
+
+    name = "epsilon_greedy"
+    label = "ε-greedy"
+    references = RAJU_2021
 
     epsilon: float = 0.1
     every: int = 10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,11 @@ class FixedSubset(Strategy):
     2
     """
 
+    name = "fixed_subset"
+    label = "fixed subset"
+    ratio_means = "none; the samples given"
+    ratio_setting = None
+
     indices: tuple[int, ...]
 
     def __post_init__(self) -> None:
@@ -50,11 +56,20 @@ class FixedSubset(Strategy):
     def _highest(self) -> int:
         return max(self.indices)
 
+    @cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(np.array(self.indices, dtype="<i8").tobytes()).hexdigest()
+
     def __repr__(self) -> str:
         if len(self.indices) <= _MOST_SHOWN:
             return super().__repr__()
-        digest = hashlib.sha256(np.array(self.indices, dtype="<i8").tobytes()).hexdigest()[:32]
-        return f"<{type(self).__name__} of {len(self.indices)} positions up to {self._highest}, sha256 {digest}>"
+        return (
+            f"<{type(self).__name__} of {len(self.indices)} positions up to {self._highest}, "
+            f"sha256 {self._digest[:32]}>"
+        )
+
+    def _describe(self, settings: dict[str, Any]) -> list[str]:
+        return [f"of {len(self.indices)} samples, {self._digest[:8]}"]
 
     def num_selected(self, num_samples: int, epoch: int) -> int:
         """Returns how many positions were given.

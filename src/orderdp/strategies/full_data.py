@@ -17,6 +17,12 @@ class FullData(Strategy):
     10
     """
 
+    name = "full"
+    label = "full data"
+    ratio_means = "none; all samples"
+    ratio_setting = None
+    prunes = False
+
     def num_selected(self, num_samples: int, epoch: int) -> int:
         """Returns `num_samples`."""
         return num_samples

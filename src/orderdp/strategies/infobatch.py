@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from orderdp.strategies.base import Indices, Memory, Selection, Strategy
 from orderdp.strategies.order import draw, floor_share
 from orderdp.theory.sizes import check_count, check_fraction
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -38,6 +43,19 @@ class InfoBatch(Strategy):
     1000
     """
 
+    name = "infobatch"
+    label = "InfoBatch"
+    ratio_means = "chance of leaving out a sample whose loss is below the mean"
+    ratio_setting = "prune_probability"
+    references = (
+        """@inproceedings{qin2024infobatch,
+  title = {{InfoBatch}: lossless training speed up by unbiased dynamic data pruning},
+  author = {Qin, Ziheng and Wang, Kai and Zheng, Zangwei and Gu, Jianyang and others},
+  booktitle = {International Conference on Learning Representations},
+  year = {2024},
+}""",
+    )
+
     prune_probability: float = 0.5
     epochs: int | None = None
     delta: float = 0.875
@@ -49,6 +67,22 @@ class InfoBatch(Strategy):
             object.__setattr__(self, name, float(getattr(self, name)))
         if self.epochs is not None:
             object.__setattr__(self, "epochs", check_count("epochs", self.epochs))
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], *, epochs: int | None) -> Self:
+        """Returns the method, with annealing if `delta` or `epochs` is given.
+
+        Raises:
+            ValueError, TypeError: as for every strategy.
+        """
+        anneals = {"delta", "epochs"} & set(settings)
+        return super().from_settings(settings, epochs=epochs if anneals else None)
+
+    def settings(self, *, complete: bool = False) -> dict[str, Any]:
+        """Returns the settings; `delta` stands among them exactly where it has an effect."""
+        found = super().settings(complete=complete)
+        found.pop("delta", None)
+        return found if self.epochs is None else {**found, "delta": self.delta}
 
     @property
     def columns(self) -> dict[str, float]:

@@ -41,6 +41,20 @@ class Kakurenbo(Strategy):
     1000
     """
 
+    name = "kakurenbo"
+    label = "KAKURENBO"
+    ratio_means = "largest fraction hidden from an epoch, among lowest losses"
+    ratio_setting = "hide"
+    plain_losses_advice = "set a lower confidence (0.53 for 0.1 on ten classes)"
+    references = (
+        """@inproceedings{nguyen2023kakurenbo,
+  title = {{KAKURENBO}: adaptively hiding samples in deep neural network training},
+  author = {Nguyen, Truong Thao and Gerofi, Balazs and others},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2023},
+}""",
+    )
+
     hide: float = 0.3
     epochs: int
     confidence: float = 0.7
@@ -56,6 +70,11 @@ class Kakurenbo(Strategy):
         object.__setattr__(self, "epochs", check_count("epochs", self.epochs))
         for name in ("hide", "confidence"):
             object.__setattr__(self, name, float(getattr(self, name)))
+
+    @property
+    def needs_plain_losses(self) -> bool:
+        """True at the default confidence, which a loss with label smoothing hardly ever shows."""
+        return self.confidence == type(self).confidence
 
     @property
     def columns(self) -> dict[str, float]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
 
-from orderdp.strategies.base import Indices, Memory, Selection, Strategy
+from orderdp.strategies.base import FixedRatio, Indices, Memory, Selection, Strategy
 from orderdp.strategies.order import draw, largest, weights_of_largest
 from orderdp.theory.sizes import check_fraction, check_number, default_sizes
 
@@ -37,8 +37,10 @@ class OrderDP(Strategy):
             draw instead of by score, in [0, 1); 0 is the paper.
         per: "epoch" makes one draw an epoch. "iteration" makes one for each optimiser step (Algorithm 1): the epoch's s
             samples are dealt out into groups of candidates, and each step trains on the top scores of its own group.
-            A step's candidates are a uniform draw, as in the paper, but no sample is a candidate twice in an epoch, so
-            stored scores cannot change between the choice and the step, however far a loader reads ahead.
+            A step's candidates are a uniform draw, as in the paper. No sample is a candidate twice in an epoch, so
+            stored scores cannot change between the choice and the step, however far a loader reads ahead. Steps are
+            those of all ranks together. If the last one is too small to give each rank a sample, the two last steps,
+            and so the selection, depend on the number of ranks.
         fresh: with per="iteration": a batch of the loader holds the *candidates*, and the step keeps
             round(exploit·b) of them, at least one, by the losses (or `scores=`) of the forward pass that it is just
             making (ordered SGD). Saves backward work only: the loader visits s samples, and the number trained is q
@@ -56,6 +58,21 @@ class OrderDP(Strategy):
     >>> OrderDP(prune_ratio=0.5).sizes(1000)
     (707, 500)
     """
+
+    name = "orderdp"
+    label = "OrderDP"
+    ratio_means = FixedRatio.ratio_means
+    has_default_size = True
+    references = (
+        """@inproceedings{jin2026orderdp,
+  title = {{OrderDP}: a theoretically guaranteed lossless dynamic data pruning framework},
+  author = {Jin, Chenhan and Xu, Shengze and Wang, Qingsong and Jia, Fan and Chen, Dingshuo and Zeng, Tieyong},
+  booktitle = {International Conference on Learning Representations},
+  year = {2026},
+  eprint = {2606.08574},
+  archiveprefix = {arXiv},
+}""",
+    )
 
     prune_ratio: float | None = None
     explore: float | None = None
@@ -87,12 +104,41 @@ class OrderDP(Strategy):
             raise ValueError(
                 f"per is 'epoch' or 'iteration', got {self.per!r}; write per='epoch' for one draw an epoch"
             )
+        if not isinstance(self.fresh, bool):
+            raise TypeError(f"fresh must be True or False, got {self.fresh!r}; write fresh=True")
         if self.fresh and self.per == "epoch":
             raise ValueError("fresh scores need a choice at each step, got per='epoch'; write per='iteration'")
         if self.fresh and self.uniform_share:
             raise ValueError(
                 f"uniform_share is for stored scores, got {self.uniform_share} with fresh=True; leave it out"
             )
+
+    @property
+    def chooses_in_batch(self) -> bool:
+        """True with fresh losses."""
+        return self.fresh
+
+    @property
+    def asked_ratio(self) -> float:
+        """The prune ratio, or the one that `explore` and `exploit` make."""
+        if self.prune_ratio is not None:
+            return self.prune_ratio
+        explore, exploit = self._fractions()
+        return float(f"{1 - explore * exploit:.4g}")
+
+    @property
+    def split(self) -> tuple[float, float] | None:
+        """`explore` and `exploit` where there is no prune ratio."""
+        return self._fractions() if self.prune_ratio is None else None
+
+    @classmethod
+    def has_size(cls, settings: Iterable[str]) -> bool:
+        """Whether a prune ratio is given, or one of `explore` and `exploit`."""
+        return bool({"prune_ratio", "explore", "exploit"} & set(settings))
+
+    def surrogate_sizes(self, num_samples: int) -> tuple[int, int] | None:
+        """Returns (s, q); None with draws of each step, which have an L_q each, and with a uniform share."""
+        return self.sizes(num_samples) if self.per == "epoch" and not self.uniform_share else None
 
     @property
     def columns(self) -> dict[str, float]:
@@ -140,15 +186,16 @@ class OrderDP(Strategy):
             kept = self._keep(drawn, q, memory, rng)
             rng.shuffle(kept)
             return Selection(kept)
-        if memory.batch_size is None:
+        if memory.step_bounds is None:
             raise ValueError("per='iteration' must know the batches, got none; write pruner.sampler(batch_size=...)")
         rng.shuffle(drawn)
-        kept_ends = [*range(memory.batch_size, q, memory.batch_size), q]
-        starts = [0, *kept_ends]
+        bounds = list(memory.step_bounds)
+        if bounds[-1][1] < q:  # the rest is in no step, by drop_last, but counts among the q
+            bounds.append((bounds[-1][1], q))
         steps = []
-        for start, end in zip(starts, kept_ends, strict=False):
-            candidates = drawn[round_ratio(s * start, q) : round_ratio(s * end, q)]
-            kept = self._keep(candidates, end - start, memory, rng)
+        for begin, end in bounds:
+            candidates = drawn[round_ratio(s * begin, q) : round_ratio(s * end, q)]
+            kept = self._keep(candidates, end - begin, memory, rng)
             rng.shuffle(kept)
             steps.append(kept)
         return Selection(np.concatenate(steps))
@@ -159,6 +206,22 @@ class OrderDP(Strategy):
         Equal losses are kept in the order of the batch, which is random.
         """
         return weights_of_largest(losses, self._fractions()[1]) if self.fresh else None
+
+    def _describe(self, settings: dict[str, Any]) -> list[str]:
+        words = []
+        if "prune_ratio" in settings:
+            words.append(f"{100 * self.asked_ratio:.12g} %")
+        if {"explore", "exploit"} & set(settings):
+            explore, exploit = self._fractions()
+            words += [f"explore {explore:.12g}", f"exploit {exploit:.12g}"]
+        if "initial_score" in settings:
+            words.append(f"unseen at {self.initial_score:.12g}")
+        if "uniform_share" in settings:
+            words.append(f"uniform share {self.uniform_share:.12g}")
+        if self.per == "iteration":
+            words.append("per iteration, fresh" if self.fresh else "per iteration")
+        own = {field.name for field in fields(OrderDP)}
+        return words + [f"{name} {value}" for name, value in sorted(settings.items()) if name not in own]
 
     def _fractions(self) -> tuple[float, float]:
         if self.prune_ratio is not None:

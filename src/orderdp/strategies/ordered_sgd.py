@@ -34,11 +34,35 @@ class OrderedSGD(Strategy):
     1000
     """
 
+    name = "ordered_sgd"
+    label = "ordered SGD"
+    ratio_means = "fraction of each batch left out of the backward pass"
+    ratio_setting = "keep"
+    references = (
+        """@inproceedings{kawaguchi2020ordered,
+  title = {Ordered {SGD}: a new stochastic optimization framework for empirical risk minimization},
+  author = {Kawaguchi, Kenji and Lu, Haihao},
+  booktitle = {International Conference on Artificial Intelligence and Statistics},
+  year = {2020},
+}""",
+    )
+
     keep: float
 
     def __post_init__(self) -> None:
         check_fraction("keep", self.keep, low_open=True, high_open=False)
         object.__setattr__(self, "keep", float(self.keep))
+
+    @property
+    def asked_ratio(self) -> float:
+        """The share of each batch left out."""
+        exact = 1 - self.keep
+        rounded = float(f"{exact:.12g}")  # 0.3 of keep = 0.7, where 1 - 0.7 is a little more
+        return rounded if 1 - rounded == self.keep else exact
+
+    @classmethod
+    def _of_ratio(cls, ratio: float) -> float:
+        return 1 - ratio
 
     def num_selected(self, num_samples: int, epoch: int) -> int:
         """Returns n: every sample is looked at."""

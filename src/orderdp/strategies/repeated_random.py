@@ -34,6 +34,17 @@ class RepeatedRandom(FixedRatio):
     250
     """
 
+    name = "repeated_random"
+    label = "repeated random"
+    references = (
+        """@inproceedings{okanovic2024repeated,
+  title = {Repeated random sampling for minimizing the time-to-accuracy of learning},
+  author = {Okanovic, Patrik and Waleffe, Roger and others},
+  booktitle = {International Conference on Learning Representations},
+  year = {2024},
+}""",
+    )
+
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns q samples of those trained least."""
         visits = np.zeros(memory.num_samples, dtype=np.int32) if memory.visits is None else memory.visits

@@ -34,6 +34,19 @@ class SelectiveBackprop(OrderedSGD):
     1000
     """
 
+    name = "selective_backprop"
+    label = "selective backprop"
+    ratio_means = "fraction of each batch left out of the backward pass, drawn by chance"
+    references = (
+        """@misc{jiang2019accelerating,
+  title = {Accelerating deep learning by focusing on the biggest losers},
+  author = {Jiang, Angela H. and others},
+  year = {2019},
+  eprint = {1910.00762},
+  archiveprefix = {arXiv},
+}""",
+    )
+
     def batch_weights(self, losses: Tensor, uniforms: Callable[[], Tensor]) -> Tensor | None:
         """Returns b/k for the k samples drawn and 0 for the others."""
         ranks = torch.argsort(torch.argsort(losses, stable=True), stable=True)

@@ -41,6 +41,18 @@ class SeTa(Strategy):
     700
     """
 
+    name = "seta"
+    label = "SeTa"
+    ratio_means = "fraction left out of the draw; a window over groups of losses leaves out more"
+    references = (
+        """@inproceedings{zhou2025scale,
+  title = {Scale efficient training for large datasets},
+  author = {Zhou, Qing and others},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year = {2025},
+}""",
+    )
+
     prune_ratio: float
     epochs: int
     groups: int = 5

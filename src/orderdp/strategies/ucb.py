@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from orderdp.strategies.base import FixedRatio, Memory, Selection
-from orderdp.strategies.epsilon_greedy import same_again
+from orderdp.strategies.epsilon_greedy import RAJU_2021, same_again
 from orderdp.strategies.order import largest
 from orderdp.theory.sizes import check_count, check_fraction, check_number
 
@@ -42,6 +42,11 @@ class UCB(FixedRatio):
     >>> [UCB(prune_ratio=0.5).num_selected(1000, epoch) for epoch in (0, 1)]
     [1000, 500]
     """
+
+    name = "ucb"
+    label = "UCB"
+    ratio_means = "fraction left out of each epoch but the first, which is full"
+    references = RAJU_2021
 
     c: float = 1.0
     smoothing: float = 0.8

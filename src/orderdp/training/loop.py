@@ -6,7 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
@@ -16,68 +16,33 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from orderdp.data.augment import Augment
-from orderdp.data.datasets import DataSets, ImageArrays, ImageFiles
-from orderdp.data.images import AugmentedImages, FileImages, ResidentImages, SampleImages
+from orderdp.data.base import DataSets
+from orderdp.data.images import AugmentedImages
 from orderdp.diagnostics import gradient_norm
 from orderdp.diagnostics.moment import Moment, When, due
 from orderdp.diagnostics.rows import measure, measure_at_end
 from orderdp.pruner import Pruner
-from orderdp.training.alignment import InOrder
+from orderdp.training.data_path import DataPath
 from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_optimizer, build_schedule
+from orderdp.training.progress import SECONDS, Progress
 from orderdp.training.provenance import environment
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import most_steps, num_epochs, total_steps
 
 
-@dataclass
-class Progress:
-    """How far a run has come; what is summed up over an epoch is kept, so that it can be left and taken up again.
-
-    Args:
-        step: optimiser steps made.
-        samples_forward: samples that went through the model in training, on all ranks.
-        loss_sum: of the running epoch's losses on this rank.
-        loss_count: losses in `loss_sum`.
-        training_s: seconds of the running epoch in training, data and selection included.
-        waited_s: seconds of the running epoch in waiting for batches, selection included.
-        choices: digest of every choice so far.
-        trained: (n,) bool, the samples trained in the epoch before; None in the first.
-        checkpoint: (n,) bool, those of the last of the `CHECKPOINTS` epochs passed; None before the first.
-        gradient_norms: (step,) float32, norm of the gradient of every step so far.
-        history: a line of metrics for each finished epoch.
-    """
-
-    step: int = 0
-    samples_forward: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    training_s: float = 0.0
-    waited_s: float = 0.0
-    choices: str = ""
-    trained: Tensor | None = None
-    checkpoint: Tensor | None = None
-    gradient_norms: Tensor = field(default_factory=lambda: torch.empty(0))
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-
-SECONDS = ("training_s", "selection_s", "data_s", "evaluation_s")
-
-
 class Run:
-    """One training run of a recipe in its folder; goes on from the folder's checkpoint where there is one.
+    """One training run of a recipe in its folder; resumes from the folder's checkpoint if there is one.
 
     Args:
         recipe: the settings.
         data: the data set that the recipe names.
         folder: where the run is written.
-        show: show progress bars, where standard error is a terminal.
+        show: show progress bars, if standard error is a terminal.
 
     Raises:
         ValueError: a setting that does not fit the data or the machine.
@@ -92,9 +57,9 @@ class Run:
             raise ValueError(f"device must be one that is here, got {recipe.device}; write {self.device.type} or auto")
         if recipe.num_threads is not None:
             torch.set_num_threads(recipe.num_threads)
-        # None: tqdm looks whether there is a terminal.
+        # None: tqdm checks for a terminal.
         self._quiet = None if show and self.accelerator.is_main_process else True
-        # Weights, and dropout and the like, draw from the global generators.
+        # Weights, dropout and the like draw from the global generators.
         torch.manual_seed(recipe.seed)  # noqa: TID251
         self.model = build_model(
             recipe.model, num_classes=data.num_classes, in_channels=data.in_channels, image_size=data.image_size
@@ -106,7 +71,7 @@ class Run:
             self.net = torch.compile(self.net)
         sizes = len(data.train), self.accelerator.num_processes
         self.num_steps = total_steps(recipe, *sizes)
-        # Where the steps depend on the losses, the rate follows the share of the run that is done, in these steps.
+        # If the number of steps depends on the losses, the rate follows the share of the run, in these steps.
         self.schedule_steps = self.num_steps or most_steps(recipe, *sizes)
         self.optimizer = build_optimizer(
             self.model,
@@ -125,20 +90,20 @@ class Run:
             name=recipe.schedule,
         )
         self.pruner = Pruner(make_strategy(recipe), len(data.train), seed=recipe.seed)
-        self.train_set = self._images(data.train, data, recipe.augment)
-        self.test_set = self._images(data.test, data, "none")
+        self.data_path = DataPath(recipe, data, self.device)
+        self.train_set = self.data_path.images(data.train, recipe.augment)
+        self.test_set = self.data_path.images(data.test, "none")
         self.num_epochs = num_epochs(recipe, *sizes)
-        self.data = data
         self.loader = self.pruner.loader(
             self.train_set,
             batch_size=recipe.batch_size,
             drop_last=recipe.drop_last,
-            **self._loading(self.train_set),
+            **self.data_path.loading(self.train_set),
         )
         self.progress = Progress()
 
     def train(self) -> dict[str, Any]:
-        """Trains to the end, writing metrics and checkpoints, and returns the result that it writes.
+        """Trains to the end, writes metrics, checkpoints and result, and returns the result.
 
         Raises:
             FloatingPointError: the training loss of an epoch is not finite, or the test loss after it.
@@ -166,12 +131,12 @@ class Run:
         return len(self.progress.history) == self.recipe.epochs
 
     def _step_schedule(self, epoch: int) -> None:
-        """Sets the learning rate of the next step: by its number, or by the share of the run that is done."""
+        """Sets the learning rate of the next step, by its number or by the finished share of the run."""
         if self.num_steps is None:
             batches = self.loader.batch_sampler
             done = batches.delivered / (batches.delivered + batches.remaining)
             step = round((epoch + done) / self.recipe.epochs * self.schedule_steps)
-            self.schedule.last_epoch = min(step, self.schedule_steps - 1) - 1  # which its own step adds one to
+            self.schedule.last_epoch = min(step, self.schedule_steps - 1) - 1  # its own step adds one
         self.schedule.step()
 
     def _train_epoch(self, bar: Any) -> float:
@@ -223,7 +188,7 @@ class Run:
             norms.clear()
 
     def _mean_loss(self) -> tuple[float, int]:
-        """Returns the mean loss of the running epoch so far, and of how many samples, over all ranks.
+        """Returns the mean loss of the running epoch so far, over all ranks, and the number of samples in it.
 
         Raises:
             FloatingPointError: it is not finite.
@@ -246,7 +211,7 @@ class Run:
         began_s = time.perf_counter()
         test_loss, accuracy = self._evaluate()
         evaluation_s = time.perf_counter() - began_s
-        loader_state = self.loader.state_dict()  # exchanges what the ranks have seen: before the report
+        loader_state = self.loader.state_dict()  # exchanges what the ranks have seen, so before the report
         epoch = len(history) + 1
         kinds = due(epoch, self.num_epochs, asked=self.recipe.alignment)
         moment = self._moment(epoch, before=progress.trained, checkpoint=progress.checkpoint)
@@ -277,7 +242,7 @@ class Run:
         self._write_metrics()
 
     def _moment(self, epochs: int, *, before: Tensor | None = None, checkpoint: Tensor | None = None) -> Moment:
-        """Returns what diagnostics can look at after so many epochs."""
+        """Returns the run after so many epochs, as its diagnostics see it."""
         self.net.eval()
         history = self.progress.history
         return Moment(
@@ -287,23 +252,19 @@ class Run:
             trained=self.pruner.trained().cpu(),
             trained_before=before,
             trained_at_checkpoint=checkpoint,
-            labels=self.data.train.labels,
+            labels=self.data_path.data.train.labels,
             pruner=self.pruner,
             report=self.pruner.report(),
-            preview=lambda: self.pruner.preview(self.recipe.batch_size * self.accelerator.num_processes),
+            preview=lambda: self.pruner.preview(self.recipe.batch_size, drop_last=self.recipe.drop_last),
             model=self.model,
             losses_of=lambda _, batch: self._losses(batch),
-            batches=self._plain_batches,
+            batches=lambda: self.data_path.in_order(self.plain_train_set),
         )
-
-    def _plain_batches(self) -> InOrder:
-        """Returns the training data in order, without augmentation."""
-        return InOrder(self.plain_train_set, self.recipe.eval_batch_size, self._loading(self.plain_train_set))
 
     @cached_property
     def plain_train_set(self) -> AugmentedImages:
-        """The training images without augmentation; made where a diagnostic asks for them."""
-        return self._images(self.data.train, self.data, "none")
+        """The training images without augmentation, built when a diagnostic first asks for them."""
+        return self.data_path.images(self.data_path.data.train, "none")
 
     def _losses(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Returns (b,) losses with gradient, in nats, as they are back-propagated."""
@@ -321,15 +282,10 @@ class Run:
             broadcast(list(self.model.buffers()))  # running means differ between ranks; rank 0's are saved
         self.net.eval()
         rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
-        ids = range(rank, len(self.test_set), num_ranks)
-        size = self.recipe.eval_batch_size
-        batches = [list(ids[begin : begin + size]) for begin in range(0, len(ids), size)]
-        loader: Any = DataLoader(
-            self.test_set, batch_sampler=batches, generator=torch.Generator(), **self._loading(self.test_set)
-        )
+        batches = self.data_path.in_order(self.test_set, rank=rank, num_ranks=num_ranks)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         with torch.no_grad():
-            for images, labels in loader:
+            for _, (images, labels) in batches:
                 logits, target = self._logits(images), labels.to(self.device, non_blocking=True)
                 sums[0] += F.cross_entropy(logits, target, reduction="sum")
                 sums[1] += (logits.argmax(1) == target).sum()
@@ -348,25 +304,6 @@ class Run:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             logits: Tensor = (self.net if self.net.training else self.model)(images)
         return logits.float()
-
-    def _images(self, source: ImageArrays | ImageFiles, data: DataSets, augment: Augment) -> AugmentedImages:
-        """Returns the data path that the recipe asks for."""
-        common: dict[str, Any] = {"mean": data.mean, "std": data.std, "augment": augment, "seed": self.recipe.seed}
-        if isinstance(source, ImageFiles):
-            if self.recipe.data_path == "resident":
-                raise ValueError(
-                    "data_path 'resident' is for images in memory, got files; write data_path = \"loader\""
-                )
-            return FileImages(source, image_size=data.image_size, **common)
-        if self.recipe.data_path == "loader":
-            return SampleImages(source, **common)
-        return ResidentImages(source, device=self.device, channels_last=self.recipe.channels_last, **common)
-
-    def _loading(self, images: AugmentedImages) -> dict[str, Any]:
-        """Returns the DataLoader's arguments for a data path."""
-        if isinstance(images, ResidentImages):
-            return {"collate_fn": _as_it_is}
-        return {"num_workers": self.recipe.num_workers, "pin_memory": self.device.type == "cuda"}
 
     def _write_checkpoint(self, loader_state: dict[str, Any]) -> None:
         mine = {
@@ -435,11 +372,6 @@ class Run:
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **environment(self.device),
         }
-
-
-def _as_it_is(batch: Any) -> Any:
-    """The collate function of a data set that returns whole batches."""
-    return batch
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

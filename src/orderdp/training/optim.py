@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
-from orderdp.data.imports import import_vision
+from orderdp.data.imports import import_image_library
 
 
 def build_optimizer(
@@ -48,12 +48,12 @@ def build_optimizer(
     # always_adapt: with weight_decay=0, timm would otherwise silently leave out the layer-wise scaling.
     optimizer: torch.optim.Optimizer
     if name == "lars":
-        optimizer = import_vision("timm.optim").Lars(
+        optimizer = import_image_library("timm.optim").Lars(
             parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, always_adapt=True
         )
         return optimizer
     if name == "lamb":
-        optimizer = import_vision("timm.optim").Lamb(
+        optimizer = import_image_library("timm.optim").Lamb(
             parameters, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay, always_adapt=True
         )
         return optimizer

@@ -11,6 +11,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
+from orderdp.data.registry import DATASETS, check_image_size
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
 
@@ -51,7 +52,11 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
 
-    dataset: str = Field("digits", description="data set: digits, fashion_mnist, cifar10, cifar100 or folder")
+    dataset: str = Field(
+        "digits",
+        description=f"data set: {', '.join(f'{row.name} ({row.summary})' for row in DATASETS.values())}, or "
+        "MODULE:FUNCTION of a custom one",
+    )
     data_root: str | None = Field(None, description="folder that holds the data set", examples=["data"])
     download: bool = Field(default=False, description="fetch the data set into data_root if it is not there")
     train_size: int | None = Field(
@@ -60,7 +65,7 @@ class Recipe(BaseModel):
     image_size: int | None = Field(
         None,
         ge=1,
-        description="side of the training images in pixels, in [1, inf); data set folder only",
+        description="side of the training images in pixels, in [1, inf); for data sets without a size of their own",
         examples=[224],
     )
     data_path: Literal["auto", "resident", "loader"] = Field(
@@ -186,10 +191,8 @@ class Recipe(BaseModel):
             raise ValueError("fresh needs choices per iteration, got per = 'epoch'; write per = \"iteration\"")
         if self.fresh and self.uniform_share:
             raise ValueError(f"uniform_share is for stored scores, got {self.uniform_share} with fresh; leave it out")
-        if self.image_size is not None and self.dataset != "folder":
-            raise ValueError(
-                f"image_size applies to data set 'folder' only, got {self.image_size} for {self.dataset}; leave it out"
-            )
+        if self.dataset in DATASETS:
+            check_image_size(DATASETS[self.dataset], self.image_size)
         return self
 
     def method(self) -> dict[str, Any]:

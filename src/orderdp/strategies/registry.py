@@ -1,0 +1,139 @@
+"""The methods by name. A new one is imported here and gets its row in `__all__`; everything else follows from that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from orderdp.output.custom import import_custom
+from orderdp.output.suggestions import did_you_mean
+from orderdp.output.text_table import number_or_text
+from orderdp.strategies.base import Strategy
+from orderdp.strategies.dynamic_random import DynamicRandom
+from orderdp.strategies.epsilon_greedy import EpsilonGreedy
+from orderdp.strategies.fixed_subset import FixedSubset
+from orderdp.strategies.full_data import FullData
+from orderdp.strategies.infobatch import InfoBatch
+from orderdp.strategies.kakurenbo import Kakurenbo
+from orderdp.strategies.orderdp import OrderDP
+from orderdp.strategies.ordered_sgd import OrderedSGD
+from orderdp.strategies.repeated_random import RepeatedRandom
+from orderdp.strategies.selective_backprop import SelectiveBackprop
+from orderdp.strategies.seta import SeTa
+from orderdp.strategies.ucb import UCB
+
+__all__ = [  # noqa: RUF022  (in the order of `orderdp methods`)
+    "OrderDP",
+    "DynamicRandom",
+    "RepeatedRandom",
+    "InfoBatch",
+    "EpsilonGreedy",
+    "UCB",
+    "SeTa",
+    "Kakurenbo",
+    "OrderedSGD",
+    "SelectiveBackprop",
+    "FixedSubset",
+    "FullData",
+]
+
+BY_NAME: dict[str, type[Strategy]] = {globals()[row].name: globals()[row] for row in __all__}
+
+
+def find(name: str) -> type[Strategy]:
+    """Returns the class of a method by its name.
+
+    A custom method is named MODULE:CLASS; its module may lie in the working directory.
+
+    Raises:
+        ValueError: no method of that name, or no such module or class.
+        TypeError: the class is no strategy.
+
+    >>> find("ucb").label
+    'UCB'
+    """
+    if isinstance(name, str) and name in BY_NAME:
+        return BY_NAME[name]
+    if isinstance(name, str) and re.fullmatch(r"[\w.]+:\w+", name):
+        return _custom(name)
+    raise ValueError(f"no strategy named {name!r}{did_you_mean(str(name), BY_NAME)} ('orderdp methods' lists them)")
+
+
+def from_table(table: Mapping[str, Any], *, epochs: int | None = None) -> Strategy:
+    """Returns the method in a table of `name` and settings.
+
+    Args:
+        table: as `to_table` writes it.
+        epochs: epochs of the run, for methods that need them; None where the table gives them.
+
+    Raises:
+        ValueError: no name, an unknown one, or settings that the method refuses.
+        TypeError: a setting of another type, or a custom class that is no strategy.
+
+    >>> from_table({"name": "epsilon_greedy", "prune_ratio": 0.5, "every": 1})
+    EpsilonGreedy(prune_ratio=0.5, every=1)
+    """
+    if "name" not in table:
+        raise ValueError(f'strategy must have a name, got {dict(table)}; write name = "{OrderDP.name}"')
+    settings = {key: value for key, value in table.items() if key != "name"}
+    return find(table["name"]).from_settings(settings, epochs=epochs)
+
+
+def to_table(strategy: Strategy, *, epochs: int | None = None, complete: bool = False) -> dict[str, Any]:
+    """Returns the table of a method, from which `from_table` makes an equal one.
+
+    Args:
+        strategy: the method.
+        epochs: epochs of the run; those of the method are left out where they are the same.
+        complete: with the settings that are at their defaults.
+
+    >>> to_table(InfoBatch(prune_probability=0.3, epochs=20), epochs=20)
+    {'name': 'infobatch', 'prune_ratio': 0.3, 'delta': 0.875}
+    """
+    settings = strategy.settings(complete=complete)
+    if epochs is not None and settings.get("epochs") == epochs:
+        del settings["epochs"]
+    return {"name": strategy.name, **settings}
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Returns the table of a method given as NAME or NAME,SETTING=VALUE,... on the command line.
+
+    Raises:
+        ValueError: no method of that name, or a setting without value.
+
+    >>> parse("epsilon_greedy,epsilon=0.2")
+    {'name': 'epsilon_greedy', 'epsilon': 0.2}
+    """
+    name, *settings = text.split(",")
+    if ":" not in name:  # a custom one is imported only where it is used
+        find(name)
+    return {"name": name, **dict(map(parse_setting, settings))}
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Returns name and value of a setting given as NAME=VALUE.
+
+    Raises:
+        ValueError: it is not given so.
+
+    >>> parse_setting("every=1")
+    ('every', 1)
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise ValueError(f"a setting is NAME=VALUE without spaces, got {text!r}; write epsilon=0.2")
+    return name, {"true": True, "false": False}.get(value, number_or_text(value))
+
+
+def _custom(name: str) -> type[Strategy]:
+    strategy: type[Strategy] = import_custom("strategy", name)
+    if not (isinstance(strategy, type) and issubclass(strategy, Strategy) and is_dataclass(strategy)):
+        raise TypeError(
+            f"strategy must be a class of orderdp.Strategy and a dataclass, got {name!r}; see docs/extend.md"
+        )
+    if strategy.ratio_setting not in {field.name for field in fields(strategy)}:
+        raise ValueError(f"a strategy must take prune_ratio to be trained by name, got {name!r} without; add it there")
+    return strategy

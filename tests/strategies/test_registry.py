@@ -1,0 +1,344 @@
+"""What each strategy declares, how it is found by name, and that its table makes it again."""
+
+import math
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import orderdp
+from orderdp import (
+    UCB,
+    DynamicRandom,
+    EpsilonGreedy,
+    FixedSubset,
+    FullData,
+    InfoBatch,
+    Kakurenbo,
+    OrderDP,
+    OrderedSGD,
+    RepeatedRandom,
+    SelectiveBackprop,
+    SeTa,
+    Strategy,
+    citation,
+)
+from orderdp.strategies.registry import BY_NAME, find, from_table, parse, parse_setting, to_table
+
+BUILT = {
+    "orderdp": OrderDP(prune_ratio=0.25),
+    "dynamic_random": DynamicRandom(prune_ratio=0.25),
+    "repeated_random": RepeatedRandom(prune_ratio=0.25),
+    "infobatch": InfoBatch(prune_probability=0.25),
+    "epsilon_greedy": EpsilonGreedy(prune_ratio=0.25),
+    "ucb": UCB(prune_ratio=0.25),
+    "seta": SeTa(prune_ratio=0.25, epochs=7),
+    "kakurenbo": Kakurenbo(hide=0.25, epochs=7),
+    "ordered_sgd": OrderedSGD(keep=0.75),
+    "selective_backprop": SelectiveBackprop(keep=0.75),
+}
+WITHOUT_RATIO = {"full", "fixed_subset"}
+
+
+def raises(kind, message):
+    return pytest.raises(kind, match=f"^{re.escape(message)}$")
+
+
+def test_every_strategy_is_built_with_its_ratio():
+    assert set(BUILT) == set(BY_NAME) - WITHOUT_RATIO
+    for name, strategy in BUILT.items():
+        assert from_table({"name": name, "prune_ratio": 0.25}, epochs=7) == strategy
+        assert strategy.asked_ratio == 0.25
+        assert strategy.describe() == f"{strategy.label} 25 %"
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_RATIO))
+def test_a_strategy_without_a_ratio_refuses_one(name):
+    with pytest.raises(ValueError, match=rf"^prune_ratio does not apply to strategy '{name}', got 0\.5; "):
+        from_table({"name": name, "prune_ratio": 0.5})
+    assert find(name).ratio_setting is None
+
+
+@pytest.mark.parametrize("name", sorted(set(BUILT) - {"orderdp"}))
+def test_every_other_strategy_needs_a_ratio_and_takes_no_setting_of_orderdp(name):
+    with raises(ValueError, f"prune_ratio is needed by strategy '{name}', got None; write prune_ratio = 0.5"):
+        from_table({"name": name}, epochs=3)
+    with pytest.raises(ValueError, match=rf"^explore does not apply to strategy '{name}', got 0\.5; "):
+        from_table({"name": name, "prune_ratio": 0.5, "explore": 0.5}, epochs=3)
+
+
+def test_names_and_labels_differ_and_say_what_the_ratio_is():
+    classes = BY_NAME.values()
+    assert len({cls.label for cls in classes}) == len(BY_NAME)
+    assert all(cls.ratio_means != Strategy.ratio_means for cls in classes)
+    assert [cls.name for cls in classes if not cls.prunes] == ["full"]
+    assert next(iter(BY_NAME)) == "orderdp"
+
+
+def test_what_others_ask_of_a_strategy():
+    in_batch = {OrderDP(per="iteration", fresh=True), OrderedSGD(keep=0.5), SelectiveBackprop(keep=0.5)}
+    others = {OrderDP(), OrderDP(per="iteration"), *BUILT.values()} - {
+        BUILT[n] for n in BUILT if "_b" in n or "sgd" in n
+    }
+    assert all(strategy.chooses_in_batch for strategy in in_batch)
+    assert not any(strategy.chooses_in_batch for strategy in others)
+    assert [name for name, strategy in BUILT.items() if strategy.needs_plain_losses] == ["kakurenbo"]
+    assert not Kakurenbo(epochs=7, confidence=0.53).needs_plain_losses
+    assert [name for name, strategy in BUILT.items() if strategy.surrogate_sizes(1000)] == ["orderdp"]
+    assert OrderDP(prune_ratio=0.5).surrogate_sizes(1000) == (707, 500)
+    assert OrderDP(prune_ratio=0.5, uniform_share=0.1).surrogate_sizes(1000) is None
+    assert OrderDP(prune_ratio=0.5, per="iteration").surrogate_sizes(1000) is None
+    assert (OrderDP(exploit=0.5).split, OrderDP().asked_ratio) == ((0.5, 0.5), 0.7)
+    assert (BUILT["orderdp"].split, BUILT["ucb"].split, FullData().asked_ratio) == (None, None, None)
+
+
+LABELS = [
+    (OrderDP(), "OrderDP"),
+    (OrderDP(prune_ratio=0.3000001), "OrderDP 30.00001 %"),
+    (OrderDP(explore=1, exploit=0.5), "OrderDP explore 1 exploit 0.5"),
+    (OrderDP(exploit=0.5), "OrderDP explore 0.5 exploit 0.5"),
+    (OrderDP(initial_score=-math.inf, uniform_share=0.1), "OrderDP unseen at -inf uniform share 0.1"),
+    (OrderDP(prune_ratio=0.5, per="iteration"), "OrderDP 50 % per iteration"),
+    (OrderDP(prune_ratio=0.5, per="iteration", fresh=True), "OrderDP 50 % per iteration, fresh"),
+    (InfoBatch(prune_probability=0.3), "InfoBatch 30 %"),
+    (InfoBatch(prune_probability=0.3, epochs=20), "InfoBatch 30 % delta 0.875"),
+    (InfoBatch(prune_probability=0.3, epochs=30, delta=0.5), "InfoBatch 30 % delta 0.5 epochs 30"),
+    (EpsilonGreedy(prune_ratio=0.3, every=1), "ε-greedy 30 % every 1"),
+    (UCB(prune_ratio=0.3, c=2, every=1), "UCB 30 % c 2 every 1"),
+    (SeTa(prune_ratio=0.3, epochs=20), "SeTa 30 %"),
+    (Kakurenbo(hide=0.7, epochs=20, confidence=0.53), "KAKURENBO 70 % confidence 0.53"),
+    (OrderedSGD(keep=0.7), "ordered SGD 30 %"),
+    (OrderedSGD(keep=1 / 3), "ordered SGD 66.6666666667 %"),
+    (SelectiveBackprop(keep=1 - 0.7), "selective backprop 70 %"),
+    (FixedSubset([3, 0, 7]), "fixed subset of 3 samples, 9fc3c9ea"),
+    (FullData(), "full data"),
+]
+
+
+@pytest.mark.parametrize(("strategy", "label"), LABELS, ids=[label for _, label in LABELS])
+def test_a_strategy_has_its_label_and_survives_its_table(strategy, label):
+    assert strategy.describe(20) == label
+    assert strategy.describe() == label.removesuffix(" epochs 30")
+    for complete in (False, True):
+        assert from_table(to_table(strategy, complete=complete)) == strategy
+        assert from_table(to_table(strategy, epochs=20, complete=complete), epochs=20) == strategy
+        assert from_table(to_table(strategy, epochs=5, complete=complete), epochs=5) == strategy
+
+
+def test_a_table_holds_the_size_and_what_is_not_at_its_default():
+    assert to_table(OrderDP()) == {"name": "orderdp"}
+    assert to_table(InfoBatch()) == {"name": "infobatch", "prune_ratio": 0.5}
+    assert to_table(InfoBatch(epochs=8), epochs=8) == {"name": "infobatch", "prune_ratio": 0.5, "delta": 0.875}
+    assert to_table(SeTa(prune_ratio=0.5, epochs=8), epochs=9) == {"name": "seta", "prune_ratio": 0.5, "epochs": 8}
+    assert to_table(OrderedSGD(keep=1 - 0.3)) == {"name": "ordered_sgd", "prune_ratio": 0.3}
+    assert to_table(OrderedSGD(keep=1 / 3)) == {"name": "ordered_sgd", "keep": 1 / 3}
+    whole = {"name": "ucb", "prune_ratio": 0.5, "c": 1.0, "smoothing": 0.8, "every": 10}
+    assert to_table(UCB(prune_ratio=0.5), complete=True) == whole
+
+
+def test_infobatch_anneals_where_delta_or_epochs_are_given():
+    table = {"name": "infobatch", "prune_ratio": 0.5}
+    assert from_table(table, epochs=8) == InfoBatch()
+    assert from_table({**table, "delta": 0.5}, epochs=8) == InfoBatch(epochs=8, delta=0.5)
+    assert from_table({**table, "epochs": 10}, epochs=8) == InfoBatch(epochs=10)
+
+
+def test_the_epochs_of_a_strategy_follow_those_of_its_run():
+    for strategy in (SeTa(prune_ratio=0.5, epochs=8), InfoBatch(epochs=8)):
+        assert strategy.for_epochs(3, instead_of=8).epochs == 3
+        assert strategy.for_epochs(3, instead_of=7) == strategy
+    assert InfoBatch().for_epochs(3, instead_of=8) == InfoBatch()
+    assert UCB(prune_ratio=0.5).for_epochs(3, instead_of=8) == UCB(prune_ratio=0.5)
+
+
+TAKES = "prune_ratio, c, smoothing, every"
+REFUSED = [
+    ({"name": "ucb", "epsilon": 0.1}, f"epsilon does not apply to strategy 'ucb', got 0.1; it takes {TAKES}"),
+    ({"name": "ucb", "evry": 1}, "evry does not apply to strategy 'ucb', got 1; did you mean 'every'?"),
+    ({"name": "infobatch", "epoch": 1}, "epoch does not apply to strategy 'infobatch', got 1; did you mean 'epochs'?"),
+    ({"name": "full", "x": 1}, "x does not apply to strategy 'full', got 1; leave x out"),
+    (
+        {"name": "ordered_sgd", "prune_ratio": 50},
+        "prune_ratio is a fraction and must lie in [0, 1), got 50; for 50 % write 0.5",
+    ),
+    (
+        {"name": "ordered_sgd", "prune_ratio": 0.5, "keep": 0.5},
+        "prune_ratio excludes keep, got 0.5 and 0.5; write one",
+    ),
+    ({"name": "fixed_subset"}, "indices is needed by strategy 'fixed_subset', got None; write indices = ..."),
+    ({"name": "seta", "prune_ratio": 0.5}, "epochs is needed by strategy 'seta', got None; write epochs = ..."),
+    ({"prune_ratio": 0.5}, "strategy must have a name, got {'prune_ratio': 0.5}; write name = \"orderdp\""),
+    ({"name": 3}, "no strategy named 3 ('orderdp methods' lists them)"),
+]
+
+
+@pytest.mark.parametrize(("table", "message"), REFUSED, ids=[message for _, message in REFUSED])
+def test_a_table_that_makes_no_strategy_gets_one_line(table, message):
+    with raises(ValueError, message):
+        from_table(table)
+
+
+@pytest.mark.parametrize("text", ["orderdp", "ucb", "epsilon_greedy", "full"])
+def test_a_method_by_name_alone_is_its_table(text):
+    assert parse(text) == {"name": text}
+
+
+def test_a_method_is_given_with_its_settings():
+    given = "orderdp,explore=0.9,exploit=0.5,initial_score=-inf,per=iteration,fresh=true"
+    settings = {"explore": 0.9, "exploit": 0.5, "initial_score": -math.inf, "per": "iteration", "fresh": True}
+    assert parse(given) == {"name": "orderdp", **settings}
+    assert parse("ucb,prune_ratio=0.5,c=2,every=1") == {"name": "ucb", "prune_ratio": 0.5, "c": 2, "every": 1}
+
+
+LISTED = "('orderdp methods' lists them)"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("orderpd", f"no strategy named 'orderpd'; did you mean 'orderdp'? {LISTED}"),
+        ("OrderDP,explore=0.5", f"no strategy named 'OrderDP'; did you mean 'orderdp'? {LISTED}"),
+        ("xyz", f"no strategy named 'xyz' {LISTED}"),
+        ("ucb,c", "a setting is NAME=VALUE without spaces, got 'c'; write epsilon=0.2"),
+        ("ucb,", "a setting is NAME=VALUE without spaces, got ''; write epsilon=0.2"),
+        ("ucb,c=", "a setting is NAME=VALUE without spaces, got 'c='; write epsilon=0.2"),
+        ("ucb,=1", "a setting is NAME=VALUE without spaces, got '=1'; write epsilon=0.2"),
+        ("", f"no strategy named '' {LISTED}"),
+    ],
+)
+def test_a_method_that_is_none_gets_one_line(text, line):
+    with raises(ValueError, line):
+        parse(text)
+
+
+def test_a_setting_is_a_number_a_truth_or_a_word():
+    given = ["a=1", "a=1.5", "a=-inf", "a=1e-3", "a=true", "a=false", "a=per=x"]
+    assert [parse_setting(text) for text in given] == [
+        ("a", value) for value in (1, 1.5, -math.inf, 0.001, True, False, "per=x")
+    ]
+
+
+CUSTOM = """
+from dataclasses import dataclass
+from orderdp import DynamicRandom, OrderedSGD, Strategy
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Mine(DynamicRandom):
+    epochs: int
+    strength: float = 1.0
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Batchwise(OrderedSGD):
+    pass
+
+@dataclass(frozen=True, repr=False)
+class WithoutRatio(Strategy):
+    keep: float = 0.5
+
+class NoStrategy:
+    pass
+"""
+
+
+@pytest.fixture
+def custom(tmp_path, monkeypatch):
+    """A module of strategies in the working directory, which is not on the path."""
+    (tmp_path / "custom_module.py").write_text(CUSTOM)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    sys.modules.pop("custom_module", None)
+
+
+@pytest.mark.usefixtures("custom")
+def test_a_custom_strategy_is_found_by_module_and_class():
+    table = parse("custom_module:Mine,strength=2.0,prune_ratio=0.25")
+    assert "custom_module" not in sys.modules
+    strategy = from_table(table, epochs=7)
+    assert (strategy.label, strategy.prune_ratio, strategy.epochs, strategy.strength) == ("Mine", 0.25, 7, 2.0)
+    assert strategy.describe(7) == "Mine 25 % strength 2"
+    assert to_table(strategy, epochs=7) == table
+    assert citation(strategy) == citation(DynamicRandom(prune_ratio=0.5))
+
+
+@pytest.mark.usefixtures("custom")
+def test_a_custom_strategy_inherits_what_its_ratio_sets():
+    strategy = from_table({"name": "custom_module:Batchwise", "prune_ratio": 0.25})
+    assert (strategy.keep, strategy.describe()) == (0.75, "Batchwise 25 %")
+    assert citation(strategy) == citation(OrderedSGD(keep=0.5))
+
+
+@pytest.mark.usefixtures("custom")
+@pytest.mark.parametrize(
+    ("name", "kind", "line"),
+    [
+        ("custom_modul:Mine", ValueError, "strategy must be of a module that can be imported, got 'custom_modul:Mine'"),
+        ("custom_module:Mien", ValueError, "no Mien in module custom_module; did you mean 'Mine'?"),
+        ("custom_module:NUMBER", ValueError, "no NUMBER in module custom_module"),
+        (
+            "custom_module:NoStrategy",
+            TypeError,
+            "strategy must be a class of orderdp.Strategy and a dataclass, got",
+        ),
+        (
+            "custom_module:WithoutRatio",
+            ValueError,
+            "a strategy must take prune_ratio to be trained by name, got",
+        ),
+    ],
+)
+def test_what_is_no_custom_strategy_gets_one_line(name, kind, line):
+    with pytest.raises(kind, match=f"^{re.escape(line)}"):
+        from_table({"name": name, "prune_ratio": 0.5})
+
+
+ENTRY = r"@(inproceedings|article|misc)\{([a-z0-9]+),\n((?:  [a-z]+ = \{.*\},\n)+)\}"
+
+
+@pytest.mark.parametrize("strategy", [*BUILT.values(), FullData(), FixedSubset([0])], ids=repr)
+def test_a_citation_is_bibtex(strategy):
+    entries = citation(strategy).split("\n\n")
+    parsed = [re.fullmatch(ENTRY, entry) for entry in entries]
+    assert all(parsed), entries
+    for entry in parsed:
+        keys = re.findall(r"^  ([a-z]+) = ", entry[3], flags=re.MULTILINE)
+        assert len(set(keys)) == len(keys)
+        assert {"title", "author"} <= set(keys)
+        assert entry[3].count("{") == entry[3].count("}")
+    assert parsed[-1][2] == "orderdp"
+    assert orderdp.__version__ in entries[-1]
+
+
+def test_each_published_strategy_cites_its_publication():
+    cited = {name: re.findall(r"@\w+\{(\w+),", citation(strategy))[:-1] for name, strategy in BUILT.items()}
+    assert cited.pop("dynamic_random") == []
+    assert all(len(keys) == 1 for keys in cited.values())
+    assert len({keys[0] for keys in cited.values()}) == len(cited) - 1  # ε-greedy and UCB are of one paper
+    ours = citation(OrderDP())
+    authors = "Jin, Chenhan and Xu, Shengze and Wang, Qingsong and Jia, Fan and Chen, Dingshuo and Zeng, Tieyong"
+    assert all(part in ours for part in (authors, "2606.08574", "2026", "theoretically guaranteed lossless"))
+
+
+def test_a_citation_is_of_a_strategy():
+    with raises(TypeError, "strategy must be a Strategy, got 'orderdp'; write citation(OrderDP())"):
+        citation("orderdp")
+
+
+ROOT = Path(__file__).parents[2]
+STEPS = [
+    "src/orderdp/strategies/",
+    "src/orderdp/strategies/registry.py",
+    "tests/strategies/test_laws.py",
+    "docs/strategies.md",
+]
+
+
+def test_the_documented_steps_are_a_file_a_row_a_law_and_a_card():
+    for document, heading in (
+        ("docs/extend.md", "## Adding a method to the library"),
+        ("CONTRIBUTING.md", "### A strategy"),
+    ):
+        text = (ROOT / document).read_text(encoding="utf-8").partition(f"{heading}\n\n")[2].partition("\n\n")[0]
+        listed = re.split(r"^\d\. ", text, flags=re.MULTILINE)[1:]
+        assert [re.findall(r"`(\w+/[\w/.]+)`", step) for step in listed] == [[step] for step in STEPS], document
