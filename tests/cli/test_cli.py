@@ -21,7 +21,7 @@ from orderdp.cli.messages import in_flags
 from orderdp.comparison import workers
 from orderdp.data import fashion_mnist
 from orderdp.paper import study
-from orderdp.paper.studies import study_names
+from orderdp.paper.studies import catalogue
 from orderdp.report import page, plots
 from orderdp.report.plan import as_page
 from orderdp.theory import plan
@@ -164,7 +164,7 @@ REFUSED = {
     ),
     "no run folder": (
         "--resume runs",
-        "a run folder must hold recipe.toml and plan.toml, got runs; "
+        "the folder of a comparison must hold recipe.toml and comparison.toml, got runs; "
         "write the folder of an earlier 'orderdp train' or 'orderdp compare'",
     ),
     "other options beside --resume": (
@@ -252,7 +252,14 @@ def test_a_whole_run_prints_the_table_and_the_folder_and_nothing_else(capsys):
     assert cells[1][3:5] == ["200", "7"]
     files = {path.relative_to("run").as_posix() for path in Path("run").rglob("*") if path.is_file()}
     members = ["OrderDP-50-seed0", "full-data-seed0", "full-data-steps-of-OrderDP-50-seed0"]
-    expected = {"recipe.toml", "plan.toml", "lock", "result.json", "table.md", *(f"plots/{name}.png" for name in PLOTS)}
+    expected = {
+        "recipe.toml",
+        "comparison.toml",
+        "lock",
+        "result.json",
+        "table.md",
+        *(f"plots/{name}.png" for name in PLOTS),
+    }
     for name, step in zip(members, (4, 7, 4), strict=True):
         checkpoint = [f"checkpoint/{step:09d}/{file}" for file in ("model.safetensors", "state.pt", "manifest.json")]
         whole = ("recipe.toml", "lock", "metrics.jsonl", "gradient_norms.npy", "result.json", *checkpoint)
@@ -321,9 +328,9 @@ def test_training_that_diverges_gets_one_line_as_it_fails_and_one_at_the_end(cap
 
 INTERRUPTED = {
     "train": ("train --run run", "start", "train"),
-    "train, resumed": ("train --resume run", "make", "train"),
+    "train, resumed": ("train --resume run", "resume", "train"),
     "compare": ("compare --run run", "start", "compare"),
-    "compare, resumed": ("compare --resume run --processes 2", "make", "compare"),
+    "compare, resumed": ("compare --resume run --processes 2", "resume", "compare"),
 }
 
 
@@ -566,13 +573,13 @@ def test_an_unknown_study_gets_one_line(capsys, here):
     line = "orderdp: no study named 'figur5'; did you mean 'figure5'?\n"
     assert call(capsys, "study", "figur5") == (1, "", line)
     status, _, err = call(capsys, "study", "nothing")
-    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(study_names())}\n")
+    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(catalogue())}\n")
     assert not list(here.iterdir())
 
 
 def test_help_lists_the_studies(capsys):
     out = call(capsys, "study", "--help")[1]
-    assert all(f"  {name} " in out for name in study_names())
+    assert all(f"  {name} " in out for name in catalogue())
     numbered = re.findall(r"^  (figure|table|theorem)(\d+) ", out, flags=re.MULTILINE)
     assert numbered == sorted(numbered, key=lambda name: (name[0], int(name[1])))
 

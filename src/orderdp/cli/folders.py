@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from orderdp.cli.messages import tell
 
 if TYPE_CHECKING:
+    from orderdp.comparison.checks import LoadedData
     from orderdp.training.recipe import Recipe
 
 
@@ -66,12 +67,18 @@ def refuse_beside_resume(
     options.run_folder = options.resume
 
 
-def amend_all(parts: Iterable[Path], given: dict[str, Any]) -> None:
-    """Adds what is given to comparisons that are gone on with, or says where their data lies now."""
-    from orderdp.comparison.workers import amend
+def extend_all(parts: Iterable[Path], given: dict[str, Any], data: LoadedData) -> None:
+    """Adds the given seeds and methods to comparisons that are resumed, or says where their data lies now."""
+    from orderdp.comparison.workers import extend
 
     for part in parts if given else ():
-        amend(part, seeds=given.get("seed", ()), methods=given.get("methods", ()), data_root=given.get("data_root"))
+        extend(
+            part,
+            seeds=given.get("seed", ()),
+            methods=given.get("methods", ()),
+            data_root=given.get("data_root"),
+            data=data,
+        )
 
 
 def show_comparison(path: Path) -> None:
