@@ -16,6 +16,7 @@ from filelock import Timeout
 
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.results import read_results
+from orderdp.output.text_table import Table
 from orderdp.report import page
 from orderdp.report.outline import SECTIONS, Outline, load_outline
 from orderdp.report.page import write_report
@@ -204,6 +205,16 @@ def test_what_is_missing_stands_at_the_top_with_its_reason(rich):
     assert any("1 × the loss <b>&amp; all</b> is 'nan'" in text for text in found.texts["summary"])
 
 
+def test_the_page_begins_with_what_may_be_concluded(pair):
+    text = write_report(pair.path).read_text(encoding="utf-8")
+    found = Page(text)
+    assert text.index('id="summary"') < text.index("<nav")
+    assert {"Methods", "Compared with", "Data", "Finished", "Made with"} <= {*found.texts["dt"]}
+    assert found.texts["h4"] == ["What may be concluded", "What may not be concluded"]
+    said = " ".join(found.texts["li"]).replace("\N{NO-BREAK SPACE}", " ")
+    assert "OrderDP gains 0.83 points [0.12, 1.55] at 50 %" in said
+
+
 def test_a_whole_comparison_has_no_word_of_anything_missing(pair):
     texts = read(write_report(pair.path)).texts
     assert "issing" not in "".join("".join(texts[tag]) for tag in texts if tag != "style")
@@ -269,6 +280,27 @@ def test_accuracies_to_reach_may_be_given(pair):
     table = (pair.path / "report" / "tables" / "time_to_accuracy.csv").read_text().splitlines()
     assert table[0] == "run,80 %,99.5 %"
     assert table[1] == "OrderDP 50 %,2.0,never"
+
+
+@pytest.mark.parametrize(
+    ("cells", "reach"),
+    [
+        (["87.32 ± 0.26"] * 2, ""),
+        (["87.32 ± 0.26"] * 3, "wide"),
+        (["−0.45 [−0.87, −0.03] loses"] * 4, "vast"),
+    ],
+)
+def test_a_table_that_is_wider_than_a_screen_says_how_to_see_it_all(pair, cells, reach):
+    header = ["method", *(f"{number} %" for number in range(len(cells)))]
+    table = Table("a", "a", [header, ["OrderDP", *cells]])
+    assert page._reach(table) == reach
+    found = read(write_report(pair.path))
+    figures = [a.get("class") for a in found.all("figure")]
+    assert {"", "wide", "vast"} <= {*figures}
+    assert sum(a.get("class") == "hint" for a in found.all("div")) == len(
+        [name for name in figures if name is not None]
+    )
+    assert "Scroll sideways for all 11 columns →" in found.texts["div"]
 
 
 def test_the_same_bytes_come_twice(pair):

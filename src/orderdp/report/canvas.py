@@ -16,6 +16,7 @@ _WIDTH, _HEIGHT = 4.6, 3.1
 _LABEL_POINTS, _TICK_POINTS = 10, 9
 _LEGEND_LINE = 0.178  # inches
 _LONGEST, _LONG = 56, 28  # letters of a label that fit into one line of the legend, and into half of one
+_UPRIGHT = 30  # letters that fit beside the vertical axis
 
 
 class Chart(NamedTuple):
@@ -56,7 +57,8 @@ class Canvas:
     def __init__(self, x_label: str, y_label: str, columns: Sequence[str]) -> None:
         from matplotlib.ticker import MaxNLocator
 
-        self.figure, self.axes = new_axes(x_label, y_label, width=_WIDTH, height=_HEIGHT)
+        upright = textwrap.fill(y_label, _UPRIGHT)
+        self.figure, self.axes = new_axes(x_label, upright, width=_WIDTH, height=_HEIGHT)
         self.figure.patch.set_alpha(0.0)
         self.axes.set_facecolor("none")
         for axis in (self.axes.xaxis, self.axes.yaxis):

@@ -171,9 +171,14 @@ def _reach(table: Table) -> str:
 
     A page without scripts cannot measure itself, so the page shows its hint to scroll by this estimate.
     """
-    first, *others = (max(len(line[column]) for line in table.lines) for column in range(len(table.lines[0])))
-    letters = min(first, _FIRST_LETTERS) + sum(width + _PADDING for width in others)
-    return "" if letters <= _TELEPHONE else "wide" if letters <= _TABLET else "vast"
+    header, *rows = table.lines
+    first, *cells = (max((len(row[column]) for row in rows), default=0) for column in range(len(header)))
+    words = [max(map(len, heading.split()), default=0) for heading in header[1:]]  # headings wrap on a telephone
+    telephone, tablet = (
+        min(first, _FIRST_LETTERS) + sum(max(pair) + _PADDING for pair in zip(cells, headings, strict=True))
+        for headings in (words, map(len, header[1:]))
+    )
+    return "" if telephone <= _TELEPHONE else "wide" if tablet <= _TABLET else "vast"
 
 
 def _is_number(cell: str) -> bool:

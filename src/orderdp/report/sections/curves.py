@@ -20,7 +20,7 @@ _ACCURACY = YAxis("test accuracy, %", lambda line: float(line["accuracy"]), end=
 def section(results: Results, _choices: Choices) -> Section:
     """Returns two charts for each prune ratio."""
     charts = [
-        curve_chart(results, ratio, x, _ACCURACY, name=f"{name}_to_accuracy", title=f"Accuracy by {name}")
+        curve_chart(results, ratio, x, _ACCURACY, name=f"{name}_to_accuracy", title=f"Test accuracy over {name}")
         for ratio in ratios_of(results)
         for name, x in _AXES.items()
     ]

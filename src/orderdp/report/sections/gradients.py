@@ -19,9 +19,9 @@ from orderdp.report.tables import signed
 def section(results: Results, _choices: Choices) -> Section:
     """Returns the diagnostics of this section as charts, accuracy against the norm, and their correlation."""
     charts = [*charts_of("gradients", results), *(_joint(results, ratio) for ratio in ratios_of(results))]
-    rows = [["run", "correlation of accuracy and gradient norm"]]
+    rows = [["run", "correlation"]]
     rows += [[f"{entry.label}{entry.mark}", signed(f"{r:+.2f}")] for entry, r in _correlations(results)]
-    note = "Pearson's r over the epochs of a run, mean over the seeds."
+    note = "Pearson's r of test accuracy and gradient norm over the epochs of a run, mean over the seeds."
     return Section("Gradients", tables=[Table("correlation", "Accuracy and gradient norm", rows, note)], charts=charts)
 
 

@@ -12,7 +12,7 @@ from orderdp.comparison.results import Entry, Results
 from orderdp.diagnostics.rows import View, in_table
 from orderdp.output.text_table import Table
 from orderdp.report.canvas import Canvas, Chart
-from orderdp.report.placement import colors_of, entries_at, percent, ratios_of
+from orderdp.report.placement import colors_of, entries_at, patterns_of, percent, ratios_of
 from orderdp.report.section import Choices, Section
 from orderdp.report.tables import by_run
 
@@ -45,13 +45,14 @@ def _chart(results: Results, ratio: float) -> Chart:
     canvas = Canvas(
         "epochs in which a sample was trained", "share of the samples", ("run", "epochs", "share of the samples")
     )
-    colors = colors_of(results)
+    colors, patterns = colors_of(results), patterns_of(results)
     for entry in entries_at(results, ratio, full=False):
         share = _visits(entry)
         if share is not None:
             method = entry.method
             edges = np.arange(len(share) + 1) - 0.5
-            canvas.axes.stairs(share, edges, label=f"{method}{entry.mark}", color=colors[method], linewidth=1.4)
+            style = {"color": colors[method], "linestyle": patterns[method]}
+            canvas.axes.stairs(share, edges, label=f"{method}{entry.mark}", linewidth=1.4, **style)
             canvas.rows += [(f"{entry.label}{entry.mark}", visits, float(part)) for visits, part in enumerate(share)]
     return canvas.finish(f"usage_{100 * ratio:g}", f"Use of the samples at {percent(ratio)}", _cut_spikes(canvas))
 
