@@ -3,8 +3,8 @@
     python tools/same_numbers.py [--commit d7287e3]
 
 Every Markdown table under results/ at that commit is compared with the table made now from the archive of the same
-runs: the numbers in each cell, in the row labels and in the column heads. Words may differ, numbers may not. Numbers
-that differ, rows and tables that are missing are listed, and the status is then 1.
+runs: the numbers of each line, in their order, with those of row labels and column heads. Words may differ, numbers
+may not. Numbers that differ, rows and tables that are missing are listed, and the status is then 1.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def differences(old: Lines, new: Lines) -> Iterator[str]:
         yield f"{len(old)} lines before, {len(new)} now"
         return
     for before, after in zip(old, new, strict=True):
-        mine, other = (list(map(numbers_in, line)) for line in (before, after))
+        mine, other = ([number for cell in line for number in numbers_in(cell)] for line in (before, after))
         if mine != other:
             yield f"{' | '.join(before)}  →  {' | '.join(after)}"
 
