@@ -8,10 +8,11 @@ from statistics import fmean, stdev
 import numpy as np
 import pytest
 
+from orderdp.comparison.grid import with_method
 from orderdp.comparison.results import read_results
 from orderdp.report import charts
 from orderdp.report.charts import Canvas
-from orderdp.training.methods import method_of
+from orderdp.strategies.registry import parse
 
 SHORT = "full data, steps of OrderDP 50 %"
 EDGES = (0.0, 0.3, 0.5, 0.7, 1.0)
@@ -59,7 +60,7 @@ def test_the_frontier_has_a_point_for_each_run_by_passes_and_by_seconds(pair, dr
 
 
 def test_a_choice_within_the_batch_spares_backward_passes_only(made):
-    folder = made(methods=(method_of("ordered_sgd,prune_ratio=0.5"),), against=("full",), seeds=(0,))
+    folder = made(methods=(parse("ordered_sgd,prune_ratio=0.5"),), against=("full",), seeds=(0,))
     half = lambda seed, epoch: 224 * epoch // 2  # noqa: E731
     folder.finish("ordered SGD 50 %", [90], samples_backward=half).finish("full data", [91])
     by_passes, _ = charts.frontier(read_results(folder.path)).charts
@@ -89,7 +90,7 @@ def test_curves_are_means_over_the_seeds_by_seconds_and_by_samples(pair):
 
 
 def test_each_ratio_has_charts_of_its_own_with_full_data_beside(made):
-    folder = made(methods=tuple(map(method_of, ("orderdp,prune_ratio=0.3", "orderdp,prune_ratio=0.075"))))
+    folder = made(methods=tuple(map(parse, ("orderdp,prune_ratio=0.3", "orderdp,prune_ratio=0.075"))))
     for label in ("OrderDP 30 %", "OrderDP 7.5 %", "full data", "full data, steps of OrderDP 30 %"):
         folder.finish(label, (90.0,))
     section = charts.curves(read_results(folder.path))
@@ -104,7 +105,7 @@ def test_each_ratio_has_charts_of_its_own_with_full_data_beside(made):
 @pytest.fixture
 def long(made):
     """Ten epochs of three seeds, of values that differ in every epoch and seed."""
-    folder = made(recipe=None, methods=({"strategy": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2), against=())
+    folder = made(recipe=None, methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2), against=())
     values = np.random.default_rng(0).uniform(0.2, 0.9, size=(3, 10))
     folder.finish(
         "OrderDP 50 %",
@@ -149,7 +150,7 @@ def test_stability_leaves_out_the_first_epoch_which_has_none_before_it(long):
 
 
 def test_checkpoints_are_compared_where_runs_have_measured_them(made):
-    folder = made(methods=(method_of("orderdp,prune_ratio=0.5"),), against=(), seeds=(0, 1))
+    folder = made(methods=(parse("orderdp,prune_ratio=0.5"),), against=(), seeds=(0, 1))
     at = {4: 0.3, 6: 0.4, 8: 0.5, 10: 0.6}
     folder.finish(
         "OrderDP 50 %",
@@ -188,7 +189,7 @@ def measured(seed, epoch, *, surrogate):
 
 
 def test_alignment_is_shown_where_it_was_measured(made):
-    folder = made(methods=tuple(map(method_of, ("orderdp,prune_ratio=0.5", "infobatch,prune_ratio=0.5"))), seeds=(0, 1))
+    folder = made(methods=tuple(map(parse, ("orderdp,prune_ratio=0.5", "infobatch,prune_ratio=0.5"))), seeds=(0, 1))
     for label, surrogate in (("OrderDP 50 %", True), ("InfoBatch 50 %", False)):
         folder.finish(
             label,
@@ -213,7 +214,7 @@ def test_alignment_is_shown_where_it_was_measured(made):
 
 
 def test_alignment_without_a_surrogate_shows_none(made):
-    folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.5},), against=())
+    folder = made(methods=({"name": "infobatch", "prune_ratio": 0.5},), against=())
     folder.finish("InfoBatch 50 %", (90.0,), alignment=lambda seed, epoch: measured(seed, epoch, surrogate=False))
     section = charts.alignment(read_results(folder.path), (0.0, 1.0))
     assert [table.name for table in section.tables] == ["cosine_full", "norm_ratio_full"]
@@ -250,9 +251,9 @@ SPLITS = {  # to accuracy; at 50 % and 75 %
 
 
 def test_each_split_is_a_cell_in_the_row_of_its_ratio_and_each_first_score_a_chart(made, drawn):
-    folder = made(methods=tuple(map(method_of, SPLITS)), against=())
+    folder = made(methods=tuple(map(parse, SPLITS)), against=())
     for member in folder.plan.members(200):
-        text = next(text for text in SPLITS if folder.plan.recipe.with_method(method_of(text)) == member.recipe)
+        text = next(text for text in SPLITS if with_method(folder.plan.recipe, parse(text)) == member.recipe)
         folder.finish(member.label, (SPLITS[text],))
     section = charts.decomposition(read_results(folder.path))
     first, zero = section.charts
@@ -273,9 +274,7 @@ def test_each_split_is_a_cell_in_the_row_of_its_ratio_and_each_first_score_a_cha
 
 
 def test_a_split_of_which_one_half_is_given_is_drawn_with_the_other_that_it_has(made):
-    folder = made(
-        methods=({"strategy": "orderdp", "explore": 0.8}, {"strategy": "orderdp", "exploit": 0.8}), against=()
-    )
+    folder = made(methods=({"name": "orderdp", "explore": 0.8}, {"name": "orderdp", "exploit": 0.8}), against=())
     for member in folder.plan.members(200):
         folder.finish(member.label, (90.0,))
     (chart,) = charts.decomposition(read_results(folder.path)).charts
@@ -285,7 +284,7 @@ def test_a_split_of_which_one_half_is_given_is_drawn_with_the_other_that_it_has(
 
 def test_the_shorter_schedule_that_most_methods_share_is_drawn_by_its_name(made, drawn):
     names = ("orderdp,explore=0.8,exploit=0.8", "orderdp,prune_ratio=0.36", "dynamic_random,prune_ratio=0.36")
-    folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.36}, *map(method_of, names)))
+    folder = made(methods=({"name": "infobatch", "prune_ratio": 0.36}, *map(parse, names)))
     for label in dict.fromkeys(member.label for member in folder.plan.members(200)):
         folder.finish(label, (90.0,))
     charts.curves(read_results(folder.path))
@@ -358,7 +357,7 @@ def test_only_the_beginning_of_accuracy_curves_is_outside_the_frame(pair, drawn)
 
 
 def test_runs_of_fewer_epochs_are_averaged_by_the_epochs_counted_from_their_end(made):
-    folder = made(methods=(method_of("infobatch,prune_ratio=0.5"),), against=(), seeds=(0, 1))
+    folder = made(methods=(parse("infobatch,prune_ratio=0.5"),), against=(), seeds=(0, 1))
     folder.finish("InfoBatch 50 %", (90.0,), seeds=(0,), epochs=3)
     folder.finish("InfoBatch 50 %", (94.0,), seeds=(1,), epochs=2)
     by_time, _ = charts.curves(read_results(folder.path)).charts

@@ -14,8 +14,9 @@ import tomli_w
 from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
-from orderdp.training.methods import label_of
-from orderdp.training.recipe import Recipe, load_recipe
+from orderdp.strategies import FullData
+from orderdp.strategies.registry import find, to_table
+from orderdp.training.recipe import Recipe, gathered, load_recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import most_steps, total_steps
 
@@ -43,7 +44,7 @@ class Comparison:
 
     Args:
         recipe: how everything is trained, with the method to prune by.
-        methods: keys of a recipe that make a method, for each pruned run; empty for the recipe's own.
+        methods: a table of each strategy, by which to prune; empty for the recipe's own.
         seeds: seeds to run everything with.
         against: references: "full" is all the data, "short" all the data with the number of steps of a pruned run.
 
@@ -66,14 +67,14 @@ class Comparison:
                 f"max_steps cuts the pruned run and its references alike, got {self.recipe.max_steps}; "
                 "leave it out, or compare against nothing"
             )
-        labels = [label_of(recipe) for recipe in self.pruned()]
+        labels = [recipe.label for recipe in self.pruned()]
         for name, values in (("method", labels), ("seed", self.seeds), ("against", self.against)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
 
     def pruned(self) -> list[Recipe]:
         """Returns the recipe of each method, with the seed of the plan's recipe."""
-        return [self.recipe.with_method(method) for method in self.methods] or [self.recipe]
+        return [with_method(self.recipe, method) for method in self.methods] or [self.recipe]
 
     def members(self, num_samples: int, num_ranks: int = 1) -> list[Member]:
         """Returns the runs in the order in which they are made: seed after seed, a whole comparison in each."""
@@ -81,12 +82,12 @@ class Comparison:
 
     def _of_seed(self, seed: int, num_samples: int, num_ranks: int) -> Iterator[Member]:
         pruned = [recipe.model_copy(update={"seed": seed}) for recipe in self.pruned()]
-        full = pruned[0].with_method({"strategy": "full"})
+        full = pruned[0].model_copy(update={"strategy": FullData()})
         by_steps = {total_steps(full, num_samples, num_ranks): FULL} if "full" in self.against else {}
         shorts = []
         for recipe in pruned:
-            label, steps = label_of(recipe), total_steps(recipe, num_samples, num_ranks)
-            if recipe.strategy == "full" or "short" not in self.against:
+            label, steps = recipe.label, total_steps(recipe, num_samples, num_ranks)
+            if not recipe.strategy.prunes or "short" not in self.against:
                 yield Member(label, recipe)
                 continue
             known = by_steps.get(steps)
@@ -97,7 +98,7 @@ class Comparison:
             elif known is None:
                 by_steps[steps] = own
                 shorts.append(Member(own, shortened(full, steps, num_samples, num_ranks)))
-        if "full" in self.against and all(recipe.strategy != "full" for recipe in pruned):
+        if "full" in self.against and all(recipe.strategy.prunes for recipe in pruned):
             yield Member(FULL, full)
         yield from shorts
 
@@ -123,9 +124,8 @@ def grid(recipe: Recipe, methods: Iterable[Mapping[str, Any]], ratios: Sequence[
     found: dict[str, dict[str, Any]] = {}
     for ratio in ratios:
         for method in methods:
-            sized = {"prune_ratio", "explore", "exploit"} & set(method)
-            full = recipe.with_method(method if sized else {**method, "prune_ratio": ratio})
-            found.setdefault(label_of(full), full.method())
+            full = with_method(recipe, at_ratio(method, ratio))
+            found.setdefault(full.label, to_table(full.strategy, epochs=full.epochs))
     return tuple(found.values())
 
 
@@ -138,7 +138,7 @@ def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
     try:
         settings = read_toml(path / "plan.toml", "a plan", example="seeds = [0, 1, 2]")
         seeds, against = (tuple(settings[name]) for name in ("seeds", "against"))
-        methods = tuple(dict(method) for method in settings.get("methods", ()))
+        methods = tuple(_table(method) for method in settings.get("methods", ()))
         sizes = Sizes(*(int(settings[name]) for name in Sizes._fields))
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f" ({error})" if (path / "plan.toml").exists() else ""
@@ -147,6 +147,21 @@ def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
             "write the folder of an earlier 'orderdp train' or 'orderdp compare'"
         ) from None
     return Comparison(load_recipe(path / "recipe.toml"), methods, seeds, against), sizes
+
+
+def at_ratio(method: Mapping[str, Any], ratio: float) -> dict[str, Any]:
+    """Returns the table of a strategy at a prune ratio; one that says its size as it is."""
+    return dict(method) if find(method["name"]).has_size(method) else {**method, "prune_ratio": ratio}
+
+
+def with_method(recipe: Recipe, method: Mapping[str, Any]) -> Recipe:
+    """Returns a recipe with the strategy of a table in place of its own."""
+    return recipe.model_copy(update={"strategy": method})
+
+
+def _table(method: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the table of a strategy, also of one that release 0.1 wrote in flat keys."""
+    return dict(method) if "name" in method else dict(gathered(method)["strategy"])
 
 
 def shortened(full: Recipe, steps: int, num_samples: int, num_ranks: int = 1) -> Recipe:

@@ -13,7 +13,6 @@ from orderdp.comparison.grid import FULL, Comparison, Sizes, load_comparison
 from orderdp.comparison.table import spent_s
 from orderdp.comparison.verdicts import Difference, paired_difference
 from orderdp.comparison.workers import planned_recipe
-from orderdp.training.methods import asked_ratio
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 
@@ -49,7 +48,7 @@ class Entry:
     @property
     def is_reference(self) -> bool:
         """Whether it is all the data, for the whole schedule or a shorter one."""
-        return self.recipe.strategy == "full"
+        return not self.recipe.strategy.prunes
 
     def values(self, name: str) -> dict[int, float]:
         """Returns a number of the results, such as "accuracy_last", by seed."""
@@ -128,7 +127,7 @@ def read_results(path: Path, *, together: float | None = None) -> Results:
     entries: dict[str, Entry] = {}
     members = plan.members(sizes.num_samples, sizes.num_ranks)
     for member in members:
-        ratio = asked_ratio(member.recipe) if together is None else together
+        ratio = (member.recipe.strategy.asked_ratio or 0.0) if together is None else together
         entry = entries.setdefault(member.label, Entry(member.label, member.recipe, member.short, ratio))
         folder, seed = RunFolder(path / member.name), member.recipe.seed
         planned_recipe(member, folder, sizes)

@@ -24,13 +24,14 @@ from typing import Any, NamedTuple
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from orderdp.comparison.grid import Comparison, Member, Sizes, load_comparison
+from orderdp.comparison.grid import Comparison, Member, Sizes, load_comparison, with_method
 from orderdp.comparison.table import Row, lines, rows, spent_s
-from orderdp.data.datasets import DataSets, load_dataset
+from orderdp.data.datasets import DataSets, ImageFiles, load_dataset
 from orderdp.output.files import make_new, write_whole
 from orderdp.output.text_table import as_markdown
+from orderdp.strategies.registry import to_table
+from orderdp.training.check import check_recipe
 from orderdp.training.loop import Run
-from orderdp.training.methods import label_of
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder, alone_in
 from orderdp.training.steps import total_steps
@@ -92,8 +93,8 @@ def check(plan: Comparison, *, processes: int = 1) -> Sizes:
     _check_processes(processes, state)
     data = _load(plan.recipe)
     sizes = Sizes(len(data.train), len(data.test), state.num_processes)
-    _check_steps(plan, sizes)
-    Run(plan.members(sizes.num_samples, sizes.num_ranks)[0].recipe, data, RunFolder(Path()), show=False)
+    for member in plan.members(sizes.num_samples, sizes.num_ranks):
+        check_recipe(member.recipe, sizes.num_samples, sizes.num_ranks, in_files=isinstance(data.train, ImageFiles))
     return sizes
 
 
@@ -171,12 +172,14 @@ def amend(
             plan, sizes = load_comparison(path)
             more = [plan.recipe.model_copy(update={"seed": seed}).seed for seed in dict.fromkeys(seeds)]
             changes = {} if data_root is None else {"data_root": data_root}
-            labels = {label_of(recipe) for recipe in plan.pruned()}
-            added = [method for method in methods if label_of(plan.recipe.with_method(method)) not in labels]
+            labels = {recipe.label for recipe in plan.pruned()}
+            added = [method for method in methods if with_method(plan.recipe, method).label not in labels]
             changed = replace(
                 plan,
                 recipe=plan.recipe.model_copy(update=changes),
-                methods=(*(plan.methods or [plan.recipe.method()]), *added) if added else plan.methods,
+                methods=(*(plan.methods or [to_table(plan.recipe.strategy, epochs=plan.recipe.epochs)]), *added)
+                if added
+                else plan.methods,
                 seeds=(*plan.seeds, *(seed for seed in more if seed not in plan.seeds)),
             )
             if data_root is not None:

@@ -20,7 +20,8 @@ from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
 from orderdp.report.outline import Outline, load_outline, outline_of
-from orderdp.training.methods import method_of
+from orderdp.strategies import DynamicRandom
+from orderdp.strategies.registry import parse
 from orderdp.training.recipe import load_recipe, shipped_recipes
 
 SIZES = ("smoke", "cpu", "gpu", "paper")
@@ -68,10 +69,9 @@ def load_study(path: Path, size: str, *, seeds: Sequence[int] = (), **changes: A
         raise ValueError(f"no size named {size!r}{hint}")
     parts = {}
     for part in table[size]:
-        changed = {"explore": None, "exploit": None, **part.get("changes", {}), **changes}
-        recipe = load_recipe(_shipped(part["recipe"]), **changed)
+        recipe = load_recipe(_shipped(part["recipe"]), **{**part.get("changes", {}), **changes})
         setting = {**table, **part}
-        chosen = map(method_of, [*setting["methods"], *setting.get("beside", ["dynamic_random"])])
+        chosen = map(parse, [*setting["methods"], *setting.get("beside", [DynamicRandom.name])])
         methods = grid(recipe, chosen, setting["prune_ratios"])
         against = tuple(setting.get("against", REFERENCES))
         parts[part["name"]] = Comparison(recipe, methods, tuple(seeds) or tuple(setting["seeds"]), against)

@@ -20,7 +20,6 @@ from orderdp.diagnostics import correlation
 from orderdp.report.canvas import GREY, Canvas, Chart, Section, Table
 from orderdp.report.series import colors_of, patterns_of, percent, place_of, ratios_of
 from orderdp.training.alignment import CHECKPOINTS
-from orderdp.training.methods import drawn_and_kept
 
 Line = Mapping[str, Any]
 _SECONDS = "Seconds are of the machine named below, with whatever else ran on it."
@@ -289,22 +288,22 @@ def _cut_spikes(canvas: Canvas) -> str:
 
 def decomposition(results: Results) -> Section | None:
     """Accuracy by how a prune ratio is split into exploration and exploitation, a chart for each first score."""
-    split = [
-        entry
-        for entry in results.entries.values()
-        if entry.results and entry.recipe.strategy == "orderdp" and entry.recipe.prune_ratio is None
-    ]
+    split = [entry for entry in results.entries.values() if entry.results and entry.recipe.strategy.split is not None]
     if not split:
         return None
     charts = []
-    for initial in sorted({entry.recipe.initial_score for entry in split}, reverse=True):
-        cells = [entry for entry in split if entry.recipe.initial_score == initial]
+    for initial in sorted({_first_score(entry) for entry in split}, reverse=True):
+        cells = [entry for entry in split if _first_score(entry) == initial]
         name = "unseen first" if initial == math.inf else f"unseen at {initial:g}"
         charts.append(_heat_map(cells, f"decomposition_{'inf' if initial == math.inf else f'{initial:g}'}", name))
     text = (
         "Explore: share of the data that is drawn. Exploit: share of the draw that is kept. Their product is trained."
     )
     return Section("Exploration against exploitation", text, charts=charts)
+
+
+def _first_score(entry: Entry) -> float:
+    return float(entry.recipe.strategy.settings(complete=True)["initial_score"])
 
 
 def _heat_map(cells: Sequence[Entry], name: str, title: str) -> Chart:
@@ -318,13 +317,15 @@ def _heat_map(cells: Sequence[Entry], name: str, title: str) -> Chart:
     )
     values = np.full((len(ratios), columns), np.nan)
     for row, ratio in enumerate(ratios):
-        in_order = sorted((entry for entry in cells if entry.ratio == ratio), key=lambda e: drawn_and_kept(e.recipe))
+        in_order = sorted(
+            (entry for entry in cells if entry.ratio == ratio), key=lambda e: e.recipe.strategy.split or ()
+        )
         for column, entry in enumerate(in_order):
             values[row, column] = entry.mean("accuracy_last")
-            explore, exploit = drawn_and_kept(entry.recipe)
+            explore, exploit = entry.recipe.strategy.split or (math.nan, math.nan)
             text = f"explore {explore:.3g}\nexploit {exploit:.3g}\n{entry.mean('accuracy_last'):.2f}{entry.missing}"
             canvas.axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color="#1a1a1a")
-            numbers = (explore, exploit, entry.recipe.initial_score)
+            numbers = (explore, exploit, _first_score(entry))
             canvas.rows.append((ratio, *numbers, entry.mean("accuracy_last"), entry.deviation("accuracy_last")))
     # Each ratio on a scale of its own: what is compared stands in one row.
     low, high = (extreme(values, axis=1, keepdims=True) for extreme in (np.nanmin, np.nanmax))

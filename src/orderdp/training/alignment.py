@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from orderdp.data.images import AugmentedImages
 from orderdp.diagnostics import alignment, rolling_deviation
-from orderdp.strategies import OrderDP, Selection, Strategy
+from orderdp.strategies import Selection, Strategy
 
 ROLLING_WINDOW = 20  # steps over which the deviation of the gradient norm is taken
 CHECKPOINTS = 5  # epochs, evenly over a run, whose choices are compared with each other
@@ -75,18 +75,14 @@ def alignment_of(
         losses_of: from a batch to its (b,) losses with gradient.
         batches: the data set without augmentation.
     """
-    if strategy.batch_weights(torch.ones(2), lambda: torch.ones(2)) is not None:
+    if strategy.chooses_in_batch:
         return None
-    sizes = None
-    # Theorem 1 is of one draw an epoch and no uniform share; where steps have draws of their own, each has its own L_q.
-    if isinstance(strategy, OrderDP) and strategy.per == "epoch" and not strategy.uniform_share:
-        sizes = strategy.sizes(len(batches))
     measured = alignment(
         model,
         lambda _, batch: losses_of(batch),
         batches,
         selection.indices,
         weights=selection.weights,
-        sizes=sizes,
+        sizes=strategy.surrogate_sizes(len(batches)),
     )
     return {name: other._asdict() for name, other in measured.items()}

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,7 +24,7 @@ from orderdp.data.images import AugmentedImages, FileImages, ResidentImages, Sam
 from orderdp.diagnostics import coverage, gradient_norm
 from orderdp.pruner import Pruner
 from orderdp.training.alignment import CHECKPOINTS, InOrder, alignment_of, epochs_measured, norms_of, similarity
-from orderdp.training.methods import make_strategy
+from orderdp.training.check import check_recipe
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_optimizer, build_schedule
 from orderdp.training.provenance import environment
@@ -81,12 +81,12 @@ class Run:
     """
 
     def __init__(self, recipe: Recipe, data: DataSets, folder: RunFolder, *, show: bool = True) -> None:
+        sizes = len(data.train), PartialState(cpu=recipe.device == "cpu").num_processes
+        check_recipe(recipe, *sizes, in_files=isinstance(data.train, ImageFiles))
         self.recipe = recipe
         self.folder = folder
         self.accelerator = Accelerator(cpu=recipe.device == "cpu")
         self.device = self.accelerator.device
-        if recipe.device not in ("auto", self.device.type):
-            raise ValueError(f"device must be one that is here, got {recipe.device}; write {self.device.type} or auto")
         if recipe.num_threads is not None:
             torch.set_num_threads(recipe.num_threads)
         # None: tqdm looks whether there is a terminal.
@@ -101,16 +101,11 @@ class Run:
         self.net: Any = self.accelerator.prepare_model(self.model)
         if recipe.compile:
             self.net = torch.compile(self.net)
-        sizes = len(data.train), self.accelerator.num_processes
         self.num_steps = total_steps(recipe, *sizes)
         # Where the steps depend on the losses, the rate follows the share of the run that is done, in these steps.
         self.schedule_steps = self.num_steps or most_steps(recipe, *sizes)
         self.optimizer = build_optimizer(
-            self.model,
-            name=recipe.optimizer,
-            lr=recipe.max_lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
+            self.model, name=recipe.optimizer, momentum=recipe.momentum, weight_decay=recipe.weight_decay
         )
         self.schedule = build_schedule(
             self.optimizer,
@@ -121,7 +116,7 @@ class Run:
             final_div_factor=recipe.final_div_factor,
             name=recipe.schedule,
         )
-        self.pruner = Pruner(make_strategy(recipe), len(data.train), seed=recipe.seed)
+        self.pruner = Pruner(recipe.strategy, len(data.train), seed=recipe.seed)
         self.train_set = self._images(data.train, data, recipe.augment)
         self.test_set = self._images(data.test, data, "none")
         self.plain_train_set = self._images(data.train, data, "none") if recipe.alignment else None
@@ -349,10 +344,6 @@ class Run:
         """Returns the data path that the recipe asks for."""
         common: dict[str, Any] = {"mean": data.mean, "std": data.std, "augment": augment, "seed": self.recipe.seed}
         if isinstance(source, ImageFiles):
-            if self.recipe.data_path == "resident":
-                raise ValueError(
-                    "data_path 'resident' is for images in memory, got files; write data_path = \"loader\""
-                )
             return FileImages(source, image_size=data.image_size, **common)
         if self.recipe.data_path == "loader":
             return SampleImages(source, **common)

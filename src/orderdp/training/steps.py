@@ -6,7 +6,6 @@ from itertools import accumulate
 from orderdp.pruner import Pruner
 from orderdp.ranks import batch_bounds
 from orderdp.strategies import FullData, Strategy
-from orderdp.training.methods import make_strategy
 from orderdp.training.recipe import Recipe
 
 
@@ -16,11 +15,11 @@ def total_steps(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int | N
     Raises:
         ValueError: `max_steps` is more than the epochs hold, or the epochs are of unknown length.
     """
-    strategy = make_strategy(recipe)
+    strategy = recipe.strategy
     if None in [strategy.num_selected(num_samples, epoch) for epoch in range(recipe.epochs)]:
         if recipe.max_steps is not None:
             raise ValueError(
-                f"max_steps needs epochs of known length, got {recipe.max_steps} with strategy '{recipe.strategy}', "
+                f"max_steps needs epochs of known length, got {recipe.max_steps} with strategy '{strategy.name}', "
                 "whose choices depend on the losses; leave max_steps out"
             )
         return None
@@ -37,7 +36,7 @@ def num_epochs(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int:
     """Returns how many epochs a run begins: the recipe's, or fewer where `max_steps` ends it."""
     if recipe.max_steps is None:
         return recipe.epochs
-    lengths = _lengths(make_strategy(recipe), recipe, num_samples, num_ranks)
+    lengths = _lengths(recipe.strategy, recipe, num_samples, num_ranks)
     return next(epoch for epoch, steps in enumerate(accumulate(lengths), 1) if steps >= recipe.max_steps)
 
 
