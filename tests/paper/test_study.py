@@ -256,7 +256,7 @@ def test_what_a_study_does_not_have_is_refused_with_the_nearest_name(size, given
 
 
 MISTYPED = {
-    "method": ('"orderdp"', '"orderpd"', "no strategy named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists"),
+    "method": ('"orderdp"', '"orderpd"', "no strategy named 'orderpd'; did you mean 'orderdp'?"),
     "section": ('"stability"', '"stabilty"', "no section named 'stabilty'; did you mean 'stability'?"),
     "recipe": ('recipe = "digits"', 'recipe = "digts"', "no recipe named 'digts'; did you mean 'digits'?"),
     "reference": ("seeds = [0, 1]", 'seeds = [0]\nagainst = ["ful"]', "no reference named 'ful'; did you mean 'full'?"),
