@@ -39,7 +39,7 @@ from epoch import random_images, timed_epoch
 from timing import interleaved, parser, ratio, summary, write
 from tqdm import tqdm
 
-from orderdp import OrderDP, Pruner
+from orderdp import FullData, OrderDP, Pruner
 from orderdp.data.base import DataSets
 from orderdp.data.registry import load_dataset
 from orderdp.diagnostics import coverage, jaccard
@@ -193,7 +193,7 @@ def at_scale(image_s: float) -> dict[str, Any]:
 
 def price_of_alignment(name: str, data: DataSets, make: Maker) -> dict[str, Any]:
     """Returns the seconds of one measurement of alignment, and how many epochs on all the data they are."""
-    full = make(name, data, strategy="full", prune_ratio=None)
+    full = make(name, data, strategy=FullData())
     run = make(name, data)
     timed_epoch(run)
     moment = run._moment(1)

@@ -23,6 +23,7 @@ import torch
 from timing import parser, ratio, summary, write
 from tqdm import tqdm
 
+from orderdp import FullData, OrderDP
 from orderdp.data.base import DataSets, ImageArrays
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, find_recipe, load_recipe
@@ -99,8 +100,8 @@ def make_run(kept: float, data: DataSets, device: str, rounds: int, folder: Path
     """Returns a run that keeps this fraction of each epoch; 1.0 trains on all the data."""
     path = find_recipe("fashion_mnist")
     assert path is not None
-    method = {"strategy": "full", "prune_ratio": None} if kept == 1.0 else {"prune_ratio": 1 - kept}
-    settings: dict[str, Any] = {"epochs": 2 * rounds + 2, "device": device, **method}
+    strategy = FullData() if kept == 1.0 else OrderDP(prune_ratio=1 - kept)
+    settings: dict[str, Any] = {"epochs": 2 * rounds + 2, "device": device, "strategy": strategy}
     recipe: Recipe = load_recipe(path, **settings)
     return Run(recipe, data, RunFolder(folder / str(kept)), show=False)
 

@@ -11,7 +11,7 @@ from hypothesis import settings
 from orderdp.comparison.grid import Comparison
 from orderdp.data.registry import load_dataset
 from orderdp.training.loop import Run
-from orderdp.training.recipe import Recipe
+from orderdp.training.recipe import Recipe, gathered
 from orderdp.training.run_folder import RunFolder
 from reference.made_runs import SIZES, Made
 
@@ -30,8 +30,8 @@ def digits():
 
 @pytest.fixture(scope="session")
 def tiny():
-    """Makes the recipe of a tiny run, with some settings changed."""
-    return lambda **settings: Recipe(**{**TINY, **settings})
+    """Makes the recipe of a tiny run, with some settings changed; those of the strategy may be given flat."""
+    return lambda **settings: Recipe(**gathered({**TINY, **settings}))
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def kill_at():
 def tiny_recipe():
     """Makes a recipe of three epochs on 200 digits, with some settings changed."""
     common = {"train_size": SIZES.num_samples, "epochs": 3, "batch_size": 32, "device": "cpu", "num_threads": 1}
-    return lambda **settings: Recipe(**{**common, **settings})
+    return lambda **settings: Recipe(**gathered({**common, **settings}))
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def made(tmp_path, tiny_recipe):
 @pytest.fixture
 def pair(made):
     """OrderDP at 50 %, full data and the shorter schedule, of three seeds each."""
-    folder = made(methods=({"strategy": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2))
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2))
     folder.finish("OrderDP 50 %", (90.0, 91.0, 92.0))
     folder.finish("full data", (90.5, 91.0, 92.6))
     return folder.finish("full data, steps of OrderDP 50 %", (89.0, 90.5, 91.0))

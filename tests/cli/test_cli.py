@@ -3,6 +3,7 @@ import fcntl
 import gzip
 import hashlib
 import json
+import math
 import os
 import pty
 import re
@@ -16,6 +17,7 @@ import pytest
 import torch
 
 import orderdp
+from orderdp import UCB, DynamicRandom, FullData, InfoBatch, OrderDP, OrderedSGD, SeTa
 from orderdp.cli import main
 from orderdp.cli.messages import in_flags
 from orderdp.comparison import workers
@@ -110,10 +112,10 @@ def test_an_unknown_command_gets_one_line_and_status_2(capsys):
 FRACTION = "--prune-ratio is a fraction and must lie in [0, 1), got"
 REFUSED = {
     "prune ratio in percent": ("--prune-ratio 50", f"{FRACTION} 50; for 50 % write 0.5"),
-    "negative prune ratio": ("--prune-ratio -1", f"{FRACTION} -1; for 50 % write 0.5"),
-    "prune ratio nan": ("--prune-ratio nan", f"{FRACTION} nan; for 50 % write 0.5"),
+    "negative prune ratio": ("--prune-ratio -1", f"{FRACTION} -1; write a number such as 0.5"),
+    "prune ratio nan": ("--prune-ratio nan", f"{FRACTION} nan; write a number such as 0.5"),
     "one of several prune ratios": ("--prune-ratio 0.5 1.5", f"{FRACTION} 1.5; for 1.5 % write 0.015"),
-    "no number": ("--prune-ratio half", "--prune-ratio must be a number, got 'half'; write --prune-ratio 0.5"),
+    "no number": ("--prune-ratio half", f"{FRACTION} 'half'; write a number such as 0.5"),
     "no whole number": ("--epochs 2.5", "--epochs must be a whole number, got 2.5; write --epochs 30"),
     "negative seed": ("--seed 0 -1", "--seed must lie in [0, 2**63), got -1; write --seed 0"),
     "a seed twice": ("--seed 3 3", "--seed must be given once each, got [3, 3]; leave the repeats out"),
@@ -126,7 +128,10 @@ REFUSED = {
         "--prune-ratio 0.5 --strategy full",
         "--prune-ratio does not apply to strategy 'full', got 0.5; leave --prune-ratio out",
     ),
-    "unknown strategy": ("--strategy orderpd", "no strategy named 'orderpd'; did you mean 'orderdp'?"),
+    "unknown strategy": (
+        "--strategy orderpd",
+        "no strategy named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists them)",
+    ),
     "unknown data set": (
         "--dataset cifar",
         "no data set named 'cifar'; did you mean 'cifar10'?",
@@ -150,12 +155,11 @@ REFUSED = {
     ),
     "a setting that the method does not take": (
         "--strategy ucb --settings epsilon=0.1",
-        "--settings holds what strategy 'ucb' takes beside the recipe's own keys, got epsilon; "
-        "it takes c, every, smoothing",
+        "epsilon does not apply to strategy 'ucb', got 0.1; it takes --prune-ratio, c, smoothing, every",
     ),
     "kakurenbo with label smoothing": (
         "--strategy kakurenbo --prune-ratio 0.3",
-        "kakurenbo reads off the loss how sure the model is, and label smoothing keeps the loss high, "
+        "kakurenbo needs plain losses, and label smoothing keeps them high, "
         "got label_smoothing 0.1; write --label-smoothing 0, or set a lower confidence (0.53 for 0.1 on ten classes)",
     ),
     "no recipe": (
@@ -168,9 +172,9 @@ REFUSED = {
         "write the folder of an earlier 'orderdp train' or 'orderdp compare'",
     ),
     "other options beside --resume": (
-        "--resume runs --epochs 3 --run new --against full --recipe digits",
+        "--resume runs --epochs 3 --run new --against full --recipe digits --strategy ucb --prune-ratio 0.5",
         "--resume takes its settings from the run folder, all but --seed and --data-root, "
-        "got --against --epochs --recipe --run; leave them out",
+        "got --against --epochs --prune-ratio --recipe --run --strategy; leave them out",
     ),
 }
 
@@ -298,7 +302,7 @@ SEVERAL = {
 @pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize(("options", "members"), list(SEVERAL.values()), ids=list(SEVERAL))
 def test_options_say_which_runs_are_made(capsys, options, members):
-    Recipe(strategy="dynamic_random", prune_ratio=0.4, seed=6).write("my.toml")
+    Recipe(strategy=DynamicRandom(prune_ratio=0.4), seed=6).write("my.toml")
     status, _, err = call(capsys, "train", *TINY, "--run", "run", *options.split())
     assert (status, len(begun_or_failed(err))) == (0, len(members))
     assert sorted(path.name for path in Path("run").iterdir() if path.is_dir()) == members
@@ -419,7 +423,7 @@ def _read(terminal):
 def test_a_ratio_beside_the_other_two_sizes_is_refused(capsys):
     status, out, err = call(capsys, "train", *TINY, "--prune-ratio", "0.5", "--explore", "0.5", "--exploit", "0.5")
     assert (status, out) == (1, "")
-    assert err.startswith("orderdp: --prune-ratio excludes explore and exploit, got prune_ratio 0.5, explore 0.5")
+    assert err.startswith("orderdp: --prune-ratio excludes explore and exploit, got prune_ratio=0.5, explore=0.5")
 
 
 @pytest.fixture
@@ -453,6 +457,45 @@ def test_a_data_set_and_a_model_have_the_recipe_made_for_both(planned):
     assert both == load_recipe(shipped / "cifar10_resnet18.toml")
     other = planned("--dataset", "cifar10", "--model", "cnn").recipe
     assert other == load_recipe(shipped / "cifar10.toml", model="cnn")
+
+
+STRATEGIES = {
+    "the recipe's own": ("", OrderDP(prune_ratio=0.5)),
+    "another, at the recipe's ratio": ("--strategy ucb --settings every=1 c=2", UCB(prune_ratio=0.5, c=2, every=1)),
+    "another, at its own": ("--strategy infobatch --prune-ratio 0.3", InfoBatch(prune_probability=0.3)),
+    "annealed": ("--strategy infobatch --settings delta=0.5 --epochs 8", InfoBatch(epochs=8, delta=0.5)),
+    "in the epochs given": ("--strategy seta --epochs 8", SeTa(prune_ratio=0.5, epochs=8)),
+    "full data": ("--strategy full", FullData()),
+    "explore": ("--explore 0.9", OrderDP(explore=0.9)),
+    "settings of orderdp": (
+        "--settings per=iteration fresh=true initial_score=-inf",
+        OrderDP(prune_ratio=0.5, per="iteration", fresh=True, initial_score=-math.inf),
+    ),
+    "one of the recipe's two sizes": ("--recipe imagenet_resnet18 --explore 1", OrderDP(explore=1, exploit=0.9)),
+    "a ratio in place of two sizes": ("--recipe imagenet_resnet18 --prune-ratio 0.3", OrderDP(prune_ratio=0.3)),
+    "another, at the ratio of two sizes": (
+        "--recipe imagenet_resnet18 --strategy dynamic_random",
+        DynamicRandom(prune_ratio=0.28),
+    ),
+    "more settings of a recipe's own": ("--recipe ucb.toml --settings c=2", UCB(prune_ratio=0.3, c=2, every=1)),
+    "another ratio of a recipe's own": ("--recipe ucb.toml --prune-ratio 0.9", UCB(prune_ratio=0.9, every=1)),
+    "another than a recipe's own": ("--recipe ucb.toml --strategy ordered_sgd", OrderedSGD(keep=0.7)),
+    "of a recipe of release 0.1": ("--recipe old.toml --settings c=2", UCB(prune_ratio=0.3, c=2, every=1)),
+    "where there is no recipe": ("--dataset folder --data-root x", OrderDP(prune_ratio=0.5)),
+}
+
+
+@pytest.mark.parametrize(("options", "strategy"), list(STRATEGIES.values()), ids=list(STRATEGIES))
+def test_the_options_of_the_strategy_replace_the_recipes_own(planned, options, strategy):
+    Recipe(strategy=UCB(prune_ratio=0.3, every=1)).write("ucb.toml")
+    Path("old.toml").write_text('strategy = "ucb"\nprune_ratio = 0.3\nper = "epoch"\n\n[settings]\nevery = 1\n')
+    (recipe,) = planned(*options.split()).pruned()
+    assert recipe.strategy == strategy
+
+
+def test_several_ratios_are_as_many_strategies_with_the_other_settings(planned):
+    plan = planned("--strategy", "ucb", "--settings", "every=1", "--prune-ratio", "0.3", "0.7")
+    assert [recipe.strategy for recipe in plan.pruned()] == [UCB(prune_ratio=ratio, every=1) for ratio in (0.3, 0.7)]
 
 
 PLAN = ["plan", "--num-samples=1000", "--epochs=20", "--batch-size=32"]

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from orderdp import FullData, OrderDP
 from orderdp.cli import main
 from orderdp.comparison import workers
 from orderdp.comparison.grid import load_comparison
 from orderdp.comparison.planned import REFERENCES
 from orderdp.paper import study
+from orderdp.strategies.registry import BY_NAME, to_table
 from orderdp.training.loop import Run
-from orderdp.training.methods import METHODS, label_of
 from orderdp.training.recipe import Recipe, load_recipe, shipped_recipes
 from reference.told import begun_or_failed
 
@@ -82,7 +83,7 @@ def image_folder(here):
 
 
 def labels(plan):
-    return [label_of(recipe) for recipe in plan.pruned()]
+    return [recipe.label for recipe in plan.pruned()]
 
 
 def folders(path):
@@ -94,7 +95,7 @@ def test_compare_takes_orderdp_and_infobatch_at_three_ratios_over_three_seeds_be
     names = ("OrderDP", "InfoBatch", "dynamic random")
     assert labels(plan) == [f"{name} {ratio} %" for ratio in (30, 50, 70) for name in names]
     assert (plan.seeds, plan.against, named["processes"]) == ((0, 1, 2), REFERENCES, 1)
-    assert plan.recipe == load_recipe(shipped_recipes()["digits"], prune_ratio=0.3)
+    assert plan.recipe == load_recipe(shipped_recipes()["digits"], strategy=OrderDP(prune_ratio=0.3))
     assert re.fullmatch(r"runs/compare-digits-\d{8}-\d{6}", str(path))
 
 
@@ -116,26 +117,28 @@ def test_compare_takes_methods_with_settings_of_their_own(planned):
 
 
 def test_compare_leaves_the_method_of_a_recipe_aside(planned):
-    Recipe(strategy="full", epochs=7, seed=5).write("full.toml")
-    Recipe(explore=0.9, exploit=0.5, uniform_share=0.1, initial_score=0, epochs=7).write("split.toml")
+    Recipe(strategy=FullData(), epochs=7, seed=5).write("full.toml")
+    Recipe(strategy=OrderDP(explore=0.9, exploit=0.5, uniform_share=0.1, initial_score=0), epochs=7).write("split.toml")
     for name in ("full.toml", "split.toml"):
         plan, _, _ = planned("--recipe", name, "--prune-ratio", "0.5")
         assert labels(plan) == ["OrderDP 50 %", "InfoBatch 50 %", "dynamic random 50 %"]
         assert plan.pruned()[0] == plan.recipe
-        assert (plan.recipe.method(), plan.recipe.epochs) == ({"strategy": "orderdp", "prune_ratio": 0.5}, 7)
+        assert (to_table(plan.recipe.strategy), plan.recipe.epochs) == ({"name": "orderdp", "prune_ratio": 0.5}, 7)
 
 
 def test_settings_of_the_training_replace_the_recipes_own(planned):
     plan, _, _ = planned("--dataset", "cifar10", "--model", "resnet18", "--epochs", "3", "--augment", "none")
     shipped = load_recipe(shipped_recipes()["cifar10_resnet18"])
-    assert plan.recipe == shipped.model_copy(update={"epochs": 3, "augment": "none", "prune_ratio": 0.3})
+    assert plan.recipe == shipped.model_copy(
+        update={"epochs": 3, "augment": "none", "strategy": OrderDP(prune_ratio=0.3)}
+    )
 
 
 USAGE = "'orderdp compare --help' explains"
 MISTAKEN = {
     "an unknown method": (
         "--methods orderpd",
-        "argument --methods: no method named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists them)",
+        "argument --methods: no strategy named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists them)",
     ),
     "a setting without value": (
         "--methods ucb,c",
@@ -173,12 +176,11 @@ REFUSED = {
     ),
     "a setting that the method does not take": (
         "--methods ucb,epsilon=0.1",
-        "settings holds what strategy 'ucb' takes beside the recipe's own keys, got epsilon; "
-        "it takes c, every, smoothing",
+        "epsilon does not apply to strategy 'ucb', got 0.1; it takes --prune-ratio, c, smoothing, every",
     ),
     "kakurenbo with label smoothing": (
         "--methods kakurenbo",
-        "kakurenbo reads off the loss how sure the model is, and label smoothing keeps the loss high, "
+        "kakurenbo needs plain losses, and label smoothing keeps them high, "
         "got label_smoothing 0.1; write --label-smoothing 0, or set a lower confidence (0.53 for 0.1 on ten classes)",
     ),
     "no process": (
@@ -262,7 +264,7 @@ def test_methods_are_refused_before_the_plan_is_changed(call):
     before = Path("run/comparison.toml").read_bytes()
     line = "prune_ratio is a fraction and must lie in [0, 1), got 30; for 30 % write 0.3"
     assert call("compare", "--resume", "run", "--prune-ratio", "30") == (1, "", f"orderdp: {line}\n")
-    line = "settings holds what strategy 'ucb' takes beside the recipe's own keys, got b; it takes c, every, smoothing"
+    line = "b does not apply to strategy 'ucb', got 1; it takes prune_ratio, c, smoothing, every"
     assert call("compare", "--resume", "run", "--methods", "ucb,b=1") == (1, "", f"orderdp: {line}\n")
     line = (
         "the sizes must keep at least one of the 200 samples, got q = 0 from prune_ratio=0.999; write larger fractions"
@@ -407,7 +409,7 @@ def test_methods_are_listed_by_name_with_what_their_ratio_is(call):
     header, *lines = out.splitlines()
     assert re.split("  +", header) == ["name", "method", "what the prune ratio is"]
     assert [re.split("  +", line) for line in lines] == [
-        [name, method.label, method.ratio] for name, method in METHODS.items()
+        [name, strategy.label, strategy.ratio_means] for name, strategy in BY_NAME.items()
     ]
     assert call("methods", "--all")[0] == 2
 

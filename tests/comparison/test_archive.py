@@ -91,7 +91,7 @@ def test_values_that_are_not_finite_are_kept(pair, tmp_path):
 
 
 def test_reading_imports_no_module_of_a_custom_strategy(made, tmp_path, monkeypatch):
-    folder = made(methods=({"strategy": "orderdp", "prune_ratio": 0.5},), against=("full",))
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), against=("full",))
     folder.finish("OrderDP 50 %", (90.0,)).finish("full data", (91.0,))
     for file in (folder.path / "comparison.toml", folder.folder("OrderDP 50 %").path / "recipe.toml"):
         file.write_text(file.read_text().replace('"orderdp"', '"nowhere:Mine"'))

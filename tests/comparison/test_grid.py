@@ -6,9 +6,9 @@ import re
 import pytest
 
 from orderdp import OrderDP, Pruner
-from orderdp.comparison.grid import Comparison, grid, load_comparison
+from orderdp.comparison.grid import Comparison, grid, load_comparison, with_method
 from orderdp.comparison.planned import Sizes
-from orderdp.training.methods import label_of, method_of
+from orderdp.strategies.registry import parse
 from orderdp.training.recipe import Recipe
 from orderdp.training.steps import total_steps
 
@@ -20,7 +20,7 @@ def raises(kind, message):
 
 
 def orderdp(*ratios):
-    return tuple({"strategy": "orderdp", "prune_ratio": ratio} for ratio in ratios)
+    return tuple({"name": "orderdp", "prune_ratio": ratio} for ratio in ratios)
 
 
 # Comparison, then label, folder and exact steps of each run in order. Batches of 32 of 200 samples, 3 epochs.
@@ -134,7 +134,7 @@ REFUSED = {
         "method must be given once each, got ['OrderDP 50 %', 'OrderDP 25 %', 'OrderDP 50 %']; leave the repeats out",
     ),
     "method twice, in other words": (
-        {"methods": (*orderdp(0.5), {"strategy": "orderdp", "prune_ratio": 0.5, "initial_score": math.inf})},
+        {"methods": (*orderdp(0.5), {"name": "orderdp", "prune_ratio": 0.5, "initial_score": math.inf})},
         "method must be given once each, got ['OrderDP 50 %', 'OrderDP 50 %']; leave the repeats out",
     ),
     "seed twice": ({"seeds": (1, 2, 1)}, "seed must be given once each, got [1, 2, 1]; leave the repeats out"),
@@ -155,12 +155,12 @@ def members_of(plan):
     return {member.label: member for member in plan.members(N)}
 
 
-OPEN = {"strategy": "infobatch", "prune_ratio": 0.5}  # how many samples an epoch has depends on the losses
-BATCHWISE = {"strategy": "ordered_sgd", "prune_ratio": 0.5}  # forwards all the data, so makes full data's steps
+OPEN = {"name": "infobatch", "prune_ratio": 0.5}  # how many samples an epoch has depends on the losses
+BATCHWISE = {"name": "ordered_sgd", "prune_ratio": 0.5}  # forwards all the data, so makes full data's steps
 
 
 def test_methods_of_equal_steps_share_a_shorter_schedule(tiny):
-    random = {"strategy": "dynamic_random", "prune_ratio": 0.5}
+    random = {"name": "dynamic_random", "prune_ratio": 0.5}
     members = members_of(Comparison(tiny(), methods=(*orderdp(0.5, 0.3), random)))
     assert list(members) == [
         "OrderDP 50 %",
@@ -200,9 +200,9 @@ def test_without_full_data_what_forwards_everything_has_a_reference_of_its_own(t
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_an_open_number_of_steps_is_taken_from_the_run_that_makes_them(tiny, seed):
-    other = {**OPEN, "settings": {"epochs": 3}}
+    other = {**OPEN, "delta": 0.5}
     members = members_of(Comparison(tiny(), methods=(OPEN, other), seeds=(seed,)))
-    labels = ["InfoBatch 50 %", "InfoBatch 50 % epochs 3"]
+    labels = ["InfoBatch 50 %", "InfoBatch 50 % delta 0.5"]
     shorts = [f"full data, steps of {label}" for label in labels]
     assert list(members) == [*labels, "full data", *shorts]
     for label, short in zip(labels, shorts, strict=True):
@@ -220,7 +220,7 @@ def test_nothing_is_shortened_where_the_plan_does_not_ask_for_it(tiny):
 
 def test_full_data_among_the_methods_is_made_once(tiny):
     for against in (("full", "short"), ("full",), ("short",), ()):
-        plan = Comparison(tiny(), methods=({"strategy": "full"}, *orderdp(0.5)), against=against)
+        plan = Comparison(tiny(), methods=({"name": "full"}, *orderdp(0.5)), against=against)
         labels = [member.label for member in plan.members(N)]
         assert labels.count("full data") == 1
         assert len(set(labels)) == len(labels)
@@ -241,7 +241,7 @@ NAMES = {
 
 
 def test_folders_have_plain_names_that_differ(tiny):
-    plan = Comparison(tiny(), methods=tuple(map(method_of, NAMES)))
+    plan = Comparison(tiny(), methods=tuple(map(parse, NAMES)))
     names = [member.name for member in plan.members(N)]
     assert names[: len(NAMES)] == list(NAMES.values())
     assert len({name.lower() for name in names}) == len(names)
@@ -249,8 +249,8 @@ def test_folders_have_plain_names_that_differ(tiny):
 
 
 def test_a_grid_has_every_method_at_every_ratio_a_ratio_at_a_time(tiny):
-    methods = grid(tiny(), [{"strategy": "orderdp"}, method_of("ucb,every=1")], [0.3, 0.7])
-    assert [label_of(tiny().with_method(method)) for method in methods] == [
+    methods = grid(tiny(), [{"name": "orderdp"}, parse("ucb,every=1")], [0.3, 0.7])
+    assert [with_method(tiny(), method).label for method in methods] == [
         "OrderDP 30 %",
         "UCB 30 % every 1",
         "OrderDP 70 %",
@@ -259,28 +259,28 @@ def test_a_grid_has_every_method_at_every_ratio_a_ratio_at_a_time(tiny):
 
 
 def test_a_grid_has_each_method_once_and_those_with_sizes_of_their_own_at_those(tiny):
-    random = {"strategy": "dynamic_random"}
+    random = {"name": "dynamic_random"}
     own = ["orderdp,explore=0.9,exploit=0.5", "infobatch,prune_ratio=0.99", "dynamic_random,prune_ratio=0.3"]
-    methods = grid(tiny(), [*map(method_of, own), random, random], [0.3, 0.5, 0.3])
-    assert [label_of(tiny().with_method(method)) for method in methods] == [
+    methods = grid(tiny(), [*map(parse, own), random, random], [0.3, 0.5, 0.3])
+    assert [with_method(tiny(), method).label for method in methods] == [
         "OrderDP explore 0.9 exploit 0.5",
         "InfoBatch 99 %",
         "dynamic random 30 %",
         "dynamic random 50 %",
     ]
-    assert len({label_of(recipe) for recipe in Comparison(tiny(), methods).pruned()}) == 4
+    assert len({recipe.label for recipe in Comparison(tiny(), methods).pruned()}) == 4
 
 
 def test_a_grid_leaves_the_recipes_own_method_aside(tiny):
-    (method,) = grid(tiny(explore=0.5, exploit=0.4, uniform_share=0.2), [{"strategy": "orderdp"}], [0.5])
-    assert method == {"strategy": "orderdp", "prune_ratio": 0.5}
+    (method,) = grid(tiny(explore=0.5, exploit=0.4, uniform_share=0.2), [{"name": "orderdp"}], [0.5])
+    assert method == {"name": "orderdp", "prune_ratio": 0.5}
     (recipe,) = Comparison(tiny(explore=0.5, exploit=0.4, uniform_share=0.2), (method,)).pruned()
     assert recipe == tiny(prune_ratio=0.5)
 
 
 def test_a_grid_refuses_what_the_recipe_refuses(tiny):
     with raises(ValueError, "prune_ratio is a fraction and must lie in [0, 1), got 1.5; for 1.5 % write 0.015"):
-        grid(tiny(), [{"strategy": "orderdp"}], [0.5, 1.5])
+        grid(tiny(), [{"name": "orderdp"}], [0.5, 1.5])
 
 
 PLANS_TO_KEEP = {
@@ -290,9 +290,9 @@ PLANS_TO_KEEP = {
         "methods": (
             *orderdp(0.5),
             OPEN,
-            {"strategy": "ucb", "prune_ratio": 0.5, "settings": {"every": 1, "c": 0.5}},
-            {"strategy": "orderdp", "explore": 0.5, "exploit": 0.25, "initial_score": -math.inf},
-            {"strategy": "orderdp", "per": "iteration", "fresh": True},
+            {"name": "ucb", "prune_ratio": 0.5, "every": 1, "c": 0.5},
+            {"name": "orderdp", "explore": 0.5, "exploit": 0.25, "initial_score": -math.inf},
+            {"name": "orderdp", "per": "iteration", "fresh": True},
         ),
         "against": ("short",),
     },

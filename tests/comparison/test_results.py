@@ -68,7 +68,7 @@ def test_means_and_deviations_are_over_the_seeds(pair):
 
 
 def test_one_seed_has_no_deviation_and_no_seed_no_mean(made):
-    folder = made(methods=({"strategy": "orderdp", "prune_ratio": 0.5},), against=("full",))
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), against=("full",))
     folder.finish("full data", (90.0,))
     entries = read_results(folder.path).entries
     assert math.isnan(entries["full data"].deviation("accuracy_last"))
@@ -121,7 +121,7 @@ def test_without_something_to_compare_with_there_is_no_difference(pair, made):
     assert results.against_full(full) is None
     assert results.against_short(short) is None
     assert results.against_short(pruned).seeds == 3
-    alone = made("alone", methods=({"strategy": "orderdp", "prune_ratio": 0.5},), against=())
+    alone = made("alone", methods=({"name": "orderdp", "prune_ratio": 0.5},), against=())
     alone.finish("OrderDP 50 %", (90.0,))
     results = read_results(alone.path)
     (pruned,) = results.entries.values()
@@ -129,7 +129,7 @@ def test_without_something_to_compare_with_there_is_no_difference(pair, made):
 
 
 def test_the_shorter_schedule_of_what_forwards_everything_is_full_data(made):
-    folder = made(methods=({"strategy": "ordered_sgd", "prune_ratio": 0.5},), seeds=(0, 1))
+    folder = made(methods=({"name": "ordered_sgd", "prune_ratio": 0.5},), seeds=(0, 1))
     folder.finish("ordered SGD 50 %", (90.0, 91.0)).finish("full data", (91.0, 91.5))
     results = read_results(folder.path)
     entry = results.entries["ordered SGD 50 %"]
@@ -168,7 +168,7 @@ def test_a_run_whose_files_are_damaged_or_incomplete_counts_as_missing(pair):
 
 
 def test_a_run_whose_result_is_no_result_is_missing_and_so_is_the_run_that_takes_its_steps(made):
-    folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.5},))
+    folder = made(methods=({"name": "infobatch", "prune_ratio": 0.5},))
     (folder.folder("InfoBatch 50 %").path).mkdir()
     (folder.folder("InfoBatch 50 %").path / "result.json").write_text("{}")
     folder.finish("full data", (91.0,))
@@ -188,7 +188,7 @@ def test_unplanned_runs_are_named(pair):
 
 
 def test_an_open_number_of_steps_is_read_from_the_run_that_made_them(made):
-    folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.5},))
+    folder = made(methods=({"name": "infobatch", "prune_ratio": 0.5},))
     short = "full data, steps of InfoBatch 50 %"
     entries = read_results(folder.path).entries
     assert {label: entry.missing for label, entry in entries.items()} == {

@@ -34,8 +34,8 @@ from reference.told import begun_or_failed
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 N = 200
-ORDERDP, RANDOM = {"strategy": "orderdp", "prune_ratio": 0.5}, {"strategy": "dynamic_random", "prune_ratio": 0.5}
-OPEN = {"strategy": "infobatch", "prune_ratio": 0.5}
+ORDERDP, RANDOM = {"name": "orderdp", "prune_ratio": 0.5}, {"name": "dynamic_random", "prune_ratio": 0.5}
+OPEN = {"name": "infobatch", "prune_ratio": 0.5}
 PATIENCE_S = 120
 
 
@@ -169,9 +169,8 @@ UNFIT = {
     ),
     "a setting that one of the methods does not take": (
         {},
-        {"methods": (ORDERDP, {"strategy": "ucb", "prune_ratio": 0.5, "settings": {"epsilon": 0.1}})},
-        "settings holds what strategy 'ucb' takes beside the recipe's own keys, got epsilon; "
-        "it takes c, every, smoothing",
+        {"methods": (ORDERDP, {"name": "ucb", "prune_ratio": 0.5, "epsilon": 0.1})},
+        "epsilon does not apply to strategy 'ucb', got 0.1; it takes prune_ratio, c, smoothing, every",
     ),
 }
 

@@ -9,6 +9,7 @@ from math import isclose
 
 import pytest
 
+from orderdp import DynamicRandom
 from orderdp.comparison import checks
 from orderdp.comparison.checks import check
 from orderdp.comparison.grid import load_comparison
@@ -22,7 +23,6 @@ from orderdp.report import page
 from orderdp.report.outline import SECTIONS, Outline, Published, load_outline
 from orderdp.report.page import write_report
 from orderdp.report.section import Choices
-from orderdp.training.methods import METHODS, asked_ratio, label_of
 from orderdp.training.recipe import Recipe
 from orderdp.training.steps import total_steps
 from reference.told import begun_or_failed
@@ -64,13 +64,14 @@ def test_every_study_loads_at_every_size_and_its_runs_fit_their_data(name, size)
         members = plan.members(n)
         for member in members:
             assert (total_steps(member.recipe, n) or 1) >= 1
-        labels = {label_of(recipe) for recipe in plan.pruned()}
+        labels = {recipe.label for recipe in plan.pruned()}
         # Keeping all of a draw is a dynamic random choice by another name.
-        random = [recipe for recipe in plan.pruned() if recipe.strategy == "dynamic_random" or recipe.exploit == 1]
-        assert random, labels
+        chosen = [recipe.strategy for recipe in plan.pruned()]
+        assert any(isinstance(strategy, DynamicRandom) or (strategy.split or (0, 0))[1] == 1 for strategy in chosen), (
+            labels
+        )
         names = [member.name for member in members]
         assert len(set(names)) == len(names)
-        assert all(METHODS[recipe.strategy] for recipe in plan.pruned())
         seeds = {"smoke": 2}.get(size, 3)
         assert len(plan.seeds) >= seeds
 
@@ -110,8 +111,8 @@ def test_every_split_of_a_ratio_keeps_as_many_samples():
         for part, plan in load_study(FILES["figure4"], size).parts.items():
             n, steps = samples_of(plan.recipe), {}
             for recipe in plan.pruned():
-                ratio = recipe.prune_ratio or 1 - recipe.explore * recipe.exploit
-                (near,) = (known for known in (0.3, 0.5, 0.7) if isclose(known, ratio, abs_tol=1e-5))
+                ratio = recipe.strategy.asked_ratio
+                (near,) = (known for known in (0.3, 0.5, 0.7) if isclose(known, ratio, abs_tol=1e-4))
                 steps.setdefault(near, set()).add(total_steps(recipe, n))
             assert all(len(counts) == 1 for counts in steps.values()), (size, part)
 
@@ -256,7 +257,7 @@ def test_what_a_study_does_not_have_is_refused_with_the_nearest_name(size, given
 
 
 MISTYPED = {
-    "method": ('"orderdp"', '"orderpd"', "no method named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists"),
+    "method": ('"orderdp"', '"orderpd"', "no strategy named 'orderpd'; did you mean 'orderdp'?"),
     "section": ('"stability"', '"stabilty"', "no section named 'stabilty'; did you mean 'stability'?"),
     "recipe": ('recipe = "digits"', 'recipe = "digts"', "no recipe named 'digts'; did you mean 'digits'?"),
     "reference": ("seeds = [0, 1]", 'seeds = [0]\nagainst = ["ful"]', "no reference named 'ful'; did you mean 'full'?"),
@@ -288,7 +289,7 @@ def small(tiny_recipe):
     plan = dataclasses.replace(
         study.parts["digits"],
         recipe=tiny_recipe(epochs=2),
-        methods=({"strategy": "orderdp", "prune_ratio": 0.4},),
+        methods=({"name": "orderdp", "prune_ratio": 0.4},),
         against=("full",),
     )
     return dataclasses.replace(study, parts={"first": plan, "second": plan})
@@ -331,7 +332,8 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path, small):
 
 def test_a_study_that_lacks_a_data_set_writes_nothing(tmp_path, small):
     lacking = dataclasses.replace(
-        small.parts["second"], recipe=Recipe(dataset="cifar10", data_root=str(tmp_path / "none"), prune_ratio=0.4)
+        small.parts["second"],
+        recipe=Recipe(dataset="cifar10", data_root=str(tmp_path / "none")),
     )
     study = dataclasses.replace(small, parts={"first": small.parts["first"], "second": lacking})
     with pytest.raises(FileNotFoundError, match=r"^data_root must be a folder that exists, got "):
@@ -401,7 +403,7 @@ RATIOS = {
 @every_study
 def test_the_published_size_asks_for_the_published_ratios(name):
     for plan in load_study(FILES[name], "paper").parts.values():
-        assert sorted({round(asked_ratio(recipe), 3) for recipe in plan.pruned()}) == RATIOS[name]
+        assert sorted({round(recipe.strategy.asked_ratio, 3) for recipe in plan.pruned()}) == RATIOS[name]
 
 
 # Digests of all published cells, each held against the paper: one that changes is to be held against it anew.

@@ -9,7 +9,6 @@ from orderdp.paper.studies import find_study
 from orderdp.paper.study import load_study, start_study
 from orderdp.paper.study_file import read_study
 from orderdp.report.outline import SECTIONS, collect, load_outline
-from orderdp.training.methods import label_of
 from orderdp.training.recipe import Recipe
 
 MINE = """\
@@ -39,7 +38,7 @@ def raises(message):
 def mine(tmp_path):
     """A study of two parts, one of which names a recipe's file beside it."""
     (tmp_path / "recipes").mkdir()
-    Recipe(train_size=200, epochs=1, device="cpu", num_threads=1, prune_ratio=0.9).write(tmp_path / "recipes/own.toml")
+    Recipe(train_size=200, epochs=1, device="cpu", num_threads=1).write(tmp_path / "recipes/own.toml")
     path = tmp_path / "mine.toml"
     path.write_text(MINE, encoding="utf-8")
     return path
@@ -55,8 +54,8 @@ def test_a_custom_study_needs_few_keys_and_may_name_recipes_by_file(mine):
     assert (study.name, study.size, list(study.parts)) == ("mine", "cpu", ["digits", "own"])
     assert study.outline.sections == tuple(SECTIONS)
     first, second = study.parts.values()
-    assert [label_of(recipe) for recipe in first.pruned()] == ["OrderDP 50 %", "dynamic random 50 %"]
-    assert [label_of(recipe) for recipe in second.pruned()] == ["OrderDP 30 %", "OrderDP 70 %"]
+    assert [recipe.label for recipe in first.pruned()] == ["OrderDP 50 %", "dynamic random 50 %"]
+    assert [recipe.label for recipe in second.pruned()] == ["OrderDP 30 %", "OrderDP 70 %"]
     assert (first.seeds, second.seeds, second.against) == ((0,), (0, 1, 2), ("full",))
     assert (first.recipe.train_size, second.recipe.train_size) == (200, 200)
 

@@ -5,7 +5,7 @@ import io
 
 from orderdp.report.section import Choices
 from orderdp.report.sections import SECTIONS
-from orderdp.training.methods import method_of
+from orderdp.strategies.registry import parse
 
 SHORT = "full data, steps of OrderDP 50 %"
 
@@ -17,7 +17,7 @@ def make_section(name, results, **choices):
 
 def methods(*texts):
     """Methods as the command line names them."""
-    return tuple(map(method_of, texts))
+    return tuple(map(parse, texts))
 
 
 def without_results(folder, label, *seeds):

@@ -43,7 +43,7 @@ def drawn(monkeypatch):
 @pytest.fixture
 def long(made):
     """Ten epochs of three seeds, of values that differ in every epoch and seed."""
-    folder = made(recipe=None, methods=({"strategy": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2), against=())
+    folder = made(recipe=None, methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2), against=())
     values = np.random.default_rng(0).uniform(0.2, 0.9, size=(3, 10))
     folder.finish(
         "OrderDP 50 %",

@@ -21,7 +21,7 @@ from orderdp.report import page
 from orderdp.report.outline import SECTIONS, Outline, load_outline
 from orderdp.report.page import write_report
 from orderdp.report.section import Choices
-from orderdp.training.methods import method_of
+from orderdp.strategies.registry import parse
 from orderdp.training.run_folder import RunFolder, alone_in
 from reference.made_runs import Made
 
@@ -76,7 +76,7 @@ def study_of(folder, *parts, **changes):
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory, tiny_recipe):
     """A comparison with something for every section to show, and a run that is missing; and the report on it."""
-    plan = Comparison(tiny_recipe(), methods=tuple(map(method_of, BOTH)), seeds=(0, 1))
+    plan = Comparison(tiny_recipe(), methods=tuple(map(parse, BOTH)), seeds=(0, 1))
     folder = Made(tmp_path_factory.mktemp("rich") / "run", plan)
     labels = [member.label for member in folder.plan.members(200) if member.recipe.seed == 0]
     for number, label in enumerate(labels):
@@ -247,7 +247,7 @@ def test_letters_of_html_in_titles_and_names_are_shown_as_they_are(pair, tmp_pat
 
 def test_a_study_has_a_part_for_each_comparison_and_tables_under_its_name(made, tmp_path):
     for name in ("first", "second"):
-        folder = made(name, methods=({"strategy": "orderdp", "prune_ratio": 0.5},))
+        folder = made(name, methods=({"name": "orderdp", "prune_ratio": 0.5},))
         for label in ("OrderDP 50 %", "full data"):
             folder.finish(label, (90.0,))
     study_of(tmp_path, "first", "second", show=["accuracy", "stability"])
@@ -266,8 +266,8 @@ def test_a_study_has_a_part_for_each_comparison_and_tables_under_its_name(made, 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_section_can_stand_alone_also_where_nothing_is_finished_but_one_run(made, tmp_path, section):
-    folder = made(methods=tuple(map(method_of, BOTH)), seeds=(0, 1)).finish("InfoBatch 50 %", (90.0,), seeds=(1,))
-    other = made("other", methods=({"strategy": "full"},)).finish("full data", (90.0,))
+    folder = made(methods=tuple(map(parse, BOTH)), seeds=(0, 1)).finish("InfoBatch 50 %", (90.0,), seeds=(1,))
+    other = made("other", methods=({"name": "full"},)).finish("full data", (90.0,))
     study_of(tmp_path, "run", "other", show=[section])
     text = write_report(tmp_path).read_text(encoding="utf-8")
     Page(text)
@@ -309,7 +309,7 @@ def test_the_same_bytes_come_twice(pair):
 
 
 def test_without_a_finished_run_there_is_nothing_to_report(made):
-    folder = made(methods=({"strategy": "orderdp", "prune_ratio": 0.5},))
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},))
     message = (
         rf"^a report needs a finished run, got none in {re.escape(str(folder.path))}; resume with the command that "
     )

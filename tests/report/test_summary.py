@@ -11,7 +11,7 @@ from reference.reported import SHORT, methods, without_results
 def judged(made):
     """OrderDP better than the shorter schedule at 30 %, worse at 60 %; other methods of each outcome."""
     names = ("orderdp", "dynamic_random", "infobatch")
-    grid = tuple({"strategy": name, "prune_ratio": ratio} for ratio in (0.3, 0.6) for name in names)
+    grid = tuple({"name": name, "prune_ratio": ratio} for ratio in (0.3, 0.6) for name in names)
     folder = made(methods=grid, seeds=(0, 1, 2))
     folder.finish("full data", (90.0, 90.5, 91.0))
     for label, accuracies in {
@@ -66,7 +66,7 @@ def test_of_one_seed_it_says_what_it_ended_with_and_that_it_may_be_chance(made):
 
 
 def test_where_nothing_can_be_compared_it_says_so(made, pair):
-    alone = made("alone", methods=({"strategy": "full"},)).finish("full data", (90.0,))
+    alone = made("alone", methods=({"name": "full"},)).finish("full data", (90.0,))
     (sentence,) = conclusions(read_results(alone.path))
     assert sentence == "No method prunes here, so nothing may be concluded about pruning."
     without_results(pair, "OrderDP 50 %", 0, 1, 2)
@@ -124,7 +124,7 @@ def test_it_names_what_limits_a_conclusion(pair):
 
 
 def test_many_intervals_are_said_to_exclude_zero_by_chance(made):
-    grid = tuple({"strategy": "orderdp", "prune_ratio": number / 20} for number in range(1, 16))
+    grid = tuple({"name": "orderdp", "prune_ratio": number / 20} for number in range(1, 16))
     folder = made(methods=grid, seeds=(0, 1, 2))
     for label in dict.fromkeys(member.label for member in folder.plan.members(200)):
         folder.finish(label, (90.0, 90.0, 90.0))

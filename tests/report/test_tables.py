@@ -7,7 +7,7 @@ import pytest
 from orderdp.comparison.results import read_results
 from orderdp.comparison.verdicts import Difference
 from orderdp.report import tables
-from orderdp.training.methods import method_of
+from orderdp.strategies.registry import parse
 from reference.reported import make_section
 
 
@@ -20,7 +20,7 @@ def test_what_a_method_really_prunes_stands_beside_its_name(made):
     """In all tables by method and ratio, where it is not the ratio asked for."""
     names = ("ucb", "ordered_sgd", "orderdp,per=iteration,fresh=true")
     folder = made(
-        methods=tuple(method_of(f"{name},prune_ratio={ratio}") for ratio in (0.3, 0.5) for name in names),
+        methods=tuple(parse(f"{name},prune_ratio={ratio}") for ratio in (0.3, 0.5) for name in names),
         against=("full",),
         seeds=(0, 1, 2),
     )

@@ -1,7 +1,11 @@
 """What each strategy declares, how it is found by name, and that its table makes it again."""
 
+import ast
 import math
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -332,6 +336,23 @@ STEPS = [
     "tests/strategies/test_laws.py",
     "docs/strategies.md",
 ]
+NEWEST = """
+from dataclasses import dataclass
+from orderdp.strategies.dynamic_random import DynamicRandom
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Newest(DynamicRandom):
+    name = "newest"
+    label = "the newest"
+"""
+ASK = """
+import orderdp, sys
+from orderdp.cli import main
+from orderdp.training.recipe import Recipe
+assert "Newest" in orderdp.__all__ and "Newest" in orderdp.strategies.__all__
+assert Recipe(strategy={"name": "newest", "prune_ratio": 0.5}).strategy == orderdp.Newest(prune_ratio=0.5)
+sys.exit(main(["methods"]))
+"""
 
 
 def test_the_documented_steps_are_a_file_a_row_a_law_and_a_card():
@@ -342,3 +363,47 @@ def test_the_documented_steps_are_a_file_a_row_a_law_and_a_card():
         text = (ROOT / document).read_text(encoding="utf-8").partition(f"{heading}\n\n")[2].partition("\n\n")[0]
         listed = re.split(r"^\d\. ", text, flags=re.MULTILINE)[1:]
         assert [re.findall(r"`(\w+/[\w/.]+)`", step) for step in listed] == [[step] for step in STEPS], document
+
+
+def test_a_file_and_a_row_are_all_that_a_new_strategy_needs_to_be_used_and_the_tests_ask_for_the_rest(tmp_path):
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    folder, registry = tmp_path / STEPS[0], tmp_path / STEPS[1]
+    (folder / "newest.py").write_text(NEWEST)
+    text = registry.read_text(encoding="utf-8")
+    text = text.replace("\n__all__", "from orderdp.strategies.newest import Newest\n\n__all__", 1)
+    registry.write_text(text.replace('    "FullData",\n', '    "FullData",\n    "Newest",\n'), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+
+    def python(*arguments):
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    done = python("-c", ASK)
+    assert done.returncode == 0, done.stderr
+    assert "newest              the newest" in done.stdout
+    law = "tests/strategies/test_laws.py::test_every_public_strategy_has_a_row"
+    card = "tests/test_documents.py::test_every_strategy_has_a_card_whose_calls_are_valid"
+    done = python("-m", "pytest", "-q", "-p", "no:cacheprovider", law, card)
+    assert [line.split(" - ")[0] for line in done.stdout.splitlines() if line.startswith("FAILED")] == [
+        f"FAILED {law}",
+        f"FAILED {card}",
+    ]
+
+
+def test_nothing_outside_their_folder_asks_which_strategy_it_holds():
+    names = set(BY_NAME) - {"orderdp", "full"}  # the package, and the reference that a comparison is made against
+    classes = {cls.__name__ for cls in BY_NAME.values()}
+    for path in (ROOT / "src").rglob("*.py"):
+        if path.parent.name == "strategies":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant):
+                assert node.value not in names, (path, node.value)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "isinstance":
+                asked = {part.id for part in ast.walk(node.args[1]) if isinstance(part, ast.Name)}
+                assert not asked & classes, (path, node.lineno)
+            if isinstance(node, ast.Compare):
+                sides = [node.left, *node.comparators]
+                compared = {side.value for side in sides if isinstance(side, ast.Constant)}
+                strategy = any(isinstance(side, ast.Attribute) and side.attr in ("strategy", "name") for side in sides)
+                assert not (strategy and compared & set(BY_NAME)), (path, node.lineno)

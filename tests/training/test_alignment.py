@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from orderdp import Pruner
+from orderdp import OrderDP, Pruner
 from orderdp.diagnostics import alignment
 from orderdp.training import loop
 from orderdp.training.loop import Run
-from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
 from orderdp.training.run_folder import RunFolder
 
@@ -80,7 +79,7 @@ def by_hand(folder, digits):
     recipe = folder.recipe()
     model = build_model(recipe.model, num_classes=10, in_channels=1, image_size=8)
     model.load_state_dict(saved)
-    pruner = Pruner(make_strategy(recipe), N, seed=recipe.seed)
+    pruner = Pruner(recipe.strategy, N, seed=recipe.seed)
     pruner.load_state_dict(state["loader"]["pruner"])
     selection = pruner.preview(recipe.batch_size)
     images = (digits.train.images.float() / 255 - digits.mean[0]) / digits.std[0]
@@ -92,7 +91,7 @@ def by_hand(folder, digits):
         [(torch.arange(N), images)],
         torch.from_numpy(selection.indices),
         weights=None if selection.weights is None else torch.from_numpy(selection.weights),
-        sizes=pruner.strategy.sizes(N) if recipe.strategy == "orderdp" else None,
+        sizes=pruner.strategy.sizes(N) if isinstance(pruner.strategy, OrderDP) else None,
     )
 
 

@@ -19,7 +19,6 @@ from orderdp.data.images import ResidentImages, SampleImages
 from orderdp.data.registry import load_dataset
 from orderdp.training import loop
 from orderdp.training.loop import Run
-from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
 from orderdp.training.progress import SECONDS
 from orderdp.training.provenance import environment
@@ -63,7 +62,7 @@ def test_a_run_makes_exactly_the_steps_and_samples_of_its_method(train, settings
     assert [result[name] for name in ("samples_forward", "samples_backward")] == [forward, backward]
     assert total_steps(recipe, N) == steps
     if recipe.max_steps is None:
-        pruner = Pruner(make_strategy(recipe), N)
+        pruner = Pruner(recipe.strategy, N)
         assert pruner.total_steps(3, 32, drop_last=recipe.drop_last) == steps
 
 
@@ -80,7 +79,7 @@ METHODS = [
 
 @pytest.mark.parametrize("settings", METHODS, ids=str)
 def test_every_setting_of_the_method_arrives(tiny, settings):
-    assert make_strategy(tiny(**settings)) == OrderDP(**settings)
+    assert tiny(**settings).strategy == OrderDP(**settings)
 
 
 def test_every_setting_of_optimizer_and_schedule_arrives(tmp_path, tiny, digits, monkeypatch):
@@ -100,7 +99,7 @@ def test_every_setting_of_optimizer_and_schedule_arrives(tmp_path, tiny, digits,
     optimizer = {"momentum": 0.7, "weight_decay": 0.03}
     schedule = {"max_lr": 0.3, "pct_start": 0.4, "div_factor": 7.0, "final_div_factor": 70.0}
     Run(tiny(**FULL, optimizer="lamb", **optimizer, **schedule), digits, RunFolder(tmp_path), show=False)
-    assert given["build_optimizer"] == {"name": "lamb", "lr": 0.3, **optimizer}
+    assert given["build_optimizer"] == {"name": "lamb", **optimizer}
     assert given["build_schedule"] == {"name": "onecycle", "total_steps": 21, **schedule}
 
 
@@ -164,7 +163,7 @@ def plain_loop(recipe, data):
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.model, num_classes=10, in_channels=1, image_size=8)
     optimizer = torch.optim.SGD(model.parameters(), lr=1, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-    pruner = Pruner(OrderDP(prune_ratio=recipe.prune_ratio), len(data.train), seed=recipe.seed)
+    pruner = Pruner(recipe.strategy, len(data.train), seed=recipe.seed)
     steps = pruner.total_steps(recipe.epochs, recipe.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=recipe.max_lr, total_steps=steps, pct_start=0.3, div_factor=25, final_div_factor=1e4

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orderdp import UCB, DynamicRandom, FullData, InfoBatch, Kakurenbo, OrderDP, SeTa
 from orderdp.output.suggestions import did_you_mean
-from orderdp.training.methods import METHODS
-from orderdp.training.recipe import METHOD_KEYS, STRATEGIES, Recipe, find_recipe, load_recipe, shipped_recipes
+from orderdp.training.recipe import Recipe, find_recipe, gathered, load_recipe, read_recipe, shipped_recipes
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -29,7 +29,7 @@ CIFAR = {
     "batch_size": 128,
     "optimizer": "sgd",
     "weight_decay": 5e-4,
-    "prune_ratio": 0.5,
+    "strategy": OrderDP(prune_ratio=0.5),
     "augment": "flip_crop",
     **ONECYCLE,
 }
@@ -60,10 +60,12 @@ orderdp = st.builds(
     iterations,
     st.fixed_dictionaries({}, optional={"initial_score": st.floats(allow_nan=False), "uniform_share": fractions}),
 ).filter(lambda settings: not (settings.get("fresh") and settings.get("uniform_share")))
-methods = st.one_of(
-    orderdp,
-    st.fixed_dictionaries({"strategy": st.just("dynamic_random"), "prune_ratio": fractions}),
-    st.just({"strategy": "full"}),
+strategies = st.one_of(
+    st.builds(lambda settings: OrderDP(**settings), orderdp),
+    st.builds(lambda ratio: DynamicRandom(prune_ratio=ratio), fractions),
+    st.builds(lambda ratio, **given: InfoBatch(prune_probability=ratio, **given), fractions, epochs=counts),
+    st.builds(lambda ratio, **given: SeTa(prune_ratio=ratio, **given), fractions, epochs=counts),
+    st.just(FullData()),
 )
 data_sets = st.one_of(
     st.fixed_dictionaries({"dataset": st.just("folder")}, optional={"image_size": counts}),
@@ -121,21 +123,21 @@ def recipe_file(tmp_path):
     return write
 
 
-@given(data=data_sets, method=methods, rest=others)
-def test_a_written_recipe_reads_back_equal(tmp_path_factory, data, method, rest):
-    recipe = Recipe(**data, **method, **rest)
+@given(data=data_sets, strategy=strategies, rest=others)
+def test_a_written_recipe_reads_back_equal(tmp_path_factory, data, strategy, rest):
+    recipe = Recipe(**data, strategy=strategy, **rest)
     path = tmp_path_factory.getbasetemp() / "recipe.toml"
     recipe.write(path)
     assert load_recipe(path) == recipe
 
 
 def test_the_toml_holds_every_key_that_is_set():
-    recipe = Recipe(prune_ratio=0.5, data_root="data")
-    keys = {line.split(" = ")[0] for line in recipe.to_toml().splitlines()}
-    left_out = {"num_threads", "train_size", "image_size", "explore", "exploit", "max_steps", "checkpoint_steps"}
-    left_out |= {"settings"}  # a table of its own, where there are any
-    assert keys == set(Recipe.model_fields) - left_out
-    assert "initial_score = inf" in recipe.to_toml()
+    recipe = Recipe(strategy=OrderDP(prune_ratio=0.5), data_root="data")
+    keys, _, strategy = recipe.to_toml().partition("\n[strategy]\n")
+    left_out = {"num_threads", "train_size", "image_size", "max_steps", "checkpoint_steps", "strategy"}
+    assert {line.split(" = ")[0] for line in keys.splitlines()} == set(Recipe.model_fields) - left_out
+    settings = ["prune_ratio = 0.5", "initial_score = inf", "uniform_share = 0.0", 'per = "epoch"', "fresh = false"]
+    assert strategy.splitlines() == ['name = "orderdp"', *settings]
 
 
 def test_there_is_a_recipe_for_each_published_setting():
@@ -159,13 +161,20 @@ def test_a_published_recipe_loads_and_its_header_names_its_source(path):
         ("cifar10_resnet50", {**CIFAR, "max_lr": 0.03}),
         ("cifar100_resnet18", {**CIFAR, "max_lr": 0.2}),
         ("cifar100_resnet50", {**CIFAR, "max_lr": 0.03}),
-        ("imagenet_resnet18", {**IMAGENET, "batch_size": 512, "max_lr": 1.98, "explore": 0.8, "exploit": 0.9}),
-        ("imagenet_resnet50", {**IMAGENET, "batch_size": 1024, "max_lr": 6.4, "explore": 0.75, "exploit": 0.8}),
+        (
+            "imagenet_resnet18",
+            {**IMAGENET, "batch_size": 512, "max_lr": 1.98, "strategy": OrderDP(explore=0.8, exploit=0.9)},
+        ),
+        (
+            "imagenet_resnet50",
+            {**IMAGENET, "batch_size": 1024, "max_lr": 6.4, "strategy": OrderDP(explore=0.75, exploit=0.8)},
+        ),
     ],
 )
 def test_a_published_recipe_has_the_papers_settings(name, expected):
     (path,) = (path for path in PUBLISHED if path.stem == name)
-    assert load_recipe(path).model_dump(include=set(expected)) == expected
+    recipe = load_recipe(path)
+    assert {name: getattr(recipe, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -209,7 +218,7 @@ def test_the_range_in_a_description_is_the_range_that_is_checked(name):
 
 
 def test_a_recipe_is_frozen_and_hashable_and_survives_pickle():
-    recipe = Recipe(prune_ratio=0.5)
+    recipe = Recipe(strategy=OrderDP(prune_ratio=0.5))
     with pytest.raises(ValueError, match="frozen"):
         recipe.epochs = 3
     copy = pickle.loads(pickle.dumps(recipe))
@@ -217,57 +226,73 @@ def test_a_recipe_is_frozen_and_hashable_and_survives_pickle():
     assert hash(copy) == hash(recipe)
 
 
-def test_settings_of_the_method_are_kept_as_a_table():
-    recipe = Recipe(strategy="epsilon_greedy", prune_ratio=0.5, settings={"epsilon": 0.25, "every": 3})
-    assert recipe.to_toml().endswith("\n[settings]\nepsilon = 0.25\nevery = 3\n")
+def test_the_strategy_is_a_value_or_a_table():
+    recipe = Recipe(strategy={"name": "ucb", "prune_ratio": 0.5, "every": 3})
+    assert recipe.strategy == UCB(prune_ratio=0.5, every=3)
+    assert recipe == Recipe(strategy=recipe.strategy)
+    assert recipe.label == "UCB 50 % every 3"
     assert Recipe(**tomllib.loads(recipe.to_toml())) == recipe
-    assert hash(recipe) != hash(recipe.model_copy(update={"settings": {"epsilon": 0.5}}))
+    assert hash(recipe) != hash(recipe.model_copy(update={"strategy": UCB(prune_ratio=0.5)}))
 
 
-def test_every_method_of_the_recipe_has_a_strategy():
-    assert list(METHODS) == list(STRATEGIES)
+def strategy_in(recipe):
+    return tomllib.loads(recipe.to_toml())["strategy"]
 
 
-@pytest.mark.parametrize("strategy", sorted(set(METHODS) - {"orderdp", "full"}))
-def test_every_method_needs_a_ratio_and_takes_no_setting_of_orderdp(strategy):
-    assert (
-        message_of(strategy=strategy)
-        == f"prune_ratio is needed by strategy '{strategy}', got None; write prune_ratio = 0.5"
-    )
-    line = f"explore does not apply to strategy '{strategy}', got 0.5; leave explore out"
-    assert message_of(strategy=strategy, prune_ratio=0.5, explore=0.5) == line
+def test_the_epochs_of_a_strategy_are_those_of_the_recipe():
+    recipe = Recipe(strategy={"name": "seta", "prune_ratio": 0.5}, epochs=7)
+    assert recipe.strategy.epochs == 7
+    assert "epochs" not in strategy_in(recipe)
+    assert recipe.model_copy(update={"epochs": 9}).strategy.epochs == 9
+    assert recipe.model_copy(update={"seed": 9}).strategy.epochs == 7
+    other = Recipe(strategy=SeTa(prune_ratio=0.5, epochs=20), epochs=7)
+    assert strategy_in(other)["epochs"] == 20
+    assert other.model_copy(update={"epochs": 9}).strategy.epochs == 20
+
+
+def test_annealing_survives_the_file(recipe_file):
+    for strategy in (InfoBatch(epochs=8), InfoBatch(epochs=8, delta=0.5), InfoBatch(epochs=30), InfoBatch()):
+        recipe = Recipe(strategy=strategy, epochs=8)
+        assert ("delta" in strategy_in(recipe)) == (strategy.epochs is not None)
+        assert load_recipe(recipe_file(recipe.to_toml())).strategy == strategy
+    assert Recipe(strategy=InfoBatch(epochs=8), epochs=8).model_copy(update={"epochs": 6}).strategy.epochs == 6
+    assert Recipe(strategy=InfoBatch(), epochs=8).model_copy(update={"epochs": 6}).strategy.epochs is None
 
 
 SMOOTHED = (
-    "kakurenbo reads off the loss how sure the model is, and label smoothing keeps the loss high, got "
-    "label_smoothing 0.1; write label_smoothing = 0, or set a lower confidence (0.53 for 0.1 on ten classes)"
+    "kakurenbo needs plain losses, and label smoothing keeps them high, got label_smoothing 0.1; write "
+    "label_smoothing = 0, or set a lower confidence (0.53 for 0.1 on ten classes)"
 )
 
 
 def test_kakurenbo_needs_losses_that_tell_how_sure_the_model_is():
-    kakurenbo = {"strategy": "kakurenbo", "prune_ratio": 0.3}
-    assert message_of(**kakurenbo) == SMOOTHED
-    assert Recipe(**kakurenbo, label_smoothing=0).label_smoothing == 0
-    assert Recipe(**kakurenbo, settings={"confidence": 0.53}).label_smoothing == 0.1
+    kakurenbo = Kakurenbo(hide=0.3, epochs=30)
+    assert message_of(strategy=kakurenbo) == SMOOTHED
+    assert Recipe(strategy=kakurenbo, label_smoothing=0).label_smoothing == 0
+    assert Recipe(strategy=Kakurenbo(hide=0.3, epochs=30, confidence=0.53)).label_smoothing == 0.1
     with pytest.raises(ValueError, match=f"^{re.escape(SMOOTHED)}$"):
-        Recipe(prune_ratio=0.3).with_method(kakurenbo)
+        Recipe().model_copy(update={"strategy": kakurenbo})
 
 
-def test_the_method_of_a_recipe_is_what_differs_from_the_defaults():
-    recipe = Recipe(strategy="ucb", prune_ratio=0.5, settings={"every": 1}, epochs=7)
-    assert recipe.method() == {"strategy": "ucb", "prune_ratio": 0.5, "settings": {"every": 1}}
-    assert Recipe(epochs=7).method() == {"strategy": "orderdp"}
-    assert set(recipe.method()) <= set(METHOD_KEYS) <= set(Recipe.model_fields)
+def test_a_class_that_a_file_cannot_name_is_refused():
+    class Local(DynamicRandom):
+        pass
+
+    assert message_of(strategy=Local(prune_ratio=0.5)).startswith("no strategy named 'test_recipe:")
 
 
-@given(method=methods, other=methods, rest=others)
-def test_a_recipe_with_another_method_keeps_the_rest_and_nothing_of_its_own_method(method, other, rest):
-    changed = Recipe(**method, **rest).with_method(Recipe(**other).method())
-    assert changed == Recipe(**other, **rest)
+@given(strategy=strategies, other=strategies, rest=others)
+def test_a_recipe_with_another_strategy_keeps_the_rest(strategy, other, rest):
+    changed = Recipe(strategy=strategy, **rest).model_copy(update={"strategy": other})
+    assert changed == Recipe(strategy=other, **rest)
 
 
 def test_a_whole_number_stands_for_a_float():
     assert type(Recipe(max_lr=1).max_lr) is float
+
+
+LISTED = "('orderdp methods' lists them)"
+A_STRATEGY = "strategy must be a Strategy, or a table of name and settings, "
 
 
 @pytest.mark.parametrize(
@@ -277,19 +302,40 @@ def test_a_whole_number_stands_for_a_float():
         ({"max-lr": 0.1}, "no recipe key 'max-lr'; did you mean 'max_lr'?"),
         ({"zzz": 3}, "no recipe key 'zzz'; 'orderdp train --help' lists the keys"),
         ({"self": 3}, "no recipe key 'self'; 'orderdp train --help' lists the keys"),
+        ({"prune_ratio": 0.5}, "no recipe key 'prune_ratio'; write it in the table [strategy]"),
         (
-            {"prune_ratio": 50},
+            {"strategy": {"name": "ucb", "prune_ratio": 50}},
             "prune_ratio is a fraction and must lie in [0, 1), got 50; for 50 % write 0.5",
         ),
-        ({"prune_ratio": -1}, "prune_ratio is a fraction and must lie in [0, 1), got -1; for 50 % write 0.5"),
-        ({"prune_ratio": 1.0}, "prune_ratio is a fraction and must lie in [0, 1), got 1.0; for 50 % write 0.5"),
-        ({"prune_ratio": nan}, "prune_ratio is a fraction and must lie in [0, 1), got nan; for 50 % write 0.5"),
-        ({"prune_ratio": True}, "prune_ratio must be a number, got True; write prune_ratio = 0.5"),
-        ({"prune_ratio": "0.5"}, "prune_ratio must be a number, got '0.5'; write prune_ratio = 0.5"),
-        ({"explore": 0, "exploit": 1}, "explore is a fraction and must lie in (0, 1], got 0; for 50 % write 0.5"),
-        ({"explore": 1, "exploit": 85}, "exploit is a fraction and must lie in (0, 1], got 85; for 85 % write 0.85"),
-        ({"uniform_share": 1}, "uniform_share is a fraction and must lie in [0, 1), got 1; for 50 % write 0.5"),
-        ({"initial_score": nan}, "initial_score must lie in [-inf, inf], got nan; write initial_score = inf"),
+        (
+            {"strategy": {"name": "orderdp", "prune_ratio": "0.5"}},
+            "prune_ratio is a fraction and must lie in [0, 1), got '0.5'; write a number such as 0.5",
+        ),
+        (
+            {"strategy": {"name": "orderdp", "initial_score": nan}},
+            "initial_score must be a number that can be compared, got nan; write inf for unseen first",
+        ),
+        ({"strategy": {"name": "orderdp", "fresh": 1}}, "fresh must be True or False, got 1; write fresh=True"),
+        (
+            {"strategy": {"name": "orderdp", "fresh": True}},
+            "fresh scores need a choice at each step, got per='epoch'; write per='iteration'",
+        ),
+        (
+            {"strategy": {"name": "orderdp", "prune_ratio": 0.5, "explore": 0.6}},
+            "prune_ratio excludes explore and exploit, got prune_ratio=0.5, explore=0.6, exploit=None; "
+            "give the ratio or the other two",
+        ),
+        (
+            {"strategy": {"name": "full", "prune_ratio": 0.5}},
+            "prune_ratio does not apply to strategy 'full', got 0.5; leave prune_ratio out",
+        ),
+        (
+            {"strategy": {"prune_ratio": 0.5}},
+            "strategy must have a name, got {'prune_ratio': 0.5}; write name = \"orderdp\"",
+        ),
+        ({"strategy": {"name": "orderpd"}}, "no strategy named 'orderpd'; did you mean 'orderdp'? " + LISTED),
+        ({"strategy": 3}, A_STRATEGY + 'got 3; write {"name": "orderdp"}'),
+        ({"strategy": "ucb"}, A_STRATEGY + 'got \'ucb\'; write {"name": "orderdp"}'),
         ({"epochs": "30"}, "epochs must be a whole number, got '30'; write epochs = 30"),
         ({"epochs": 30.0}, "epochs must be a whole number, got 30.0; write epochs = 30"),
         ({"epochs": True}, "epochs must be a whole number, got True; write epochs = 30"),
@@ -304,33 +350,6 @@ def test_a_whole_number_stands_for_a_float():
         ({"optimizer": "sdg"}, "no optimizer named 'sdg'; did you mean 'sgd'?"),
         ({"optimizer": "SGD"}, "no optimizer named 'SGD'; did you mean 'sgd'?"),
         ({"precision": "half"}, "no precision named 'half'; choose from float32, bf16"),
-        ({"strategy": 3}, f"no strategy named 3; choose from {', '.join(METHODS)}, or write module:Class"),
-        (
-            {"prune_ratio": 0.5, "explore": 0.6},
-            "prune_ratio excludes explore and exploit, got prune_ratio 0.5, explore 0.6 and exploit None; "
-            "write prune_ratio alone, or explore and exploit",
-        ),
-        (
-            {"strategy": "dynamic_random"},
-            "prune_ratio is needed by strategy 'dynamic_random', got None; write prune_ratio = 0.5",
-        ),
-        (
-            {"strategy": "dynamic_random", "explore": 0.5, "exploit": 0.6},
-            "explore does not apply to strategy 'dynamic_random', got 0.5; leave explore out",
-        ),
-        (
-            {"strategy": "full", "prune_ratio": 0.5},
-            "prune_ratio does not apply to strategy 'full', got 0.5; leave prune_ratio out",
-        ),
-        (
-            {"strategy": "full", "per": "iteration"},
-            "per does not apply to strategy 'full', got 'iteration'; leave per out",
-        ),
-        ({"fresh": True}, "fresh needs choices per iteration, got per = 'epoch'; write per = \"iteration\""),
-        (
-            {"fresh": True, "per": "iteration", "uniform_share": 0.2},
-            "uniform_share is for stored scores, got 0.2 with fresh; leave it out",
-        ),
         ({"image_size": 224}, "image_size applies to data set 'folder' only, got 224 for 'digits'; leave it out"),
         ({"epochs": 0, "seed": -1, "zzz": 1}, "epochs must lie in [1, inf), got 0; write epochs = 30 (and 2 more)"),
     ],
@@ -344,7 +363,15 @@ def test_a_wrong_setting_is_refused_in_one_line(settings, message):
     [
         ("epoch = 3", r"^no recipe key 'epoch'; did you mean 'epochs'\?$"),
         ('epochs = "3"', r"^epochs must be a whole number, got '3'; write epochs = 30$"),
-        ("prune_ratio = true", r"^prune_ratio must be a number, got True; write prune_ratio = 0\.5$"),
+        ("prune_ratio = true", r"^prune_ratio is a fraction and must lie in \[0, 1\), got True; write a number"),
+        (
+            '[strategy]\nname = "ucb"\nevry = 1',
+            r"^evry does not apply to strategy 'ucb', got 1; did you mean 'every'\?$",
+        ),
+        (
+            'prune_ratio = 0.5\n[strategy]\nname = "orderdp"',
+            r"^no recipe key 'prune_ratio'; write it in the table \[strategy\]$",
+        ),
         ("max_lr = 2020-01-01", r"^max_lr must be a number, got datetime\.date\(2020, 1, 1\); write max_lr = 0\.1$"),
         ("seed = 1\nmodel = resnet18", r"^a recipe must be valid TOML, got '.*recipe\.toml': .*at line 2, column 9"),
     ],
@@ -364,28 +391,87 @@ def test_a_path_that_is_no_recipe_file_is_refused(tmp_path):
         load_recipe(tmp_path / "binary")
 
 
-def test_overrides_replace_the_files_keys_and_none_takes_one_out(recipe_file):
-    path = recipe_file("prune_ratio = 0.3\nepochs = 5")
-    expected = Recipe(epochs=7, explore=0.5, exploit=0.6)
-    assert load_recipe(path, epochs=7, prune_ratio=None, explore=0.5, exploit=0.6) == expected
+def test_overrides_replace_the_files_keys(recipe_file):
+    path = recipe_file('epochs = 5\n[strategy]\nname = "seta"\nprune_ratio = 0.3')
+    assert load_recipe(path, epochs=7) == Recipe(epochs=7, strategy=SeTa(prune_ratio=0.3, epochs=7))
+    assert load_recipe(path, strategy=OrderDP()) == Recipe(epochs=5)
 
 
 def test_overrides_are_checked_too(recipe_file):
-    path = recipe_file("prune_ratio = 0.3")
+    path = recipe_file("epochs = 5")
     with pytest.raises(ValueError, match=r"^no recipe key 'epoch'; did you mean 'epochs'\?$"):
         load_recipe(path, epoch=3)
     with pytest.raises(ValueError, match=r"^prune_ratio does not apply to strategy 'full', got 0\.3; leave"):
-        load_recipe(path, strategy="full")
+        load_recipe(path, strategy={"name": "full", "prune_ratio": 0.3})
 
 
 def test_a_changed_copy_is_checked_too():
-    recipe = Recipe(prune_ratio=0.3)
-    assert recipe.model_copy(update={"seed": 1}) == Recipe(prune_ratio=0.3, seed=1)
-    with pytest.raises(
-        ValueError, match=r"^prune_ratio is a fraction and must lie in \[0, 1\), got 30; for 30 % write 0\.3$"
-    ):
-        recipe.model_copy(update={"prune_ratio": 30})
+    recipe = Recipe(strategy=OrderDP(prune_ratio=0.3))
+    assert recipe.model_copy(update={"seed": 1}) == Recipe(strategy=OrderDP(prune_ratio=0.3), seed=1)
+    with pytest.raises(ValueError, match=r"^epochs must lie in \[1, inf\), got 0; write epochs = 30$"):
+        recipe.model_copy(update={"epochs": 0})
 
 
 def test_a_name_that_is_near_none_gets_no_suggestion():
     assert did_you_mean("zzz", ["sgd", "lars"]) == ""
+
+
+# Files of release 0.1, whose method is written in flat keys: as shipped, and as written by a run.
+WRITTEN = """\
+dataset = "cifar10"
+label_smoothing = 0.1
+initial_score = inf
+uniform_share = 0.0
+per = "epoch"
+fresh = false
+epochs = 20
+"""
+OLD = {
+    "shipped": ('strategy = "orderdp"\nprune_ratio = 0.5\n\nepochs = 20', OrderDP(prune_ratio=0.5)),
+    "shipped, explore and exploit": (
+        'strategy = "orderdp"\nexplore = 0.8\nexploit = 0.9',
+        OrderDP(explore=0.8, exploit=0.9),
+    ),
+    "without a strategy": ("epochs = 20\nprune_ratio = 0.5", OrderDP(prune_ratio=0.5)),
+    "by name alone": ('strategy = "full"', FullData()),
+    "full data": (WRITTEN + 'strategy = "full"', FullData()),
+    "orderdp": (
+        WRITTEN.replace("inf", "3.0").replace("0.0", "0.2") + 'strategy = "orderdp"\nexplore = 1.0\nexploit = 0.3',
+        OrderDP(explore=1.0, exploit=0.3, initial_score=3.0, uniform_share=0.2),
+    ),
+    "orderdp, fresh": (
+        WRITTEN.replace('"epoch"', '"iteration"').replace("false", "true") + "prune_ratio = 0.5",
+        OrderDP(prune_ratio=0.5, per="iteration", fresh=True),
+    ),
+    "kakurenbo": (
+        WRITTEN + 'strategy = "kakurenbo"\nprune_ratio = 0.3\n\n[settings]\nconfidence = 0.53',
+        Kakurenbo(hide=0.3, epochs=20, confidence=0.53),
+    ),
+    "infobatch": (WRITTEN + 'strategy = "infobatch"\nprune_ratio = 0.3', InfoBatch(prune_probability=0.3)),
+    "infobatch, annealed": (
+        WRITTEN + 'strategy = "infobatch"\nprune_ratio = 0.3\n\n[settings]\ndelta = 0.875',
+        InfoBatch(prune_probability=0.3, epochs=20),
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "strategy"), list(OLD.values()), ids=list(OLD))
+def test_a_recipe_of_the_first_release_is_read(recipe_file, text, strategy):
+    recipe = load_recipe(recipe_file(text))
+    assert recipe.strategy == strategy
+    assert load_recipe(recipe_file(recipe.to_toml())) == recipe
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_a_published_recipe_is_what_it_was_in_flat_keys(recipe_file, path):
+    keys = read_recipe(path)
+    flat = {**{key: value for key, value in keys.items() if key != "strategy"}, **keys["strategy"]}
+    flat["strategy"] = flat.pop("name")
+    assert gathered(flat) == keys
+    assert gathered(keys) == keys
+
+
+def test_an_old_setting_of_another_method_is_refused():
+    with pytest.raises(ValueError, match=r"^explore does not apply to strategy 'ucb', got 0\.5; it takes prune_ratio"):
+        Recipe(**gathered({"strategy": "ucb", "prune_ratio": 0.5, "explore": 0.5}))
+    assert gathered({"settings": 3}) == {"settings": 3}

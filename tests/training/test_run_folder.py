@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from orderdp import UCB
 from orderdp.output import files
 from orderdp.output.files import make_new, write_whole
 from orderdp.training.recipe import Recipe
@@ -52,7 +53,7 @@ def content(path):
 
 
 def test_a_folder_begins_with_its_recipe_and_nothing_else(tmp_path):
-    recipe = Recipe(prune_ratio=0.25, seed=3)
+    recipe = Recipe(strategy=UCB(prune_ratio=0.25), seed=3)
     folder = RunFolder.create(tmp_path / "a" / "b", recipe)
     assert folder.name == "b"
     assert folder.recipe() == recipe
@@ -178,7 +179,7 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_left_as_it_is(folder, damag
     harm(home / name)
     before = content(folder.path)
     begin = f"a checkpoint must be whole, got {got.format(home=home, file=home / name)}"
-    end = f"; remove {home} to begin this run anew"
+    end = f"; remove {home} to start this run again"
     message = f"^{re.escape(begin)}.*{re.escape(end)}$"
     with pytest.raises(ValueError, match=message):
         folder.load_checkpoint()
@@ -216,10 +217,10 @@ def test_any_bit_that_changes_in_the_manifest_is_noticed(folder):
 def test_a_checkpoint_of_another_version_is_refused(folder):
     write(folder, 6)
     home = folder.path / "checkpoint" / "000000006"
-    edit_manifest(home / "manifest.json", version=2)
+    edit_manifest(home / "manifest.json", version=1)
     message = (
-        f"a checkpoint must be of version 1, got 2 in {home}; resume with the release of orderdp that wrote it, "
-        f"or remove {home} to begin this run anew"
+        f"a checkpoint must be of version 2, got 1 in {home}; resume with the release of orderdp that wrote it, "
+        f"or remove {home} to start this run again"
     )
     with raises(ValueError, message):
         folder.load_checkpoint()
@@ -231,7 +232,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(folder):
     Recipe(seed=1).write(folder.path / "recipe.toml")
     message = (
         f"a checkpoint must be of the run's own recipe, got {home} of another; "
-        f"put recipe.toml back as it was, or remove {home} to begin this run anew"
+        f"put recipe.toml back as it was, or remove {home} to start this run again"
     )
     with raises(ValueError, message):
         folder.load_checkpoint()

@@ -181,7 +181,7 @@ def test_two_ranks_killed_inside_an_epoch_go_on_to_the_same_end(
     assert outcome(train_on_two_ranks("run")) == expected
 
 
-PAIR = ({"strategy": "infobatch", "prune_ratio": 0.5}, {"strategy": "orderdp", "prune_ratio": 0.5})
+PAIR = ({"name": "infobatch", "prune_ratio": 0.5}, {"name": "orderdp", "prune_ratio": 0.5})
 
 
 def test_two_ranks_make_a_comparison_together(tmp_path, tiny, on_two_ranks):
@@ -246,7 +246,7 @@ def test_two_ranks_are_no_several_processes(tmp_path, tiny, on_two_ranks):
 
 def test_two_ranks_make_a_study_together(tmp_path, tiny, on_two_ranks):
     plans = {name: Comparison(tiny(epochs=1, batch_size=16, prune_ratio=0.5), against=("full",)) for name in ("a", "b")}
-    study = Study("table8", "smoke", Outline("both"), plans)
+    study = Study("both", "smoke", Outline("both"), plans, {"title": "both"})
 
     def work():
         found = start_study(study, tmp_path / "study", log=lambda line: None)

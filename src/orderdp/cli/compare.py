@@ -32,7 +32,7 @@ _ADDED = ("--methods", "--prune-ratio", "--seed", "--data-root")  # what may sta
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `orderdp compare`."""
-    from orderdp.training.recipe import METHOD_KEYS, shipped_recipes
+    from orderdp.training.recipe import shipped_recipes
 
     run = parser.add_argument_group("the comparison")
     run.add_argument(
@@ -70,18 +70,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="continue the runs in this folder, or join in; --methods, --prune-ratio and --seed add to them, "
         "--data-root says where the data lies now",
     )
-    add_settings(parser, leave_out=(*METHOD_KEYS, "seed", "max_steps"))
+    add_settings(parser, leave_out=("seed", "max_steps"))
 
 
 def run(options: argparse.Namespace) -> int:
     """Makes the runs of a comparison and prints the differences to full data."""
     from orderdp.comparison.checks import LoadedData
-    from orderdp.comparison.grid import Comparison, grid
+    from orderdp.comparison.grid import Comparison, at_ratio, grid
     from orderdp.comparison.workers import resume, start
-    from orderdp.training.recipe import METHOD_KEYS, Recipe, default_of
+    from orderdp.strategies import InfoBatch, OrderDP
+    from orderdp.training.recipe import Recipe
 
     tell = teller(options)
-    options_of_recipe = [name for name in Recipe.model_fields if hasattr(options, name)]
+    options_of_recipe = ["prune_ratio", *(name for name in Recipe.model_fields if hasattr(options, name))]
     given = {name: value for name in options_of_recipe if (value := getattr(options, name)) is not None}
     if options.resume is not None:
         path = options.resume
@@ -94,9 +95,8 @@ def run(options: argparse.Namespace) -> int:
         found = resume([path], processes=options.processes, log=tell, data=data)[0]
         return _end_comparison(found, path, options)
     ratios, seeds = given.pop("prune_ratio", [0.3, 0.5, 0.7]), given.pop("seed", [0, 1, 2])
-    own = {name: default_of(name) for name in METHOD_KEYS if name not in ("prune_ratio", "explore", "exploit")}
-    recipe = chosen_recipe(options.recipe, {**given, **own}, ratios)
-    chosen = options.methods or [{"strategy": "orderdp"}, {"strategy": "infobatch"}]
+    chosen = options.methods or [{"name": OrderDP.name}, {"name": InfoBatch.name}]
+    recipe = chosen_recipe(options.recipe, {**given, "strategy": at_ratio(chosen[0], ratios[0])}, {})
     methods = grid(recipe, [*chosen, *_random_beside(chosen, recipe)], ratios)
     seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
     path = options.run_folder = options.run or new_folder(f"compare-{recipe.dataset}")
@@ -109,9 +109,10 @@ def _more_methods(
 ) -> Sequence[dict[str, Any]]:
     """Returns the methods to add to a comparison: those named, or its own, at the ratios given, or its own."""
     from orderdp.comparison.grid import grid, load_comparison
+    from orderdp.strategies.registry import to_table
 
     plan, _ = load_comparison(path)
-    present = [recipe.method() for recipe in plan.pruned()]
+    present = [to_table(recipe.strategy, epochs=recipe.epochs) for recipe in plan.pruned()]
     ratios = ratios or sorted({method["prune_ratio"] for method in present if "prune_ratio" in method})
     if not chosen:
         chosen = [
@@ -124,12 +125,13 @@ def _more_methods(
 
 def _random_beside(methods: Sequence[dict[str, Any]], recipe: Recipe) -> list[dict[str, Any]]:
     """Returns the dynamic random choices that stand beside: at the plan's ratios, and at those that methods bring."""
-    from orderdp.training.methods import asked_ratio
+    from orderdp.strategies import DynamicRandom
+    from orderdp.strategies.registry import find, from_table
 
-    split = [{"prune_ratio", "explore", "exploit"} & set(method) for method in methods]
-    own = [asked_ratio(recipe.with_method(method)) for method, sizes in zip(methods, split, strict=True) if sizes]
-    plans = [{"strategy": "dynamic_random"}] if len(own) < len(methods) else []
-    return [*({"strategy": "dynamic_random", "prune_ratio": ratio} for ratio in own), *plans]
+    sized = [method for method in methods if find(method["name"]).has_size(method)]
+    own = [from_table(method, epochs=recipe.epochs).asked_ratio for method in sized]
+    plans = [{"name": DynamicRandom.name}] if len(own) < len(methods) else []
+    return [*({"name": DynamicRandom.name, "prune_ratio": ratio} for ratio in own), *plans]
 
 
 def _end_comparison(found: Any, path: Path, options: argparse.Namespace) -> int:
@@ -140,9 +142,9 @@ def _end_comparison(found: Any, path: Path, options: argparse.Namespace) -> int:
 
 
 def _method(text: str) -> dict[str, Any]:
-    from orderdp.training.methods import method_of
+    from orderdp.strategies.registry import parse
 
     try:
-        return method_of(text)
+        return parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,27 +16,43 @@ if TYPE_CHECKING:
     from orderdp.training.recipe import Recipe
 
 
-def chosen_recipe(name: str | None, given: dict[str, Any], ratios: Sequence[float]) -> Recipe:
-    """Returns the recipe that is named or fits the data set and model, with what was given in place of its own."""
-    from orderdp.training.recipe import Recipe, find_recipe, load_recipe, shipped_recipes
+def chosen_recipe(name: str | None, given: Mapping[str, Any], strategy: Mapping[str, Any]) -> Recipe:
+    """Returns the recipe that is named or fits the data set and model, with what was given in place of its own.
+
+    Args:
+        name: of a shipped recipe or of a file; None for the recipe of the data set and model.
+        given: keys of the recipe.
+        strategy: settings of its strategy, with `name` where that is another.
+    """
+    from orderdp.strategies import OrderDP
+    from orderdp.strategies.registry import to_table
+    from orderdp.training.recipe import Recipe, find_recipe, read_recipe, shipped_recipes
 
     if name is None:
         path = find_recipe(given.get("dataset", Recipe().dataset), given.get("model"))
     else:
         path = shipped_recipes().get(name, Path(name))
-    changes = dict(given)
-    sizes = {"explore", "exploit"} & set(given)
-    if ratios:
-        changes["prune_ratio"] = ratios[0]
-        if not sizes:
-            changes.update(explore=None, exploit=None)
-    elif given.get("strategy") == "full":
-        changes.update(prune_ratio=None, explore=None, exploit=None)
-    elif sizes:
-        changes["prune_ratio"] = None
-    elif path is None:
-        changes["prune_ratio"] = 0.5
-    return Recipe(**changes) if path is None else load_recipe(path, **changes)
+    default = OrderDP(prune_ratio=0.5) if path is None else OrderDP()
+    keys = {"strategy": to_table(default), **({} if path is None else read_recipe(path)), **given}
+    if strategy and isinstance(keys["strategy"], Mapping):
+        keys["strategy"] = _changed(keys["strategy"], strategy, epochs=keys.get("epochs", Recipe().epochs))
+    return Recipe(**keys)
+
+
+def _changed(table: Mapping[str, Any], given: Mapping[str, Any], *, epochs: int) -> dict[str, Any]:
+    """Returns the table of a strategy with what was given in place of its own; another one keeps the ratio alone."""
+    from orderdp.strategies.registry import find, from_table
+
+    if given.get("name", table.get("name")) != table.get("name"):
+        ratio = from_table(table, epochs=epochs).asked_ratio
+        takes_ratio = find(given["name"]).ratio_setting is not None
+        table = {"prune_ratio": ratio} if takes_ratio and ratio is not None else {}
+    strategy = find({**table, **given}["name"])
+    if "prune_ratio" in given:
+        table = {key: value for key, value in table.items() if not strategy.has_size([key])}
+    elif strategy.has_size(given):
+        table = {key: value for key, value in table.items() if key != "prune_ratio"}
+    return {**table, **given}
 
 
 def new_folder(name: str) -> Path:

@@ -16,8 +16,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Prints the methods by name."""
     from orderdp.output.text_table import as_text
-    from orderdp.training.methods import METHODS
+    from orderdp.strategies.registry import BY_NAME
 
-    rows = [(name, method.label, method.ratio) for name, method in METHODS.items()]
+    rows = [(name, strategy.label, strategy.ratio_means) for name, strategy in BY_NAME.items()]
     print(as_text([("name", "method", "what the prune ratio is"), *rows], words=True))
     return 0

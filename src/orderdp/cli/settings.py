@@ -13,19 +13,17 @@ from orderdp.output.text_table import number_or_text
 def add_settings(
     parser: argparse.ArgumentParser, *, several: Sequence[str] = (), leave_out: Sequence[str] = ()
 ) -> None:
-    """Adds an option for each key of a recipe."""
+    """Adds an option for each key of a recipe but the strategy."""
     from orderdp.training.recipe import Recipe
 
     settings = parser.add_argument_group("settings, in place of the recipe's own")
     for name, field in Recipe.model_fields.items():
-        if name in leave_out:
+        if name == "strategy" or name in leave_out:
             continue
         flag = f"--{name.replace('_', '-')}"
         text = str(field.description).replace("%", "%%")
         if field.annotation is bool:
             settings.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
-        elif name == "settings":
-            settings.add_argument(flag, nargs="+", type=_setting, metavar="NAME=VALUE", help=text)
         elif name in several:
             text += "; several: a run with each"
             settings.add_argument(flag, nargs="+", type=number_or_text, metavar="N", help=text)
@@ -35,14 +33,60 @@ def add_settings(
             settings.add_argument(flag, type=number_or_text, metavar=_metavar(field.annotation), help=text)
 
 
+STRATEGY_OPTIONS = ("strategy", "prune_ratio", "explore", "exploit", "settings")
+
+
+def add_strategy(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of the strategy: `STRATEGY_OPTIONS`."""
+    from orderdp.strategies.registry import BY_NAME
+
+    group = parser.add_argument_group("the strategy, in place of the recipe's own")
+    group.add_argument(
+        "--strategy",
+        metavar="NAME",
+        help=f"how each epoch's samples are selected: {', '.join(BY_NAME)}, or MODULE:CLASS of a custom strategy; "
+        "another strategy keeps the recipe's prune ratio",
+    )
+    group.add_argument(
+        "--prune-ratio",
+        nargs="+",
+        type=number_or_text,
+        metavar="N",
+        help="fraction of the samples that an epoch leaves out, in [0, 1); several: a run with each",
+    )
+    for name, what in (("explore", "samples that is drawn"), ("exploit", "draw that is kept")):
+        text = f"fraction of the {what}, in (0, 1], in place of a prune ratio; orderdp only"
+        group.add_argument(f"--{name}", type=number_or_text, metavar="N", help=text)
+    group.add_argument(
+        "--settings",
+        nargs="+",
+        type=_setting,
+        metavar="NAME=VALUE",
+        help="further settings, by the names of the strategy's class, such as per=iteration fresh=true, or every=1",
+    )
+
+
+def strategy_given(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns the settings of the strategy that were given, and its `name` if that was; of several ratios the first."""
+    given: dict[str, Any] = dict(options.settings or ())
+    if options.strategy is not None:
+        given["name"] = options.strategy
+    if options.prune_ratio is not None:
+        given["prune_ratio"] = options.prune_ratio[0]
+    return {
+        **given,
+        **{name: value for name in ("explore", "exploit") if (value := getattr(options, name)) is not None},
+    }
+
+
 def _metavar(annotation: Any) -> str:
     return "N" if {int, float} & {annotation, *typing.get_args(annotation)} else "NAME"
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    from orderdp.training.methods import setting_of
+    from orderdp.strategies.registry import parse_setting
 
     try:
-        return setting_of(text)
+        return parse_setting(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

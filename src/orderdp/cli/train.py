@@ -15,7 +15,7 @@ from orderdp.cli.folders import (
     status_of,
 )
 from orderdp.cli.messages import teller
-from orderdp.cli.settings import add_settings
+from orderdp.cli.settings import STRATEGY_OPTIONS, add_settings, add_strategy, strategy_given
 
 SUMMARY = "train with pruning, with full data and with a shorter schedule"
 DESCRIPTION = """\
@@ -58,7 +58,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="what to train beside it: full (all the data), short (all the data, as many steps as the pruned run); "
         "default both, nothing for none",
     )
-    add_settings(parser, several=("prune_ratio", "seed"))
+    add_strategy(parser)
+    add_settings(parser, several=("seed",))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -67,24 +68,25 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.comparison.grid import Comparison
     from orderdp.comparison.planned import REFERENCES
     from orderdp.comparison.workers import resume, start
+    from orderdp.strategies.registry import to_table
     from orderdp.training.recipe import Recipe
 
     tell = teller(options)
-    given = {name: value for name in Recipe.model_fields if (value := getattr(options, name)) is not None}
+    keys = [name for name in Recipe.model_fields if name != "strategy"]
+    given = {name: value for name in keys if (value := getattr(options, name)) is not None}
     if options.resume is not None:
         path = options.resume
-        refuse_beside_resume(options, given, ("recipe", "run", "against"))
+        refuse_beside_resume(options, given, ("recipe", "run", "against", *STRATEGY_OPTIONS))
         data = LoadedData()
         extend_all([path], given, data)
         found = resume([path], log=tell, data=data)[0]
     else:
-        ratios, seeds = given.pop("prune_ratio", []), given.pop("seed", [])
-        if "settings" in given:
-            given["settings"] = dict(given["settings"])
-        recipe = chosen_recipe(options.recipe, given, ratios)
+        seeds = given.pop("seed", [])
+        recipe = chosen_recipe(options.recipe, given, strategy_given(options))
         seeds = seeds or [recipe.seed]
         # The recipe checks them all before anything is made.
-        methods = [recipe.model_copy(update={"prune_ratio": ratio}).method() for ratio in ratios]
+        table = to_table(recipe.strategy, epochs=recipe.epochs)
+        methods = [{**table, "prune_ratio": ratio} for ratio in options.prune_ratio or ()]
         seeds = [recipe.model_copy(update={"seed": seed}).seed for seed in seeds]
         path = options.run_folder = options.run or new_folder(recipe.dataset)
         against = REFERENCES if options.against is None else tuple(options.against)

@@ -10,12 +10,10 @@ from accelerate import PartialState
 
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.planned import Sizes
-from orderdp.data.base import DataSets
+from orderdp.data.base import DataSets, ImageFiles
 from orderdp.data.registry import load_dataset
-from orderdp.training.loop import Run
+from orderdp.training.check import check_recipe
 from orderdp.training.recipe import Recipe
-from orderdp.training.run_folder import RunFolder
-from orderdp.training.steps import total_steps
 
 
 class LoadedData:
@@ -71,15 +69,18 @@ def check(comparison: Comparison, data: LoadedData | None = None, *, processes: 
     check_processes(processes, state)
     loaded = (data or LoadedData()).of(comparison.recipe)
     sizes = Sizes(len(loaded.train), len(loaded.test), state.num_processes)
-    check_steps(comparison, sizes)
-    Run(comparison.members(sizes.num_samples, sizes.num_ranks)[0].recipe, loaded, RunFolder(Path()), show=False)
+    check_recipes(comparison, sizes, in_files=isinstance(loaded.train, ImageFiles))
     return sizes
 
 
-def check_steps(comparison: Comparison, sizes: Sizes) -> None:
-    """Raises ValueError unless every run of a comparison makes at least one step."""
+def check_recipes(comparison: Comparison, sizes: Sizes, *, in_files: bool = False) -> None:
+    """Raises unless the recipe of every run fits data of these sizes and the machine. Builds no model.
+
+    Raises:
+        ValueError, ImportError: as `check_recipe`.
+    """
     for member in comparison.members(sizes.num_samples, sizes.num_ranks):
-        total_steps(member.recipe, sizes.num_samples, sizes.num_ranks)
+        check_recipe(member.recipe, sizes.num_samples, sizes.num_ranks, in_files=in_files)
 
 
 def check_processes(processes: int, state: PartialState) -> None:

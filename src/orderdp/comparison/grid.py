@@ -22,13 +22,13 @@ from orderdp.comparison.planned import (
     planned_of,
     read_planned,
     sizes_of,
-    strategy_of,
 )
 from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
-from orderdp.training.methods import asked_ratio, label_of
-from orderdp.training.recipe import Recipe, load_recipe
+from orderdp.strategies import FullData
+from orderdp.strategies.registry import find, to_table
+from orderdp.training.recipe import Recipe, gathered, load_recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import most_steps, total_steps
 
@@ -41,7 +41,7 @@ class Comparison:
 
     Args:
         recipe: how everything is trained, with the method to prune by.
-        methods: keys of a recipe that make a method, for each pruned run; empty for the recipe's own.
+        methods: a table of each strategy, by which to prune; empty for the recipe's own.
         seeds: seeds to run everything with.
         against: references: "full" is all the data, "short" all the data with the number of steps of a pruned run.
 
@@ -64,14 +64,14 @@ class Comparison:
                 f"max_steps cuts the pruned run and its references alike, got {self.recipe.max_steps}; "
                 "leave it out, or compare against nothing"
             )
-        labels = [label_of(recipe) for recipe in self.pruned()]
+        labels = [recipe.label for recipe in self.pruned()]
         for name, values in (("method", labels), ("seed", self.seeds), ("against", self.against)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
 
     def pruned(self) -> list[Recipe]:
         """Returns the recipe of each method, with the seed of the plan's recipe."""
-        return [self.recipe.with_method(method) for method in self.methods] or [self.recipe]
+        return [with_method(self.recipe, method) for method in self.methods] or [self.recipe]
 
     def members(self, num_samples: int, num_ranks: int = 1) -> list[Member]:
         """Returns the runs in the order in which they are made: seed after seed, a whole comparison in each."""
@@ -79,12 +79,12 @@ class Comparison:
 
     def _of_seed(self, seed: int, num_samples: int, num_ranks: int) -> Iterator[Member]:
         pruned = [recipe.model_copy(update={"seed": seed}) for recipe in self.pruned()]
-        full = pruned[0].with_method({"strategy": "full"})
+        full = pruned[0].model_copy(update={"strategy": FullData()})
         by_steps = {total_steps(full, num_samples, num_ranks): FULL} if "full" in self.against else {}
         shorts = []
         for recipe in pruned:
-            label, steps = label_of(recipe), total_steps(recipe, num_samples, num_ranks)
-            if recipe.strategy == "full" or "short" not in self.against:
+            label, steps = recipe.label, total_steps(recipe, num_samples, num_ranks)
+            if not recipe.strategy.prunes or "short" not in self.against:
                 yield Member(label, recipe)
                 continue
             known = by_steps.get(steps)
@@ -95,7 +95,7 @@ class Comparison:
             elif known is None:
                 by_steps[steps] = own
                 shorts.append(Member(own, shortened(full, steps, num_samples, num_ranks)))
-        if "full" in self.against and all(recipe.strategy != "full" for recipe in pruned):
+        if "full" in self.against and all(recipe.strategy.prunes for recipe in pruned):
             yield Member(FULL, full)
         yield from shorts
 
@@ -120,10 +120,10 @@ def _planned_runs(members: Sequence[Member]) -> Iterator[PlannedRun]:
     ratios: dict[str, float] = {}  # label of a shorter schedule to the prune ratio of the run it is named after
     for member in members:
         if member.short is not None:
-            ratios.setdefault(member.short, asked_ratio(member.recipe))
+            ratios.setdefault(member.short, member.recipe.strategy.asked_ratio or 0.0)
     for member in members:
-        reference = member.recipe.strategy == "full"
-        ratio = ratios.get(member.label) if reference else asked_ratio(member.recipe)
+        reference = not member.recipe.strategy.prunes
+        ratio = ratios.get(member.label) if reference else member.recipe.strategy.asked_ratio or 0.0
         if member.label == FULL:
             ratio = None
         cut = reference and member.recipe.max_steps is not None
@@ -133,7 +133,7 @@ def _planned_runs(members: Sequence[Member]) -> Iterator[PlannedRun]:
             name=member.name,
             seed=member.recipe.seed,
             reference=reference,
-            strategy=strategy_of(member.recipe.method()),
+            strategy=member.recipe.model_dump(exclude_none=True)["strategy"],
             ratio=ratio,
             short=member.short,
             steps_of=member.steps_of,
@@ -157,9 +157,8 @@ def grid(recipe: Recipe, methods: Iterable[Mapping[str, Any]], ratios: Sequence[
     found: dict[str, dict[str, Any]] = {}
     for ratio in ratios:
         for method in methods:
-            sized = {"prune_ratio", "explore", "exploit"} & set(method)
-            full = recipe.with_method(method if sized else {**method, "prune_ratio": ratio})
-            found.setdefault(label_of(full), full.method())
+            full = with_method(recipe, at_ratio(method, ratio))
+            found.setdefault(full.label, to_table(full.strategy, epochs=full.epochs))
     return tuple(found.values())
 
 
@@ -175,7 +174,7 @@ def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
         file = path / (FILE if (path / FILE).exists() or not (path / FILE_0_1).exists() else FILE_0_1)
         table = read_toml(file, "a comparison", example="seeds = [0, 1, 2]")
         seeds, against = (tuple(table[name]) for name in ("seeds", "against"))
-        methods = tuple(dict(method) for method in table.get("methods", ()))
+        methods = tuple(_table(method) for method in table.get("methods", ()))
         sizes = sizes_of(table)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise no_comparison(path, error) from None
@@ -194,6 +193,21 @@ def planned_in(path: Path) -> Planned:
         return read_planned(path)
     comparison, sizes = load_comparison(path)
     return planned_of(comparison.recipe.to_toml(), comparison.table(sizes))
+
+
+def at_ratio(method: Mapping[str, Any], ratio: float) -> dict[str, Any]:
+    """Returns the table of a strategy at a prune ratio; one that says its size as it is."""
+    return dict(method) if find(method["name"]).has_size(method) else {**method, "prune_ratio": ratio}
+
+
+def with_method(recipe: Recipe, method: Mapping[str, Any]) -> Recipe:
+    """Returns a recipe with the strategy of a table in place of its own."""
+    return recipe.model_copy(update={"strategy": method})
+
+
+def _table(method: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the table of a strategy, also of one that release 0.1 wrote in flat keys."""
+    return dict(method) if "name" in method else dict(gathered(method)["strategy"])
 
 
 def shortened(full: Recipe, steps: int, num_samples: int, num_ranks: int = 1) -> Recipe:

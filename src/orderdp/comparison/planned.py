@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,17 +15,6 @@ from orderdp.output.toml import parse_toml, read_toml
 FILE = "comparison.toml"
 FILE_0_1 = "plan.toml"  # of release 0.1, which listed the methods but not the runs
 REFERENCES = ("full", "short")
-# Keys of a recipe of release 0.1 that belong to the strategy, with their defaults.
-_FLAT = {
-    "prune_ratio": None,
-    "explore": None,
-    "exploit": None,
-    "initial_score": inf,
-    "uniform_share": 0.0,
-    "per": "epoch",
-    "fresh": False,
-}
-STRATEGY_KEYS = {"strategy", "settings", *_FLAT}  # keys of a recipe that belong to the strategy, in any release
 
 
 class Sizes(NamedTuple):
@@ -116,19 +104,6 @@ def planned_of(recipe_text: str, table: dict[str, Any]) -> Planned:
 def sizes_of(table: Mapping[str, Any]) -> Sizes:
     """Returns the sizes in the content of a `comparison.toml`."""
     return Sizes(int(table["num_samples"]), int(table["num_test_samples"]), int(table.get("num_ranks", 1)))
-
-
-def strategy_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the table of the strategy in a plain recipe; release 0.1 wrote its keys beside the others.
-
-    >>> strategy_of({"strategy": "ucb", "prune_ratio": 0.5, "per": "epoch", "settings": {"every": 1}})
-    {'name': 'ucb', 'prune_ratio': 0.5, 'every': 1}
-    """
-    strategy = recipe["strategy"]
-    if isinstance(strategy, Mapping):
-        return dict(strategy)
-    given = {name: recipe[name] for name, default in _FLAT.items() if recipe.get(name, default) != default}
-    return {"name": strategy, **given, **recipe.get("settings", {})}
 
 
 def read_planned(path: Path) -> Planned:

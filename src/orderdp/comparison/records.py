@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from orderdp.comparison.grid import planned_in
-from orderdp.comparison.planned import STRATEGY_KEYS, Planned, PlannedRun, strategy_of
-from orderdp.output.toml import read_toml
-from orderdp.training.recipe import Recipe, default_of
+from orderdp.comparison.planned import Planned, PlannedRun
+from orderdp.training.recipe import Recipe, read_recipe
 from orderdp.training.run_folder import RunFolder
 
 _ELSEWHERE = {"data_root", "download"}  # where the data lies may change
@@ -83,7 +82,7 @@ def _check_recipe(run: PlannedRun, path: Path, planned: Planned, runs: Mapping[s
     file = path / run.name / "recipe.toml"
     if not file.exists():
         return
-    there = read_toml(file, "a recipe", example="epochs = 30")
+    there = read_recipe(file)
     cut: dict[str, Any] = {"max_steps": run.max_steps, "epochs": run.epochs}
     if run.steps_of is not None:
         leader = runs[run.steps_of]
@@ -93,20 +92,20 @@ def _check_recipe(run: PlannedRun, path: Path, planned: Planned, runs: Mapping[s
         cut = {"max_steps": leader.result["steps"], "epochs": there.get("epochs")}
     expected = {**planned.recipe, "seed": run.seed}
     expected |= {name: value for name, value in cut.items() if value is not None}
-    for name in sorted((there.keys() | expected.keys()) - _ELSEWHERE - STRATEGY_KEYS):
+    for name in sorted((there.keys() | expected.keys()) - _ELSEWHERE - {"strategy"}):
         mine, other = _value(there, name), _value(expected, name)
         if mine != other:
             raise another_recipe(file.parent, name, mine, other)
-    mine, other = strategy_of(there), dict(run.strategy)
-    if mine != other:
-        raise another_recipe(file.parent, "strategy", mine, other)
+    for name, mine in there["strategy"].items():  # release 0.1 left out settings at their defaults
+        if mine != run.strategy.get(name):
+            raise another_recipe(file.parent, f"strategy {name}", mine, run.strategy.get(name))
 
 
 def _value(recipe: Mapping[str, Any], name: str) -> Any:
     """Returns the value of a key in a plain recipe, which leaves out None, and keys of later releases."""
     if name in recipe or name not in Recipe.model_fields:
         return recipe.get(name)
-    return default_of(name)
+    return Recipe.model_fields[name].default
 
 
 def another_recipe(folder: Path, name: str, mine: Any, planned: Any) -> ValueError:

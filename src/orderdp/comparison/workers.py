@@ -22,15 +22,15 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from orderdp.comparison.checks import LoadedData, check, check_processes, check_steps, sharing_threads
-from orderdp.comparison.grid import Comparison, Member, load_comparison
+from orderdp.comparison.checks import LoadedData, check, check_processes, check_recipes, sharing_threads
+from orderdp.comparison.grid import Comparison, Member, load_comparison, with_method
 from orderdp.comparison.outcome import Outcome, summarize
 from orderdp.comparison.planned import Sizes
 from orderdp.comparison.records import another_recipe
 from orderdp.data.base import DataSets
 from orderdp.output.files import make_new
+from orderdp.strategies.registry import to_table
 from orderdp.training.loop import Run
-from orderdp.training.methods import label_of
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder, alone_in, spent_s
 
@@ -146,19 +146,18 @@ def extend(
             comparison, sizes = load_comparison(path)
             more = [comparison.recipe.model_copy(update={"seed": seed}).seed for seed in dict.fromkeys(seeds)]
             changes = {} if data_root is None else {"data_root": data_root}
-            labels = {label_of(recipe) for recipe in comparison.pruned()}
-            added = [method for method in methods if label_of(comparison.recipe.with_method(method)) not in labels]
+            labels = {recipe.label for recipe in comparison.pruned()}
+            added = [method for method in methods if with_method(comparison.recipe, method).label not in labels]
+            present = comparison.methods or (to_table(comparison.recipe.strategy, epochs=comparison.recipe.epochs),)
             changed = replace(
                 comparison,
                 recipe=comparison.recipe.model_copy(update=changes),
-                methods=(
-                    (*(comparison.methods or [comparison.recipe.method()]), *added) if added else comparison.methods
-                ),
+                methods=(*present, *added) if added else comparison.methods,
                 seeds=(*comparison.seeds, *(seed for seed in more if seed not in comparison.seeds)),
             )
             if data_root is not None:
                 (data or LoadedData()).checked(changed.recipe, sizes, path)
-            check_steps(changed, sizes)
+            check_recipes(changed, sizes)
             if changed != comparison:
                 changed.write(path, sizes)
     PartialState().wait_for_everyone()

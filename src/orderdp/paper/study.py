@@ -22,7 +22,8 @@ from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.paper.study_file import SIZES, name_of, read_study
 from orderdp.report.outline import Outline, load_outline, outline_of
-from orderdp.training.methods import method_of
+from orderdp.strategies import DynamicRandom
+from orderdp.strategies.registry import parse
 from orderdp.training.recipe import load_recipe, shipped_recipes
 
 SEEDS = (0, 1, 2)  # of a study that names none
@@ -67,10 +68,9 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
         raise ValueError(f"no size named {size!r}{hint}")
     parts = {}
     for part in table[size]:
-        changed = {"explore": None, "exploit": None, **part.get("changes", {}), **changes}
-        recipe = load_recipe(_recipe_file(part["recipe"], path.parent), **changed)
-        setting = {"seeds": SEEDS, "beside": ["dynamic_random"], "against": REFERENCES, **table, **part}
-        methods = grid(recipe, map(method_of, [*setting["methods"], *setting["beside"]]), setting["prune_ratios"])
+        recipe = load_recipe(_recipe_file(part["recipe"], path.parent), **{**part.get("changes", {}), **changes})
+        setting = {"seeds": SEEDS, "beside": [DynamicRandom.name], "against": REFERENCES, **table, **part}
+        methods = grid(recipe, map(parse, [*setting["methods"], *setting["beside"]]), setting["prune_ratios"])
         parts[name_of(part)] = Comparison(
             recipe, methods, tuple(seeds) or tuple(setting["seeds"]), tuple(setting["against"])
         )

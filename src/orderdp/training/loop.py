@@ -12,20 +12,20 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from orderdp.data.base import DataSets
+from orderdp.data.base import DataSets, ImageFiles
 from orderdp.data.images import AugmentedImages
 from orderdp.diagnostics import gradient_norm
 from orderdp.diagnostics.moment import Moment, When, due
 from orderdp.diagnostics.rows import measure, measure_at_end
 from orderdp.pruner import Pruner
+from orderdp.training.check import check_recipe
 from orderdp.training.data_path import DataPath
-from orderdp.training.methods import make_strategy
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_optimizer, build_schedule
 from orderdp.training.progress import SECONDS, Progress
@@ -49,12 +49,12 @@ class Run:
     """
 
     def __init__(self, recipe: Recipe, data: DataSets, folder: RunFolder, *, show: bool = True) -> None:
+        sizes = len(data.train), PartialState(cpu=recipe.device == "cpu").num_processes
+        check_recipe(recipe, *sizes, in_files=isinstance(data.train, ImageFiles))
         self.recipe = recipe
         self.folder = folder
         self.accelerator = Accelerator(cpu=recipe.device == "cpu")
         self.device = self.accelerator.device
-        if recipe.device not in ("auto", self.device.type):
-            raise ValueError(f"device must be one that is here, got {recipe.device}; write {self.device.type} or auto")
         if recipe.num_threads is not None:
             torch.set_num_threads(recipe.num_threads)
         # None: tqdm checks for a terminal.
@@ -69,16 +69,11 @@ class Run:
         self.net: Any = self.accelerator.prepare_model(self.model)
         if recipe.compile:
             self.net = torch.compile(self.net)
-        sizes = len(data.train), self.accelerator.num_processes
         self.num_steps = total_steps(recipe, *sizes)
         # If the number of steps depends on the losses, the rate follows the share of the run, in these steps.
         self.schedule_steps = self.num_steps or most_steps(recipe, *sizes)
         self.optimizer = build_optimizer(
-            self.model,
-            name=recipe.optimizer,
-            lr=recipe.max_lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
+            self.model, name=recipe.optimizer, momentum=recipe.momentum, weight_decay=recipe.weight_decay
         )
         self.schedule = build_schedule(
             self.optimizer,
@@ -89,7 +84,7 @@ class Run:
             final_div_factor=recipe.final_div_factor,
             name=recipe.schedule,
         )
-        self.pruner = Pruner(make_strategy(recipe), len(data.train), seed=recipe.seed)
+        self.pruner = Pruner(recipe.strategy, len(data.train), seed=recipe.seed)
         self.data_path = DataPath(recipe, data, self.device)
         self.train_set = self.data_path.images(data.train, recipe.augment)
         self.test_set = self.data_path.images(data.test, "none")

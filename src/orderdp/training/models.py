@@ -42,6 +42,20 @@ def build_model(name: str, *, num_classes: int, in_channels: int, image_size: in
     return _timm_model(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
 
 
+def check_model(name: str) -> None:
+    """Raises unless there is a model of that name; builds nothing.
+
+    Raises:
+        ValueError: there is none.
+        ImportError: the model is timm's, and timm is not installed.
+    """
+    if name not in _SMALL_MODELS:
+        timm = import_image_library("timm")
+        if name not in _RESNETS and not timm.is_model(name):
+            meant = did_you_mean(name, [*model_names(), *timm.list_models()])
+            raise ValueError(f"no model named {name!r}{meant} (model_names() and timm.list_models() list them)")
+
+
 def model_names() -> list[str]:
     """The names that mean the same whatever timm is installed; timm's own may be used as well."""
     return [*_SMALL_MODELS, *_RESNETS]
@@ -138,10 +152,8 @@ def _resnet(name: str, *, num_classes: int, in_channels: int, image_size: int) -
 
 
 def _timm_model(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+    check_model(name)
     timm = import_image_library("timm")
-    if not timm.is_model(name):
-        meant = did_you_mean(name, [*model_names(), *timm.list_models()])
-        raise ValueError(f"no model named {name!r}{meant} (model_names() and timm.list_models() list them)")
     # Convolutional models take any size and refuse the argument.
     size = {"img_size": image_size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **size)

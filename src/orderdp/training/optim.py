@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by name."""
+"""Optimisers and learning-rate schedules by name; the recipe has checked their settings."""
 
 import math
 
@@ -8,11 +8,11 @@ from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 from orderdp.data.imports import import_image_library
 
+_OF_TIMM = ("lars", "lamb")
 
-def build_optimizer(
-    model: nn.Module, *, name: str, lr: float, momentum: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    """An optimiser over all parameters of `model`, in one group.
+
+def build_optimizer(model: nn.Module, *, name: str, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
+    """An optimiser over all parameters of `model`, in one group; `build_schedule` sets its learning rate.
 
     Weight decay applies to every parameter, biases and normalisation included, as in the paper's release. For `sgd` and
     `lars` it is part of the gradient, for `adamw` decoupled from it, for `lamb` part of the update that is scaled.
@@ -20,44 +20,44 @@ def build_optimizer(
     Args:
         model: its parameters are optimised.
         name: "sgd", "adamw", "lars" or "lamb"; the last two are timm's.
-        lr: learning rate; a schedule replaces it.
         momentum: of `sgd` and `lars`; β₁ of `adamw` and `lamb`, whose β₂ is 0.999. One-cycle replaces it.
         weight_decay: coefficient of the decay.
 
     Raises:
-        ValueError: an unknown name, or a value out of range.
+        ValueError: an unknown name.
         ImportError: the optimiser is timm's, and timm is not installed.
 
     Source: `lars` You et al., "Large batch training of convolutional networks", 2017; `lamb` You et al., "Large batch
     optimization for deep learning", ICLR 2020; `adamw` Loshchilov and Hutter, "Decoupled weight decay
     regularization", ICLR 2019.
 
-    >>> build_optimizer(nn.Linear(2, 1), name="sgd", lr=0.2, momentum=0.9, weight_decay=5e-4).defaults["momentum"]
+    >>> build_optimizer(nn.Linear(2, 1), name="sgd", momentum=0.9, weight_decay=5e-4).defaults["momentum"]
     0.9
     """
-    _check_positive("lr", lr, example=0.1)
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum is a fraction and must lie in [0, 1), got {momentum}; 0.9 is usual")
-    if not 0 <= weight_decay < math.inf:
-        raise ValueError(f"weight_decay must be 0 or a positive number, got {weight_decay}; write 0 for none")
     parameters = list(model.parameters())
     if name == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        return torch.optim.SGD(parameters, momentum=momentum, weight_decay=weight_decay)
     if name == "adamw":
-        return torch.optim.AdamW(parameters, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay)
+        return torch.optim.AdamW(parameters, betas=(momentum, 0.999), weight_decay=weight_decay)
     # always_adapt: with weight_decay=0, timm would otherwise silently leave out the layer-wise scaling.
     optimizer: torch.optim.Optimizer
     if name == "lars":
         optimizer = import_image_library("timm.optim").Lars(
-            parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, always_adapt=True
+            parameters, momentum=momentum, weight_decay=weight_decay, always_adapt=True
         )
         return optimizer
     if name == "lamb":
         optimizer = import_image_library("timm.optim").Lamb(
-            parameters, lr=lr, betas=(momentum, 0.999), weight_decay=weight_decay, always_adapt=True
+            parameters, betas=(momentum, 0.999), weight_decay=weight_decay, always_adapt=True
         )
         return optimizer
     raise ValueError(f"no optimizer named {name!r}; write 'sgd', 'adamw', 'lars' or 'lamb'")
+
+
+def check_optimizer(name: str) -> None:
+    """Raises ImportError where an optimiser is timm's, and timm is not installed."""
+    if name in _OF_TIMM:
+        import_image_library("timm.optim")
 
 
 def build_schedule(
@@ -89,19 +89,10 @@ def build_schedule(
         name: "onecycle" or "constant".
 
     Raises:
-        ValueError: an unknown name, or a value out of range.
+        ValueError: an unknown name.
 
     Source: Smith and Topin, "Super-convergence", 2019, in the two-phase cosine form of torch's OneCycleLR.
     """
-    if total_steps < 1:
-        raise ValueError(f"total_steps must be at least 1, got {total_steps}; write the optimiser steps of the run")
-    _check_positive("max_lr", max_lr, example=0.2)
-    if not 0 <= pct_start < 1:
-        raise ValueError(
-            f"pct_start is a fraction and must lie in [0, 1), got {pct_start}; for 30 % of the steps write 0.3"
-        )
-    _check_positive("div_factor", div_factor, example=25.0)
-    _check_positive("final_div_factor", final_div_factor, example=1e4)
     if name == "constant":
         for group in optimizer.param_groups:
             group["lr"] = max_lr
@@ -118,8 +109,3 @@ def build_schedule(
             final_div_factor=final_div_factor,
         )
     raise ValueError(f"no schedule named {name!r}; write 'onecycle' or 'constant'")
-
-
-def _check_positive(argument: str, value: float, *, example: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{argument} must be a positive number, got {value}; write for example {example}")

@@ -8,29 +8,35 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import Self
 
 from orderdp.data.registry import DATASETS, check_image_size
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
+from orderdp.strategies import OrderDP, Strategy
+from orderdp.strategies.registry import find, from_table, to_table
 
-STRATEGIES = (
-    "orderdp",
-    "dynamic_random",
-    "repeated_random",
-    "infobatch",
-    "epsilon_greedy",
-    "ucb",
-    "seta",
-    "kakurenbo",
-    "ordered_sgd",
-    "selective_backprop",
-    "full",
-)
-_ORDERDP_KEYS = ("prune_ratio", "explore", "exploit", "initial_score", "uniform_share", "per", "fresh")
-METHOD_KEYS = ("strategy", *_ORDERDP_KEYS, "settings")  # what of a recipe is the method; the rest is how it is trained
-_KEYS_TAKEN = {"orderdp": _ORDERDP_KEYS, "full": ()}  # the others: prune_ratio and settings
+# Release 0.1 wrote the strategy as flat keys: `strategy` was a name and `settings` a table. Every recipe held these
+# keys of OrderDP, at these defaults where its strategy was another.
+_FLAT = {
+    "prune_ratio": None,
+    "explore": None,
+    "exploit": None,
+    "initial_score": inf,
+    "uniform_share": 0.0,
+    "per": "epoch",
+    "fresh": False,
+}
 
 
 class Recipe(BaseModel):
@@ -44,13 +50,15 @@ class Recipe(BaseModel):
         ValueError: an unknown key, a value of the wrong type or out of range, keys that contradict each other. The
             message is one line about the first error and counts the others.
 
-    >>> Recipe(prune_ratio=50)
+    >>> Recipe(strategy={"name": "ucb", "prune_ratio": 50})
     Traceback (most recent call last):
     ...
     ValueError: prune_ratio is a fraction and must lie in [0, 1), got 50; for 50 % write 0.5
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True
+    )
 
     dataset: str = Field(
         "digits",
@@ -88,37 +96,6 @@ class Recipe(BaseModel):
         None, ge=1, description="processor threads of the arithmetic, in [1, inf); else torch's choice", examples=[1]
     )
 
-    strategy: str = Field(
-        "orderdp",
-        description=f"how each epoch's samples are chosen: {', '.join(STRATEGIES)} (all samples), or MODULE:CLASS of a "
-        "strategy of your own",
-    )
-    settings: dict[str, int | float | bool] = Field(
-        default_factory=dict,
-        description="further settings of the strategy, by the names of its class",
-        examples=[{"epsilon": 0.2}],
-    )
-    prune_ratio: float | None = Field(
-        None, ge=0, lt=1, description="fraction of the samples that an epoch leaves out, in [0, 1)", examples=[0.5]
-    )
-    explore: float | None = Field(
-        None, gt=0, le=1, description="fraction of the samples that is drawn, in (0, 1]; orderdp only", examples=[0.5]
-    )
-    exploit: float | None = Field(
-        None, gt=0, le=1, description="fraction of the draw that is kept, in (0, 1]; orderdp only", examples=[0.6]
-    )
-    initial_score: float = Field(
-        inf,
-        ge=-inf,
-        allow_inf_nan=True,
-        description="score of an unseen sample in nats, in [-inf, inf]; inf: unseen first",
-    )
-    uniform_share: float = Field(
-        0.0, ge=0, lt=1, description="fraction of the kept samples that is drawn uniformly, in [0, 1); orderdp only"
-    )
-    per: Literal["epoch", "iteration"] = Field("epoch", description="choose samples once per epoch or per iteration")
-    fresh: bool = Field(default=False, description="choose by losses of a fresh forward pass; needs per = iteration")
-
     epochs: int = Field(30, ge=1, description="passes over the selected samples, in [1, inf)")
     max_steps: int | None = Field(
         None, ge=1, description="stop after exactly so many optimiser steps, in [1, inf)", examples=[1000]
@@ -151,6 +128,11 @@ class Recipe(BaseModel):
     )
     eval_batch_size: int = Field(512, ge=1, description="samples per batch of the evaluation, in [1, inf)")
 
+    # After the epochs, which some strategies need.
+    strategy: Strategy = Field(
+        OrderDP(), description="how each epoch's samples are selected: a strategy, or a table of its name and settings"
+    )
+
     def __init__(self, /, **settings: Any) -> None:
         try:
             super().__init__(**settings)
@@ -159,87 +141,93 @@ class Recipe(BaseModel):
 
     @field_validator("strategy", mode="before")
     @classmethod
-    def _known(cls, name: object) -> object:
-        if name in STRATEGIES or (isinstance(name, str) and re.fullmatch(r"[\w.]+:\w+", name)):
-            return name
-        hint = did_you_mean(str(name), STRATEGIES) or f"; choose from {', '.join(STRATEGIES)}, or write module:Class"
-        raise ValueError(f"no strategy named {name!r}{hint}")
+    def _made(cls, given: object, info: ValidationInfo) -> object:
+        try:
+            if isinstance(given, Mapping):
+                # Epochs that are refused get a message of their own.
+                return from_table(given, epochs=info.data.get("epochs", cls.model_fields["epochs"].default))
+            if isinstance(given, Strategy) and find(given.name) is not type(given):
+                raise ValueError(f"strategy must be of a class that is found by its name, got {given.name}; rename it")
+        except TypeError as error:  # which pydantic would let through
+            raise ValueError(str(error)) from None
+        return given
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
-        taken = _KEYS_TAKEN.get(self.strategy, ("prune_ratio", "settings"))
-        for name in (*_ORDERDP_KEYS, "settings"):
-            value = getattr(self, name)
-            if name not in taken and value != default_of(name):
-                raise ValueError(
-                    f"{name} does not apply to strategy '{self.strategy}', got {value!r}; leave {name} out"
-                )
-        if self.strategy not in _KEYS_TAKEN and self.prune_ratio is None:
-            raise ValueError(f"prune_ratio is needed by strategy '{self.strategy}', got None; write prune_ratio = 0.5")
-        if self.prune_ratio is not None and (self.explore, self.exploit) != (None, None):
+        if self.label_smoothing and self.strategy.needs_plain_losses:
+            advice = self.strategy.plain_losses_advice
             raise ValueError(
-                f"prune_ratio excludes explore and exploit, got prune_ratio {self.prune_ratio}, explore {self.explore} "
-                f"and exploit {self.exploit}; write prune_ratio alone, or explore and exploit"
+                f"{self.strategy.name} needs plain losses, and label smoothing keeps them high, got "
+                f"label_smoothing {self.label_smoothing:g}; write label_smoothing = 0" + (advice and f", or {advice}")
             )
-        if self.strategy == "kakurenbo" and self.label_smoothing and "confidence" not in self.settings:
-            raise ValueError(
-                "kakurenbo reads off the loss how sure the model is, and label smoothing keeps the loss high, got "
-                f"label_smoothing {self.label_smoothing:g}; write label_smoothing = 0, or set a lower confidence "
-                "(0.53 for 0.1 on ten classes)"
-            )
-        if self.fresh and self.per == "epoch":
-            raise ValueError("fresh needs choices per iteration, got per = 'epoch'; write per = \"iteration\"")
-        if self.fresh and self.uniform_share:
-            raise ValueError(f"uniform_share is for stored scores, got {self.uniform_share} with fresh; leave it out")
         if self.dataset in DATASETS:
             check_image_size(DATASETS[self.dataset], self.image_size)
         return self
 
-    def method(self) -> dict[str, Any]:
-        """The keys that make the method, where they differ from the defaults; the strategy always."""
-        values = {name: getattr(self, name) for name in METHOD_KEYS}
-        return {name: value for name, value in values.items() if name == "strategy" or value != default_of(name)}
+    @property
+    def label(self) -> str:
+        """What tables call the strategy with its settings."""
+        return self.strategy.describe(self.epochs)
 
-    def with_method(self, method: Mapping[str, Any]) -> Self:
-        """The recipe with another method in place of its own: `method` names its keys, the rest have their defaults."""
-        return self.model_copy(update={**{name: default_of(name) for name in METHOD_KEYS}, **method})
-
-    def __hash__(self) -> int:
-        return hash(self.to_toml())  # a dictionary among the keys has none of its own
+    @field_serializer("strategy")
+    def _table(self, strategy: Strategy) -> dict[str, Any]:
+        return to_table(strategy, epochs=self.epochs, complete=True)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """The recipe with some keys changed, checked as a new one (pydantic's own `model_copy` checks nothing)."""
-        return type(self)(**{**self.model_dump(), **(update or {})})
+        """The recipe with some keys changed, checked as a new one (pydantic's own `model_copy` checks nothing).
+
+        A strategy that has the epochs of the recipe gets its new ones.
+        """
+        changed = {**{name: getattr(self, name) for name in type(self).model_fields}, **(update or {})}
+        if "strategy" not in (update or {}) and isinstance(changed["epochs"], int) and changed["epochs"] > 0:
+            changed["strategy"] = self.strategy.for_epochs(changed["epochs"], instead_of=self.epochs)
+        return type(self)(**changed)
 
     def to_toml(self) -> str:
         """The complete recipe as TOML: every key but those that are None, which TOML cannot write."""
-        keys = self.model_dump(exclude_none=True)
-        settings = keys.pop("settings")
-        return tomli_w.dumps({**keys, "settings": settings} if settings else keys)  # a table stands last
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
 
     def write(self, path: str | PathLike[str]) -> None:
         """Writes `to_toml()` to a file; `load_recipe` reads an equal recipe back."""
         Path(path).write_text(self.to_toml(), encoding="utf-8")
 
 
-def default_of(name: str) -> Any:
-    """The value of a key that is left out."""
-    return Recipe.model_fields[name].get_default(call_default_factory=True)
-
-
 def load_recipe(path: str | PathLike[str], /, **overrides: Any) -> Recipe:
     """The recipe in a TOML file, with some keys replaced.
 
     Args:
-        path: a TOML file of flat keys; a key that is left out has its default.
-        **overrides: keys that replace the file's; None takes a key out of the recipe, as in
-            `load_recipe(path, prune_ratio=None, explore=0.5, exploit=0.6)`.
+        path: a TOML file; a key that is left out has its default. A file of release 0.1 is read too.
+        **overrides: keys that replace the file's; None takes a key out of the recipe.
 
     Raises:
         ValueError: the file cannot be read or is not TOML, or the recipe is refused.
     """
-    table = read_toml(Path(path), "a recipe", example=_example("dataset"))
-    return Recipe(**{**table, **overrides})
+    return Recipe(**{**read_recipe(path), **overrides})
+
+
+def read_recipe(path: str | PathLike[str], /) -> dict[str, Any]:
+    """The keys in a recipe's file, not checked; those of release 0.1 in today's form.
+
+    Raises:
+        ValueError: the file cannot be read or is not TOML.
+    """
+    return gathered(read_toml(Path(path), "a recipe", example=_example("dataset")))
+
+
+def gathered(keys: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a recipe with those of its method in a table `strategy`, where release 0.1 has them flat.
+
+    >>> gathered({"strategy": "ucb", "prune_ratio": 0.5, "per": "epoch", "settings": {"every": 1}, "seed": 3})
+    {'seed': 3, 'strategy': {'name': 'ucb', 'prune_ratio': 0.5, 'every': 1}}
+    """
+    flat = {name: keys[name] for name in ("strategy", "settings", *_FLAT) if name in keys}
+    name = flat.pop("strategy", OrderDP.name)
+    own = flat.pop("settings", {})
+    if not {"strategy", "settings", *_FLAT} & set(keys) or not (isinstance(name, str) and isinstance(own, Mapping)):
+        return dict(keys)
+    settings = {key: value for key, value in flat.items() if value != _FLAT[key]}
+    others = {key: value for key, value in keys.items() if key not in {"strategy", "settings", *_FLAT}}
+    return {**others, "strategy": {"name": name, **settings, **own}}
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -266,6 +254,12 @@ def _one_line(error: ValidationError) -> str:
 
 def _message(kind: str, name: str, value: object, text: str) -> str:
     fields = Recipe.model_fields
+    if kind == "extra_forbidden" and name in (*_FLAT, "settings"):
+        return f"no recipe key '{name}'; write it in the table [strategy]"
+    if kind == "is_instance_of":
+        return (
+            f'strategy must be a Strategy, or a table of name and settings, got {value!r}; write {{"name": "orderdp"}}'
+        )
     if kind == "value_error":
         return text.removeprefix("Value error, ")
     if kind == "extra_forbidden":

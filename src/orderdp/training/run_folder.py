@@ -26,7 +26,7 @@ from torch import Tensor
 from orderdp.output import files
 from orderdp.training.recipe import Recipe, load_recipe
 
-CHECKPOINT_VERSION = 1
+CHECKPOINT_VERSION = 2  # 1 held a recipe with the method in flat keys
 _RESULT = {"accuracy_last", "epochs", "steps", "samples_forward", "samples_backward"}  # what every result has
 
 
@@ -231,7 +231,7 @@ class RunFolder:
         if not checkpoints:
             return None
         newest = checkpoints[-1]
-        anew = f"remove {newest} to begin this run anew"
+        anew = f"remove {newest} to start this run again"
         try:
             manifest = json.loads((newest / "manifest.json").read_text())
             version, recipe, sha256 = (manifest[key] for key in ("version", "recipe", "sha256"))

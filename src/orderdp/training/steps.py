@@ -4,7 +4,6 @@ from itertools import accumulate
 
 from orderdp.ranks import steps_by_epoch
 from orderdp.strategies import FullData, Strategy
-from orderdp.training.methods import make_strategy
 from orderdp.training.recipe import Recipe
 
 
@@ -14,12 +13,12 @@ def total_steps(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int | N
     Raises:
         ValueError: `max_steps` is more than the epochs hold, or the epochs are of unknown length.
     """
-    lengths = _lengths(make_strategy(recipe), recipe, num_samples, num_ranks)
+    lengths = _lengths(recipe.strategy, recipe, num_samples, num_ranks)
     if None in lengths:
         if recipe.max_steps is not None:
             raise ValueError(
-                f"max_steps needs epochs of known length, got {recipe.max_steps} with strategy '{recipe.strategy}', "
-                "whose choices depend on the losses; leave max_steps out"
+                f"max_steps needs epochs of known length, got {recipe.max_steps} with strategy "
+                f"'{recipe.strategy.name}', whose choices depend on the losses; leave max_steps out"
             )
         return None
     steps = sum(filter(None, lengths))
@@ -35,7 +34,7 @@ def num_epochs(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int:
     """Returns how many epochs a run begins: the recipe's, or fewer where `max_steps` ends it."""
     if recipe.max_steps is None:
         return recipe.epochs
-    lengths = _lengths(make_strategy(recipe), recipe, num_samples, num_ranks)
+    lengths = _lengths(recipe.strategy, recipe, num_samples, num_ranks)
     done = accumulate(filter(None, lengths))
     return next(epoch for epoch, steps in enumerate(done, 1) if steps >= recipe.max_steps)
 

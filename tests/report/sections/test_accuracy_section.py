@@ -30,6 +30,6 @@ def test_accuracy_marks_what_is_missing(pair):
 
 
 def test_accuracy_of_full_data_alone_has_a_column_of_its_own(made):
-    folder = made(methods=({"strategy": "full"},), seeds=(0, 1)).finish("full data", (90.0, 91.0))
+    folder = made(methods=({"name": "full"},), seeds=(0, 1)).finish("full data", (90.0, 91.0))
     (table,) = make_section("accuracy", read_results(folder.path)).tables
     assert table.lines == [["method", ""], ["full data", "90.50 ± 0.71"]]

@@ -3,7 +3,7 @@
 import pytest
 
 from orderdp.comparison.results import read_results
-from orderdp.training.methods import method_of
+from orderdp.strategies.registry import parse
 from reference.reported import make_section, points
 
 
@@ -13,7 +13,7 @@ def measured(seed, epoch, *, surrogate):
 
 
 def test_alignment_is_shown_where_it_was_measured(made):
-    folder = made(methods=tuple(map(method_of, ("orderdp,prune_ratio=0.5", "infobatch,prune_ratio=0.5"))), seeds=(0, 1))
+    folder = made(methods=tuple(map(parse, ("orderdp,prune_ratio=0.5", "infobatch,prune_ratio=0.5"))), seeds=(0, 1))
     for label, surrogate in (("OrderDP 50 %", True), ("InfoBatch 50 %", False)):
         folder.finish(
             label,
@@ -38,7 +38,7 @@ def test_alignment_is_shown_where_it_was_measured(made):
 
 
 def test_alignment_without_a_surrogate_shows_none(made):
-    folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.5},), against=())
+    folder = made(methods=({"name": "infobatch", "prune_ratio": 0.5},), against=())
     folder.finish("InfoBatch 50 %", (90.0,), alignment=lambda seed, epoch: measured(seed, epoch, surrogate=False))
     section = make_section("alignment", read_results(folder.path), edges=(0.0, 1.0))
     assert [table.name for table in section.tables] == ["cosine_full", "norm_ratio_full"]

@@ -3,7 +3,7 @@
 import pytest
 
 from orderdp.comparison.results import read_results
-from orderdp.training.methods import method_of
+from orderdp.strategies.registry import parse
 from reference.reported import SHORT, make_section, points
 
 
@@ -19,7 +19,7 @@ def test_curves_are_means_over_the_seeds_by_seconds_and_by_samples(pair):
 
 
 def test_each_ratio_has_charts_of_its_own_with_full_data_beside(made):
-    folder = made(methods=tuple(map(method_of, ("orderdp,prune_ratio=0.3", "orderdp,prune_ratio=0.075"))))
+    folder = made(methods=tuple(map(parse, ("orderdp,prune_ratio=0.3", "orderdp,prune_ratio=0.075"))))
     for label in ("OrderDP 30 %", "OrderDP 7.5 %", "full data", "full data, steps of OrderDP 30 %"):
         folder.finish(label, (90.0,))
     section = make_section("curves", read_results(folder.path))
@@ -33,7 +33,7 @@ def test_each_ratio_has_charts_of_its_own_with_full_data_beside(made):
 
 def test_the_shorter_schedule_that_most_methods_share_is_drawn_by_its_name(made, drawn):
     names = ("orderdp,explore=0.8,exploit=0.8", "orderdp,prune_ratio=0.36", "dynamic_random,prune_ratio=0.36")
-    folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.36}, *map(method_of, names)))
+    folder = made(methods=({"name": "infobatch", "prune_ratio": 0.36}, *map(parse, names)))
     for label in dict.fromkeys(member.label for member in folder.plan.members(200)):
         folder.finish(label, (90.0,))
     make_section("curves", read_results(folder.path))
@@ -60,7 +60,7 @@ def test_only_the_beginning_of_accuracy_curves_is_outside_the_frame(pair, drawn)
 
 
 def test_runs_of_fewer_epochs_are_averaged_by_the_epochs_counted_from_their_end(made):
-    folder = made(methods=(method_of("infobatch,prune_ratio=0.5"),), against=(), seeds=(0, 1))
+    folder = made(methods=(parse("infobatch,prune_ratio=0.5"),), against=(), seeds=(0, 1))
     folder.finish("InfoBatch 50 %", (90.0,), seeds=(0,), epochs=3)
     folder.finish("InfoBatch 50 %", (94.0,), seeds=(1,), epochs=2)
     by_time, _ = make_section("curves", read_results(folder.path)).charts

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
+from orderdp.comparison.grid import with_method
 from orderdp.comparison.results import read_results
-from orderdp.training.methods import label_of, method_of
+from orderdp.strategies.registry import parse
 from reference.reported import make_section, rows
 
 SPLITS = {  # to accuracy; at 50 % and 75 %
@@ -18,9 +19,9 @@ SPLITS = {  # to accuracy; at 50 % and 75 %
 
 
 def test_each_ratio_has_a_chart_and_each_first_score_a_curve_over_exploration(made, drawn):
-    folder = made(methods=tuple(map(method_of, SPLITS)), against=(), seeds=(0, 1))
+    folder = made(methods=tuple(map(parse, SPLITS)), against=(), seeds=(0, 1))
     for member in folder.plan.members(200):
-        found = {label_of(folder.plan.recipe.with_method(method_of(text))): value for text, value in SPLITS.items()}
+        found = {with_method(folder.plan.recipe, parse(text)).label: value for text, value in SPLITS.items()}
         folder.finish(member.label, (found[member.label] - 1, found[member.label] + 1))
     half, quarter = make_section("decomposition", read_results(folder.path)).charts
     assert (half.name, quarter.name) == ("decomposition_50", "decomposition_75")
@@ -40,9 +41,7 @@ def test_each_ratio_has_a_chart_and_each_first_score_a_curve_over_exploration(ma
 
 
 def test_a_split_of_which_one_half_is_given_is_drawn_with_the_other_that_it_has(made):
-    folder = made(
-        methods=({"strategy": "orderdp", "explore": 0.8}, {"strategy": "orderdp", "exploit": 0.8}), against=()
-    )
+    folder = made(methods=({"name": "orderdp", "explore": 0.8}, {"name": "orderdp", "exploit": 0.8}), against=())
     for member in folder.plan.members(200):
         folder.finish(member.label, (90.0,))
     charts = make_section("decomposition", read_results(folder.path)).charts

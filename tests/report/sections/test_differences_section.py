@@ -1,7 +1,7 @@
 """Differences, against folders whose numbers are known."""
 
 from orderdp.comparison.results import read_results
-from orderdp.training.methods import method_of
+from orderdp.strategies.registry import parse
 from reference.reported import SHORT, make_section, without_results
 
 
@@ -45,7 +45,7 @@ def test_differences_say_nothing_where_runs_are_missing(pair):
 
 def test_differences_stand_in_a_grid_with_what_may_be_said(made):
     names = ("orderdp", "dynamic_random")
-    grid = tuple({"strategy": name, "prune_ratio": ratio} for ratio in (0.3, 0.6) for name in names)
+    grid = tuple({"name": name, "prune_ratio": ratio} for ratio in (0.3, 0.6) for name in names)
     folder = made(methods=grid, seeds=(0, 1, 2))
     folder.finish("full data", (90.0, 90.5, 91.0))
     folder.finish("full data, steps of OrderDP 30 %", (89.0, 89.5, 90.0))
@@ -74,7 +74,7 @@ def test_differences_stand_in_a_grid_with_what_may_be_said(made):
 
 def test_methods_of_one_ratio_each_are_held_against_the_first_at_that_ratio(made):
     splits = ("explore=0.5,exploit=1", "explore=1.0,exploit=0.5", "explore=0.4,exploit=0.5", "explore=0.8,exploit=0.25")
-    folder = made(methods=tuple(method_of(f"orderdp,{split}") for split in splits), against=("full",), seeds=(0, 1, 2))
+    folder = made(methods=tuple(parse(f"orderdp,{split}") for split in splits), against=("full",), seeds=(0, 1, 2))
     for number, method in enumerate(read_results(folder.path).entries):
         if method != "full data":
             folder.finish(method, [80 + number, 81 + number, 82 + number])
@@ -88,14 +88,14 @@ def test_methods_of_one_ratio_each_are_held_against_the_first_at_that_ratio(made
 
 
 def test_a_grid_claims_nothing_of_two_seeds(made):
-    folder = made(methods=({"strategy": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1))
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1))
     folder.finish("OrderDP 50 %", (80.0, 80.0)).finish("full data", (90.0, 90.0)).finish(SHORT, (70.0, 70.0))
     to_full, to_short, _ = make_section("differences", read_results(folder.path)).tables
     assert (to_full.lines[1][1], to_short.lines[1][1]) == ("−10.00 [−11.02, −8.98]", "+10.00 [+8.98, +11.02]")
 
 
 def test_without_references_there_are_no_differences(made):
-    folder = made(methods=({"strategy": "orderdp", "prune_ratio": 0.5},), against=()).finish("OrderDP 50 %", (90.0,))
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), against=()).finish("OrderDP 50 %", (90.0,))
     assert make_section("differences", read_results(folder.path)) is None
 
 

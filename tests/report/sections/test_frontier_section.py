@@ -5,7 +5,7 @@ from statistics import stdev
 import pytest
 
 from orderdp.comparison.results import read_results
-from orderdp.training.methods import method_of
+from orderdp.strategies.registry import parse
 from reference.reported import SHORT, make_section, points, rows
 
 
@@ -26,7 +26,7 @@ def test_the_frontier_has_a_point_for_each_run_by_passes_and_by_seconds(pair, dr
 
 
 def test_a_choice_within_the_batch_spares_backward_passes_only(made):
-    folder = made(methods=(method_of("ordered_sgd,prune_ratio=0.5"),), against=("full",), seeds=(0,))
+    folder = made(methods=(parse("ordered_sgd,prune_ratio=0.5"),), against=("full",), seeds=(0,))
     half = lambda seed, epoch: 224 * epoch // 2  # noqa: E731
     folder.finish("ordered SGD 50 %", [90], samples_backward=half).finish("full data", [91])
     by_passes, _ = make_section("frontier", read_results(folder.path)).charts

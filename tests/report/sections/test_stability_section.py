@@ -5,7 +5,7 @@ from statistics import fmean, stdev
 import pytest
 
 from orderdp.comparison.results import read_results
-from orderdp.training.methods import method_of
+from orderdp.strategies.registry import parse
 from reference.reported import make_section, points
 
 
@@ -25,7 +25,7 @@ def test_stability_leaves_out_the_first_epoch_which_has_none_before_it(long):
 
 
 def test_checkpoints_are_compared_where_runs_have_measured_them(made):
-    folder = made(methods=(method_of("orderdp,prune_ratio=0.5"),), against=(), seeds=(0, 1))
+    folder = made(methods=(parse("orderdp,prune_ratio=0.5"),), against=(), seeds=(0, 1))
     at = {4: 0.3, 6: 0.4, 8: 0.5, 10: 0.6}
     folder.finish(
         "OrderDP 50 %",
