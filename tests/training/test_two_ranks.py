@@ -246,7 +246,7 @@ def test_two_ranks_are_no_several_processes(tmp_path, tiny, on_two_ranks):
 
 def test_two_ranks_make_a_study_together(tmp_path, tiny, on_two_ranks):
     plans = {name: Comparison(tiny(epochs=1, batch_size=16, prune_ratio=0.5), against=("full",)) for name in ("a", "b")}
-    study = Study("table8", "smoke", Outline("both"), plans)
+    study = Study("table8", "smoke", Outline("both"), plans, {"title": "both"})
 
     def work():
         found = start_study(study, tmp_path / "study", log=lambda line: None)
