@@ -1,15 +1,26 @@
-# `make train` and `make test` set everything up in .venv on a machine that has Python and make, and then do it.
+# Each command sets everything up in .venv, on a machine that has Python and make, and then does it.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: train test lint types format
+.PHONY: train test docs results lint types format versions
 
 train: $(VENV)/ready
 	$(BIN)/orderdp train
 
 test: lint types
 	$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=95
+
+docs: $(VENV)/ready
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
+	@echo "build/docs/index.html"
+
+# All tables in results/ and in the documents, from the archives of the runs.
+results: $(VENV)/ready
+	for archive in $$(find results -name runs.jsonl.xz | sort); do \
+		$(BIN)/orderdp report $$archive --tables $$(dirname $$archive)/tables.md || exit 1; \
+	done
+	$(BIN)/python tools/embed_tables.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check
@@ -21,6 +32,10 @@ types: $(VENV)/ready
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Python 3.10 with torch 2.4 and Python 3.13 with the newest; downloads several GB (see the script).
+versions:
+	tests/versions.sh
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

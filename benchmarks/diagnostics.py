@@ -2,25 +2,25 @@
 
     python benchmarks/diagnostics.py [--device cuda] [--json results/benchmarks/diagnostics.json]
 
-Measured always are the norm of the gradient at every step, and once an epoch its mean and deviation and the similarity
-of two epochs; coverage is summed up once a run. Two settings, OrderDP at half of the data, one thread on a CPU:
+A run always measures the gradient norm of every step. Once an epoch it measures the norm's mean and deviation and the
+similarity of two epochs, once a run the coverage. Two settings, OrderDP at half of the data, one thread on a CPU:
 
 - fashion_mnist: `small_cnn` with the recipe's settings, 20,000 random grey images of 28 x 28 resident on the device;
 - digits: `small_resnet` with the recipe's settings on the 1,437 images, in steps of 32.
 
-An epoch is the trainer's own, from choosing over the evaluation on the test set (512 images, and 360 of digits) to the
-line of metrics; only the files are not written. The epochs of one run take turns, one as it is and one with the
-measuring calls replaced by nothing; which of the two goes first changes from round to round. Prints medians over the
-rounds: seconds of an epoch with and without; with over without, by the clock and by processor time, which leaves out
-what other programs took; the ratio of the smallest times; and the share of the epoch's seconds that went by inside the
-measuring calls, which scatters least, so the claim is held to it.
+An epoch is the trainer's own. It begins with the selection and ends with the line of metrics, after the evaluation on
+the test set (512 images, and 360 of digits). Files are not written. The epochs of one run take turns: one is unchanged,
+in the other the measuring calls do nothing. Which comes first changes from round to round. Prints medians over the
+rounds: seconds of an epoch with and without; their ratio, by the clock and by processor time, which excludes other
+programs; the ratio of the smallest times; and the share of the epoch's seconds inside the measuring calls. The share
+varies least, so the target applies to it.
 
 Then, at n = 1,281,167: milliseconds of an epoch's similarity (and of `diagnostics.jaccard`, which sorts ids) and of a
-run's coverage, and their share of a run of 90 epochs of n/2 images that train as quickly as the small ones above. Any
-model for larger images takes longer, and the share is less.
+run's coverage, and their share of a run of 90 epochs of n/2 images, each as quick as the small ones above. Models for
+larger images take longer, so their share is smaller.
 
-Last, one measurement of alignment, which is made only where the recipe asks for it, in units of an epoch on all the
-data: the median of the ratios of the rounds.
+Last, one measurement of alignment, which runs only on request, in units of an epoch on all the data: the median of the
+ratios of the rounds.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ from timing import interleaved, parser, ratio, summary, write
 from tqdm import tqdm
 
 from orderdp import OrderDP, Pruner
-from orderdp.data.datasets import DataSets, load_dataset
+from orderdp.data.base import DataSets
+from orderdp.data.registry import load_dataset
 from orderdp.diagnostics import coverage, jaccard
+from orderdp.diagnostics.alignment import selection_alignment
+from orderdp.diagnostics.stability import similarity
 from orderdp.training import loop
-from orderdp.training.alignment import similarity
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, find_recipe, load_recipe
 from orderdp.training.run_folder import RunFolder
@@ -52,12 +54,11 @@ TARGET = 0.02
 ROUNDS = {"fashion_mnist": 25, "digits": 151}
 ALIGNMENT_ROUNDS = {"fashion_mnist": 5, "digits": 15}
 N, EPOCHS = 1_281_167, 90
-# What measures in an epoch, and what its call gives where it is replaced; None: it stays, and moves nothing but zeros.
+# The measuring calls of an epoch, and what replaces each; None: it stays, and moves only zeros.
 MEASURING: list[tuple[Any, str, Callable[..., Any] | None]] = [
     (loop, "gradient_norm", lambda parameters: torch.zeros(())),
     (Run, "_keep", None),
-    (loop, "norms_of", lambda norms, began: {}),
-    (loop, "similarity", lambda before, now: None),
+    (loop, "measure", lambda moment, kinds: {}),
 ]
 
 
@@ -100,7 +101,7 @@ class Maker:
 
 
 def measure(name: str, data: DataSets, make: Maker) -> dict[str, Any]:
-    """Returns what the measures of an epoch cost, timed by turns of the epochs of one run."""
+    """Returns what the diagnostics of an epoch cost. The epochs of one run take turns."""
     run = make(name, data)
     times: dict[str, list[dict[str, float]]] = {"with": [], "without": []}
     for number in range(ROUNDS[name] + 1):  # the first warms up
@@ -126,7 +127,7 @@ def measure(name: str, data: DataSets, make: Maker) -> dict[str, Any]:
 
 
 def whole_epoch(run: Run, *, measured: bool) -> dict[str, float]:
-    """Trains an epoch of a run up to its line of metrics and returns its seconds, and those of the measuring calls."""
+    """Trains an epoch of a run up to its line of metrics. Returns its seconds and those of the measuring calls."""
     spent = [0.0]
     with ExitStack() as stack:
         stack.enter_context(without_files())
@@ -143,7 +144,7 @@ def whole_epoch(run: Run, *, measured: bool) -> dict[str, float]:
 
 @contextmanager
 def without_files() -> Iterator[None]:
-    """Leaves out of an epoch what a disk makes scatter."""
+    """Leaves out what a disk makes irregular."""
     with patch.multiple(Run, _write_checkpoint=lambda *arguments: None, _write_metrics=lambda *arguments: None):
         yield
 
@@ -193,10 +194,10 @@ def at_scale(image_s: float) -> dict[str, Any]:
 def price_of_alignment(name: str, data: DataSets, make: Maker) -> dict[str, Any]:
     """Returns the seconds of one measurement of alignment, and how many epochs on all the data they are."""
     full = make(name, data, strategy="full", prune_ratio=None)
-    run = make(name, data, alignment=2 * ROUNDS[name] + 2)
+    run = make(name, data)
     timed_epoch(run)
-    run.progress.history.clear()
-    calls = {"alignment": run._alignment, "epoch": lambda: timed_epoch(full)}
+    moment = run._moment(1)
+    calls = {"alignment": lambda: selection_alignment(moment), "epoch": lambda: timed_epoch(full)}
     seconds = interleaved(calls, rounds=ALIGNMENT_ROUNDS[name])
     epochs = ratio(seconds["alignment"], seconds["epoch"])
     print(

@@ -23,7 +23,7 @@ import torch
 from timing import parser, ratio, summary, write
 from tqdm import tqdm
 
-from orderdp.data.datasets import DataSets, ImageArrays
+from orderdp.data.base import DataSets, ImageArrays
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, find_recipe, load_recipe
 from orderdp.training.run_folder import RunFolder

@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 
 from orderdp.comparison.grid import Comparison
-from orderdp.data.datasets import load_dataset
+from orderdp.data.registry import load_dataset
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, gathered
 from orderdp.training.run_folder import RunFolder

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 import orderdp
+from counts import import_circles, long_files, long_functions
 
 ROOT = Path(orderdp.__file__).parent
 # Later layers may import earlier ones; those of one line stand side by side. Each names a file or folder of the house.
 LAYERS = [
-    {"theory", "output", "rng"},
+    {"theory", "output", "rng", "version"},
     {"strategies"},
     {"ranks", "scores", "schedule", "epochs"},
     {"samplers"},
@@ -28,7 +29,7 @@ LAYERS = [
     {"cli"},
 ]
 CORE = {
-    *("theory", "output", "rng", "strategies", "ranks", "scores", "schedule", "epochs"),
+    *("theory", "output", "rng", "version", "strategies", "ranks", "scores", "schedule", "epochs"),
     *("samplers", "loader", "pruner", "testing"),
 }
 CORE_MAY_IMPORT = {"torch", "numpy", "orderdp", "scipy"}
@@ -95,9 +96,27 @@ def test_theory_imports_nothing_of_the_library():
 
 def test_the_engine_asks_no_strategy_for_its_name():
     """What the engine needs to know a strategy declares; no engine file imports one or asks for its class."""
-    for name in ("scores.py", "loader.py", "pruner.py", "schedule.py"):
+    for name in ("ranks.py", "scores.py", "schedule.py", "epochs.py", "samplers.py", "loader.py", "pruner.py"):
         methods = {imported.rsplit(".", 1)[1] for imported in imports_at(ROOT / name) if ".strategies" in imported}
         assert methods <= {"Memory", "Selection", "Strategy"}
+
+
+@pytest.fixture(scope="module")
+def texts() -> dict[str, str]:
+    """Path from the folder above src of each file, and its text."""
+    return {path.relative_to(ROOT.parents[1]).as_posix(): path.read_text(encoding="utf-8") for path in SOURCES}
+
+
+def test_no_files_import_each_other_in_a_circle(texts):
+    assert import_circles(texts) == []
+
+
+def test_no_file_has_more_than_400_lines(texts):
+    assert long_files(texts, 400) == []
+
+
+def test_no_function_has_more_than_60_lines_beside_its_docstring(texts):
+    assert long_functions(texts, 60) == []
 
 
 IMPORT_AND_COMPARE = """

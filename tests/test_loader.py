@@ -1,32 +1,18 @@
-import io
+"""What a loader yields: the ids match the samples, a pass is the selection, its length is right."""
+
 import itertools
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
-from orderdp import UCB, FullData, IndexedDataset, InfoBatch, OrderDP, Pruner
-from orderdp.ranks import batch_bounds
+from orderdp import FullData, IndexedDataset, InfoBatch, OrderDP, Pruner
+from reference.loaders import HALF, SHRINKING, N, Squares, loader_of, pruner_of
 from reference.loop import joined, train, train_epoch
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; DataLoader forks all the same.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-N = 40
-HALF = OrderDP(explore=1.0, exploit=0.5)
-
-
-class Squares(Dataset):
-    """Sample i is (i, i²)."""
-
-    def __len__(self):
-        return N
-
-    def __getitem__(self, index):
-        return index, index**2
 
 
 class Bulk(Squares):
@@ -67,17 +53,6 @@ class Drawing(Squares):
 
 def keep_list(samples):
     return samples
-
-
-def loader_of(dataset=None, strategy=HALF, seed=0, schedule=None, **arguments):
-    dataset = Squares() if dataset is None else dataset
-    return Pruner(strategy, len(dataset), seed=seed, schedule=schedule).loader(
-        dataset, **{"batch_size": 6, **arguments}
-    )
-
-
-def pruner_of(loader) -> Pruner:
-    return loader.batch_sampler.pruner
 
 
 # The ids match the samples, whatever the data set and wherever it is fetched.
@@ -140,6 +115,17 @@ def test_an_indexed_dataset_gives_id_and_sample():
 
 def test_an_indexed_subset_gives_positions_in_the_subset():
     assert list(IndexedDataset(Subset(Squares(), [7, 3]))) == [(0, (7, 49)), (1, (3, 9))]
+
+
+def test_ids_are_python_integers_for_the_data_set():
+    """A data set may look its samples up in a dict, or call bit_length: what NumPy integers cannot do everywhere."""
+
+    class Strict(Squares):
+        def __getitem__(self, index):
+            assert type(index) is int
+            return np.float32(index)
+
+    assert len(list(loader_of(Strict()))) == 4
 
 
 # An epoch is its selection in batches, exactly.
@@ -244,6 +230,9 @@ def test_an_epoch_can_be_set():
         assert [index.tolist() for index, _ in twin] == epochs[epoch]
 
 
+# Arguments.
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -277,9 +266,26 @@ def test_an_iterable_data_set_is_refused():
         Pruner(HALF, 8).loader(Endless())
 
 
+@pytest.mark.parametrize("wrap", [IndexedDataset, lambda dataset: DataLoader(dataset, batch_size=1)])
+def test_a_data_set_that_is_wrapped_already_is_refused(wrap):
+    with pytest.raises(TypeError, match="dataset must be the plain data set, got "):
+        Pruner(OrderDP(), 40).loader(wrap(Squares()))
+
+
+def test_batches_out_of_order_are_refused():
+    with pytest.raises(ValueError, match="in_order must be True, got False"):
+        Pruner(OrderDP(), 40).loader(range(40), in_order=False)
+
+
+def test_accelerate_leaves_the_loader_as_it_is():
+    accelerate = pytest.importorskip("accelerate")
+    loader = Pruner(OrderDP(), 40).loader(range(40), batch_size=6)
+    assert accelerate.Accelerator(cpu=True).prepare(loader) is loader
+
+
 # Its length, where the first epoch has seven batches and every later one four.
 
-SHRINKING = UCB(prune_ratio=0.5)
+
 BOTH = pytest.mark.parametrize("workers", [0, 2])
 
 
@@ -334,18 +340,6 @@ def test_the_length_for_a_loop_that_reads_one_batch_ahead_is_the_epoch_s_own_unt
     assert lengths == [7] * 6
 
 
-@pytest.mark.parametrize("batched", [True, False])
-def test_the_length_of_a_sampler_inside_an_epoch_is_its_own(batched):
-    pruner = Pruner(SHRINKING, N)
-    arguments = {"batch_sampler": pruner.sampler(6)} if batched else {"sampler": pruner.sampler(), "batch_size": 6}
-    own = DataLoader(IndexedDataset(Squares()), **arguments)
-    last = 7 if batched else 4  # where PyTorch forms the batches, one that is not full takes all ids there are
-    assert [[len(own) for _ in own] for _ in range(2)] == [[7] * 6 + [last], [4] * 4]
-    for _ in own:
-        break
-    assert len(own) == 4
-
-
 @pytest.mark.parametrize("strategy", [InfoBatch(epochs=8, delta=0.5), SHRINKING, HALF], ids=repr)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_share_of_the_run_that_is_done_grows_by_equal_steps_to_one(strategy, workers):
@@ -362,313 +356,3 @@ def test_the_share_of_the_run_that_is_done_grows_by_equal_steps_to_one(strategy,
         assert done[-1] == (epoch + 1) / 8
         sizes.add(steps)
     assert len(sizes) == (1 if strategy is HALF else 2)
-
-
-# A loop with a DataLoader of its own.
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_batch_sampler_serves_a_dataloader_of_the_callers(workers):
-    alone = loader_of()
-    pruner = Pruner(HALF, N)
-    own = DataLoader(IndexedDataset(Squares()), batch_sampler=pruner.sampler(batch_size=6), num_workers=workers)
-    assert train(pruner, own, 3) == train(pruner_of(alone), alone, 3)
-    assert len(own) == 4
-
-
-@pytest.mark.parametrize("drop_last", [False, True])
-def test_a_sampler_of_ids_serves_a_dataloader_of_the_callers(drop_last):
-    alone = loader_of(drop_last=drop_last)
-    pruner = Pruner(HALF, N)
-    own = DataLoader(IndexedDataset(Squares()), sampler=pruner.sampler(), batch_size=6, drop_last=drop_last)
-    assert train(pruner, own, 3) == train(pruner_of(alone), alone, 3)
-    assert len(own) == len(alone)
-    assert len(pruner.sampler()) == 20
-
-
-def test_the_iteration_form_needs_batches_to_choose_for():
-    pruner = Pruner(OrderDP(per="iteration"), N)
-    with pytest.raises(ValueError, match=r"must know the batches, got none; write pruner.sampler\(batch_size=...\)"):
-        list(BatchSampler(pruner.sampler(), 4, drop_last=False))
-
-
-@pytest.mark.parametrize("stop_batch", [1, 3, 4])
-def test_a_batch_sampler_resumes_where_nothing_is_fetched_ahead(stop_batch):
-    def own() -> tuple[Pruner, DataLoader]:
-        pruner = Pruner(HALF, N)
-        return pruner, DataLoader(IndexedDataset(Squares()), batch_sampler=pruner.sampler(batch_size=6))
-
-    expected = train(*own(), epochs=3)
-    pruner, broken = own()
-    seen = train(pruner, broken, 1)
-    last = train_epoch(pruner, broken, num_batches=stop_batch)
-    twin, resumed = own()
-    resumed.batch_sampler.load_state_dict(broken.batch_sampler.state_dict())
-    if stop_batch < 4:
-        last += train_epoch(twin, resumed)
-    assert [*seen, last, *train(twin, resumed, 1)] == expected
-
-
-# Resuming: a broken run goes on as if it had not been broken.
-
-
-def round_trip(state):
-    """Through torch.save and a load that allows tensors and plain values only."""
-    stream = io.BytesIO()
-    torch.save(state, stream)
-    stream.seek(0)
-    return torch.load(stream, weights_only=True)
-
-
-def run_and_break(stop_epoch: int, stop_batch: int, **arguments):
-    """Trains up to a batch of an epoch (0: as the epoch before ended); returns the batches and the state there."""
-    loader = loader_of(**arguments)
-    seen = train(pruner_of(loader), loader, stop_epoch)
-    last = train_epoch(pruner_of(loader), loader, num_batches=stop_batch) if stop_batch else []
-    return seen, last, round_trip(loader.state_dict())
-
-
-@pytest.mark.parametrize("strategy", [HALF, OrderDP(), OrderDP(explore=1.0, exploit=0.5, per="iteration"), FullData()])
-@pytest.mark.parametrize("stop_batch", [0, 1, 2])
-@pytest.mark.parametrize("stop_epoch", [0, 2])
-def test_a_broken_run_goes_on_as_if_unbroken(strategy, stop_epoch, stop_batch):
-    unbroken = loader_of(strategy=strategy, batch_size=5)
-    expected = train(pruner_of(unbroken), unbroken, 5)
-    seen, last, state = run_and_break(stop_epoch, stop_batch, strategy=strategy, batch_size=5)
-    resumed = loader_of(strategy=strategy, batch_size=5)
-    resumed.load_state_dict(state)
-    rest = train(pruner_of(resumed), resumed, 5 - stop_epoch)
-    assert [*seen, last + rest[0], *rest[1:]] == expected
-    for name, scores in pruner_of(unbroken).scores().items():
-        assert torch.equal(pruner_of(resumed).scores()[name], scores)
-    assert torch.equal(pruner_of(resumed).visits(), pruner_of(unbroken).visits())
-
-
-@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 0), (0, 2)])
-@pytest.mark.parametrize("stop_batch", [1, 3])
-def test_a_run_may_be_broken_while_workers_read_ahead(before, after, stop_batch):
-    unbroken = loader_of()
-    expected = train(pruner_of(unbroken), unbroken, 3)
-    seen, last, state = run_and_break(1, stop_batch, num_workers=before)
-    assert state["batches"] == stop_batch
-    resumed = loader_of(num_workers=after)
-    resumed.load_state_dict(state)
-    rest = train(pruner_of(resumed), resumed, 2)
-    assert [*seen, last + rest[0], *rest[1:]] == expected
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_state_before_the_first_batch_begins_with_it(workers):
-    loader, resumed, alone = loader_of(num_workers=workers), loader_of(), loader_of()
-    iterator = iter(loader)  # workers have begun the epoch; the loop has received nothing
-    resumed.load_state_dict(round_trip(loader.state_dict()))
-    assert train(pruner_of(resumed), resumed, 2) == train(pruner_of(alone), alone, 2)
-    del iterator
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_state_in_the_body_of_the_last_batch_goes_on_with_the_next_epoch(workers):
-    loader, resumed, alone = loader_of(num_workers=workers), loader_of(), loader_of()
-    train_epoch(pruner_of(loader), loader, num_batches=4)
-    state = round_trip(loader.state_dict())
-    assert state["batches"] is None
-    resumed.load_state_dict(state)
-    expected = train(pruner_of(alone), alone, 3)
-    assert train(pruner_of(resumed), resumed, 2) == expected[1:]
-
-
-def test_a_run_may_be_broken_twice_in_an_epoch():
-    alone = loader_of()
-    expected = train(pruner_of(alone), alone, 2)
-    _, first, state = run_and_break(0, 1)
-    again = loader_of()
-    again.load_state_dict(state)
-    second = train_epoch(pruner_of(again), again, num_batches=2)
-    last = loader_of(num_workers=2)
-    last.load_state_dict(round_trip(again.state_dict()))
-    rest = train(pruner_of(last), last, 2)
-    assert [first + second + rest[0], rest[1]] == expected
-
-
-def test_a_state_saved_right_after_it_was_loaded_is_the_same_state():
-    _, _, state = run_and_break(1, 2)
-    loader = loader_of()
-    loader.load_state_dict(state)
-    again = loader.state_dict()
-    assert again["batches"] == state["batches"] == 2
-    assert loader.batch_sampler.remaining == 2
-    assert again["pruner"]["next_epoch"] == state["pruner"]["next_epoch"]
-    _, _, between = run_and_break(1, 0)
-    loader.load_state_dict(between)
-    assert loader.state_dict()["batches"] is None
-    assert loader.batch_sampler.remaining == 0
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_the_batches_that_remain_are_counted_as_the_loop_receives_them(workers):
-    loader = loader_of(num_workers=workers)
-    assert loader.batch_sampler.remaining == 0
-    for _ in range(2):
-        assert [loader.batch_sampler.remaining for _ in loader] == [3, 2, 1, 0]
-
-
-def test_a_used_loader_may_be_set_back():
-    alone = loader_of()
-    expected = train(pruner_of(alone), alone, 3)
-    loader = loader_of()
-    seen = train(pruner_of(loader), loader, 1)
-    state = loader.state_dict()
-    train_epoch(pruner_of(loader), loader, num_batches=3)
-    loader.load_state_dict(state)
-    assert seen + train(pruner_of(loader), loader, 2) == expected
-
-
-def test_the_pruners_part_of_a_state_goes_on_with_the_next_epoch():
-    _, _, state = run_and_break(1, 2)
-    loader = loader_of(batch_size=10)
-    pruner_of(loader).load_state_dict(state["pruner"])
-    assert pruner_of(loader).epoch == 2
-    assert len(list(loader)) == 2
-
-
-def test_an_epoch_may_be_skipped_after_a_load():
-    _, _, state = run_and_break(1, 2)
-    loader = loader_of()
-    loader.load_state_dict(state)
-    pruner_of(loader).set_epoch(2)
-    assert len(list(loader)) == 4
-    assert pruner_of(loader).epoch == 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        ({"strategy": OrderDP()}, "the state must be of strategy OrderDP("),
-        ({"seed": 1}, "the state must be of seed 1, got 0; build the pruner as it was saved"),
-        ({"dataset": range(50)}, "the state must be of num_samples 50, got 40; build the pruner as it was saved"),
-        (
-            {"batch_size": 7},
-            "a state inside an epoch needs the steps over all ranks that it was saved with, "
-            "{'batch_size': 6, 'drop_last': False, 'samples': 12}, "
-            "got {'batch_size': 7, 'drop_last': False, 'samples': 14}",
-        ),
-        ({"drop_last": True}, "use those, or load only state['pruner'] to begin with the next epoch"),
-    ],
-)
-def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(arguments, text):
-    _, _, state = run_and_break(1, 2)
-    loader, untouched = loader_of(**arguments), loader_of(**arguments)
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 the text is compared below
-        loader.load_state_dict(state)
-    assert text in str(caught.value)
-    assert train(pruner_of(loader), loader, 2) == train(pruner_of(untouched), untouched, 2)
-
-
-def test_a_state_between_epochs_fits_any_batch_size():
-    _, _, state = run_and_break(1, 0)
-    loader = loader_of(batch_size=7)
-    loader.load_state_dict(state)
-    assert len(list(loader)) == 3
-
-
-# batch_bounds: the arithmetic of steps and ranks.
-
-
-def bounds_of_all_ranks(num_selected, batch_size, num_ranks, drop_last=False):
-    return [
-        batch_bounds(num_selected, batch_size, drop_last=drop_last, rank=rank, num_ranks=num_ranks)
-        for rank in range(num_ranks)
-    ]
-
-
-@given(num_selected=st.integers(1, 500), batch_size=st.integers(1, 40), num_ranks=st.integers(1, 9))
-def test_the_steps_of_all_ranks_partition_the_selection(num_selected, batch_size, num_ranks):
-    if num_selected < num_ranks or (batch_size == 1 and num_selected % num_ranks):
-        with pytest.raises(ValueError, match="every rank needs a sample in every step"):
-            bounds_of_all_ranks(num_selected, batch_size, num_ranks)
-        return
-    bounds = bounds_of_all_ranks(num_selected, batch_size, num_ranks)
-    steps = list(zip(*bounds, strict=True))  # equal numbers of steps, or zip raises
-    covered = [position for step in steps for begin, end in step for position in range(begin, end)]
-    assert covered == list(range(num_selected))
-    for step in steps:
-        sizes = [end - begin for begin, end in step]
-        assert min(sizes) >= 1
-        assert max(sizes) - min(sizes) <= 1
-        assert max(sizes) <= batch_size
-    for step in steps[:-2]:
-        assert [end - begin for begin, end in step] == [batch_size] * num_ranks
-
-
-@given(num_selected=st.integers(1, 500), batch_size=st.integers(1, 40), num_ranks=st.integers(1, 9))
-def test_dropping_the_last_step_leaves_full_steps_only(num_selected, batch_size, num_ranks):
-    steps = num_selected // (batch_size * num_ranks)
-    if not steps:
-        with pytest.raises(ValueError, match="drop_last leaves no batch"):
-            bounds_of_all_ranks(num_selected, batch_size, num_ranks, drop_last=True)
-        return
-    for bounds in bounds_of_all_ranks(num_selected, batch_size, num_ranks, drop_last=True):
-        assert [end - begin for begin, end in bounds] == [batch_size] * steps
-
-
-@pytest.mark.parametrize(
-    ("num_selected", "batch_size", "num_ranks", "bounds"),
-    [
-        (10, 4, 1, [[(0, 4), (4, 8), (8, 10)]]),
-        (10, 2, 2, [[(0, 2), (4, 6), (8, 9)], [(2, 4), (6, 8), (9, 10)]]),
-        (9, 4, 2, [[(0, 3), (7, 8)], [(3, 7), (8, 9)]]),  # the step before gives up one, so that no rank is empty
-        (11, 2, 2, [[(0, 2), (4, 6), (8, 9)], [(2, 4), (6, 8), (9, 11)]]),
-    ],
-)
-def test_golden_bounds(num_selected, batch_size, num_ranks, bounds):
-    assert bounds_of_all_ranks(num_selected, batch_size, num_ranks) == bounds
-
-
-def test_too_few_samples_for_the_ranks_are_refused():
-    with pytest.raises(ValueError, match=r"got 2 selected samples for 3 ranks at batch_size 4; prune less, use fewer"):
-        batch_bounds(2, 4, num_ranks=3)
-
-
-def test_ids_are_python_integers_for_the_data_set():
-    """A data set may look its samples up in a dict, or call bit_length: what NumPy integers cannot do everywhere."""
-
-    class Strict(Squares):
-        def __getitem__(self, index):
-            assert type(index) is int
-            return np.float32(index)
-
-    assert len(list(loader_of(Strict()))) == 4
-
-
-def test_after_a_state_from_inside_an_epoch_the_length_is_what_is_left():
-    _, _, state = run_and_break(0, 2)
-    loader = Pruner(OrderDP(explore=1, exploit=0.5), 40).loader(range(40), batch_size=6)
-    loader.load_state_dict(state)
-    assert len(loader) == len(list(loader)) == 2
-    assert len(loader) == len(list(loader)) == 4
-
-
-def test_states_of_loader_and_pruner_are_told_apart():
-    pruner = Pruner(OrderDP(), 40)
-    loader = pruner.loader(range(40), batch_size=6)
-    with pytest.raises(ValueError, match="the state must be one of a loader or sampler, got the keys"):
-        loader.load_state_dict(pruner.state_dict())
-    with pytest.raises(ValueError, match="the state must be one of a pruner, got a loader's with the keys"):
-        pruner.load_state_dict(loader.state_dict())
-
-
-@pytest.mark.parametrize("wrap", [IndexedDataset, lambda dataset: DataLoader(dataset, batch_size=1)])
-def test_a_data_set_that_is_wrapped_already_is_refused(wrap):
-    with pytest.raises(TypeError, match="dataset must be the plain data set, got "):
-        Pruner(OrderDP(), 40).loader(wrap(Squares()))
-
-
-def test_batches_out_of_order_are_refused():
-    with pytest.raises(ValueError, match="in_order must be True, got False"):
-        Pruner(OrderDP(), 40).loader(range(40), in_order=False)
-
-
-def test_accelerate_leaves_the_loader_as_it_is():
-    accelerate = pytest.importorskip("accelerate")
-    loader = Pruner(OrderDP(), 40).loader(range(40), batch_size=6)
-    assert accelerate.Accelerator(cpu=True).prepare(loader) is loader

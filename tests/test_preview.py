@@ -66,6 +66,22 @@ def test_a_preview_is_what_the_next_epoch_visits(strategy, schedule):
         compare(pruner.selection, expected)
 
 
+def test_a_preview_knows_that_the_last_step_is_dropped():
+    told = []
+
+    class Listening(OrderDP):
+        def select(self, memory, rng):
+            told.append(memory.step_bounds)
+            return super().select(memory, rng)
+
+    pruner = Pruner(Listening(prune_ratio=0.8, per="iteration"), N)
+    loader = pruner.loader(range(N), batch_size=BATCH, drop_last=True)
+    expected = pruner.preview(BATCH, drop_last=True)
+    assert [len(index) for index, _ in loader] == [BATCH, BATCH]
+    compare(pruner.selection, expected)
+    assert told == [((0, 8), (8, 16))] * 2
+
+
 @each_strategy
 def test_a_preview_inside_an_epoch_knows_what_was_seen_so_far(strategy):
     pruner = Pruner(strategy, N)
@@ -134,7 +150,7 @@ def test_a_scheduled_strategy_with_foreign_columns_is_refused_before_anything_ch
     pruner.begin_epoch()
     before = plain(pruner.state_dict())
     text = (
-        r"^a scheduled strategy must do with the columns \['score'\], got InfoBatch\(\) which needs others; build the "
+        r"^a scheduled strategy may use only the columns \['score'\], got InfoBatch\(\), which needs others; build the "
         r"pruner with the strategy that remembers most$"
     )
     for call in (pruner.preview, pruner.begin_epoch):

@@ -18,6 +18,7 @@ from orderdp import (
     IndexedDataset,
     InfoBatch,
     Kakurenbo,
+    Memory,
     OrderDP,
     OrderedSGD,
     Pruner,
@@ -25,6 +26,7 @@ from orderdp import (
     SelectiveBackprop,
     SeTa,
 )
+from orderdp.rng import generator
 from reference.loop import joined, loss_of, train, train_epoch
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
@@ -82,7 +84,7 @@ def train_rank(rank: int, strategy, batch_size: int, **arguments) -> dict[str, A
     """Trains some epochs and begins one more, so that what the last one saw is exchanged."""
     pruner = Pruner(strategy, N)
     epochs = train(pruner, pruner.loader(range(N), batch_size=batch_size, **arguments), EPOCHS)
-    following = pruner.begin_epoch(batch_size * (dist.get_world_size() if dist.is_initialized() else 1))
+    following = pruner.begin_epoch(batch_size)
     return {
         "epochs": epochs,
         "following": following.indices.tolist(),
@@ -117,7 +119,7 @@ def test_a_choice_within_a_batch_is_made_within_each_rank_s_own_part(strategy, t
         for index, _ in pruner.loader(range(N), batch_size=6):
             pruner.update(index, loss_of(index, 0)).backward()
             parts.append((index.tolist(), index[pruner.trained()[index]].tolist()))
-        pruner.begin_epoch(12)
+        pruner.begin_epoch(6)
         return {"parts": parts, "visits": pruner.visits()}
 
     ranks = run_ranks(2, work, tmp_path)
@@ -154,6 +156,34 @@ def test_ranks_make_equal_numbers_of_steps(arguments, tmp_path):
     assert [len(steps) for steps in first["epochs"]] == [len(steps) for steps in second["epochs"]]
     assert first["following"] == second["following"]
     assert torch.equal(first["scores"]["score"], second["scores"]["score"])
+
+
+@pytest.mark.parametrize(
+    ("num_ranks", "batch_size", "drop_last", "bounds"),
+    [
+        (2, 5, False, ((0, 10), (10, 19), (19, 21))),  # the step before the last one gives up a sample
+        (2, 5, True, ((0, 10), (10, 20))),
+        (3, 2, False, ((0, 6), (6, 12), (12, 18), (18, 21))),
+    ],
+)
+def test_ranks_select_for_the_very_steps_that_they_make(num_ranks, batch_size, drop_last, bounds, tmp_path):
+    strategy = OrderDP(explore=0.9, exploit=0.5, per="iteration")
+    assert strategy.sizes(N) == (42, 21)
+
+    def work(rank):
+        pruner = Pruner(strategy, N, seed=3)
+        loader = pruner.loader(range(N), batch_size=batch_size, drop_last=drop_last)
+        train_epoch(pruner, loader)
+        pruner.synchronize()
+        scores, preview = pruner.scores()["score"], pruner.preview(batch_size, drop_last=drop_last).indices.tolist()
+        return {"batches": [index.tolist() for index, _ in loader], "scores": scores, "preview": preview}
+
+    ranks = run_ranks(num_ranks, work, tmp_path)
+    memory = Memory(N, 1, {"score": ranks[0]["scores"].numpy()}, bounds)
+    expected = strategy.select(memory, generator(3, 1, "select")).indices.tolist()
+    assert [rank["preview"] for rank in ranks] == [expected] * num_ranks
+    steps = [joined(parts) for parts in zip(*(rank["batches"] for rank in ranks), strict=True)]
+    assert steps == [expected[begin:end] for begin, end in bounds]
 
 
 def test_negative_and_infinite_scores_travel_bit_for_bit(tmp_path):

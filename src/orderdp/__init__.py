@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from orderdp.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from orderdp import strategies, theory
     from orderdp.loader import IndexedDataset
@@ -13,8 +15,6 @@ if TYPE_CHECKING:
 
     __all__ = ["Constant", "IndexedDataset", "PrunedBatchSampler", "PrunedSampler", "Pruner", "Report", "theory"]
     __all__ += strategies.__all__
-
-__version__ = "0.1.0"
 
 # A part is loaded when it is first used: what needs no torch (the theory, the command line) does not wait for it.
 # Every other name is one of the strategies, which their registry lists.

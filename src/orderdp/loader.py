@@ -1,22 +1,20 @@
-"""A DataLoader over the selected samples: the ids beside the data, resumable inside an epoch."""
+"""A DataLoader over the selected samples, which yields their ids with the data and resumes inside an epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
+from orderdp.epochs import EpochSource
 from orderdp.samplers import PrunedBatchSampler
-
-if TYPE_CHECKING:
-    from orderdp.pruner import Pruner
 
 
 class IndexedDataset(Dataset[tuple[int, Any]]):
-    """A map-style data set whose samples are (id, sample), for loops that build their own DataLoader.
+    """A map-style data set of (id, sample), for training loops that build their own DataLoader.
 
     >>> IndexedDataset(["a", "b"])[1]
     (1, 'b')
@@ -33,7 +31,7 @@ class IndexedDataset(Dataset[tuple[int, Any]]):
 
 
 class _Fetch(Dataset[Any]):
-    """Fetches a batch as (ids, what the data set returns for them)."""
+    """Fetches a batch as (ids, samples)."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -58,17 +56,17 @@ class _Collate:
 
 
 class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
-    """A DataLoader over the samples that a pruner selects: yields (index, batch); each pass is the next epoch.
+    """A DataLoader over the samples that a pruner selects. It yields (index, batch), and each pass is the next epoch.
 
     Args:
-        pruner: chooses the epochs.
+        pruner: chooses the epochs; a `Pruner` or another `EpochSource`.
         dataset: any map-style data set of `pruner.num_samples` samples.
         batch_size: samples of one step on one rank.
         drop_last: leave out the last step of an epoch if it is not full.
         collate_fn: makes a batch of a list of samples; None is PyTorch's default.
-        dataloader_arguments: any other argument of `torch.utils.data.DataLoader`. Without a `generator` the workers
-            are seeded by the pruner's seed, the epoch in which they start and the rank; the global generator is left
-            alone.
+        dataloader_arguments: any other argument of `torch.utils.data.DataLoader`. Without a `generator`, the workers
+            are seeded by the pruner's seed, the epoch in which they start and the rank. The global generator is not
+            used.
 
     Raises:
         TypeError: an iterable-style data set, a DataLoader or an `IndexedDataset`. ValueError: a data set of another
@@ -79,7 +77,7 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
 
     def __init__(
         self,
-        pruner: Pruner,
+        pruner: EpochSource,
         dataset: Any,
         *,
         batch_size: int = 1,
@@ -110,7 +108,7 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         self.seeds_workers = dataloader_arguments.get("generator") is None
         if self.seeds_workers:
             dataloader_arguments["generator"] = torch.Generator()
-        # accelerate's `prepare` then returns the loader as it is: it would share out this rank's part a second time.
+        # With this mark accelerate's `prepare` returns the loader as it is. Else it would split this rank's part again.
         self._is_accelerate_prepared = True
         super().__init__(
             _Fetch(dataset),
@@ -120,11 +118,11 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:  # type: ignore[override]
-        if self.seeds_workers:  # as the choice is: by seed and epoch, not by the global generator
+        if self.seeds_workers:  # by seed and epoch, like the selection, and not by the global generator
             self.generator.manual_seed(self.batch_sampler.pruner.worker_seed())
         batches = super().__iter__()
         mine = None
-        if self.num_workers:  # they have begun the epoch and run ahead; what counts is what the loop has received
+        if self.num_workers:  # they have begun the epoch and read ahead; count only what the loop has received
             self.batch_sampler.delivered = self.batch_sampler.first
             mine = self.batch_sampler.current.begin()
         return self._count(batches, mine)
@@ -139,14 +137,14 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
                 self.batch_sampler.current.end(mine)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the pruner's state and the number of batches that the loop has received of the running epoch.
+        """Returns the pruner's state and how many batches of the running epoch the loop has received.
 
-        Under several ranks every rank must call it: what the ranks have seen is exchanged first.
+        Under several ranks every rank must call it, since the ranks first exchange what they have seen.
         """
         return self.batch_sampler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the pruner and the position; the next `iter` yields the batches that had not been delivered.
+        """Restores the pruner and the position; the next pass yields the batches that were not delivered.
 
         Raises:
             ValueError: the state does not fit; nothing is changed.

@@ -1,4 +1,4 @@
-"""Where chance comes from: the seed, the epoch and a purpose, never from global state."""
+"""Random numbers from (seed, epoch, purpose), never from global state."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 
 
 def generator(seed: int, epoch: int, purpose: str) -> np.random.Generator:
-    """Returns a generator of its own for each (seed, epoch, purpose), independent of all others and of global state."""
+    """Returns the generator of (seed, epoch, purpose), independent of all others and of global state."""
     key = (epoch, zlib.crc32(purpose.encode()))
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))
 
 
 def uniforms(index: Tensor, seed: int, epoch: int) -> Tensor:
-    """Returns a float32 in (0, 1) for each id, as if drawn: a hash of (seed, epoch, id), alike on every device.
+    """Returns a pseudo-random float32 in (0, 1) for each id: a hash of (seed, epoch, id), equal on every device.
 
-    The finaliser of SplitMix64 (Steele et al., OOPSLA 2014) in int64 arithmetic, whose overflow wraps.
+    It is the finaliser of SplitMix64 (Steele et al., OOPSLA 2014) in int64 arithmetic, whose overflow wraps.
 
     Args:
         index: (b,) integer ids.
@@ -35,7 +35,7 @@ def uniforms(index: Tensor, seed: int, epoch: int) -> Tensor:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         bits = (bits ^ _shifted(bits, shift)) * _signed(factor)
     bits = bits ^ _shifted(bits, 31)
-    # As float32 before the half is added: with an integer it would give the default dtype, perhaps bfloat16.
+    # To float32 before adding 0.5: an integer plus 0.5 takes the default dtype, perhaps bfloat16.
     return (_shifted(bits, 41).to(torch.float32) + 0.5) * 2.0**-23
 
 
@@ -44,6 +44,6 @@ def _signed(bits: int) -> int:
 
 
 def _shifted(bits: Tensor, places: int) -> Tensor:
-    """Returns the bits shifted right with zeros, not with the sign, from the left."""
+    """Returns the bits shifted right, filled with zeros and not with the sign."""
     shifted: Tensor = (bits >> places) & (2 ** (64 - places) - 1)
     return shifted

@@ -1,20 +1,18 @@
-"""A Selection as ids or batches of ids for each rank, resumable inside an epoch."""
+"""A selection as ids, or as batches of ids for each rank; the batches resume inside an epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sized
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from torch.utils.data import Sampler
 
-from orderdp.ranks import batch_bounds, ranks
-
-if TYPE_CHECKING:
-    from orderdp.pruner import Pruner
+from orderdp.epochs import EpochSource
+from orderdp.ranks import batch_bounds, ranks, step_bounds
 
 
 class _Pass:
-    """Whether an epoch is being gone through; a pass that begins takes over from one that was left."""
+    """Whether a pass over an epoch is under way. A pass that begins replaces one that was left early."""
 
     def __init__(self) -> None:
         self.under_way = False
@@ -27,7 +25,7 @@ class _Pass:
         return self._number
 
     def end(self, number: int | None = None) -> None:
-        """Ends a pass, unless another one has begun since; without a number whichever is under way."""
+        """Ends the pass of this number if it is still under way; without a number, any pass."""
         if number in (None, self._number):
             self.under_way = False
 
@@ -35,20 +33,21 @@ class _Pass:
 class PrunedSampler(Sampler[int]):
     """Ids of the next epoch one by one, for a DataLoader that forms the batches.
 
-    Asking a fresh iterator for its first id begins the epoch; making an iterator changes nothing. The length is that of
-    the pass under way until all its ids are taken, and that of the next one otherwise.
+    The epoch begins when a fresh iterator is asked for its first id; making an iterator changes nothing. The length is
+    that of the pass under way until all its ids are taken. After that it is the length of the next pass.
 
     Args:
-        pruner: chooses the epoch.
+        pruner: chooses the epoch; a `Pruner` or another `EpochSource`.
     """
 
-    def __init__(self, pruner: Pruner) -> None:
+    def __init__(self, pruner: EpochSource) -> None:
         self.pruner = pruner
         self.current = _Pass()
+        self._count = 0  # ids of the pass under way
 
     def __len__(self) -> int:
-        """Returns how many ids the pass under way yields, and between passes the next one."""
-        return self.pruner.num_selected(self.pruner.epoch if self.current.under_way else None)
+        """Returns how many ids the pass under way yields; between passes, how many the next one yields."""
+        return self._count if self.current.under_way else self.pruner.num_selected()
 
     def __iter__(self) -> Iterator[int]:
         if ranks()[1] > 1:
@@ -57,40 +56,42 @@ class PrunedSampler(Sampler[int]):
                 "write DataLoader(..., batch_sampler=pruner.sampler(batch_size=...))"
             )
         indices = self.pruner.begin_epoch().indices
+        self._count = len(indices)
         mine = self.current.begin()
         try:
-            for begin in range(0, len(indices), 4096):  # Python integers take four times the room
+            for begin in range(0, len(indices), 4096):  # Python integers take four times the memory
                 yield from indices[begin : begin + 4096].tolist()
         finally:
             self.current.end(mine)
 
 
 class PrunedBatchSampler(Sampler[list[int]]):
-    """Batches of ids of this rank in the next epoch, or in the rest of the one that was loaded.
+    """Batches of ids of this rank in the next epoch, or in the rest of the epoch that was loaded.
 
-    Asking a fresh iterator for its first batch begins the epoch; making an iterator changes nothing, since a DataLoader
-    with workers makes two for its first epoch.
+    The epoch begins when a fresh iterator is asked for its first batch. Making an iterator changes nothing, since a
+    DataLoader with workers makes two for its first epoch.
 
-    Its length is that of the pass under way, from its first batch until it ends or its iterator is dropped, and that of
-    the next one otherwise. A DataLoader with workers, and a loop that reads one batch ahead, end it before their last
-    batches are trained; `pruner.loader` follows its workers.
+    The length is that of the pass under way, from its first batch until it ends or its iterator is dropped. Otherwise
+    it is the length of the next pass. A DataLoader with workers, and a loop that reads one batch ahead, end the pass
+    before they have trained its last batches; `pruner.loader` corrects this for workers.
 
     Args:
-        pruner: chooses the epoch.
+        pruner: chooses the epoch; a `Pruner` or another `EpochSource`.
         batch_size: samples of one step on one rank.
         drop_last: leave out the last step of an epoch if it is not full.
     """
 
-    def __init__(self, pruner: Pruner, batch_size: int, *, drop_last: bool = False) -> None:
+    def __init__(self, pruner: EpochSource, batch_size: int, *, drop_last: bool = False) -> None:
         self.pruner = pruner
         self.batch_size = batch_size
         self.drop_last = drop_last
-        self.first = 0  # batch at which this run of the epoch began, not 0 after a resume
+        self.first = 0  # first batch of this pass, not 0 after a resume
         self.delivered = 0  # batches of the running epoch that the loop has received
-        self._bounds: list[tuple[int, int]] = []
+        self._bounds: list[tuple[int, int]] = []  # of this rank's batches in the running epoch
+        self._num_selected = 0  # in the running epoch
         self._resume_at = 0
         self.current = _Pass()
-        self._split(pruner.num_selected())  # a batch size that cannot be kept fails here
+        self._split(pruner.num_selected())  # an impossible batch size fails here
 
     @property
     def remaining(self) -> int:
@@ -98,7 +99,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
         return len(self._bounds) - self.delivered
 
     def __len__(self) -> int:
-        """Returns how many batches the pass under way yields, and between passes the next one."""
+        """Returns how many batches the pass under way yields; between passes, how many the next one yields."""
         if self.pruner.resuming:
             return len(self._bounds) - self._resume_at
         if self.current.under_way:
@@ -107,8 +108,9 @@ class PrunedBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         resumed = self.pruner.resuming
-        selection = self.pruner.begin_epoch(self.batch_size * ranks()[1])
-        self._bounds = self._split(len(selection.indices))
+        selection = self.pruner.begin_epoch(self.batch_size, drop_last=self.drop_last)
+        self._num_selected = len(selection.indices)
+        self._bounds = self._split(self._num_selected)
         self.first, self._resume_at = (self._resume_at if resumed else 0), 0
         mine = self.current.begin()
         try:
@@ -126,14 +128,13 @@ class PrunedBatchSampler(Sampler[list[int]]):
         """Returns the pruner's state and the position in the epoch.
 
         Exact where the DataLoader fetches nothing ahead (num_workers=0); `pruner.loader` counts what was delivered.
-        Under several ranks every rank must call it: what the ranks have seen is exchanged first.
+        Under several ranks every rank must call it, since the ranks first exchange what they have seen.
         """
+        inside = self.remaining > 0
         return {
             "pruner": self.pruner.state_dict(),
-            "batches": self.delivered if self.remaining else None,
-            "samples": self._samples_before(self.delivered, self.pruner.selection.indices)
-            if self.remaining and self.pruner.selection
-            else None,
+            "batches": self.delivered if inside else None,
+            "samples": self._samples_before(self.delivered, self._num_selected) if inside else None,
             "batch_size": self.batch_size * ranks()[1],
             "drop_last": self.drop_last,
         }
@@ -141,7 +142,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the pruner, and the position if the state was taken inside an epoch.
 
-        Another number of ranks may go on with it, if their steps are as large and begin at the same samples.
+        Another number of ranks may resume it, if their steps are as large and begin at the same samples.
 
         Raises:
             ValueError: inside an epoch, steps of another size; or what `Pruner.load_state_dict` raises.
@@ -152,25 +153,25 @@ class PrunedBatchSampler(Sampler[list[int]]):
                 f"the state must be one of a loader or sampler, got the keys {sorted(state)}; "
                 "give a pruner's state to pruner.load_state_dict"
             )
-        bounds: list[tuple[int, int]] = []
-        if state["batches"] is not None:
-            indices = state["pruner"]["indices"]
+        inside = state["batches"] is not None
+        bounds, num_selected = [], 0
+        if inside:
+            num_selected = len(state["pruner"]["indices"])
             saved = {name: state[name] for name in names}
-            samples = self._samples_before(state["batches"], indices)
+            samples = self._samples_before(state["batches"], num_selected)
             now = {"batch_size": self.batch_size * ranks()[1], "drop_last": self.drop_last, "samples": samples}
             if saved != now:
                 raise ValueError(
                     f"a state inside an epoch needs the steps over all ranks that it was saved with, {saved}, "
                     f"got {now}; use those, or load only state['pruner'] to begin with the next epoch"
                 )
-            bounds = self._split(len(indices))
-        self.pruner.load_state_dict(state["pruner"], resume=state["batches"] is not None)
+            bounds = self._split(num_selected)
+        self.pruner.load_state_dict(state["pruner"], resume=inside)
         self.current.end()
-        self._bounds = bounds
+        self._bounds, self._num_selected = bounds, num_selected
         self._resume_at = self.delivered = state["batches"] or 0
 
-    def _samples_before(self, step: int, indices: Sized) -> int | None:
+    def _samples_before(self, step: int, num_selected: int) -> int | None:
         """Returns how many samples all ranks together train before a step; None where there is no such step."""
-        size, num_ranks = self.batch_size, ranks()[1]
-        bounds = batch_bounds(len(indices), size, drop_last=self.drop_last, rank=0, num_ranks=num_ranks)
+        bounds = step_bounds(num_selected, self.batch_size, drop_last=self.drop_last, num_ranks=ranks()[1])
         return bounds[step][0] if step < len(bounds) else None

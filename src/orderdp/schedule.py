@@ -1,7 +1,7 @@
 """How strongly to prune at epoch t.
 
-A schedule maps the pruner's strategy and an epoch to the strategy of that epoch. What is remembered follows the
-pruner's own strategy throughout, so an epoch on all the data still records every score.
+A schedule maps the pruner's strategy and an epoch to the strategy of that epoch. The pruner's own strategy decides
+throughout what is remembered, so an epoch on all the data still records every score.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Schedule: TypeAlias = Callable[[Strategy, int], Strategy]
 
 @dataclass(frozen=True)
 class Constant:
-    """Prunes alike at every epoch."""
+    """Uses the same strategy at every epoch."""
 
     def __call__(self, strategy: Strategy, epoch: int) -> Strategy:
         """Returns `strategy` itself."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,50 +18,83 @@ Observe = Callable[[Mapping[str, Tensor], Tensor], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Faults:
-    """What `ScoreTable.record` met and could not refuse without waiting for the device.
+    """Mistakes that `ScoreTable.record` counted, since it cannot refuse them without waiting for the device.
 
     Args:
         non_finite: samples whose loss was NaN or infinite and so was not recorded.
-        foreign: ids that are no sample of the running epoch.
-        repeated: ids that stood twice in one batch.
+        foreign: ids of samples that the running epoch did not select.
+        repeated: ids that were twice in one batch.
     """
 
     non_finite: int = 0
     foreign: int = 0
     repeated: int = 0
 
+    def announce(self, epoch: int | None) -> None:
+        """Raises RuntimeError for mistaken ids of this epoch, and warns of losses that were not finite."""
+        if self.foreign or self.repeated:
+            raise RuntimeError(
+                f"index must hold each sample of the epoch once, got {self.foreign} ids that epoch {epoch} "
+                f"did not select and {self.repeated} repeated in a batch; take both from pruner.loader, "
+                "and read no batch of the next epoch ahead"
+            )
+        if self.non_finite:
+            warnings.warn(
+                f"{self.non_finite} losses of epoch {epoch} were NaN or infinite and were not recorded; "
+                "these samples keep their last score",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+
 
 class ScoreTable:
     """The columns a strategy remembers, and when each sample was last trained.
 
-    `record` only queues work on the table's device and never waits for it. Each tensor has one entry more than there
-    are samples: writes that must not happen go there, which needs no branch on values that the host does not know.
+    `record` only queues work on the table's device and never waits for it. Each tensor has one spare entry at its end.
+    Writes that must not happen go there, so the host need not know which they are.
 
     Args:
         num_samples: size n of the data set.
         columns: name of each column to its first value.
-        device: where the table lives.
+        device: where the table lives; None takes the device of the first losses, and the host before that.
     """
 
-    def __init__(self, num_samples: int, columns: Mapping[str, float], device: torch.device) -> None:
+    def __init__(self, num_samples: int, columns: Mapping[str, float], device: torch.device | None) -> None:
         self.num_samples = num_samples
+        self._settled = device is not None
+        home = device or torch.device("cpu")
         self.columns = {
-            name: torch.full((num_samples + 1,), first, dtype=torch.float32, device=device)
+            name: torch.full((num_samples + 1,), first, dtype=torch.float32, device=home)
             for name, first in columns.items()
         }
-        self.last_epoch = torch.full((num_samples + 1,), -1, dtype=torch.int32, device=device)
-        self.visits = torch.zeros(num_samples + 1, dtype=torch.int32, device=device)
+        self.last_epoch = torch.full((num_samples + 1,), -1, dtype=torch.int32, device=home)
+        self.visits = torch.zeros(num_samples + 1, dtype=torch.int32, device=home)
         self._weights: Tensor | None = None
-        # Both a host and a device copy, so that ids are checked where they are, without a transfer.
+        # A copy on the host and one on the device, so that ids are checked where they are, without a transfer.
         self._selected_host = np.zeros(num_samples + 1, dtype=np.bool_)
-        self._selected = torch.from_numpy(self._selected_host).to(device)
-        self._finite = torch.ones(num_samples + 1, dtype=torch.bool, device=device)  # of the last loss of each sample
-        self._mistakes = torch.zeros(2, dtype=torch.int64, device=device)  # foreign and repeated ids
+        self._selected = torch.from_numpy(self._selected_host).to(home)
+        self._finite = torch.ones(num_samples + 1, dtype=torch.bool, device=home)  # of the last loss of each sample
+        self._mistakes = torch.zeros(2, dtype=torch.int64, device=home)  # foreign and repeated ids
 
     @property
     def device(self) -> torch.device:
         """Where the table lives."""
         return self.last_epoch.device
+
+    def settle(self, device: torch.device) -> None:
+        """Moves the table to the device of the first losses, unless the caller chose one.
+
+        Raises:
+            ValueError: the losses are on another device than the table.
+        """
+        if not self._settled:
+            self.move(device)
+            self._settled = True
+        if device != self.device:
+            raise ValueError(
+                f"losses must be on the table's device {self.device}, got {device}; "
+                f"write Pruner(..., device={str(device)!r})"
+            )
 
     def move(self, device: torch.device) -> None:
         """Moves everything to `device`."""
@@ -87,9 +121,9 @@ class ScoreTable:
 
         Args:
             index: (b,) int64 sample ids, on the host or on the table's device. On the host a mistaken id raises at
-                once; on the device it is counted, and nothing is recorded for one that the epoch did not select.
-            values: (b,) losses or scores, without gradient, on the table's device; a non-finite one is counted and
-                not recorded, though the sample was visited.
+                once. On the device it is counted, and nothing is recorded for a sample that the epoch did not select.
+            values: (b,) losses or scores, without gradient, on the table's device. A value that is not finite is
+                counted and not recorded, though the sample counts as visited.
             epoch: ordinal of the running epoch among those begun, which never goes back.
             observe: the strategy's rule from old columns and values to new columns.
             kept: (b,) bool, which samples were trained; None for all.
@@ -100,14 +134,14 @@ class ScoreTable:
         Raises:
             IndexError: an id out of range. ValueError: an id repeated, or not of the running epoch.
         """
-        # Towards a GPU only: on the host the ids are read at once.
+        # Non-blocking towards a GPU only: on the host the ids are read at once.
         ids = index.to(self.device, torch.int64, non_blocking=self.device.type != "cpu")
         if index.device.type == "cpu":
             self._check(index)
         else:
             ids = self._count_mistakes(ids)
         values = values.to(torch.float32)
-        finite = (values - values) == 0  # NaN less itself and ∞ less itself are NaN; half the kernels of torch.isfinite
+        finite = (values - values) == 0  # NaN - NaN and ∞ - ∞ are NaN; half the kernels of torch.isfinite
         visited = ids if kept is None else torch.where(kept, ids, self.num_samples)
         self.last_epoch.index_fill_(0, visited, epoch)
         self._finite[visited] = finite
@@ -139,14 +173,14 @@ class ScoreTable:
     def merge(self, fingerprint: int) -> Faults:
         """Gives every rank what any rank has seen, in one collective, and returns the faults of all ranks together.
 
-        Of each sample the newest entry wins: epoch and float bits travel as one integer, so the maximum over the ranks
-        keeps them together, whoever saw the sample. Faults and the fingerprint ride along in slots of their own.
+        The newest entry of each sample wins. Its epoch and the bits of its value travel as one integer, so the maximum
+        over the ranks keeps them together. Faults and fingerprints travel in separate slots of the same tensor.
 
         Args:
             fingerprint: 32-bit number of what all ranks must have in common.
 
         Raises:
-            RuntimeError: the ranks do not have it in common.
+            RuntimeError: the fingerprints differ.
         """
         faults = self.take_faults()
         rank, num_ranks = dist.get_rank(), dist.get_world_size()
@@ -233,3 +267,31 @@ class ScoreTable:
         self._mistakes[0].add_(foreign.sum())
         self._mistakes[1].add_((ordered[1:] == ordered[:-1]).sum())
         return torch.where(foreign, self.num_samples, ids)
+
+
+def check_batch(index: Tensor, losses: Tensor, scores: Tensor | None) -> None:
+    """Raises ValueError unless ids, losses and scores are one batch, by their types and shapes alone."""
+    if not isinstance(index, Tensor) or index.ndim != 1 or index.dtype not in (torch.int64, torch.int32):
+        got = f"{index.dtype} of shape {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
+        raise ValueError(f"index must be a (b,) int64 tensor, got {got}; pass the ids that the loader yields")
+    if not len(index):
+        raise ValueError("index must hold at least one sample, got none; leave out the update of an empty batch")
+    _check_values(len(index), losses, "losses")
+    if not losses.requires_grad:
+        raise ValueError(
+            "losses must carry a gradient, got requires_grad=False; pass them before .detach() or .item(), and "
+            "outside torch.no_grad()"
+        )
+    if scores is not None:
+        _check_values(len(index), scores, "scores")
+
+
+def _check_values(size: int, values: Tensor, name: str) -> None:
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        got = str(values.dtype) if isinstance(values, Tensor) else type(values).__name__
+        raise ValueError(f"{name} must be a floating tensor, got {got}; pass one loss per sample")
+    if values.shape != (size,):
+        raise ValueError(
+            f"{name} has shape {tuple(values.shape)}, but the batch has {size} samples; "
+            'pass one loss per sample (reduction="none")'
+        )

@@ -1,4 +1,4 @@
-"""The laws that every strategy keeps, for a strategy of one's own too."""
+"""The laws that every strategy keeps; `check_strategy` checks them for custom strategies too."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 import orderdp
+from orderdp.ranks import step_bounds
 from orderdp.strategies import Memory, Selection, Strategy
 
 # What a column may hold: spread, equal, two values, one sample apart, some or all not seen yet.
@@ -31,25 +32,27 @@ _EPOCHS = (0, 1, 2, 11)
 
 
 def check_strategy(strategy: Strategy, *, num_samples: int = 100, names: dict[str, object] | None = None) -> None:
-    """Raises unless a strategy keeps the laws that the engine relies on; run it in a test of your own.
+    """Raises unless a strategy keeps the laws that the engine relies on; call it in your tests.
 
-    Selections are distinct, in range, of the declared size and dtype, whatever the columns hold and whether or not this
-    strategy chose the epoch before, with positive weights. Equal arguments give equal selections and weights, whatever
-    was selected in between; that different generators give different ones is not asked, since a curriculum may leave
-    nothing to chance. `select`, `observe` and `batch_weights` write to nothing they are given and draw from no
-    global generator. Settings cannot be changed, `repr` evaluates back (or is in angle brackets, where it would be too
-    long), copies and pickles are equal. Columns have a first value that is no NaN, and `observe` returns them all, in
-    float32. `batch_weights` are float32, finite, not negative and not all zero, and alike for equal `uniforms`.
+    - A selection is distinct, in range, and of the declared size and dtype; its weights are positive. This holds
+      whatever the columns contain, and whether or not this strategy chose the epoch before.
+    - Equal arguments give equal selections and weights, whatever was selected in between. Different generators need
+      not give different ones, since a curriculum may leave nothing to chance.
+    - `select`, `observe` and `batch_weights` write to nothing they are given and draw from no global generator.
+    - Settings cannot be changed, and copies and pickles are equal. `repr` evaluates back, or is in angle brackets
+      where it would be too long.
+    - Columns begin with a number, not NaN, and `observe` returns all of them in float32.
+    - `batch_weights` are float32, finite, not negative and not all zero. Equal `uniforms` give equal weights.
 
     Args:
         strategy: what to check.
-        num_samples: size of the data set to select from; the settings must leave a sample of it.
-        names: what the `repr` needs beside `orderdp`'s own names, such as `{"MyStrategy": MyStrategy}`.
+        num_samples: size of the data set to select from; the settings must keep at least one sample.
+        names: what the `repr` needs besides `orderdp`'s public names, such as `{"MyStrategy": MyStrategy}`.
 
     Raises:
         AssertionError: the first law that is broken, with the scores and the epoch.
 
-    Source: the idea of scikit-learn's `check_estimator`.
+    Source: after scikit-learn's `check_estimator`.
 
     >>> check_strategy(orderdp.OrderDP(prune_ratio=0.5))
     """
@@ -89,7 +92,7 @@ def _check_value(strategy: Strategy, names: dict[str, object]) -> None:
         back = eval(shown, {**public, "inf": math.inf, **names})
         _law(back == strategy, f"repr evaluates back, got {back!r} of {shown}; write @dataclass(..., repr=False)")
     for twin in (copy.deepcopy(strategy), pickle.loads(pickle.dumps(strategy))):
-        _law(twin == strategy and hash(twin) == hash(strategy), f"a copy is equal and hashes alike, got {twin!r}")
+        _law(twin == strategy and hash(twin) == hash(strategy), f"a copy is equal and has the same hash, got {twin!r}")
         _law(
             repr(twin) == shown, f"a copy has the same repr, got {twin!r} of {shown}; write @dataclass(..., repr=False)"
         )
@@ -114,7 +117,7 @@ def _check_columns(strategy: Strategy) -> None:
             _law(column.dtype == torch.float32, f"observe returns float32, got {name} of {column.dtype}")
             _law(not bool(column.isnan().any()), f"observe returns numbers, got nan in {name}")
         unchanged = all(torch.equal(before[name], column) for name, column in old.items())
-        _law(unchanged and losses.tolist() == [1.0, 2.0, 0.0], "observe leaves what it is given as it was")
+        _law(unchanged and losses.tolist() == [1.0, 2.0, 0.0], "observe changes nothing that it is given")
         old = new
         before = {name: column.clone() for name, column in old.items()}
 
@@ -131,11 +134,13 @@ def _memory(strategy: Strategy, scores: npt.NDArray[np.float64], epoch: int) -> 
         arrays.append(previous)
     for array in arrays:
         array.flags.writeable = False
-    return Memory(len(scores), epoch, columns, 8, previous, epoch - 1 if epoch else None, visits)
+    selected = strategy.num_selected(len(scores), epoch)
+    bounds = None if selected is None else tuple(step_bounds(selected, 8))
+    return Memory(len(scores), epoch, columns, bounds, previous, epoch - 1 if epoch else None, visits)
 
 
 def _select(strategy: Strategy, memory: Memory, where: str, seed: int = 0) -> Selection:
-    """Returns what a strategy selects with a fresh generator, if it leaves its memory as it was."""
+    """Returns what a strategy selects with a fresh generator; raises if it changes its memory."""
     before = copy.deepcopy(memory)
     try:
         selection = strategy.select(memory, np.random.default_rng(seed))
@@ -156,7 +161,7 @@ def _same(first: npt.NDArray[Any] | None, second: npt.NDArray[Any] | None) -> bo
 def _check_selection(strategy: Strategy, memory: Memory, where: str) -> None:
     asked = memory.num_samples, memory.epoch
     size = strategy.num_selected(*asked)
-    _law(size == strategy.num_selected(*asked), f"num_selected answers alike when asked twice, {where}")
+    _law(size == strategy.num_selected(*asked), f"num_selected gives the same number when asked twice, {where}")
     before = _global_state()
     first, again = (_select(strategy, memory, where) for _ in range(2))
     _law(_global_state() == before, f"select draws from its generator only, {where}")
@@ -166,15 +171,15 @@ def _check_selection(strategy: Strategy, memory: Memory, where: str) -> None:
 
 
 def _check_nothing_kept(strategy: Strategy, num_samples: int) -> None:
-    """Another pruner of the same process, with other losses and another seed, must make no difference."""
+    """A selection with other losses and another generator in between must make no difference."""
     for epoch in _EPOCHS:
         where = f"in epoch {epoch}"
         mine, theirs = (_memory(strategy, sign * _SCORES["spread"](num_samples), epoch) for sign in (1, -1))
         first = _select(strategy, mine, where)
         _select(strategy, theirs, where, seed=1)
         again = _select(strategy, mine, where)
-        alike = _same(first.indices, again.indices) and _same(first.weights, again.weights)
-        _law(alike, f"a strategy keeps nothing from one selection to the next, {where}")
+        equal = _same(first.indices, again.indices) and _same(first.weights, again.weights)
+        _law(equal, f"a strategy keeps nothing from one selection to the next, {where}")
 
 
 def _global_state() -> tuple[object, ...]:
@@ -211,16 +216,16 @@ def _check_weights_of(strategy: Strategy, losses: torch.Tensor, uniforms: torch.
     weights, again = (strategy.batch_weights(given, lambda: drawn) for _ in range(2))
     _law(_global_state() == before, "batch_weights draws from no global generator")
     unchanged = torch.equal(given, losses) and torch.equal(drawn, uniforms)
-    _law(unchanged, "batch_weights leaves the losses and the uniforms as they were")
+    _law(unchanged, "batch_weights changes neither the losses nor the uniforms")
     _law(
         weights is None or strategy.chooses_in_batch,
         "batch_weights are None where chooses_in_batch is False; leave that property as it is in orderdp.Strategy",
     )
     if weights is None or again is None:
-        _law(weights is again, "batch_weights are alike for equal losses and uniforms")
+        _law(weights is again, "batch_weights are equal for equal losses and uniforms")
         return
     _law(weights.dtype == torch.float32, f"batch_weights are float32, got {weights.dtype}")
     fair = weights.shape == losses.shape and bool(weights.isfinite().all() and (weights >= 0).all())
     _law(fair, f"batch_weights are finite and not negative, one a sample, got {weights}")
     _law(bool((weights > 0).any()), f"batch_weights keep at least one sample, got {weights}")
-    _law(torch.equal(weights, again), "batch_weights are alike for equal losses and uniforms")
+    _law(torch.equal(weights, again), "batch_weights are equal for equal losses and uniforms")

@@ -21,9 +21,9 @@ from orderdp import UCB, DynamicRandom, FullData, InfoBatch, OrderDP, OrderedSGD
 from orderdp.cli import main
 from orderdp.cli.messages import in_flags
 from orderdp.comparison import workers
-from orderdp.data import archives
+from orderdp.data import fashion_mnist
 from orderdp.paper import study
-from orderdp.paper.studies import study_names
+from orderdp.paper.studies import catalogue
 from orderdp.report import page, plots
 from orderdp.report.plan import as_page
 from orderdp.theory import plan
@@ -39,7 +39,7 @@ PLOTS = ["accuracy_samples", "accuracy_time", "loss", "scores", "visits"]
 def here(tmp_path, monkeypatch):
     """Every test works in a folder of its own, where no installed data set is found."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(archives, "DEBIAN_FASHION_MNIST", tmp_path / "not installed")
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "not installed")
     return tmp_path
 
 
@@ -134,8 +134,7 @@ REFUSED = {
     ),
     "unknown data set": (
         "--dataset cifar",
-        "no data set named 'cifar'; did you mean 'cifar10'? "
-        "(there are digits, fashion_mnist, cifar10, cifar100, folder)",
+        "no data set named 'cifar'; did you mean 'cifar10'?",
     ),
     "unknown model": (
         "--model smallcnn",
@@ -169,7 +168,7 @@ REFUSED = {
     ),
     "no run folder": (
         "--resume runs",
-        "a run folder must hold recipe.toml and plan.toml, got runs; "
+        "the folder of a comparison must hold recipe.toml and comparison.toml, got runs; "
         "write the folder of an earlier 'orderdp train' or 'orderdp compare'",
     ),
     "other options beside --resume": (
@@ -215,7 +214,7 @@ def test_a_bad_recipe_gets_one_line(capsys, here, text, line):
 def test_half_a_data_set_and_a_wrong_file_are_named(capsys, here, monkeypatch):
     root = here / "data"
     root.mkdir()
-    names = list(archives.FASHION_MNIST_MD5)
+    names = list(fashion_mnist.MD5)
     for name in names[:3]:
         (root / f"{name}.gz").write_bytes(gzip.compress(b"wrong"))
     arguments = ["train", "--dataset", "fashion_mnist", "--data-root", str(root)]
@@ -224,7 +223,7 @@ def test_half_a_data_set_and_a_wrong_file_are_named(capsys, here, monkeypatch):
     assert (status, out, err) == (1, "", lacks)
     (root / names[3]).write_bytes(b"wrong")
     status, out, err = call(capsys, *arguments)
-    md5, wrong = archives.FASHION_MNIST_MD5[names[0]], hashlib.md5(b"wrong", usedforsecurity=False).hexdigest()
+    md5, wrong = fashion_mnist.MD5[names[0]], hashlib.md5(b"wrong", usedforsecurity=False).hexdigest()
     line = (
         f"orderdp: fashion_mnist: the file {root / names[0]}.gz must have content of md5 {md5}, got {wrong}; "
         "delete it and fetch it again\n"
@@ -257,7 +256,14 @@ def test_a_whole_run_prints_the_table_and_the_folder_and_nothing_else(capsys):
     assert cells[1][3:5] == ["200", "7"]
     files = {path.relative_to("run").as_posix() for path in Path("run").rglob("*") if path.is_file()}
     members = ["OrderDP-50-seed0", "full-data-seed0", "full-data-steps-of-OrderDP-50-seed0"]
-    expected = {"recipe.toml", "plan.toml", "lock", "result.json", "table.md", *(f"plots/{name}.png" for name in PLOTS)}
+    expected = {
+        "recipe.toml",
+        "comparison.toml",
+        "lock",
+        "result.json",
+        "table.md",
+        *(f"plots/{name}.png" for name in PLOTS),
+    }
     for name, step in zip(members, (4, 7, 4), strict=True):
         checkpoint = [f"checkpoint/{step:09d}/{file}" for file in ("model.safetensors", "state.pt", "manifest.json")]
         whole = ("recipe.toml", "lock", "metrics.jsonl", "gradient_norms.npy", "result.json", *checkpoint)
@@ -326,9 +332,9 @@ def test_training_that_diverges_gets_one_line_as_it_fails_and_one_at_the_end(cap
 
 INTERRUPTED = {
     "train": ("train --run run", "start", "train"),
-    "train, resumed": ("train --resume run", "make", "train"),
+    "train, resumed": ("train --resume run", "resume", "train"),
     "compare": ("compare --run run", "start", "compare"),
-    "compare, resumed": ("compare --resume run --processes 2", "make", "compare"),
+    "compare, resumed": ("compare --resume run --processes 2", "resume", "compare"),
 }
 
 
@@ -610,13 +616,13 @@ def test_an_unknown_study_gets_one_line(capsys, here):
     line = "orderdp: no study named 'figur5'; did you mean 'figure5'?\n"
     assert call(capsys, "study", "figur5") == (1, "", line)
     status, _, err = call(capsys, "study", "nothing")
-    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(study_names())}\n")
+    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(catalogue())}\n")
     assert not list(here.iterdir())
 
 
 def test_help_lists_the_studies(capsys):
     out = call(capsys, "study", "--help")[1]
-    assert all(f"  {name} " in out for name in study_names())
+    assert all(f"  {name} " in out for name in catalogue())
     numbered = re.findall(r"^  (figure|table|theorem)(\d+) ", out, flags=re.MULTILINE)
     assert numbered == sorted(numbered, key=lambda name: (name[0], int(name[1])))
 

@@ -18,7 +18,8 @@ from PIL import Image
 from orderdp import FullData, OrderDP
 from orderdp.cli import main
 from orderdp.comparison import workers
-from orderdp.comparison.grid import REFERENCES, load_comparison
+from orderdp.comparison.grid import load_comparison
+from orderdp.comparison.planned import REFERENCES
 from orderdp.paper import study
 from orderdp.strategies.registry import BY_NAME, to_table
 from orderdp.training.loop import Run
@@ -197,7 +198,7 @@ REFUSED = {
     ),
     "no folder to go on with": (
         "--resume runs",
-        "a run folder must hold recipe.toml and plan.toml, got runs; "
+        "the folder of a comparison must hold recipe.toml and comparison.toml, got runs; "
         "write the folder of an earlier 'orderdp train' or 'orderdp compare'",
     ),
     "other options beside --resume": (
@@ -261,7 +262,7 @@ def test_methods_and_ratios_are_added_to_what_is_there(call):
 
 def test_methods_are_refused_before_the_plan_is_changed(call):
     assert call(*SMALL)[0] == 0
-    before = Path("run/plan.toml").read_bytes()
+    before = Path("run/comparison.toml").read_bytes()
     line = "prune_ratio is a fraction and must lie in [0, 1), got 30; for 30 % write 0.3"
     assert call("compare", "--resume", "run", "--prune-ratio", "30") == (1, "", f"orderdp: {line}\n")
     line = "b does not apply to strategy 'ucb', got 1; it takes prune_ratio, c, smoothing, every"
@@ -271,15 +272,15 @@ def test_methods_are_refused_before_the_plan_is_changed(call):
     )
     status, out, err = call("compare", "--resume", "run", "--prune-ratio", "0.999")
     assert (status, out, err.startswith(f"orderdp: {line} to keep, ")) == (1, "", True)
-    assert Path("run/plan.toml").read_bytes() == before
+    assert Path("run/comparison.toml").read_bytes() == before
 
 
 def test_seeds_are_refused_before_the_plan_is_changed(call):
     assert call(*SMALL)[0] == 0
-    before = Path("run/plan.toml").read_bytes()
+    before = Path("run/comparison.toml").read_bytes()
     line = "seed must lie in [0, 2**63), got -1; write seed = 0"
     assert call("compare", "--resume", "run", "--seed", "1", "-1") == (1, "", f"orderdp: {line}\n")
-    assert Path("run/plan.toml").read_bytes() == before
+    assert Path("run/comparison.toml").read_bytes() == before
 
 
 def test_a_comparison_goes_on_where_its_data_has_moved_to(call, image_folder):
@@ -440,12 +441,12 @@ def test_report_on_the_folder_of_train_is_the_same_page(call):
 REFUSED_REPORTS = {
     "no folder": (
         "nothing",
-        "a folder to report on must hold plan.toml or study.toml, got nothing; "
+        "a folder of runs must hold comparison.toml or study.toml, got nothing; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
     "a folder of something else": (
         ".",
-        "a folder to report on must hold plan.toml or study.toml, got .; "
+        "a folder of runs must hold comparison.toml or study.toml, got .; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
 }
@@ -510,6 +511,20 @@ def test_a_study_trains_and_writes_its_report_and_goes_on(call):
     )
 
 
+def test_a_custom_study_trains_and_writes_its_report(call):
+    Path("mine.toml").write_text(
+        'title = "Mine"\nmethods = ["orderdp"]\nprune_ratios = [0.5]\nshow = ["accuracy", "differences"]\n'
+        '[[smoke]]\nrecipe = "digits"\nseeds = [0]\n'
+        'changes = { model = "small_cnn", train_size = 200, epochs = 1, device = "cpu", num_threads = 1 }\n'
+    )
+    status, out, err = call("study", "mine.toml")
+    assert (status, out.splitlines()[-1]) == (0, "report: runs/mine-smoke/report/report.html"), err
+    assert labels(load_comparison(Path("runs/mine-smoke/digits"))[0]) == ["OrderDP 50 %", "dynamic random 50 %"]
+    assert "<h1>Mine</h1>" in Path("runs/mine-smoke/report/report.html").read_text(encoding="utf-8")
+    line = "orderdp: no size named 'gpu'; choose from smoke\n"
+    assert call("study", "mine.toml", "--size", "gpu") == (1, "", line)
+
+
 REFUSED_STUDIES = {
     "unknown study": ("tabel2", "no study named 'tabel2'; did you mean 'table2'?"),
     "unknown size": ("table2 --size smok", "no size named 'smok'; did you mean 'smoke'?"),
@@ -537,7 +552,7 @@ REFUSED_STUDIES = {
     ),
     "no folder to go on with": (
         "--resume runs",
-        "a folder to report on must hold plan.toml or study.toml, got runs; "
+        "a folder of runs must hold comparison.toml or study.toml, got runs; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
 }

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from orderdp.data.augment import Purpose, draw_views, draws, normalize, padding_of, source_pixels
-from orderdp.data.imports import import_vision
+from orderdp.data.imports import import_image_library
 
 GAMMA = 0x9E3779B97F4A7C15
 
@@ -119,7 +119,7 @@ def test_none_leaves_every_pixel_where_it_is():
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 16, 21)])
 def test_the_batch_equals_torchvision_sample_by_sample(shape):
-    functional = import_vision("torchvision.transforms.functional")
+    functional = import_image_library("torchvision.transforms.functional")
     images = stored_images(300, *shape)
     padding = padding_of(*shape[1:])
     views = draw_views("flip_crop", range(300), seed=0, epoch=4, padding=padding)
@@ -136,7 +136,7 @@ def test_images_smaller_than_16_are_padded_by_2_pixels(size, padding):
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_normalize_agrees_with_torchvision_up_to_rounding(channels_last):
-    functional = import_vision("torchvision.transforms.functional")
+    functional = import_image_library("torchvision.transforms.functional")
     images = stored_images(4, 3, 8, 8)
     mean, std = (0.5074, 0.4867, 0.4411), (0.2011, 0.1987, 0.2025)
     scaled = (255 * torch.tensor(values).view(3, 1, 1) for values in (mean, std))

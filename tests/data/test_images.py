@@ -8,9 +8,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from orderdp.data.augment import Purpose, draws
-from orderdp.data.datasets import ImageArrays, ImageFiles
+from orderdp.data.base import ImageArrays, ImageFiles
 from orderdp.data.images import FileImages, ResidentImages, SampleImages
-from orderdp.data.imports import import_vision
+from orderdp.data.imports import import_image_library
 
 COLOUR = {"mean": (0.5074, 0.4867, 0.4411), "std": (0.2011, 0.1987, 0.2025)}
 GREY = {"mean": (0.3,), "std": (0.37,)}
@@ -152,7 +152,7 @@ def test_a_batch_made_on_the_gpu_has_the_bits_of_one_made_on_the_processor():
 def test_files_are_evaluated_at_the_centre_of_the_resized_image(files):
     from PIL import Image
 
-    transforms = import_vision("torchvision.transforms")
+    transforms = import_image_library("torchvision.transforms")
     by_hand = transforms.Compose(
         [
             transforms.Resize(32),
@@ -172,7 +172,7 @@ def test_files_are_evaluated_at_the_centre_of_the_resized_image(files):
 def test_files_are_trained_on_by_torchvisions_transforms_under_the_samples_own_seed(augment, files):
     from PIL import Image
 
-    transforms = import_vision("torchvision.transforms")
+    transforms = import_image_library("torchvision.transforms")
     steps = [transforms.RandomResizedCrop(24), transforms.ToTensor(), transforms.Normalize(*COLOUR.values())]
     if augment == "flip_crop":
         steps.insert(1, transforms.RandomHorizontalFlip())

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from orderdp.data.imports import import_vision
+from orderdp.data.imports import import_image_library
 
 # A torchvision whose compiled operators cannot be loaded, whatever the one at hand is.
 WITHOUT_OPERATORS = """
@@ -23,13 +23,13 @@ def test_torchvision_and_timm_import_without_the_compiled_operators():
     run_python(
         WITHOUT_OPERATORS
         + """
-from orderdp.data.imports import import_vision
-timm = import_vision("timm")
+from orderdp.data.imports import import_image_library
+timm = import_image_library("timm")
 assert timm.version.__version__ == timm.__version__
-assert import_vision("timm.optim").Lars
-image = import_vision("torchvision.transforms.v2.functional").horizontal_flip(torch.tensor([[[1, 2]]]))
+assert import_image_library("timm.optim").Lars
+image = import_image_library("torchvision.transforms.v2.functional").horizontal_flip(torch.tensor([[[1, 2]]]))
 assert image.tolist() == [[[2, 1]]]
-assert not import_vision("torchvision.extension")._has_ops()
+assert not import_image_library("torchvision.extension")._has_ops()
 """
     )
 
@@ -47,7 +47,7 @@ assert not {"timm", "torchvision"} & set(sys.modules)
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ImportError, match=r'^the trainer needs timm: pip install "orderdp\[train\]"$'):
-        import_vision("timm")
+        import_image_library("timm")
 
 
 def test_other_errors_of_an_import_pass_and_nothing_is_imported_again(tmp_path, monkeypatch):
@@ -62,4 +62,4 @@ if not marker.exists():
     )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(RuntimeError, match=r"^no such device$"):
-        import_vision("broken_once")
+        import_image_library("broken_once")

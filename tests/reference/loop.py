@@ -6,7 +6,9 @@ from typing import Any
 
 import torch
 
-from orderdp import Pruner
+from orderdp import OrderDP, Pruner, Strategy
+
+TOP_HALF = OrderDP(explore=1.0, exploit=0.5)
 
 
 def loss_of(index: torch.Tensor, epoch: int) -> torch.Tensor:
@@ -34,3 +36,13 @@ def train(pruner: Pruner, loader: Iterable[Any], epochs: int) -> list[list[list[
 def joined(batches: Iterable[list[int]]) -> list[int]:
     """The ids of all batches, one after another."""
     return list(chain.from_iterable(batches))
+
+
+def begun(strategy: Strategy = TOP_HALF, n: int = 8, **arguments) -> tuple[Pruner, torch.Tensor]:
+    """A pruner with its first epoch begun, and the ids of that epoch."""
+    pruner = Pruner(strategy, n, **arguments)
+    return pruner, torch.from_numpy(pruner.begin_epoch().indices.copy())
+
+
+def with_gradient(*values: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.tensor(values, dtype=dtype, requires_grad=True)

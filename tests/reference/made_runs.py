@@ -2,7 +2,7 @@
 
 import torch
 
-from orderdp.comparison.grid import Sizes
+from orderdp.comparison.planned import Sizes
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import total_steps
 

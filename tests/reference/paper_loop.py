@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from math import floor
 
 import numpy as np
@@ -53,14 +54,16 @@ def per_epoch(
 
 
 def per_iteration(
-    scores: Sequence[float], s: int, q: int, batch_size: int, rng: np.random.Generator, uniform_share: float = 0.0
+    scores: Sequence[float], s: int, q: int, ends: Sequence[int], rng: np.random.Generator, uniform_share: float = 0.0
 ) -> list[int]:
-    """Draws s, deals them out in proportion to the batches, and keeps the top of each batch's own candidates."""
+    """Draws s, deals them out in proportion to the steps, and keeps the top of each step's own candidates.
+
+    `ends` are the positions in the selection where the steps end; the last one is q.
+    """
     drawn = draw(len(scores), s, rng)
     rng.shuffle(drawn)
     order = []
-    for begin in range(0, q, batch_size):
-        end = min(begin + batch_size, q)
+    for begin, end in pairwise([0, *ends]):
         first, last = (floor(Fraction(s * edge, q) + Fraction(1, 2)) for edge in (begin, end))
         size = end - begin
         kept = keep(drawn[first:last], scores, size, num_uniform(uniform_share, size), rng)

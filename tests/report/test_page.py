@@ -282,7 +282,7 @@ def test_without_a_finished_run_there_is_nothing_to_report(made):
 
 
 def test_a_folder_of_nothing_is_refused(tmp_path):
-    message = rf"^a folder to report on must hold plan\.toml or study\.toml, got {re.escape(str(tmp_path))}; write"
+    message = rf"^a folder of runs must hold .* or study\.toml, got {re.escape(str(tmp_path))}; write"
     with pytest.raises(ValueError, match=message):
         write_report(tmp_path)
     assert not list(tmp_path.iterdir())
@@ -351,13 +351,13 @@ def test_a_report_reads_no_checkpoint(pair, monkeypatch):
     assert Path(write_report(pair.path)).exists()
 
 
-def test_the_name_of_a_stranger_is_shown_as_it_is(pair):
+def test_the_name_of_an_unplanned_run_is_shown_as_it_is(pair):
     name = "<img src=x onerror=alert(1)>"
     (pair.path / name).mkdir()
     pair.folder("full data", 1).recipe().write(pair.path / name / "recipe.toml")
     found = read(write_report(pair.path))
     assert not found.all("img")
-    assert any(f"does not name them: {name}." in text for text in found.texts["p"])
+    assert any(f"does not plan them: {name}." in text for text in found.texts["p"])
 
 
 def test_a_report_is_written_by_one_process_at_a_time(pair, monkeypatch):

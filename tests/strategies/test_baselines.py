@@ -39,7 +39,7 @@ def choose(strategy: Strategy, losses: np.ndarray, epoch: int, seed: int = 0, pr
         name: losses if first == math.inf else np.full(len(losses), first, dtype=np.float32)
         for name, first in strategy.columns.items()
     }
-    memory = Memory(len(losses), epoch, columns, 8, previous, None if previous is None else epoch - 1)
+    memory = Memory(len(losses), epoch, columns, None, previous, None if previous is None else epoch - 1)
     return strategy.select(memory, np.random.default_rng(seed))
 
 

@@ -21,6 +21,7 @@ from orderdp import (
     SeTa,
 )
 from orderdp.rng import uniforms
+from reference.steps import declared_bounds
 
 VISITS = np.array([5, 20, 20, 1, 20, 30, 7, 99, 2, 20, 11, 20], dtype=np.int32)
 SCORES = np.array([0.5, 2.0, 2.0, 0.1, 2.0, 3.0, 0.7, np.inf, 0.2, 2.0, 1.1, 2.0], dtype=np.float32)
@@ -57,7 +58,8 @@ GOLDEN_SECOND = [
 )
 def test_golden_selections(strategy, epoch, indices):
     columns = dict.fromkeys(strategy.columns, SCORES)
-    selection = strategy.select(Memory(12, epoch, columns, batch_size=2, visits=VISITS), np.random.default_rng(0))
+    memory = Memory(12, epoch, columns, declared_bounds(strategy, 12, epoch, batch_size=2), visits=VISITS)
+    selection = strategy.select(memory, np.random.default_rng(0))
     assert selection.indices.tolist() == indices
 
 

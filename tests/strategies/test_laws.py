@@ -25,6 +25,7 @@ from orderdp import (
     Strategy,
 )
 from orderdp.testing import check_strategy
+from reference.steps import declared_bounds
 
 STRATEGIES = [
     OrderDP(),
@@ -73,7 +74,7 @@ def memory_of(strategy: Strategy, scores: np.ndarray, epoch: int = 0, batch_size
     columns = {name: scores.astype(np.float32) for name in strategy.columns}
     for column in columns.values():
         column.flags.writeable = False
-    return Memory(len(scores), epoch, columns, batch_size)
+    return Memory(len(scores), epoch, columns, declared_bounds(strategy, len(scores), epoch, batch_size))
 
 
 def test_every_public_strategy_has_a_row():
@@ -102,7 +103,8 @@ def test_different_generators_give_different_orders(strategy, scores):
 @given(n=st.integers(20, 300), batch_size=st.integers(1, 400), epoch=st.integers(0, 30), seed=st.integers(0, 2**32))
 def test_the_size_is_exact_for_any_data_set_batch_and_epoch(strategy, n, batch_size, epoch, seed):
     columns = {name: rng(seed).integers(0, 5, n).astype(np.float32) for name in strategy.columns}
-    indices = strategy.select(Memory(n, epoch, columns, batch_size), rng(seed)).indices
+    memory = Memory(n, epoch, columns, declared_bounds(strategy, n, epoch, batch_size))
+    indices = strategy.select(memory, rng(seed)).indices
     assert len(indices) == (strategy.num_selected(n, epoch) or len(indices)) > 0
     assert len(np.unique(indices)) == len(indices)
     assert 0 <= indices.min() <= indices.max() < n

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from orderdp import Memory, OrderDP, Pruner
 from orderdp.strategies.orderdp import round_ratio
 from reference import paper_loop
+from reference.steps import bounds_of
 
 scores_with_ties = st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, math.inf, -math.inf]), min_size=4, max_size=60)
 
 
-def memory_of(scores: list[float], batch_size: int | None = None) -> Memory:
-    return Memory(len(scores), 0, {"score": np.array(scores, dtype=np.float32)}, batch_size)
+def memory_of(scores: list[float], bounds: tuple[tuple[int, int], ...] | None = None) -> Memory:
+    return Memory(len(scores), 0, {"score": np.array(scores, dtype=np.float32)}, bounds)
 
 
 @pytest.mark.parametrize("uniform_share", [0.0, 0.3])
@@ -39,8 +40,23 @@ def test_an_epoch_of_iterations_is_the_papers_loop_index_for_index(
 ):
     strategy = OrderDP(explore=explore, exploit=exploit, per="iteration", uniform_share=uniform_share)
     s, q = strategy.sizes(len(scores))
-    expected = paper_loop.per_iteration(scores, s, q, batch_size, np.random.default_rng(seed), uniform_share)
-    selected = strategy.select(memory_of(scores, batch_size), np.random.default_rng(seed))
+    ends = [*range(batch_size, q, batch_size), q]
+    expected = paper_loop.per_iteration(scores, s, q, ends, np.random.default_rng(seed), uniform_share)
+    selected = strategy.select(memory_of(scores, bounds_of(q, batch_size)), np.random.default_rng(seed))
+    assert selected.indices.tolist() == expected
+
+
+@pytest.mark.parametrize("uniform_share", [0.0, 0.3])
+@given(scores=scores_with_ties, cuts=st.sets(st.integers(1, 30)), dropped=st.booleans(), seed=st.integers(0, 2**32))
+def test_steps_of_any_sizes_are_the_papers_loop_index_for_index(uniform_share, scores, cuts, dropped, seed):
+    """As the last steps of several ranks may be. A last step that is dropped is selected all the same."""
+    strategy = OrderDP(explore=0.9, exploit=0.6, per="iteration", uniform_share=uniform_share)
+    s, q = strategy.sizes(len(scores))
+    ends = [*sorted(cut for cut in cuts if cut < q), q]
+    bounds = tuple(zip([0, *ends], ends, strict=False))
+    told = bounds[:-1] if dropped and len(bounds) > 1 else bounds
+    expected = paper_loop.per_iteration(scores, s, q, ends, np.random.default_rng(seed), uniform_share)
+    selected = strategy.select(memory_of(scores, told), np.random.default_rng(seed))
     assert selected.indices.tolist() == expected
 
 
@@ -185,7 +201,7 @@ def test_unseen_samples_go_before_seen_ones():
 def test_no_sample_is_a_candidate_twice_in_an_epoch_of_iterations():
     """Every step's candidates fit side by side in the one draw, so stored scores cannot go stale in the epoch."""
     strategy = OrderDP(explore=1.0, exploit=0.5, per="iteration")
-    chosen = strategy.select(memory_of([1.0] * 40, batch_size=6), np.random.default_rng(0)).indices
+    chosen = strategy.select(memory_of([1.0] * 40, bounds_of(20, 6)), np.random.default_rng(0)).indices
     assert len(set(chosen.tolist())) == 20
 
 

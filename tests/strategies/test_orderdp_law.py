@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from orderdp import Memory, OrderDP, Pruner
+from orderdp.ranks import step_bounds
 from orderdp.rng import generator
 from reference.gamma import assert_frequencies, gammas, gammas_with_uniform_share
+from reference.steps import bounds_of
 
 EPOCHS = 20_000
+Bounds = tuple[tuple[int, int], ...]
 
 
 def ranked_pruner(strategy: OrderDP, scores: np.ndarray) -> Pruner:
@@ -32,12 +35,12 @@ def shuffled_scores(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def choices(
-    strategy: OrderDP, scores: np.ndarray, epochs: int = EPOCHS, batch_size: int | None = None
+    strategy: OrderDP, scores: np.ndarray, epochs: int = EPOCHS, bounds: Bounds | None = None
 ) -> Iterator[np.ndarray]:
-    """What a pruner of seed 0 chooses epoch after epoch, without the cost of a pruner."""
+    """What a pruner of seed 0 selects epoch after epoch, without the cost of a pruner."""
     columns = {"score": scores.astype(np.float32)}
     for epoch in range(epochs):
-        memory = Memory(len(scores), epoch, columns, batch_size)
+        memory = Memory(len(scores), epoch, columns, bounds)
         yield strategy.select(memory, generator(0, epoch, "select")).indices
 
 
@@ -64,7 +67,8 @@ def counts_by_rank(strategy: OrderDP, n: int) -> np.ndarray:
 def test_a_pruner_chooses_what_its_strategy_chooses_with_the_generator_of_the_epoch(strategy, batch_size):
     scores, _ = shuffled_scores(30)
     pruner = ranked_pruner(strategy, scores)
-    for indices in choices(strategy, scores, epochs=20, batch_size=batch_size):
+    bounds = batch_size and bounds_of(strategy.sizes(30)[1], batch_size)
+    for indices in choices(strategy, scores, epochs=20, bounds=bounds):
         np.testing.assert_array_equal(pruner.begin_epoch(batch_size).indices, indices)
 
 
@@ -142,7 +146,7 @@ def test_each_batch_of_the_iteration_form_follows_the_law_of_its_own_sizes():
     assert strategy.sizes(n) == (12, 6)  # three batches of two, each of four candidates
     scores, rank = shuffled_scores(n)
     counts = np.zeros((3, n), dtype=np.int64)
-    for indices in choices(strategy, scores, batch_size=batch_size):
+    for indices in choices(strategy, scores, bounds=bounds_of(6, batch_size)):
         counts[np.arange(3)[:, None], rank[indices].reshape(3, batch_size)] += 1
     for of_batch in counts:
         assert_frequencies(of_batch, gammas(n, 4, 2), EPOCHS)
@@ -153,11 +157,46 @@ def test_an_uneven_last_batch_of_the_iteration_form_follows_the_law_of_its_own_s
     strategy = OrderDP(explore=0.6, exploit=0.5, per="iteration")  # s = 6, q = 3: batches of 2 and 1 of 4 and 2
     scores, rank = shuffled_scores(n)
     first, last = np.zeros((2, n), dtype=np.int64)
-    for indices in choices(strategy, scores, batch_size=2):
+    for indices in choices(strategy, scores, bounds=bounds_of(3, 2)):
         first[rank[indices[:2]]] += 1
         last[rank[indices[2:]]] += 1
     assert_frequencies(first, gammas(n, 4, 2), EPOCHS)
     assert_frequencies(last, gammas(n, 2, 1), EPOCHS)
+
+
+@pytest.mark.parametrize(
+    ("selected", "batch_size", "num_ranks"),
+    [
+        (7, 2, 3),  # steps of 4 and 3 samples, where one process makes steps of 6 and 1
+        (13, 3, 2),  # 6, 5 and 2, where one process makes steps of 6, 6 and 1
+    ],
+)
+def test_a_last_step_too_small_for_the_ranks_follows_the_law_of_its_own_sizes(selected, batch_size, num_ranks):
+    n, s = 30, 2 * selected
+    strategy = OrderDP(explore=s / n, exploit=0.5, per="iteration")
+    assert strategy.sizes(n) == (s, selected)
+    bounds = tuple(step_bounds(selected, batch_size, num_ranks=num_ranks))
+    assert bounds != bounds_of(selected, batch_size * num_ranks)
+    scores, rank = shuffled_scores(n)
+    counts = np.zeros((len(bounds), n), dtype=np.int64)
+    for indices in choices(strategy, scores, bounds=bounds):
+        for step, (begin, end) in enumerate(bounds):
+            counts[step, rank[indices[begin:end]]] += 1
+    for of_step, (begin, end) in zip(counts, bounds, strict=True):
+        assert_frequencies(of_step, gammas(n, 2 * (end - begin), end - begin), EPOCHS)
+
+
+def test_steps_before_a_dropped_one_follow_the_law_of_their_own_sizes():
+    n, bounds = 20, tuple(step_bounds(7, 3, drop_last=True))
+    strategy = OrderDP(explore=0.7, exploit=0.5, per="iteration")
+    assert (strategy.sizes(n), bounds) == ((14, 7), ((0, 3), (3, 6)))
+    scores, rank = shuffled_scores(n)
+    counts = np.zeros((2, n), dtype=np.int64)
+    for indices in choices(strategy, scores, bounds=bounds):
+        assert len(indices) == 7  # the epoch selects q samples, though it trains fewer
+        counts[np.arange(2)[:, None], rank[indices[:6]].reshape(2, 3)] += 1
+    for of_step in counts:
+        assert_frequencies(of_step, gammas(n, 6, 3), EPOCHS)
 
 
 @pytest.mark.parametrize("score", [1.5, math.inf])

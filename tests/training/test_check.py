@@ -66,7 +66,7 @@ def test_timm_must_be_there_where_it_is_needed(monkeypatch, settings):
         raise ImportError(name)
 
     for module in (models, optim, imports):
-        monkeypatch.setattr(module, "import_vision", lacking)
+        monkeypatch.setattr(module, "import_image_library", lacking)
     check_recipe(recipe_of(), 1000)
     with pytest.raises(ImportError, match=r"^timm"):
         check_recipe(recipe_of(**settings), 1000)

@@ -14,11 +14,13 @@ import torch
 from torch.nn import functional as F
 
 from orderdp import DynamicRandom, OrderDP, Pruner
-from orderdp.data.datasets import ImageArrays, load_dataset
+from orderdp.data.base import ImageArrays
 from orderdp.data.images import ResidentImages, SampleImages
+from orderdp.data.registry import load_dataset
 from orderdp.training import loop
-from orderdp.training.loop import SECONDS, Run
+from orderdp.training.loop import Run
 from orderdp.training.models import build_model
+from orderdp.training.progress import SECONDS
 from orderdp.training.provenance import environment
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import total_steps
@@ -246,7 +248,7 @@ def test_seconds_are_told_apart_by_what_they_were_spent_on(train, monkeypatch):
     takes(Pruner, "update", 10)
     takes(ResidentImages, "__getitems__", 0.125)
     takes(Run, "_evaluate", 1)
-    takes(Run, "_alignment", 10_000)
+    takes(loop, "measure", 10_000)
     takes(Run, "_write_checkpoint", 100_000)
     takes(Run, "_keep", 1_000_000)  # where the device is waited for, at the end and before each checkpoint
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])

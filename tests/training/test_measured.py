@@ -5,18 +5,15 @@ import math
 import signal
 import statistics
 from collections import Counter
-from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from orderdp import DynamicRandom, Pruner
 from orderdp.diagnostics import jaccard
+from orderdp.diagnostics.dynamics import ROLLING_WINDOW
 from orderdp.training import loop
-from orderdp.training.alignment import ROLLING_WINDOW, epochs_measured, similarity
 from orderdp.training.loop import Run
 from orderdp.training.run_folder import RunFolder
 
@@ -132,17 +129,6 @@ def test_the_similarity_of_a_random_choice_is_that_of_its_pruner(train):
     ]
 
 
-masks = st.lists(st.booleans(), min_size=9, max_size=9)
-
-
-@given(masks, masks)
-def test_the_similarity_of_masks_is_that_of_their_ids(first, second):
-    before, now = torch.tensor(first), torch.tensor(second)
-    expected = jaccard(before.nonzero().squeeze(1), now.nonzero().squeeze(1)) if any(first + second) else None
-    assert similarity(before, now) == expected
-    assert similarity(None, now) is None
-
-
 @each_method
 def test_coverage_is_a_recount_of_the_checkpoint(train, digits, settings):
     folder = train(**settings)
@@ -169,14 +155,6 @@ def test_coverage_is_a_recount_of_the_checkpoint(train, digits, settings):
     last = folder.metrics()[-1]
     assert (last["mean_age"], last["max_age"]) == (pytest.approx(statistics.fmean(ages)), max(ages))
     assert folder.result()["coverage"]["never_seen"] == folder.metrics()[-1]["never_seen"] / N
-
-
-@given(st.integers(0, 40), st.integers(1, 40))
-def test_what_is_measured_some_times_is_measured_at_the_end_of_as_many_even_parts(times, epochs):
-    measured = epochs_measured(times, epochs)
-    assert measured == {math.ceil(Fraction(part * epochs, times)) for part in range(1, times + 1)}
-    assert len(measured) == min(times, epochs)
-    assert times == 0 or max(measured) == epochs
 
 
 @pytest.mark.parametrize("worst", [math.nan, math.inf])

@@ -74,7 +74,7 @@ def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path, kind):
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     path = tmp_path / "file" / "run"
-    message = f"{path} could not be written (Not a directory); what was there is unharmed, make room there"
+    message = f"{path} could not be written (Not a directory); existing files are unchanged; check path and free space"
     with pytest.raises(OSError, match=re.escape(message)):
         make_new(path)
 
@@ -261,7 +261,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(folder, monkeypatch, number
     monkeypatch.setattr(files, "write_flushed", half)
     message = (
         f"[Errno {errno.ENOSPC}] {folder.path / 'checkpoint'} could not be written (No space left on device); "
-        "what was there is unharmed, make room there"
+        "existing files are unchanged; check path and free space"
     )
     with raises(OSError, message):
         write(folder, 9)
@@ -282,7 +282,7 @@ def test_a_file_that_cannot_be_written_keeps_its_old_content(tmp_path, monkeypat
         raise FULL_DISK
 
     monkeypatch.setattr(files, "write_flushed", half)
-    with pytest.raises(OSError, match=r"file could not be written \(No space left on device\); what was there is"):
+    with pytest.raises(OSError, match=r"file could not be written \(No space left on device\); existing files are"):
         write_whole(path, b"new")
     assert content(tmp_path) == {path.relative_to(tmp_path): b"old"}
 
@@ -295,7 +295,7 @@ def test_the_systems_own_limit_on_files_is_met_in_the_same_way(folder, in_child)
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, unlimited[1]))
-        with pytest.raises(OSError, match=r"checkpoint could not be written \(File too large\); what was there is"):
+        with pytest.raises(OSError, match=r"checkpoint could not be written \(File too large\); existing files are"):
             folder.write_checkpoint(9, {"weight": torch.zeros(20_000)}, {})
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
 

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 from orderdp.cli.messages import tell
 
 if TYPE_CHECKING:
+    from orderdp.comparison.checks import LoadedData
     from orderdp.training.recipe import Recipe
 
 
 def chosen_recipe(name: str | None, given: Mapping[str, Any], strategy: Mapping[str, Any]) -> Recipe:
-    """Returns the recipe that is named or fits the data set and model, with what was given in place of its own.
+    """Returns the named recipe, or the one for the data set and model, with the given keys and settings.
 
     Args:
         name: of a shipped recipe or of a file; None for the recipe of the data set and model.
-        given: keys of the recipe.
-        strategy: settings of its strategy, with `name` where that is another.
+        given: keys that replace those of the recipe.
+        strategy: settings that replace those of its strategy; `name` for another strategy.
     """
     from orderdp.strategies import OrderDP
     from orderdp.strategies.registry import to_table
@@ -38,7 +39,7 @@ def chosen_recipe(name: str | None, given: Mapping[str, Any], strategy: Mapping[
 
 
 def _changed(table: Mapping[str, Any], given: Mapping[str, Any], *, epochs: int) -> dict[str, Any]:
-    """Returns the table of a strategy with what was given in place of its own; another one keeps the ratio alone."""
+    """Returns the table of a strategy with the given settings. Another strategy keeps only the prune ratio."""
     from orderdp.strategies.registry import find, from_table
 
     if given.get("name", table.get("name")) != table.get("name"):
@@ -54,8 +55,8 @@ def _changed(table: Mapping[str, Any], given: Mapping[str, Any], *, epochs: int)
 
 
 def new_folder(name: str) -> Path:
-    """Returns the folder where runs go by default: the name and the time."""
-    return Path("runs") / f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    """Returns the folder where runs go by default: the name, as a folder may be called, and the time."""
+    return Path("runs") / f"{name.replace(':', '-')}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
 
 
 def refuse_beside_resume(
@@ -82,12 +83,18 @@ def refuse_beside_resume(
     options.run_folder = options.resume
 
 
-def amend_all(parts: Iterable[Path], given: dict[str, Any]) -> None:
-    """Adds what is given to comparisons that are gone on with, or says where their data lies now."""
-    from orderdp.comparison.workers import amend
+def extend_all(parts: Iterable[Path], given: dict[str, Any], data: LoadedData) -> None:
+    """Adds the given seeds and methods to comparisons that are resumed, or says where their data lies now."""
+    from orderdp.comparison.workers import extend
 
     for part in parts if given else ():
-        amend(part, seeds=given.get("seed", ()), methods=given.get("methods", ()), data_root=given.get("data_root"))
+        extend(
+            part,
+            seeds=given.get("seed", ()),
+            methods=given.get("methods", ()),
+            data_root=given.get("data_root"),
+            data=data,
+        )
 
 
 def show_comparison(path: Path) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from orderdp.cli.folders import amend_all, chosen_recipe, new_folder, refuse_beside_resume, status_of
+from orderdp.cli.folders import chosen_recipe, extend_all, new_folder, refuse_beside_resume, status_of
 from orderdp.cli.messages import teller
 from orderdp.cli.settings import STRATEGY_OPTIONS, add_settings, add_strategy, strategy_given
 
@@ -57,8 +57,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains the runs of one recipe, prints their table and draws their plots."""
-    from orderdp.comparison.grid import REFERENCES, Comparison
-    from orderdp.comparison.workers import make, start
+    from orderdp.comparison.checks import LoadedData
+    from orderdp.comparison.grid import Comparison
+    from orderdp.comparison.planned import REFERENCES
+    from orderdp.comparison.workers import resume, start
     from orderdp.strategies.registry import to_table
     from orderdp.training.recipe import Recipe
 
@@ -68,8 +70,9 @@ def run(options: argparse.Namespace) -> int:
     if options.resume is not None:
         path = options.resume
         refuse_beside_resume(options, given, ("recipe", "run", "against", *STRATEGY_OPTIONS))
-        amend_all([path], given)
-        found = make([path], tell=tell)[0]
+        data = LoadedData()
+        extend_all([path], given, data)
+        found = resume([path], log=tell, data=data)[0]
     else:
         seeds = given.pop("seed", [])
         recipe = chosen_recipe(options.recipe, given, strategy_given(options))
@@ -80,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         seeds = [recipe.model_copy(update={"seed": seed}).seed for seed in seeds]
         path = options.run_folder = options.run or new_folder(recipe.dataset)
         against = REFERENCES if options.against is None else tuple(options.against)
-        found = start(Comparison(recipe, tuple(methods), tuple(seeds), against), path, tell=tell)
+        found = start(Comparison(recipe, tuple(methods), tuple(seeds), against), path, log=tell)
     _show_runs(found, path)
     return status_of(found, options)
 

@@ -1,7 +1,7 @@
 """Augmentation as a pure function of (seed, epoch, sample id), for a whole batch at once.
 
-The random numbers of a sample are hashed from what names it, never drawn from a stream, so they do not depend on the
-other samples of the batch, on workers, ranks or restarts.
+The random numbers of a sample are a hash of seed, epoch and id, not draws from a stream. They do not depend on the
+rest of the batch, on workers, ranks or restarts.
 """
 
 from enum import IntEnum
@@ -28,7 +28,7 @@ class Purpose(IntEnum):
 
 
 def draws(seed: int, epoch: int, ids: npt.ArrayLike, purpose: Purpose) -> npt.NDArray[np.uint64]:
-    """Returns 64 random bits for each sample, the same wherever and in whatever company they are asked for.
+    """Returns 64 random bits for each sample, which do not depend on the other samples of the call.
 
     The number of sample i is output i of a SplitMix64 stream that starts at a hash of (seed, epoch, purpose).
 
@@ -51,7 +51,7 @@ def draws(seed: int, epoch: int, ids: npt.ArrayLike, purpose: Purpose) -> npt.ND
     return _mix(_stream(seed, epoch, purpose) + _GAMMA * counter)
 
 
-@lru_cache(maxsize=64)  # asked for again with every batch of an epoch
+@lru_cache(maxsize=64)  # every batch of an epoch needs it again
 def _stream(seed: int, epoch: int, purpose: Purpose) -> npt.NDArray[np.uint64]:
     """Returns (1,) uint64, the state in which the stream of (seed, epoch, purpose) starts."""
     state = np.zeros(1, dtype=np.uint64)
@@ -71,7 +71,7 @@ def draw_views(augment: Augment, ids: npt.ArrayLike, *, seed: int, epoch: int, p
     """Returns how each sample is seen in an epoch: moved down, moved right, flipped.
 
     Args:
-        augment: "none", "crop" (a window moved by at most the padding) or "flip_crop" (that, then flipped or not).
+        augment: "none", "crop" (a window moved by at most the padding) or "flip_crop" (then a flip or not).
         ids: (b,) integers, positions in the data set.
         seed: seed of the run.
         epoch: number of the epoch, from 0.
@@ -103,8 +103,8 @@ def padding_of(height: int, width: int) -> int:
 def source_pixels(views: Tensor, height: int, width: int) -> Tensor:
     """Returns which pixel of the stored image each pixel of the augmented one shows.
 
-    A window of the image's own size over the image with reflected borders, then the flip; as indices, so that no
-    padded copy is made.
+    A crop is a window of the image's own size over the image with reflected borders. The flip follows. Indices avoid a
+    padded copy.
 
     Args:
         views: (3, b) int64, from `draw_views`.

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from orderdp.data.augment import Augment, Purpose, draw_views, draws, normalize, padding_of, source_pixels
-from orderdp.data.datasets import ImageArrays, ImageFiles
-from orderdp.data.imports import import_vision
+from orderdp.data.base import ImageArrays, ImageFiles
+from orderdp.data.imports import import_image_library
 
 
 class AugmentedImages(Dataset[Any]):
-    """What the data sets of this file share: equal seed, epoch and id give equal bits.
+    """Base of the data sets below: equal seed, epoch and id give equal bits.
 
-    Worker processes keep the epoch that was set when they were started.
+    Worker processes keep the epoch that was set when they started.
 
     Args:
         source: images and labels.
@@ -41,15 +41,15 @@ class AugmentedImages(Dataset[Any]):
         return len(self._labels)
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose augmentation is shown."""
+        """Sets the epoch, which decides the augmentation."""
         self.epoch = epoch
 
 
 class ResidentImages(AugmentedImages):
-    """Images that stay on the device; a batch is gathered, augmented and normalised there at once.
+    """Images on the device, where a whole batch is gathered, augmented and normalised in one call.
 
     A DataLoader hands `__getitems__` a list of ids and gets the finished batch, so it needs a `collate_fn` that passes
-    it on. Several times as fast as sample by sample, and bit for bit the same as `SampleImages`.
+    it on. This is several times as fast as sample by sample, and bit for bit the same as `SampleImages`.
 
     Args:
         source: images and labels.
@@ -57,7 +57,7 @@ class ResidentImages(AugmentedImages):
         std: of each channel, on the scale of 0 to 1.
         augment: "none", "crop" or "flip_crop"; crops reflect 4 pixels, or 2 in images smaller than 16.
         seed: seed of the augmentation.
-        device: where the images lie and the batches are made.
+        device: that holds the images and the batches.
         channels_last: lay batches out with the channels last.
     """
 
@@ -87,7 +87,7 @@ class ResidentImages(AugmentedImages):
         height, width = self._images.shape[-2:]
         ids = np.asarray(indices, dtype=np.int64)
         views = draw_views(self.augment, ids, seed=self.seed, epoch=self.epoch, padding=padding_of(height, width))
-        # Together, so that it is one small transfer to the device.
+        # In one array, for one small transfer to the device.
         ids_and_views = torch.from_numpy(np.vstack([ids, views])).to(self._images.device, non_blocking=True)
         where, views_there = ids_and_views[0], ids_and_views[1:]
         images = self._images.index_select(0, where)
@@ -99,7 +99,7 @@ class ResidentImages(AugmentedImages):
 
 
 class SampleImages(AugmentedImages):
-    """Images in memory, read sample by sample: the ordinary way, for any DataLoader and any number of workers.
+    """Images in memory, read sample by sample, for any DataLoader and any number of workers.
 
     Args:
         source: images and labels.
@@ -136,8 +136,8 @@ class SampleImages(AugmentedImages):
 class FileImages(AugmentedImages):
     """Images in files, decoded and transformed sample by sample with torchvision.
 
-    For training a random part of 8 to 100 % of the area, resized ("crop"), and mirrored or not ("flip_crop"). Without
-    augmentation the centre of the image resized to 256/224 of the size.
+    "crop" resizes a random part, 8 to 100 % of the area. "flip_crop" also mirrors half of the images. Without
+    augmentation, the image is resized to 256/224 of the size and cropped to its centre.
 
     Args:
         source: paths and labels.
@@ -163,20 +163,20 @@ class FileImages(AugmentedImages):
         self._settings = (augment, image_size, tuple(mean), tuple(std))
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = import_vision("torchvision.datasets.folder").default_loader(self._paths[index])
+        image = import_image_library("torchvision.datasets.folder").default_loader(self._paths[index])
         bits = int(draws(self.seed, self.epoch, [index], Purpose.TRANSFORM)[0])
-        # torchvision's transforms draw only from torch's global generator: lend it to them, seeded, and put it back.
-        # By its own manual_seed, since torch.manual_seed would seed the generators of all devices.
+        # torchvision's transforms draw from torch's global generator only: seed it for them, then restore it.
+        # With the generator's own manual_seed, since torch.manual_seed would seed the generators of all devices.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(bits)
             return _file_transform(*self._settings)(image), int(self._labels[index])
 
 
-@lru_cache(maxsize=8)  # made in each process, not pickled: torchvision may need mending before it can be imported
+@lru_cache(maxsize=8)  # made in each process, not pickled: torchvision may have to be repaired first
 def _file_transform(
     augment: Augment, image_size: int, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> Callable[[Any], Tensor]:
-    transforms = import_vision("torchvision.transforms")
+    transforms = import_image_library("torchvision.transforms")
     if augment == "none":
         steps = [transforms.Resize(image_size * 256 // 224), transforms.CenterCrop(image_size)]
     else:

@@ -1,4 +1,4 @@
-"""Importing torchvision and timm, also where torchvision's compiled operators are missing."""
+"""Imports torchvision and timm, also if torchvision's compiled operators are missing."""
 
 import sys
 from functools import cache
@@ -8,13 +8,12 @@ from types import ModuleType
 import torch
 
 
-def import_vision(name: str) -> ModuleType:
-    """The module `name` of torchvision or timm, imported.
+def import_image_library(name: str) -> ModuleType:
+    """Returns a module of torchvision or timm.
 
-    A torchvision built for another torch (for CUDA, beside a CPU build) cannot load its compiled operators, and then
-    fails while it registers the shapes of two that it takes for granted: `operator torchvision::nms does not exist`,
-    a RuntimeError. Only after that failure are the two declared and the import repeated. Everything then works but
-    the box operators, which this library does not call.
+    A torchvision built for another torch, such as one for CUDA beside a CPU build, cannot load its compiled operators.
+    Its import then fails on two of them: `operator torchvision::nms does not exist`, a RuntimeError. This function then
+    declares the two and imports again. All then works except the box operators, which this library does not call.
 
     Args:
         name: such as "torchvision.datasets" or "timm".
@@ -41,8 +40,8 @@ def _declare_missing_operators() -> None:
 
 
 def _forget_failed_imports() -> None:
-    # A package that fails to import leaves sys.modules, but the submodules it had loaded stay. Found there the next
-    # time, they would not become attributes of the new package.
+    # A package that fails to import leaves sys.modules, but the submodules that it had loaded stay there. On the next
+    # import they would be found there and not become attributes of the new package.
     for package in ("torchvision", "timm"):
         if package not in sys.modules:
             for name in [name for name in sys.modules if name.startswith(f"{package}.")]:

@@ -1,4 +1,4 @@
-"""What pruning did, measured in any loop: which samples it used, how choice and gradient move and where to.
+"""What pruning did, measured in any loop: which samples it used, and how selection and gradient change.
 
 Coverage, stability and the gradient norm cost O(n) an epoch and no pass over the data. Alignment costs forward and
 backward passes over all the data, more than an epoch: measure it at a few checkpoints.

@@ -1,4 +1,4 @@
-"""Where the gradient of the chosen samples points, beside that of all the data and that of the surrogate."""
+"""The gradient of the selected samples, compared with the full gradient and with the surrogate's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from orderdp.diagnostics.moment import Moment
 from orderdp.samplers import PrunedBatchSampler, PrunedSampler
 from orderdp.theory import surrogate_weights
 
@@ -19,7 +20,7 @@ class Alignment(NamedTuple):
 
     Args:
         cosine: of the angle between them.
-        norm_ratio: ‖the chosen samples'‖ / ‖the other‖.
+        norm_ratio: norm of the selected samples' gradient over that of the other.
     """
 
     cosine: float
@@ -35,28 +36,28 @@ def alignment(
     weights: Any = None,
     sizes: tuple[int, int] | None = None,
 ) -> dict[str, Alignment]:
-    """Compares the mean gradient of the chosen samples with the full one, and with ∇L_q where the sizes are given.
+    """Compares the mean gradient of the selected samples with the full one, and with ∇L_q if the sizes are given.
 
     Costs a forward and a backward pass over all the data for each gradient. Weights, gradients and buffers of the model
-    stay as they are, and so do PyTorch's global generators. Put it into eval mode: dropout adds chance to the gradient,
-    and batch normalisation makes it depend on how the data falls into batches.
+    do not change, nor do PyTorch's global generators. Put the model into eval mode: dropout makes the gradient random,
+    and batch normalisation makes it depend on the batches.
 
     Args:
         model: at the weights to measure at.
         losses_of: from model and batch to its (b,) losses with gradient.
-        batches: every sample once, as (index, batch); gone through three or four times, so no bare iterator. Not the
-            pruner's own loader, whose passes are epochs.
+        batches: every sample once, as (index, batch), read three or four times, so no bare iterator. Not the pruner's
+            own loader, whose passes are epochs.
         chosen: (q,) int64, distinct ids that the epoch trains, array or tensor: `pruner.selection.indices`.
-        weights: (q,) factors of the chosen samples' losses, `pruner.selection.weights`; None for one.
+        weights: (q,) factors of these samples' losses, `pruner.selection.weights`; None for one.
         sizes: (s, q) of OrderDP, for ∇L_q by Theorem 1.
 
     Returns:
         "full", and "surrogate" with sizes.
 
     Raises:
-        TypeError: batches that can be gone through once only, or whose passes are epochs.
-        ValueError: an id that no batch holds; one that is repeated; losses that are not one a sample; weights or sizes
-            of another number of samples; a gradient that is zero or not finite.
+        TypeError: batches that can be read only once, or whose passes are epochs.
+        ValueError: an id that no batch holds, or a repeated one; not one loss a sample; weights or sizes of another
+            number of samples; a gradient that is zero or not finite.
 
     Source: OrderDP, Appendix E.2, Table 11; ∇L_q by eq. (11).
     """
@@ -69,20 +70,42 @@ def alignment(
             "pass pruner.selection.weights"
         )
     if sizes is not None and sizes[1] != len(chosen):
-        raise ValueError(f"sizes must be (s, q) with the q of the choice, got {sizes} for {len(chosen)} chosen samples")
+        raise ValueError(
+            f"sizes must be (s, q) with the q of the selection, got {sizes} for {len(chosen)} chosen samples"
+        )
     distinct = len(set(chosen.tolist()))
     if distinct < len(chosen):
         raise ValueError(
-            f"chosen must be distinct ids, got {len(chosen)} of which {distinct} differ; pass those of one epoch"
+            f"chosen must be distinct ids, got {len(chosen)} of which {distinct} differ; pass the ids of one epoch"
         )
-    with _left_as_it_was(model):
+    with _restored(model):
         return _measure(model, losses_of, batches, chosen, factors, sizes)
+
+
+def selection_alignment(moment: Moment) -> dict[str, dict[str, float]] | None:
+    """Returns the alignment of what the next epoch would train, in plain values.
+
+    None for a strategy that chooses within the batch: its choice depends on losses that do not exist yet.
+    """
+    strategy = moment.pruner.strategy
+    if strategy.chooses_in_batch:
+        return None
+    selection = moment.preview()
+    found = alignment(
+        moment.model,
+        moment.losses_of,
+        moment.batches(),
+        selection.indices,
+        weights=selection.weights,
+        sizes=strategy.surrogate_sizes(len(moment.labels)),
+    )
+    return {name: other._asdict() for name, other in found.items()}
 
 
 def _check_batches(batches: Iterable[tuple[Tensor, Any]]) -> None:
     if isinstance(batches, Iterator):
         raise TypeError(
-            f"batches are gone through several times, got {type(batches).__name__}, which ends after one; "
+            f"batches must be readable several times, got {type(batches).__name__}, which ends after one; "
             "pass a list or a DataLoader"
         )
     if isinstance(batches, (PrunedBatchSampler, PrunedSampler)) or any(
@@ -90,14 +113,14 @@ def _check_batches(batches: Iterable[tuple[Tensor, Any]]) -> None:
         for name in ("batch_sampler", "sampler")
     ):
         raise TypeError(
-            "batches must hold all the data and begin no epoch, got a loader of the pruner; pass a DataLoader of "
+            "batches must hold all the data and start no epoch, got a loader of the pruner; pass a DataLoader of "
             "IndexedDataset(dataset)"
         )
 
 
 @contextmanager
-def _left_as_it_was(model: nn.Module) -> Iterator[None]:
-    """Restores the buffers, which batch normalisation moves, and the generators, from which dropout draws."""
+def _restored(model: nn.Module) -> Iterator[None]:
+    """Restores the buffers, which batch normalisation changes, and the generators, from which dropout draws."""
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     with torch.random.fork_rng(devices):

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orderdp.diagnostics.dynamics import on_host
+from orderdp.diagnostics.moment import Moment
 from orderdp.theory.sizes import check_count
 
 Counts = npt.NDArray[np.int64]
@@ -20,13 +21,13 @@ class Coverage(NamedTuple):
 
     Args:
         never_seen: share of the samples with no visit.
-        gini: Gini coefficient of the visits, 0 if all are equal, near 1 if few samples have all of them.
+        gini: Gini coefficient of the visits: 0 if all are equal, near 1 if few samples have all of them.
         histogram: (most + 1,) int64, number of samples with 0, 1, 2, ... visits.
         class_shares: (classes,) float64, share of all visits that each class had; None without labels.
-        realised_ratio: share of the visits that full data would have made and this did not; None without epochs.
-        mean_age: epochs since a sample was last trained, mean over those that ever were; nan where none was, None
+        realised_ratio: 1 minus the visits over those of full data; None without epochs.
+        mean_age: epochs since a sample was last trained, mean over the trained samples; nan if there are none, None
             without ages.
-        max_age: the largest such age; 0 where none was, None without ages.
+        max_age: the largest such age; 0 if no sample was trained, None without ages.
     """
 
     never_seen: float
@@ -39,17 +40,17 @@ class Coverage(NamedTuple):
 
 
 def coverage(visits: Any, *, labels: Any = None, epochs: int | None = None, ages: Any = None) -> Coverage:
-    """Sums up how often samples were used; costs O(n).
+    """Returns how often samples were used, summed up; costs O(n).
 
     Args:
         visits: (n,) whole numbers, array or tensor: in how many epochs each sample was trained, `Pruner.visits()`.
         labels: (n,) class of each sample from 0, for the share of each class.
         epochs: epochs trained, for the realised prune ratio.
-        ages: (n,) epochs since each sample was last trained, -1 where it never was, `Pruner.ages()`.
+        ages: (n,) epochs since each sample was last trained, -1 for never, `Pruner.ages()`.
 
     Raises:
-        TypeError: epochs that are no whole number. ValueError: visits, labels or ages of another shape, negative
-            numbers, or fewer epochs than a sample has visits.
+        TypeError: epochs that are no whole number.
+        ValueError: visits, labels or ages of another shape, negative numbers, or fewer epochs than a sample has visits.
 
     >>> coverage([0, 1, 1, 2], epochs=2).realised_ratio
     0.5
@@ -77,8 +78,15 @@ def coverage(visits: Any, *, labels: Any = None, epochs: int | None = None, ages
     )
 
 
+def run_coverage(moment: Moment) -> dict[str, Any]:
+    """Returns the coverage of a run so far, in plain values."""
+    pruner = moment.pruner
+    found = coverage(pruner.visits(), labels=moment.labels, epochs=moment.epochs, ages=pruner.ages())
+    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found._asdict().items()}
+
+
 def gini(values: Any) -> float:
-    """Returns the Gini coefficient of numbers that are not negative: half their mean difference over their mean.
+    """Returns the Gini coefficient of non-negative numbers: half their mean difference, over their mean.
 
     Args:
         values: (n,) numbers, array or tensor.

@@ -1,4 +1,4 @@
-"""How steady training is: the gradient norm by the step, how much it moves, and what goes with it."""
+"""How steady training is: the gradient norm of each step, how much it varies, and what it correlates with."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+ROLLING_WINDOW = 20  # steps over which a run takes the deviation of its gradient norm
 _MOST_NUMBERS = 2**20
 
 
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
-    """Returns the norm of the gradient that lies at the parameters, without waiting for the device.
+    """Returns the norm of the parameters' gradient, without waiting for the device.
 
-    Call it between `backward` and `step`, keep the tensors, and move them to the host once an epoch. What
-    `torch.nn.utils.get_total_norm` computes, in about half of its time where the tensors are small, since they are
-    known to be of one device and type.
+    Call it between `backward` and `step`, keep the tensors, and move them to the host once an epoch. The number is that
+    of `torch.nn.utils.get_total_norm`. It takes about half the time on small tensors, since all are on one device.
 
     Args:
-        parameters: of a model, `model.parameters()`, all on one device; those without gradient count as zero.
+        parameters: `model.parameters()`, all on one device; those without gradient count as zero.
 
     Returns:
-        () scalar; 0 where no parameter has a gradient.
+        () scalar; 0 if no parameter has a gradient.
 
     >>> weight = torch.tensor([3.0, 4.0], requires_grad=True)
     >>> (weight**2 / 2).sum().backward()
@@ -40,16 +40,16 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def rolling_deviation(values: Any, window: int) -> npt.NDArray[np.float64]:
-    """Returns the standard deviation over each `window` neighbouring values, such as gradient norms by the step.
+    """Returns the standard deviation over each window of neighbouring values, such as the gradient norms of steps.
 
-    Takes the memory of a few million numbers, however long the series and the window.
+    Takes the memory of a few million numbers at most.
 
     Args:
         values: (t,) numbers, array or tensor.
-        window: how many, at least 2.
+        window: values in a window, at least 2.
 
     Returns:
-        (t - window + 1,) float64, with the divisor window - 1; empty where there are fewer values.
+        (t - window + 1,) float64, with the divisor window - 1; empty if there are fewer values.
 
     Raises:
         ValueError: a window below 2, or values that are not (t,).
@@ -65,25 +65,48 @@ def rolling_deviation(values: Any, window: int) -> npt.NDArray[np.float64]:
     if len(series) < window:
         return np.empty(0)
     windows = np.lib.stride_tricks.sliding_window_view(series, window)
-    rows = max(1, _MOST_NUMBERS // window)  # the deviation of a view is taken from a copy of it
+    rows = max(1, _MOST_NUMBERS // window)  # numpy copies a view to take its deviation
     parts = [windows[begin : begin + rows].std(axis=1, ddof=1) for begin in range(0, len(windows), rows)]
     return np.concatenate(parts)
 
 
+def mean_norm(norms: Tensor, first_step: int) -> float:
+    """Returns the mean of the gradient norms since a step.
+
+    Args:
+        norms: (steps,) norm of the gradient of each step of a run.
+        first_step: steps made before those of the mean.
+    """
+    return float(norms[first_step:].double().mean())
+
+
+def mean_deviation(norms: Tensor, first_step: int) -> float | None:
+    """Returns how much the gradient norm moves from step to step: the mean of its rolling deviation since a step.
+
+    The first windows reach back over the steps before. None where no window of `ROLLING_WINDOW` steps is full.
+
+    Args:
+        norms: (steps,) norm of the gradient of each step of a run.
+        first_step: steps made before those of the mean.
+    """
+    rolling = rolling_deviation(norms[max(first_step - ROLLING_WINDOW + 1, 0) :].double(), ROLLING_WINDOW)
+    return float(rolling.mean()) if len(rolling) else None
+
+
 def correlation(first: Any, second: Any) -> float:
-    """Returns Pearson's r of two series, such as test accuracy and mean gradient norm by the epoch.
+    """Returns Pearson's r of two series, such as test accuracy and mean gradient norm of each epoch.
 
     Args:
         first: (t,) numbers, array or tensor.
         second: (t,) numbers.
 
     Returns:
-        A number in [-1, 1]; nan where there are fewer than three pairs, or a series does not vary.
+        A number in [-1, 1]; nan if there are fewer than three pairs, or a series does not vary.
 
     Raises:
         ValueError: another shape.
 
-    Source: OrderDP, Figure 1 and Table 9, which set the two side by side.
+    Source: OrderDP, Figure 1 and Table 9, which compare the two.
 
     >>> correlation([1.0, 2.0, 3.0], [6.0, 4.0, 2.0])
     -1.0
@@ -97,5 +120,5 @@ def correlation(first: Any, second: Any) -> float:
 
 
 def on_host(values: Any) -> Any:
-    """Returns a tensor without gradient on the host, and anything else as it is."""
+    """Returns a tensor without gradient on the host, and anything else unchanged."""
     return values.detach().cpu() if hasattr(values, "detach") else values

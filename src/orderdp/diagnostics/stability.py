@@ -1,4 +1,4 @@
-"""How much the choice moves from one epoch, or one checkpoint, to the next."""
+"""How much the selection changes from one epoch, or one checkpoint, to the next."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from orderdp.diagnostics.dynamics import on_host
 
@@ -13,15 +14,15 @@ from orderdp.diagnostics.dynamics import on_host
 def jaccard(first: Any, second: Any) -> float:
     """Returns |A ∩ B| / |A ∪ B| of two sets of sample ids.
 
-    Such as `pruner.selection.indices` of two epochs, or at two checkpoints. Of two independent uniform draws of q from
-    n it is about q/(2n - q): hold a measured value against that.
+    Such sets are `pruner.selection.indices` of two epochs, or of two checkpoints. Two independent uniform draws of q
+    from n have about q/(2n - q). Compare a measured value with that.
 
     Args:
         first: (a,) distinct ids, array or tensor.
         second: (b,) distinct ids.
 
     Raises:
-        ValueError: both are empty, ids are repeated, or no whole numbers: masks are not taken for ids.
+        ValueError: both are empty, ids are repeated, or they are no whole numbers (a mask, for example).
 
     Source: OrderDP, Appendix D.3.
 
@@ -37,6 +38,18 @@ def jaccard(first: Any, second: Any) -> float:
     if not together:
         raise ValueError("at least one id is needed, got none; pass pruner.selection.indices")
     return common / together
+
+
+def similarity(before: Tensor | None, now: Tensor) -> float | None:
+    """Returns `jaccard` of two masks, which need no sort; None where there is no first one, or both are empty.
+
+    Args:
+        before: (n,) bool, whether each sample was trained; None where nothing was trained before.
+        now: (n,) bool.
+    """
+    if before is None or not (before | now).any():
+        return None
+    return int((before & now).sum()) / int((before | now).sum())
 
 
 def _ids(ids: Any) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Files and folders that are whole at any moment: written beside their place, flushed, renamed into it."""
+"""Files and folders that are complete at any moment: written under another name, flushed and then renamed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 def make_new(path: Path) -> None:
-    """Makes a folder that must not be there yet.
+    """Makes a folder that must not exist yet.
 
     Raises:
-        FileExistsError: it is. OSError: it cannot be made.
+        FileExistsError: it exists. OSError: it cannot be made.
     """
     try:
         path.mkdir(parents=True)
@@ -24,10 +24,10 @@ def make_new(path: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file so that at any moment either the old or the new content is there, whole.
+    """Writes a file so that at any moment it has either the complete old content or the complete new one.
 
     Raises:
-        OSError: it could not be written; the old content is still there.
+        OSError: it could not be written; it has the old content.
     """
     unfinished = path.with_name(path.name + ".unfinished")
     try:
@@ -48,7 +48,7 @@ def write_flushed(path: Path, data: bytes) -> None:
 
 
 def flush_folder(path: Path) -> None:
-    """Makes a rename survive a power cut, where the system can open folders."""
+    """Makes a rename survive a power cut, if the system can open folders."""
     if os.name == "posix":
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -58,6 +58,9 @@ def flush_folder(path: Path) -> None:
 
 
 def cannot_write(path: Path, error: OSError) -> OSError:
-    """Returns the error to raise where `path` could not be written."""
+    """Returns the error to raise if `path` could not be written."""
     reason = error.strerror or str(error)
-    return OSError(error.errno, f"{path} could not be written ({reason}); what was there is unharmed, make room there")
+    return OSError(
+        error.errno,
+        f"{path} could not be written ({reason}); existing files are unchanged; check path and free space",
+    )

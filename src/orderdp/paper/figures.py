@@ -1,4 +1,4 @@
-"""Figures 5 to 8 of the paper: the law γ, drawn from its exact values, with the numbers beside the picture."""
+"""Figures 5 to 8 of the paper: the law γ, drawn from its exact values, and the numbers drawn."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from orderdp.output.drawing import COLORS, REFERENCE, new_axes, shades
 from orderdp.paper.exhibit import Shown
 from orderdp.theory import inclusion_probabilities, limit_density, spectrum_gap
 
-_MOST_POINTS = 1_000  # of a curve, in the file and in the picture
+_MOST_POINTS = 1_000  # of a curve, both in the file and in the picture
 
 
 def figure5(sizes: Sequence[int] = (400, 1_000, 10_000, 100_000), s: int = 100, q: int = 30) -> Shown:
-    """n·γ_j over j/n for growing n, against the limit γ(z) of Proposition 2; and their largest distance."""
+    """n·γ_j over j/n for growing n, with the limit γ(z) of Proposition 2 and the largest distance between them."""
     picture, axes = new_axes("j / n", r"$n\,\gamma_j$", title=rf"$n\,\gamma_j$ and its limit, s = {s}, q = {q}")
     rows: list[tuple[Any, ...]] = []
     distances: list[tuple[Any, ...]] = []
@@ -41,7 +41,7 @@ def figure5(sizes: Sequence[int] = (400, 1_000, 10_000, 100_000), s: int = 100, 
 
 
 def figure6(n: int = 200, s: int = 100, kept: Sequence[int] = (10, 30, 50, 70, 90, 100)) -> Shown:
-    """γ_j against the uniform draw of as many samples, q/n, for growing q: the gap C_s of Theorem 4."""
+    """γ_j for growing q, beside the uniform draw of as many samples, q/n: the gap C_s of Theorem 4."""
     picture, axes = new_axes(
         "rank j", r"$\gamma_j$", title=rf"$\gamma_j$ against uniform sampling (dotted), n = {n}, s = {s}", width=8.4
     )
@@ -73,7 +73,7 @@ def figure7(n: int = 400, s: int = 100, kept: Sequence[int] = tuple(range(10, 10
 
 
 def figure8(n: int = 400, s: int = 100, kept: Sequence[int] = tuple(range(10, 101, 10))) -> Shown:
-    """Σ_j γ_j/q, which is 1: drawn as its distance from 1, in units of the spacing of floats there."""
+    """Σ_j γ_j/q, which is 1, drawn as its distance from 1 in units of the spacing of floats there."""
     picture, axes = new_axes(
         "q",
         r"$(\Sigma\,\gamma_j/q - 1)\,/\,2^{-52}$",
@@ -91,5 +91,5 @@ def figure8(n: int = 400, s: int = 100, kept: Sequence[int] = tuple(range(10, 10
 
 
 def _thinned(n: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Returns positions 0 .. n - 1, at most so many of them as a curve needs, the ends among them."""
+    """Returns positions among 0 .. n - 1, with both ends and at most as many as a curve needs."""
     return np.unique(np.linspace(0, n - 1, min(n, _MOST_POINTS)).round().astype(np.int64))

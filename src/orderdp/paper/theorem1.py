@@ -1,4 +1,4 @@
-"""Theorem 1 measured: the mean of OrderDP's gradient is that of L_q, not that of L."""
+"""Theorem 1 measured: OrderDP's mean gradient is that of L_q, not that of L."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class GradientRow(NamedTuple):
     """The mean of OrderDP's gradient over many draws, for one parameter tensor of a model.
 
     Args:
-        model: which model.
-        scores: "current", the losses at these weights, as in Theorem 1; "stored", those of earlier weights.
+        model: name of the model.
+        scores: "current" for the losses at these weights, as in Theorem 1; "stored" for those at earlier weights.
         block: name of the parameter tensor.
         draws: number of draws.
         to_surrogate: distance from ∇L_q, in standard errors of the mean; about 1 if it is the expectation.
@@ -64,10 +64,10 @@ def gradient_means(
 ) -> list[GradientRow]:
     """Measures Theorem 1 on handwritten digits: logistic regression and a network with a hidden layer.
 
-    Each model makes 60 steps of gradient descent. At its weights then, every draw is one `OrderDP.select`, and its
-    gradient the mean over the q kept. ∇L_q comes from `surrogate_weights` of the same losses. Standard errors are those
-    of the mean over the draws, √(Σ variance / draws) over the coordinates of a tensor. With the stored scores of 10
-    steps before, as in training, the theorem does not hold, and the last rows show by how much.
+    Each model makes 60 steps of gradient descent. Then every draw is one `OrderDP.select`, and its gradient is the mean
+    over the q samples kept. ∇L_q comes from `surrogate_weights` of the same losses. Standard errors are those of the
+    mean over the draws, √(Σ variance / draws) over the coordinates of a tensor. In training, scores are older. With
+    those of 10 steps before the theorem does not hold, and the rows "stored" show by how much.
 
     Source: OrderDP, Theorem 1, eq. (4).
     """
@@ -109,7 +109,7 @@ def gradient_means(
 
 
 def sample_gradients(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Returns each sample's gradient, a (n, coordinates) float64 for every parameter tensor."""
+    """Returns each sample's gradient: for every parameter tensor, (n, coordinates) float64."""
 
     def loss(parameters: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         return nn.functional.cross_entropy(functional_call(model, parameters, (image,)), label)

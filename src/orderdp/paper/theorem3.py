@@ -56,7 +56,7 @@ class Problem(NamedTuple):
         optimum: θ*.
         least: L_q(θ*).
         lipschitz: G.
-        steepest: (d,) of norm 1, the direction in which the features vary most, so that losses are far from θ*'s.
+        steepest: (d,) of norm 1, the direction in which the features vary most. Along it, losses move far from θ*'s.
     """
 
     losses: Callable[[Array], Array]
@@ -71,8 +71,9 @@ class Problem(NamedTuple):
 def problems(n: int = 200) -> dict[str, Problem]:
     """Returns two convex, Lipschitz problems on the pixels of handwritten digits, scaled to norms of at most 1.
 
-    Least absolute deviations, |a·θ - b| with b = a·θ*: every loss is 0 at θ*, so L_q is too. Logistic regression,
-    log(1 + exp(-y·a·θ)), on n/2 images each with y = 1 and y = -1: L_q is convex and even, so θ* = 0 and L_q = log 2.
+    Least absolute deviations are |a·θ - b| with b = a·θ*. Every loss is 0 at θ*, so L_q is too. Logistic regression is
+    log(1 + exp(-y·a·θ)), on n/2 images each with y = 1 and y = -1. There L_q is convex and even, so θ* = 0 and
+    L_q = log 2.
     """
     pixels = digits(n)[0].numpy()
     features = pixels - pixels.mean(axis=0)
@@ -110,11 +111,11 @@ class ConvergenceRow(NamedTuple):
     """The error of L_q after T steps, the mean over some runs, and what Theorem 3 allows.
 
     Args:
-        problem: which problem.
+        problem: name of the problem.
         steps: T.
-        best: of the best iterate, (6).
-        averaged: of the averaged iterate, (18).
-        bound: of either, since the step is constant.
+        best: error of the best iterate, (6).
+        averaged: error of the averaged iterate, (18).
+        bound: on either, since the step is constant.
     """
 
     problem: str
@@ -134,10 +135,10 @@ def errors_after(
 ) -> list[ConvergenceRow]:
     """Measures Theorem 3: Algorithm 1 with current scores, on `problems`, for several T.
 
-    Every step scores all samples at the current θ, as the theorem supposes, draws by `OrderDP.select` and takes the
-    constant step ‖θ¹ - θ*‖/(G·√T). Each T is a run of its own, since its step is. All start at the given distance in
-    the direction in which the features vary most: in a random one the losses start near the optimum's, and few steps
-    change little.
+    Every step scores all samples at the current θ, as the theorem assumes. It draws by `OrderDP.select` and takes the
+    constant step ‖θ¹ - θ*‖/(G·√T). The step depends on T, so each T is a separate run. All runs start at the given
+    distance, in the direction in which the features vary most. In a random direction, the losses would start near the
+    optimum's, and few steps would change little.
 
     Source: OrderDP, Theorem 3, eqs. (6), (18).
     """
@@ -166,11 +167,11 @@ def errors_after(
 
 
 def best_of_mean(errors: Array) -> float:
-    """Returns min_t E[error of θ^t] of (runs, T) errors: first the mean over the runs, then the best iterate."""
+    """Returns min_t E[error of θ^t] for (runs, T) errors: first the mean over the runs, then the best iterate."""
     return float(errors.mean(axis=0).min())
 
 
 def slope(rows: Sequence[ConvergenceRow], error: str) -> float:
-    """Returns the slope of log error over log T by least squares; `error` is "best" or "averaged"."""
+    """Returns the least-squares slope of log error over log T; `error` is "best" or "averaged"."""
     steps = np.log([row.steps for row in rows])
     return float(np.polyfit(steps, np.log([getattr(row, error) for row in rows]), 1)[0])

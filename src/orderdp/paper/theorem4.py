@@ -24,7 +24,7 @@ def show(rows: list[BiasRow]) -> Shown:
     sizes = list(dict.fromkeys(row.s for row in rows))
     for s, color in zip(sizes, shades(len(sizes)), strict=True):
         mine = [row for row in rows if row.s == s]
-        # At q = s both terms drop to 0, C_s by a jump: that point stands alone.
+        # At q = s both terms drop to 0, and C_s jumps. That point is drawn separately.
         share = [row.q / s if row.q < s else np.nan for row in mine]
         explore = f"s/n = {s / mine[0].n:g}"
         axes.plot(
@@ -36,7 +36,7 @@ def show(rows: list[BiasRow]) -> Shown:
             color=color,
             label=f"sampling term, {explore}",
         )
-        # Q_n hardly depends on s/n: one entry for lines that lie on each other.
+        # Q_n hardly depends on s/n: its lines coincide, and one entry of the legend is enough.
         label = "$Q_n$, each s/n" if s == sizes[-1] else None
         axes.plot(share, [row.bias for row in mine], marker="o", markersize=4, color=COLORS[1], label=label)
     axes.plot(1, 0, "o", markersize=7, color=REFERENCE, label="all of them at q = s")

@@ -17,9 +17,9 @@ from orderdp.comparison.grid import FULL
 from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.table import spent_s
 from orderdp.diagnostics import correlation
+from orderdp.diagnostics.moment import CHECKPOINTS
 from orderdp.report.canvas import GREY, Canvas, Chart, Section, Table
 from orderdp.report.series import colors_of, patterns_of, percent, place_of, ratios_of
-from orderdp.training.alignment import CHECKPOINTS
 
 Line = Mapping[str, Any]
 _SECONDS = "Seconds are of the machine named below, with whatever else ran on it."
@@ -55,12 +55,10 @@ def _frontier(results: Results, name: str, x_label: str, cost: Callable[[Entry],
     for entry in results.entries.values():
         if entry.results:
             point = (cost(entry), entry.mean("accuracy_last"), entry.deviation("accuracy_last"))
-            method = (
-                "all data, shorter" if entry.is_reference and entry.label != FULL else place_of(entry, results).method
-            )
+            method = "all data, shorter" if entry.reference and entry.label != FULL else place_of(entry, results).method
             lines.setdefault(method, []).append(point)
-            canvas.rows.append((f"{entry.label}{entry.missing}", *point))
-            if entry.missing:
+            canvas.rows.append((f"{entry.label}{entry.mark}", *point))
+            if entry.mark:
                 partly.add(method)
     colors, patterns = colors_of(results), patterns_of(results)
     for method, points in lines.items():
@@ -146,7 +144,7 @@ def gradients(results: Results) -> Section:
             charts.append(_curves(results, ratio, f"{name}_{100 * ratio:g}", title, ("epoch", _epochs), (what, name)))
         charts.append(_joint(results, ratio))
     rows = [["run", "correlation of accuracy and gradient norm"]]
-    rows += [[f"{entry.label}{entry.missing}", f"{r:+.2f}".replace("-", "−")] for entry, r in _correlations(results)]
+    rows += [[f"{entry.label}{entry.mark}", f"{r:+.2f}".replace("-", "−")] for entry, r in _correlations(results)]
     note = "Pearson's r over the epochs of a run, mean over the seeds."
     return Section("Gradients", tables=[Table("correlation", "Accuracy and gradient norm", rows, note)], charts=charts)
 
@@ -172,7 +170,7 @@ def _joint(results: Results, ratio: float) -> Chart:
         if points:
             method = place_of(entry, results).method
             x, y, _ = zip(*points, strict=True)
-            name = f"{method}{entry.missing}"
+            name = f"{method}{entry.mark}"
             canvas.axes.scatter(x, y, s=10, alpha=0.7, color=colors[method], label=name, linewidths=0)
             canvas.rows += [(entry.label, seed, norm, accuracy) for norm, accuracy, seed in points]
     return canvas.finish(f"joint_{100 * ratio:g}", f"Accuracy and gradient norm at {percent(ratio)}, a point an epoch")
@@ -245,10 +243,10 @@ def usage(results: Results) -> Section:
             if share is not None:
                 method = place_of(entry, results).method
                 edges = np.arange(len(share) + 1) - 0.5
-                name = f"{method}{entry.missing}"
+                name = f"{method}{entry.mark}"
                 canvas.axes.stairs(share, edges, label=name, color=colors[method], linewidth=1.4)
                 canvas.rows += [
-                    (f"{entry.label}{entry.missing}", visits, float(part)) for visits, part in enumerate(share)
+                    (f"{entry.label}{entry.mark}", visits, float(part)) for visits, part in enumerate(share)
                 ]
         note = _cut_spikes(canvas)
         charts.append(canvas.finish(f"usage_{100 * ratio:g}", f"Use of the samples at {percent(ratio)}", note))
@@ -260,7 +258,7 @@ def usage(results: Results) -> Section:
             last = [lines[-1] for lines in entry.metrics.values()]
             lines.append(
                 [
-                    f"{entry.label}{entry.missing}",
+                    f"{entry.label}{entry.mark}",
                     f"{100 * fmean(one['never_seen'] for one in found):.2f} %",
                     f"{fmean(one['gini'] for one in found):.3f}",
                     f"{fmean(len(one['histogram']) - 1 for one in found):.1f}",
@@ -288,12 +286,14 @@ def _cut_spikes(canvas: Canvas) -> str:
 
 def decomposition(results: Results) -> Section | None:
     """Accuracy by how a prune ratio is split into exploration and exploitation, a chart for each first score."""
-    split = [entry for entry in results.entries.values() if entry.results and entry.recipe.strategy.split is not None]
+    split = [
+        entry for entry in results.entries.values() if entry.results and {"explore", "exploit"} & set(entry.strategy)
+    ]
     if not split:
         return None
     charts = []
-    for initial in sorted({_first_score(entry) for entry in split}, reverse=True):
-        cells = [entry for entry in split if _first_score(entry) == initial]
+    for initial in sorted({_initial(entry) for entry in split}, reverse=True):
+        cells = [entry for entry in split if _initial(entry) == initial]
         name = "unseen first" if initial == math.inf else f"unseen at {initial:g}"
         charts.append(_heat_map(cells, f"decomposition_{'inf' if initial == math.inf else f'{initial:g}'}", name))
     text = (
@@ -302,12 +302,17 @@ def decomposition(results: Results) -> Section | None:
     return Section("Exploration against exploitation", text, charts=charts)
 
 
-def _first_score(entry: Entry) -> float:
-    return float(entry.recipe.strategy.settings(complete=True)["initial_score"])
+def _initial(entry: Entry) -> float:
+    return float(entry.strategy.get("initial_score", math.inf))
+
+
+def _split(entry: Entry) -> tuple[float, float]:
+    """Returns explore and exploit of an OrderDP without prune ratio: how much it draws, and keeps of that."""
+    return entry.strategy.get("explore", 0.5), entry.strategy.get("exploit", 0.6)
 
 
 def _heat_map(cells: Sequence[Entry], name: str, title: str) -> Chart:
-    ratios = sorted({entry.ratio for entry in cells})
+    ratios = sorted({entry.ratio for entry in cells if entry.ratio is not None})
     columns = max(sum(entry.ratio == ratio for entry in cells) for ratio in ratios)
     canvas = Canvas(
         "from a uniform draw (left) to the highest losses of all (right)",
@@ -317,15 +322,13 @@ def _heat_map(cells: Sequence[Entry], name: str, title: str) -> Chart:
     )
     values = np.full((len(ratios), columns), np.nan)
     for row, ratio in enumerate(ratios):
-        in_order = sorted(
-            (entry for entry in cells if entry.ratio == ratio), key=lambda e: e.recipe.strategy.split or ()
-        )
+        in_order = sorted((entry for entry in cells if entry.ratio == ratio), key=_split)
         for column, entry in enumerate(in_order):
             values[row, column] = entry.mean("accuracy_last")
-            explore, exploit = entry.recipe.strategy.split or (math.nan, math.nan)
-            text = f"explore {explore:.3g}\nexploit {exploit:.3g}\n{entry.mean('accuracy_last'):.2f}{entry.missing}"
+            explore, exploit = _split(entry)
+            text = f"explore {explore:.3g}\nexploit {exploit:.3g}\n{entry.mean('accuracy_last'):.2f}{entry.mark}"
             canvas.axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color="#1a1a1a")
-            numbers = (explore, exploit, _first_score(entry))
+            numbers = (explore, exploit, _initial(entry))
             canvas.rows.append((ratio, *numbers, entry.mean("accuracy_last"), entry.deviation("accuracy_last")))
     # Each ratio on a scale of its own: what is compared stands in one row.
     low, high = (extreme(values, axis=1, keepdims=True) for extreme in (np.nanmin, np.nanmax))
@@ -356,18 +359,18 @@ def _curves(
         series = _mean_series(entry, x_of, y_of)
         if len(series):
             place = place_of(entry, results)
-            shorter = entry.is_reference and entry.label != FULL
+            shorter = entry.reference and entry.label != FULL
             marker = "o" if len(series) < 12 else None
             canvas.axes.plot(
                 *series.T,
-                label=f"{place.method}{entry.missing}",
+                label=f"{place.method}{entry.mark}",
                 color=colors[place.method],
                 linewidth=1.5,
                 marker=marker,
                 markersize=3,
-                linestyle="--" if shorter else "-" if entry.is_reference else patterns[place.method],
+                linestyle="--" if shorter else "-" if entry.reference else patterns[place.method],
             )
-            canvas.rows += [(f"{entry.label}{entry.missing}", float(a), float(b)) for a, b in series]
+            canvas.rows += [(f"{entry.label}{entry.mark}", float(a), float(b)) for a, b in series]
     _focus(canvas, y_label)
     return canvas.finish(name, title)
 
@@ -407,7 +410,7 @@ def _windows(
         rows = [_window_means(run, edges, value) for run in entry.metrics.values()]
         if any(cell is not None for row in rows for cell in row):
             cells = [_spread(column, digits) for column in zip(*rows, strict=True)]
-            lines.append([f"{entry.label}{entry.missing}", *cells])
+            lines.append([f"{entry.label}{entry.mark}", *cells])
     return lines
 
 
@@ -442,7 +445,7 @@ def _visits(entry: Entry) -> npt.NDArray[np.float64] | None:
 
 def _at(results: Results, ratio: float, *, full: bool = True) -> list[Entry]:
     """Returns the runs at a prune ratio, with full data and the shorter schedule that most of them share."""
-    pruned = [e for e in results.entries.values() if not e.is_reference and e.ratio == ratio]
+    pruned = [e for e in results.entries.values() if not e.reference and e.ratio == ratio]
     if not full:
         return pruned
     shared = Counter(entry.short for entry in pruned if entry.short not in (None, FULL)).most_common(1)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orderdp.comparison.archive import Archive, read_archive
+from orderdp.comparison.planned import FILE, FILE_0_1
+from orderdp.comparison.records import read_folder
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
 
@@ -82,17 +85,53 @@ def load_outline(folder: Path) -> tuple[Outline, dict[str, Path]]:
     Raises:
         ValueError: no such folder.
     """
-    if (folder / "plan.toml").exists():
-        return Outline(f"Comparison: {folder.resolve().name}"), {"": folder}
+    if _is_comparison(folder):
+        return _outline_of_one(folder.resolve().name), {"": folder}
+    table = _study_table(folder)
+    return outline_of(table), {name: folder / name for name in table["parts"]}
+
+
+def collect(source: Path) -> Archive:
+    """Returns everything that a report needs from a folder of runs or from an archive.
+
+    Raises:
+        ValueError: it is neither, or it holds a run of another recipe than planned.
+    """
+    if source.is_file():
+        return read_archive(source)
+    if _is_comparison(source):
+        return Archive(source.resolve().name, None, {"": read_folder(source)})
+    table = _study_table(source)
+    return Archive(table["title"], table, {name: read_folder(source / name) for name in table["parts"]})
+
+
+def outline_of_archive(archive: Archive) -> Outline:
+    """Returns what to show of the runs in an archive."""
+    return _outline_of_one(archive.title) if archive.study is None else outline_of(archive.study)
+
+
+def _outline_of_one(name: str) -> Outline:
+    return Outline(f"Comparison: {name}")
+
+
+def _is_comparison(folder: Path) -> bool:
+    return (folder / FILE).exists() or (folder / FILE_0_1).exists()
+
+
+def _study_table(folder: Path) -> dict[str, Any]:
+    """Returns the content of a folder's `study.toml`, which describes an outline and names the parts."""
     why = ""
     if (folder / "study.toml").exists():
         try:
             table = read_toml(folder / "study.toml", "a study", example='title = "What it shows"')
-            return outline_of(table), {name: folder / name for name in table["parts"]}
+            outline_of(table)
+            if not all(isinstance(name, str) for name in table["parts"]):
+                raise TypeError("parts must be names")
+            return table
         except (OSError, ValueError, KeyError, TypeError) as error:
             why = f" ({error})"
     raise ValueError(
-        f"a folder to report on must hold plan.toml or study.toml, got {folder}{why}; "
+        f"a folder of runs must hold {FILE} or study.toml, got {folder}{why}; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'"
     )
 
@@ -107,7 +146,7 @@ def outline_of(table: Mapping[str, Any]) -> Outline:
     return Outline(
         table["title"],
         table.get("about", ""),
-        tuple(table["show"]),
+        tuple(table.get("show", SECTIONS)),
         published=published,
         together=table.get("together"),
         **given,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import orderdp
-from orderdp.comparison.results import Results, read_results
+from orderdp.comparison.results import Results, results_of
 from orderdp.output.files import write_whole
 from orderdp.output.text_table import as_latex, as_markdown
 from orderdp.report import charts, tables
-from orderdp.report.canvas import Section, text_of
-from orderdp.report.outline import Outline, load_outline
+from orderdp.report.canvas import Section, Table, text_of
+from orderdp.report.outline import Outline, collect, outline_of_archive
 from orderdp.training.run_folder import alone_in
 
 
@@ -24,46 +25,57 @@ class Part(NamedTuple):
         name: of its folder; "" where the report is of one.
         title: data set and model.
         sections: what is shown of it.
-        holes: why runs are missing, and which.
+        missing: why runs are missing, and which.
         settings: the recipe as TOML, and what it ran on.
-        strangers: runs in its folder that are none of its plan.
+        unplanned: runs in its folder that are not planned.
     """
 
     name: str
     title: str
     sections: Sequence[Section]
-    holes: Mapping[str, Sequence[str]]
+    missing: Mapping[str, Sequence[str]]
     settings: Mapping[str, str]
-    strangers: Sequence[str]
+    unplanned: Sequence[str]
+
+    def tables(self) -> list[Table]:
+        """Returns all its tables."""
+        return [table for section in self.sections for table in section.tables]
 
 
-def write_report(folder: Path, *, accuracies: Sequence[float] = ()) -> Path:
+def write_report(source: Path, *, accuracies: Sequence[float] = ()) -> Path:
     """Writes `report/report.html` and `report/tables/` into the folder of a comparison or a study.
 
     Args:
-        folder: of `orderdp compare`, `orderdp study` or `orderdp train`.
+        source: folder of `orderdp compare`, `orderdp study` or `orderdp train`, or an archive of one. The report of an
+            archive is written beside it.
         accuracies: in percent, to give the seconds until they were reached; empty for three below full data's.
 
     Returns:
         The page.
 
     Raises:
-        ValueError: no such folder, runs of another recipe than planned, or no finished run.
+        ValueError: no such folder or archive, runs of another recipe than planned, or no finished run.
         OSError: a file cannot be written. ImportError: an extra is missing.
     """
-    outline, paths = load_outline(folder)
-    results = {name: read_results(path, together=outline.together) for name, path in paths.items()}
-    if not any(entry.results for each in results.values() for entry in each.entries.values()):
-        raise ValueError(
-            f"a report needs a finished run, got none in {folder}; go on with the command that began it, "
-            f"and --resume {folder}"
-        )
-    parts = [_part(name, each, outline, accuracies) for name, each in results.items()]
-    home = folder / "report"
-    page = home / "report.html"
-    with alone_in(folder):
+    outline, parts = read_parts(source, accuracies=accuracies)
+    folder = source.parent if source.is_file() else source
+    page = folder / "report" / "report.html"
+    with nullcontext() if source.is_file() else alone_in(folder):
         _write(page, outline, parts)
     return page
+
+
+def read_parts(source: Path, *, accuracies: Sequence[float] = ()) -> tuple[Outline, list[Part]]:
+    """Returns what a report shows of a folder or an archive; arguments and errors as of `write_report`."""
+    archive = collect(source)
+    outline = outline_of_archive(archive)
+    results = {name: results_of(records, together=outline.together) for name, records in archive.parts.items()}
+    if not any(entry.results for each in results.values() for entry in each.entries.values()):
+        raise ValueError(
+            f"a report needs a finished run, got none in {source}; go on with the command that began it, "
+            f"and --resume {source}"
+        )
+    return outline, [_part(name, each, outline, accuracies) for name, each in results.items()]
 
 
 def _write(page: Path, outline: Outline, parts: Sequence[Part]) -> None:
@@ -84,7 +96,7 @@ def _write(page: Path, outline: Outline, parts: Sequence[Part]) -> None:
 def _part(name: str, results: Results, outline: Outline, accuracies: Sequence[float]) -> Part:
     makers: dict[str, Any] = {
         "accuracy": lambda: tables.accuracy(results),
-        "differences": lambda: tables.differences(results) if results.plan.against else None,
+        "differences": lambda: tables.differences(results) if results.references else None,
         "cost": lambda: tables.cost(results, accuracies),
         "frontier": lambda: charts.frontier(results),
         "curves": lambda: charts.curves(results),
@@ -100,15 +112,15 @@ def _part(name: str, results: Results, outline: Outline, accuracies: Sequence[fl
         section and tables.beside(section, [(k, table) for k, table in numbered if table.section == name])
         for name, section in ((name, makers[name]()) for name in outline.sections)
     ]
-    recipe = results.plan.recipe
+    recipe = results.recipe
     size = f"{results.sizes.num_samples:,} training and {results.sizes.num_test_samples:,} test images"
-    title = f"{recipe.dataset} ({size}), {recipe.model}, {recipe.epochs} epochs"
-    holes: dict[str, list[str]] = {}
+    title = f"{recipe['dataset']} ({size}), {recipe['model']}, {recipe['epochs']} epochs"
+    missing: dict[str, list[str]] = {}
     for entry in results.entries.values():
-        for seed, why in entry.holes.items():
-            holes.setdefault(why, []).append(f"{entry.label}, seed {seed}")
+        for seed, why in entry.missing.items():
+            missing.setdefault(why, []).append(f"{entry.label}, seed {seed}")
     sections = [section for section in made if section]
-    return Part(name, title, sections, holes, _settings(results), results.strangers)
+    return Part(name, title, sections, missing, _settings(results), results.unplanned)
 
 
 def _settings(results: Results) -> dict[str, str]:
@@ -123,8 +135,8 @@ def _settings(results: Results) -> dict[str, str]:
         ):
             found.setdefault(what, set()).add(value)
     lines = {what: "; ".join(sorted(values)) for what, values in found.items()}
-    lines["seeds"] = ", ".join(map(str, results.plan.seeds))
-    lines["recipe"] = results.plan.recipe.to_toml()
+    lines["seeds"] = ", ".join(map(str, results.seeds))
+    lines["recipe"] = results.recipe_text
     return lines
 
 

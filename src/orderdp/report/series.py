@@ -24,12 +24,7 @@ class Place(NamedTuple):
 
 def place_of(entry: Entry, results: Results) -> Place:
     """Returns method and prune ratio of an entry; a shorter schedule has those of the run it is named after."""
-    if not entry.is_reference:
-        return Place(_without_ratio(entry.label, entry.ratio), entry.ratio)
-    beside = next((other for other in results.entries.values() if other.short == entry.label), None)
-    if entry.label == "full data" or beside is None:
-        return Place(entry.label, None)
-    return Place(_without_ratio(entry.label, beside.ratio), beside.ratio)
+    return Place(entry.method, entry.ratio)
 
 
 def percent(ratio: float | None) -> str:
@@ -39,7 +34,8 @@ def percent(ratio: float | None) -> str:
 
 def ratios_of(results: Results) -> list[float]:
     """Returns the prune ratios of a comparison, ascending."""
-    return sorted({entry.ratio for entry in results.entries.values() if not entry.is_reference})
+    pruned = (entry for entry in results.entries.values() if not entry.reference)
+    return sorted({entry.ratio for entry in pruned if entry.ratio is not None})
 
 
 def colors_of(results: Results) -> dict[str, str]:
@@ -53,8 +49,3 @@ def colors_of(results: Results) -> dict[str, str]:
 def patterns_of(results: Results) -> dict[str, str]:
     """Returns a pattern of line for each method, since ten colours are not told apart by all."""
     return {method: "-" if number < _SOLID else "-." for number, method in enumerate(colors_of(results))}
-
-
-def _without_ratio(label: str, ratio: float) -> str:
-    """Returns the label without its prune ratio, if that is the one under which it is shown."""
-    return label.replace(f" {100 * ratio:.12g} %", "")

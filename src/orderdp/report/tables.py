@@ -21,7 +21,7 @@ def accuracy(results: Results) -> Section:
     lines = _grid(results, results.entries.values(), plus_minus)
     note = (
         f"Accuracy after the last epoch, in percent: mean ± standard deviation over the seeds "
-        f"{', '.join(map(str, results.plan.seeds))}. "
+        f"{', '.join(map(str, results.seeds))}. "
         "A shorter schedule stands under the ratio of the run whose number of steps it makes; "
         "methods that make equally many share it."
     )
@@ -41,7 +41,7 @@ def differences(results: Results) -> Section:
     """What may be said: paired differences to full data and to the shorter schedule, at a glance and run by run."""
     lines = [["run", "last, %", "− full data", "verdict", "− shorter schedule", "samples backward"]]
     full = results.entries.get(FULL)
-    planned = len(results.plan.seeds)
+    planned = len(results.seeds)
     for entry in results.entries.values():
         to_full, to_short = results.against_full(entry), results.against_short(entry)
         lines.append(
@@ -60,7 +60,7 @@ def differences(results: Results) -> Section:
         "trained on, as a share of full data's. The shorter schedule trains on all the data for as many steps. All "
         "is of these training samples and test images: what others would give is not in the intervals."
     )
-    pruned = [entry for entry in results.entries.values() if not entry.is_reference]
+    pruned = [entry for entry in results.entries.values() if not entry.reference]
     beside_full = _grid(results, pruned, lambda entry: _with_verdict(results.against_full(entry), planned))
     beside_short = _grid(results, pruned, lambda entry: _with_outcome(results.against_short(entry), planned))
     glance = "Percentage points with their 95 % confidence intervals, by method and prune ratio; "
@@ -96,7 +96,7 @@ def _against_first(results: Results, pruned: Sequence[Entry], glance: str) -> li
         return []
     names = {place_of(entry, results).method for entry in first.values()}
     than = names.pop() if len(names) == 1 else "the first method"
-    planned = len(results.plan.seeds)
+    planned = len(results.seeds)
     lines = _grid(
         results,
         others,
@@ -125,7 +125,7 @@ def _really(results: Results, row: Mapping[float | None, Entry]) -> str:
     """Returns what a method spares in fact, where that is not the prune ratio asked for; else nothing."""
     full = results.entries.get(FULL)
     pruned = [(ratio, row[ratio]) for ratio in sorted(set(row) - {None}) if row[ratio].results]  # type: ignore[type-var]
-    pruned = [(ratio, entry) for ratio, entry in pruned if not entry.is_reference]
+    pruned = [(ratio, entry) for ratio, entry in pruned if not entry.reference]
     if full is None or not full.results or not pruned:
         return ""
     if all(entry.mean("samples_forward") > 1.01 * entry.mean("samples_backward") for _, entry in pruned):
@@ -163,7 +163,7 @@ def cost(results: Results, accuracies: Sequence[float]) -> Section:
     for entry in results.entries.values():
         lines.append(
             [
-                f"{entry.label}{entry.missing}",
+                f"{entry.label}{entry.mark}",
                 *(_mean(entry, name, ",.0f") for name in ("samples_forward", "samples_backward")),
                 _share(entry, full, left_out=True),
                 _mean(entry, "steps", ",.0f"),
@@ -202,10 +202,10 @@ def _share(entry: Entry, full: Entry | None, *, left_out: bool = False) -> str:
 def plus_minus(entry: Entry) -> str:
     """Returns accuracy as mean ± standard deviation, with a mark where runs are missing."""
     if not entry.results:
-        return "missing" if entry.holes else ""
+        return "missing" if entry.missing else ""
     mean, deviation = entry.mean("accuracy_last"), entry.deviation("accuracy_last")
     text = f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f} ± {deviation:.2f}"
-    return f"{text}{entry.missing}"
+    return f"{text}{entry.mark}"
 
 
 def interval(difference: Difference | None, planned: int) -> str:
@@ -221,10 +221,10 @@ def interval(difference: Difference | None, planned: int) -> str:
 
 def _to_reach(entry: Entry, cost: Mapping[int, float | None], form: str) -> str:
     """Returns the mean where all seeds came there; a mean over the quick ones alone would flatter the run."""
-    got, planned = [value for value in cost.values() if value is not None], len(cost) + len(entry.holes)
+    got, planned = [value for value in cost.values() if value is not None], len(cost) + len(entry.missing)
     if not cost or len(got) == planned:
         return format(sum(got) / len(got), form) if got else ""
-    return f"{len(got)} of {planned} seeds" if got or entry.holes else "never"
+    return f"{len(got)} of {planned} seeds" if got or entry.missing else "never"
 
 
 def _rows(table: Published) -> list[list[str]]:

@@ -37,8 +37,10 @@ class OrderDP(Strategy):
             draw instead of by score, in [0, 1); 0 is the paper.
         per: "epoch" makes one draw an epoch. "iteration" makes one for each optimiser step (Algorithm 1): the epoch's s
             samples are dealt out into groups of candidates, and each step trains on the top scores of its own group.
-            A step's candidates are a uniform draw, as in the paper, but no sample is a candidate twice in an epoch, so
-            stored scores cannot change between the choice and the step, however far a loader reads ahead.
+            A step's candidates are a uniform draw, as in the paper. No sample is a candidate twice in an epoch, so
+            stored scores cannot change between the choice and the step, however far a loader reads ahead. Steps are
+            those of all ranks together. If the last one is too small to give each rank a sample, the two last steps,
+            and so the selection, depend on the number of ranks.
         fresh: with per="iteration": a batch of the loader holds the *candidates*, and the step keeps
             round(exploit·b) of them, at least one, by the losses (or `scores=`) of the forward pass that it is just
             making (ordered SGD). Saves backward work only: the loader visits s samples, and the number trained is q
@@ -124,11 +126,6 @@ class OrderDP(Strategy):
         explore, exploit = self._fractions()
         return float(f"{1 - explore * exploit:.4g}")
 
-    @property
-    def split(self) -> tuple[float, float] | None:
-        """`explore` and `exploit` where there is no prune ratio."""
-        return self._fractions() if self.prune_ratio is None else None
-
     @classmethod
     def has_size(cls, settings: Iterable[str]) -> bool:
         """Whether a prune ratio is given, or one of `explore` and `exploit`."""
@@ -184,15 +181,16 @@ class OrderDP(Strategy):
             kept = self._keep(drawn, q, memory, rng)
             rng.shuffle(kept)
             return Selection(kept)
-        if memory.batch_size is None:
+        if memory.step_bounds is None:
             raise ValueError("per='iteration' must know the batches, got none; write pruner.sampler(batch_size=...)")
         rng.shuffle(drawn)
-        kept_ends = [*range(memory.batch_size, q, memory.batch_size), q]
-        starts = [0, *kept_ends]
+        bounds = list(memory.step_bounds)
+        if bounds[-1][1] < q:  # the rest is in no step, by drop_last, but counts among the q
+            bounds.append((bounds[-1][1], q))
         steps = []
-        for start, end in zip(starts, kept_ends, strict=False):
-            candidates = drawn[round_ratio(s * start, q) : round_ratio(s * end, q)]
-            kept = self._keep(candidates, end - start, memory, rng)
+        for begin, end in bounds:
+            candidates = drawn[round_ratio(s * begin, q) : round_ratio(s * end, q)]
+            kept = self._keep(candidates, end - begin, memory, rng)
             rng.shuffle(kept)
             steps.append(kept)
         return Selection(np.concatenate(steps))

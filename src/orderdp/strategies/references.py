@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orderdp.strategies.base import Strategy
+from orderdp.version import __version__
 
 _SOFTWARE = """@misc{orderdp,
   title = {orderdp: dynamic data pruning for {PyTorch}},
@@ -12,9 +13,9 @@ _SOFTWARE = """@misc{orderdp,
 
 
 def citation(strategy: Strategy) -> str:
-    """Returns the BibTeX entries to cite where a method was used: its publication, and this library.
+    """Returns the BibTeX entries to cite if a method was used: its publication and this library.
 
-    A method that nobody published, such as full data, has the entry of the library alone.
+    An unpublished method, such as full data, has the entry of the library only.
 
     Args:
         strategy: the method, such as `OrderDP(prune_ratio=0.5)`.
@@ -28,6 +29,4 @@ def citation(strategy: Strategy) -> str:
     """
     if not isinstance(strategy, Strategy):
         raise TypeError(f"strategy must be a Strategy, got {strategy!r}; write citation(OrderDP())")
-    from orderdp import __version__
-
     return "\n\n".join([*strategy.references, _SOFTWARE.replace("VERSION", __version__)])

@@ -1,15 +1,13 @@
-"""The methods by name. A new one is imported here and gets its row in `__all__`; everything else follows from that."""
+"""The methods by name. A new method is imported here and gets a row in `__all__`; everything else follows from it."""
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
+from orderdp.output.custom import import_custom
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.text_table import number_or_text
 from orderdp.strategies.base import Strategy
@@ -68,7 +66,7 @@ def from_table(table: Mapping[str, Any], *, epochs: int | None = None) -> Strate
 
     Args:
         table: as `to_table` writes it.
-        epochs: epochs of the run, for methods that need them; None where the table gives them.
+        epochs: epochs of the run, for methods that need them; None if the table gives them.
 
     Raises:
         ValueError: no name, an unknown one, or settings that the method refuses.
@@ -83,18 +81,17 @@ def from_table(table: Mapping[str, Any], *, epochs: int | None = None) -> Strate
     return find(table["name"]).from_settings(settings, epochs=epochs)
 
 
-def to_table(strategy: Strategy, *, epochs: int | None = None, complete: bool = False) -> dict[str, Any]:
+def to_table(strategy: Strategy, *, epochs: int | None = None) -> dict[str, Any]:
     """Returns the table of a method, from which `from_table` makes an equal one.
 
     Args:
         strategy: the method.
-        epochs: epochs of the run; those of the method are left out where they are the same.
-        complete: with the settings that are at their defaults.
+        epochs: epochs of the run; the same epochs are left out of the table.
 
     >>> to_table(InfoBatch(prune_probability=0.3, epochs=20), epochs=20)
     {'name': 'infobatch', 'prune_ratio': 0.3, 'delta': 0.875}
     """
-    settings = strategy.settings(complete=complete)
+    settings = strategy.settings()
     if epochs is not None and settings.get("epochs") == epochs:
         del settings["epochs"]
     return {"name": strategy.name, **settings}
@@ -131,19 +128,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def _custom(name: str) -> type[Strategy]:
-    module_name, _, class_name = name.partition(":")
-    if str(Path.cwd()) not in sys.path:  # where `python -m` would look, and helper processes do then
-        sys.path.append(str(Path.cwd()))
-    try:
-        module = import_module(module_name)
-    except ImportError as error:
-        raise ValueError(
-            f"strategy must be of a module that can be imported, got {name!r} ({error}); "
-            f"start orderdp in the folder of {module_name.partition('.')[0]}.py"
-        ) from None
-    strategy = getattr(module, class_name, None)
-    if strategy is None:
-        raise ValueError(f"no {class_name} in module {module_name}{did_you_mean(class_name, vars(module))}")
+    strategy: type[Strategy] = import_custom("strategy", name)
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy) and is_dataclass(strategy)):
         raise TypeError(
             f"strategy must be a class of orderdp.Strategy and a dataclass, got {name!r}; see docs/extend.md"

@@ -4,7 +4,7 @@
 |---|---|
 | n | number of samples |
 | s | exploration size: drawn uniformly without replacement |
-| q | exploitation size: kept of the draw, those of largest loss |
+| q | exploitation size: the samples of the draw that are kept, those with the largest losses |
 | j | rank of a sample, 1 the largest loss |
 | γ_j | probability that the sample of rank j is kept, eq. (3) |
 | L, L_q | mean of all losses; the surrogate (1/q) Σ_j γ_j L_(j) |
@@ -12,7 +12,7 @@
 | C_s, Q_n | the two gaps of Theorem 4 |
 | E, b | epochs, samples a step |
 
-Nothing here imports the training side. SciPy is needed for the limits and for `sampling_distance` only.
+Nothing here imports the training side. Only the limits and `sampling_distance` need SciPy.
 """
 
 from orderdp.theory.bounds import (

@@ -1,4 +1,4 @@
-"""Theorems 3 and 4: what is left of the error after T steps, and what pruning and sampling add to it."""
+"""Theorems 3 and 4: the error that remains after T steps, and what pruning and sampling add to it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from orderdp.theory.surrogate import finite_losses, real_numbers, spectral_risk,
 def spectrum_gap(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> float:
     """C_s = max_j |n·γ_j/q - 1|: how far the weights of training are from uniform ones, as a factor.
 
-    The first weight is the largest, n·γ_1/q = s/q, and for q < s the last is 0, so C_s = max(s/q - 1, 1), and 0 for
-    q = s. It does **not** shrink to 0 as q → s: it is at least 1 until q = s, where it drops to 0.
+    The first weight is the largest: n·γ_1/q = s/q. For q < s the last weight is 0, so C_s = max(s/q - 1, 1). For q = s
+    it is 0. C_s does **not** shrink to 0 as q → s: it is at least 1 until q = s, where it drops to 0.
 
     Returns:
         C_s >= 0.
@@ -37,10 +37,11 @@ def spectrum_gap(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> float:
 def selection_bias(losses: Any, s: SupportsIndex, q: SupportsIndex) -> float:
     """Q_n = inf over the iterates of Σ_j (γ_j/q - 1/n)·L_(j) = L_q - L: how far the surrogate exceeds the mean loss.
 
-    Never negative; 0 for q = s or equal losses; non-increasing in q and, with q fixed, non-decreasing in s.
+    It is never negative, and 0 for q = s or equal losses. It is non-increasing in q. With q fixed, it is non-decreasing
+    in s.
 
     Args:
-        losses: (n,) array or tensor, in nats, at one iterate, or (T, n) at several, of which it takes the least.
+        losses: array or tensor, in nats: (n,) at one iterate, or (T, n) at several. Of several, the least Q_n counts.
         s: exploration size.
         q: exploitation size.
 
@@ -61,11 +62,11 @@ def selection_bias(losses: Any, s: SupportsIndex, q: SupportsIndex) -> float:
 
 
 def sampling_distance(losses: Any, s: SupportsIndex) -> float:
-    """E ‖F_s^{-1} - F_n^{-1}‖_1, the expected 1-Wasserstein distance of a draw of s losses from all n, exactly.
+    """E ‖F_s^{-1} - F_n^{-1}‖_1, the exact expected 1-Wasserstein distance between a draw of s losses and all n.
 
-    The distance of two distribution functions is the area between them. Between the k-th and the next loss that is
-    |X/s - k/n|, where X of the k losses below are drawn (hypergeometric), whose mean deviation has a closed form.
-    `sampling_bound` is the bound that Theorem 4 uses for it.
+    The distance between two distribution functions is the area between them. Between the k-th loss and the next, their
+    difference is |X/s - k/n|. X is the number of the k losses below that are drawn. It is hypergeometric, and its mean
+    deviation has a closed form. `sampling_bound` is the bound that Theorem 4 uses for this distance.
 
     Args:
         losses: (n,) array or tensor, in nats.
@@ -77,8 +78,8 @@ def sampling_distance(losses: Any, s: SupportsIndex) -> float:
     Raises:
         As `surrogate_loss`. ImportError: without SciPy.
 
-    Source: the left side of Lemma 14 of Mehta et al., "Stochastic optimization for spectral risk measures", AISTATS
-        2023, on which Appendix A.4 rests.
+    Source: Mehta et al., "Stochastic optimization for spectral risk measures", AISTATS 2023, the left side of Lemma 14.
+        Appendix A.4 rests on it.
 
     >>> sampling_distance([0.0, 1.0], 1)
     0.5
@@ -95,8 +96,8 @@ def _mean_deviation(n: int, below: npt.NDArray[np.int64], s: int) -> Floats:
         from scipy.stats import hypergeom
     except ImportError:
         raise ImportError('the distance of a draw needs SciPy: pip install "orderdp[theory]"') from None
-    # E|X - μ| is twice the sum of (x - μ)·P(x) over x >= a, a the first above the mean μ = s·k/n. The sum telescopes:
-    # x·(n-k-s+x)/n·P(x) falls by (x - μ)·P(x) from one x to the next.
+    # E|X - μ| is twice the sum of (x - μ)·P(x) over x >= a, where a is the first number above the mean μ = s·k/n. The
+    # sum telescopes: x·(n-k-s+x)/n·P(x) falls by (x - μ)·P(x) from one x to the next.
     above = s * below // n + 1
     return np.asarray(2 * above * (n - below - s + above) / n * hypergeom.pmf(above, n, below, s))
 
@@ -128,14 +129,15 @@ def sampling_bound(n: SupportsIndex, s: SupportsIndex, max_loss: float) -> float
 def convergence_bound(step_sizes: npt.ArrayLike, *, distance: float, lipschitz: float, averaged: bool = False) -> float:
     """Bounds E[L_q(θ) - L_q(θ*)] after T steps of Algorithm 1 on convex, G-Lipschitz losses.
 
-    (‖θ¹ - θ*‖² + G²·Σ η_t²) / (2·Σ η_t) for the average of the iterates, weighted by the step sizes; for the best one
-    times η_max/η_min. The constant step ‖θ¹ - θ*‖/(G·√T) gives ‖θ¹ - θ*‖·G/√T, the least possible.
+    For the average of the iterates, weighted by the step sizes, it is (‖θ¹ - θ*‖² + G²·Σ η_t²) / (2·Σ η_t). For the
+    best iterate it is η_max/η_min times that. The constant step ‖θ¹ - θ*‖/(G·√T) gives ‖θ¹ - θ*‖·G/√T, the least
+    possible.
 
     Args:
         step_sizes: (T,) learning rates, positive.
-        distance: ‖θ¹ - θ*‖, Euclidean, θ* a minimiser of L_q.
+        distance: ‖θ¹ - θ*‖, Euclidean; θ* minimises L_q.
         lipschitz: G, a bound on the norm of every sample's subgradient.
-        averaged: whether for the averaged iterate (18) or for the best one (6).
+        averaged: whether to bound the averaged iterate (18) instead of the best one (6).
 
     Returns:
         The bound in nats.
@@ -162,7 +164,7 @@ class GeneralizationBound(NamedTuple):
     """The three terms of Theorem 4, in nats.
 
     Args:
-        sampling: C_s·√2·B·√((n - s)/(s·(n - 1))), of the draw; 0 for s = n and for q = s.
+        sampling: C_s·√2·B·√((n - s)/(s·(n - 1))), from the draw; 0 for s = n and for q = s.
         bias: Q_n, which is subtracted; 0 for q = s.
         optimization: the bound of Theorem 3, which vanishes with T.
     """
@@ -187,17 +189,17 @@ def generalization_bound(
     lipschitz: float,
     averaged: bool = False,
 ) -> GeneralizationBound:
-    """Bounds L(θ*) - E[L_q(θ)], the expected risk at the optimum less the surrogate that was reached.
+    """Bounds L(θ*) - E[L_q(θ)], the expected risk at the optimum minus the surrogate loss that was reached.
 
     Args:
-        losses: (n,) losses in nats at one iterate, or (T, n) at several; B is the largest of them all, not the least
-            of each iterate's largest, as the paper prints: see the errata.
+        losses: (n,) losses in nats at one iterate, or (T, n) at several. B is the largest of them all. The paper prints
+            the infimum over the iterates of each one's largest: see the errata.
         s: exploration size.
         q: exploitation size.
-        step_sizes: (T,) learning rates, as for `convergence_bound`, as are the other arguments.
+        step_sizes: (T,) learning rates. This and the next three are as for `convergence_bound`.
         distance: ‖θ¹ - θ*‖.
         lipschitz: G.
-        averaged: whether for the averaged iterate.
+        averaged: whether to bound the averaged iterate.
 
     Returns:
         The terms and their total.

@@ -14,7 +14,7 @@ from orderdp.theory.sizes import check_count, check_sizes
 Floats = npt.NDArray[np.float64]
 
 BLOCK = 2**15  # small enough for a processor's cache
-_SMALLEST = np.finfo(np.float64).tiny  # below it floats lose digits, and a product with a ratio above 1/2 sticks
+_SMALLEST = np.finfo(np.float64).tiny  # smaller floats lose digits, and a product with a ratio above 1/2 gets stuck
 
 
 class Stretch(NamedTuple):
@@ -23,7 +23,7 @@ class Stretch(NamedTuple):
     Args:
         first: its first rank, from 1.
         length: how many ranks.
-        gammas: (length,) float64, or (1,) where γ is the same for all of them.
+        gammas: (length,) float64, or (1,) if γ is the same for all of them.
     """
 
     first: int
@@ -32,19 +32,19 @@ class Stretch(NamedTuple):
 
 
 def inclusion_probabilities(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> Floats:
-    """γ_1 .. γ_n: probability that the sample of rank j, 1 the largest loss, is among the top q of s drawn of n.
+    """γ_1 .. γ_n: probability that the sample of rank j is among the top q of s drawn of n; rank 1 is the largest loss.
 
-    γ_1 = s/n, γ is non-increasing, γ_j = 0 for j > n - s + q, and Σ_j γ_j = q. q = s is the uniform draw, γ_j = s/n;
-    s = n is plain top-q. Relative error below 1e-10 up to n = 10 million wherever γ_j > 1e-300, growing with n beyond;
-    smaller ones may be 0.
+    γ is non-increasing. γ_1 = s/n, γ_j = 0 for j > n - s + q, and Σ_j γ_j = q. q = s is the uniform draw, γ_j = s/n.
+    s = n is plain top-q. The relative error is below 1e-10 up to n = 10 million wherever γ_j > 1e-300. It grows with n
+    beyond that. Smaller values may be 0.
 
-    The difference of neighbours is one term,
+    The difference of neighbours is one term:
 
-        γ_j - γ_{j+1} = (s/n)·C(j-1, q-1)·C(n-j-1, s-q-1) / C(n-1, s-1),
+        γ_j - γ_{j+1} = (s/n)·C(j-1, q-1)·C(n-j-1, s-q-1) / C(n-1, s-1)
 
-    the chance that the q-th best of the draw has rank j and the (q+1)-th a worse one (a negative hypergeometric
-    probability). Each follows from the one before by a ratio of small integers; γ_j is the sum of those from j on,
-    added from the smallest, so no digits cancel.
+    It is a negative hypergeometric probability: the q-th best of the draw has rank j, and the (q+1)-th a worse one.
+    Each difference follows from the one before by a ratio of small integers. γ_j is the sum of the differences from j
+    on. The sum starts from the smallest, so no digits cancel.
 
     Args:
         n: number of samples.
@@ -56,7 +56,7 @@ def inclusion_probabilities(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex
 
     Raises:
         TypeError: a size that is no whole number. ValueError: not 1 <= q <= s <= n <= 2**53.
-        MemoryError: 8·n bytes are more than the machine has; `inclusion_blocks` needs no more than a block.
+        MemoryError: the machine has less than 8·n bytes of memory; `inclusion_blocks` needs only a block.
 
     Source: OrderDP, eqs. (3) and (10).
 
@@ -75,18 +75,17 @@ def inclusion_blocks(
 ) -> Iterator[tuple[int, Floats]]:
     """Yields γ in blocks of neighbouring ranks, (first rank, (b,) float64), from rank 1 to n.
 
-    Takes the memory of a block and some hundred bytes for each of the n/block_size blocks.
-
     The values are those of `inclusion_probabilities` up to rounding. Blocks on which γ is constant take no arithmetic.
+    It takes the memory of one block, and some hundred bytes for each of the n/block_size blocks.
 
     Args:
         n: number of samples.
         s: exploration size.
         q: exploitation size.
-        block_size: ranks in a block, at most.
+        block_size: most ranks in a block.
 
     Raises:
-        As `inclusion_probabilities`, when called rather than when read, but for the memory.
+        As `inclusion_probabilities`, except MemoryError; when called, not when read.
 
     >>> [(first, len(gammas)) for first, gammas in inclusion_blocks(10, 4, 2, block_size=4)]
     [(1, 2), (3, 3), (6, 3), (9, 2)]
@@ -104,10 +103,10 @@ def inclusion_blocks(
 
 
 def stretches(n: int, s: int, q: int, size: int = BLOCK) -> Iterator[Stretch]:
-    """Yields γ as stretches, in the order of the ranks: constant ones of any length, others of at most `size` ranks.
+    """Yields γ as stretches in the order of the ranks: constant ones of any length, others of at most `size` ranks.
 
     Ranks whose differences are too small for a float need no arithmetic: γ is s/n before the others and 0 after them.
-    Of 10 million ranks with s = n/2 and q = n/4 about one in eighty is left.
+    With 10 million ranks, s = n/2 and q = n/4, only about one rank in eighty needs any.
     """
     if q == s:
         yield Stretch(1, n, np.array([s / n]))
@@ -129,7 +128,7 @@ def stretches(n: int, s: int, q: int, size: int = BLOCK) -> Iterator[Stretch]:
 
 
 class _Piece(NamedTuple):
-    """Ranks low <= j < high, all on one side of the largest difference, in units of which `near` is given."""
+    """Ranks low <= j < high, all on one side of the largest difference, which is the unit of `near`."""
 
     low: int
     high: int
@@ -138,7 +137,7 @@ class _Piece(NamedTuple):
     total: float = 0.0
 
     def differences(self, n: int, s: int, q: int) -> Floats:
-        """Returns γ_j - γ_{j+1} for the ranks of this piece, by the ratio of neighbours from the near end outwards."""
+        """Returns γ_j - γ_{j+1} for the ranks of this piece, from the near end outwards by the ratio of neighbours."""
         ratios = _ratios(n, s, q, np.arange(self.low, self.high - 1, dtype=np.float64))
         if self.rising:
             return np.cumprod(np.concatenate([[self.near], 1 / ratios[::-1]]))[::-1]
@@ -160,7 +159,7 @@ def _pieces(n: int, s: int, q: int, size: int) -> list[_Piece]:
 
 
 def _walk(n: int, s: int, q: int, start: int, end: int, size: int, *, rising: bool) -> Iterator[_Piece]:
-    """Yields pieces from `start` outwards to `end`, both inclusive, as long as there is something in them."""
+    """Yields pieces from `start` outwards to `end`, both included, until the differences get too small for a float."""
     step = -1 if rising else 1
     near = 1.0 if rising else float(_ratios(n, s, q, np.array([start - 1.0]))[0]) if start <= end else 0.0
     while near >= _SMALLEST and (end - start) * step >= 0:
@@ -186,10 +185,10 @@ def new_array(n: int) -> Floats:
 
 
 def check_memory(count: int) -> None:
-    """Raises unless the machine has room for so many floats.
+    """Raises unless the machine has memory for this many floats.
 
     Raises:
-        MemoryError: it has not.
+        MemoryError: it has less.
     """
     needed = 8 * count
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else needed

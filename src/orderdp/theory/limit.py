@@ -14,8 +14,8 @@ from orderdp.theory.sizes import check_count, check_sizes
 def limit_density(z: npt.ArrayLike, s: SupportsIndex, q: SupportsIndex) -> Floats:
     """γ(z) = s·(1 - I_z(q, s - q)), the limit of n·γ_j for j/n → z with s and q fixed.
 
-    So 1 - γ(z)/s is the distribution function of Beta(q, s - q), the law of the rank (over n) of the q-th best of the
-    draw; with q = s the draw is uniform and γ(z) = s. Proposition 2 writes it as the sum over l = 1 .. q of
+    1 - γ(z)/s is the distribution function of Beta(q, s - q). That is the law of the rank (over n) of the q-th best of
+    the draw. With q = s the draw is uniform and γ(z) = s. Proposition 2 writes γ(z) as the sum over l = 1 .. q of
     z^(l-1)·(1-z)^(s-l)·s!/((l-1)!·(s-l)!). ∫ γ(z) dz over [0, 1] is q.
 
     Args:
@@ -44,7 +44,7 @@ def limit_density(z: npt.ArrayLike, s: SupportsIndex, q: SupportsIndex) -> Float
 def limit_distribution(z: npt.ArrayLike, s: SupportsIndex, q: SupportsIndex) -> Floats:
     """∫ γ(u)/q du over [0, z], the share of the training that goes to the hardest z of the samples, as n grows.
 
-    In closed form (s/q)·z·(1 - I_z(q, s - q)) + I_z(q + 1, s - q): 0 at 0, 1 at 1, concave, at least z.
+    Its closed form is (s/q)·z·(1 - I_z(q, s - q)) + I_z(q + 1, s - q). It is 0 at 0, 1 at 1, concave, and at least z.
 
     Args:
         z: numbers in [0, 1], any shape.
@@ -57,7 +57,7 @@ def limit_distribution(z: npt.ArrayLike, s: SupportsIndex, q: SupportsIndex) -> 
     Raises:
         As `limit_density`.
 
-    Source: the integral of OrderDP, eq. (5), by parts with eq. (16).
+    Source: OrderDP, eq. (5), integrated by parts with eq. (16).
 
     >>> limit_distribution([0.0, 0.5, 1.0], 3, 1)
     array([0.   , 0.875, 1.   ])

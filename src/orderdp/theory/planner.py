@@ -1,4 +1,4 @@
-"""What a run with OrderDP will be like, before it is paid for: every split (s, q) of a budget, by the law γ."""
+"""Plans a run with OrderDP before it is paid for: every split (s, q) of a budget, by the law γ."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from orderdp.theory.bounds import spectrum_gap
 from orderdp.theory.inclusion import stretches
 from orderdp.theory.sizes import check_count, check_fraction, check_sizes, default_exploration, default_sizes
 
-_SPLITS = 8  # s goes from q to n in so many equal factors; the default split is the one in the middle
+_SPLITS = 8  # s goes from q to n by this many equal factors; the default split is in the middle
 _MAY_MISS = 0.01  # share of the samples that a split may leave untrained beyond what the budget leaves
-_MOST_RANKS = 10**9  # to compute; some ten seconds
-_NOTHING = 1e-18  # a probability that no run of any length feels
+_MOST_RANKS = 10**9  # to compute; about ten seconds
+_NOTHING = 1e-18  # a probability too small to affect a run of any length
 
 
 @dataclass(frozen=True)
 class Decomposition:
     """One split of a budget: s drawn, q of them kept in each of E epochs.
 
-    Probabilities by rank, ages and `dormant` are those of losses that are all known and keep their order: a sample of
-    rank j is then trained in each epoch with probability γ_j, whatever happened before. In training the order moves,
-    since a loss falls when it is trained on and stays stored when it is not, so this is the slow end. `never_seen` is
-    of the first epochs, in which samples without a loss go before all others (the default of `OrderDP`).
+    Probabilities by rank, ages and `dormant` assume that all losses are known and keep their order. Each epoch then
+    trains the sample of rank j with probability γ_j, whatever happened before. In training the order moves: a loss
+    falls when its sample is trained, and stays stored otherwise. The assumption is therefore the slow end. `never_seen`
+    describes the first epochs, in which samples without a loss come before all others (the default of `OrderDP`).
 
     Args:
         s: exploration size.
@@ -36,16 +36,16 @@ class Decomposition:
         best: γ of rank 1, the largest loss: s/n.
         median: γ of rank ⌈n/2⌉.
         worst: γ of rank n, the smallest loss: 0 unless q = s.
-        share_zero: share of the ranks with γ = 0, (s - q)/n. At the size of a data set γ is next to 0 for more of them,
-            all beyond about (q/s)·n.
+        share_zero: share of the ranks with γ = 0, (s - q)/n. At the size of a data set, γ is almost 0 for all ranks
+            beyond about (q/s)·n.
         spectrum_gap: C_s of Theorem 4.
-        mean_age: expected epochs since a sample was last trained, as `Pruner.report` counts them after E epochs (0 for
-            the last one), mean over the ranks; E where never.
+        mean_age: expected epochs since a sample was last trained, mean over the ranks. Counted after E epochs as by
+            `Pruner.report`: 0 for the last epoch, and E if never.
         worst_age: the same for the last rank.
         dormant: expected share of the samples that E epochs do not train, Σ_j (1 - γ_j)^E / n.
-        never_seen: expected share of the samples that a run of E epochs never trains, unseen ones first; by the mean of
-            each epoch's draw, about a sample off.
-        effective_samples: (Σγ)²/Σγ², the number of samples that equal weights would spread as far (Kish); n if uniform.
+        never_seen: expected share of the samples that a run of E epochs never trains if unseen ones come first. It uses
+            the mean of each epoch's draw, and is about one sample off.
+        effective_samples: (Σγ)²/Σγ², Kish's effective number of samples; n if uniform.
     """
 
     s: int
@@ -73,12 +73,12 @@ class Plan:
         epochs: E.
         batch_size: samples a step, over all ranks.
         q: samples of an epoch.
-        prune_ratio: 1 - q/n, the share of the samples that is saved; of the time too, as far as it goes with them.
+        prune_ratio: 1 - q/n, the share of the samples that is saved; also of the time in proportion to them.
         steps: optimiser steps of the run, E·⌈q/b⌉.
-        full_steps: the same on all the data.
+        full_steps: the same with full data.
         samples: samples trained, E·q.
-        hours: what the run takes if time goes with the samples, None where the hours of a full run are not known.
-        saved_hours: what it saves, under the same.
+        hours: what the run takes if time is in proportion to samples; None if the hours of a full run are not known.
+        saved_hours: what it saves, under the same assumption.
         decompositions: the splits, from s = q (a uniform draw) to s = n (plain top-q).
         recommended: the split to take.
         reason: why, in a sentence.
@@ -112,33 +112,33 @@ def plan(
 ) -> Plan:
     """Lays out a budget: what it costs, what it saves, and what each split (s, q) of it does to the samples.
 
-    Exactly one of `prune_ratio`, `steps`, `samples` and `hours` sets the budget; the last three are of the whole run
-    and are used up as far as whole samples of an epoch allow. Hours suppose that time goes with the samples trained:
-    what is paid whatever is pruned (evaluation, start) belongs into neither number of hours.
+    Exactly one of `prune_ratio`, `steps`, `samples` and `hours` sets the budget. The last three are for the whole run,
+    and are used up as far as whole samples of an epoch allow. Hours assume that time is in proportion to the samples
+    trained. Leave fixed costs (evaluation, start) out of both numbers of hours.
 
-    The split that is recommended is the one of `OrderDP(prune_ratio=r)`, s/n = q/s = √(1 - r), unless its draws are so
-    narrow that the run leaves one sample in a hundred more untrained than the budget must; then the first row of the
-    table that does not.
+    The recommended split is the one of `OrderDP(prune_ratio=r)`: s/n = q/s = √(1 - r). Its draws may be too narrow: the
+    run then leaves over one sample in a hundred more untrained than the budget requires. The recommended split is then
+    the first row of the table that does not.
 
     Args:
         n: number of samples.
-        prune_ratio: fraction of the data left out of each epoch, in [0, 1).
+        prune_ratio: fraction of the data that each epoch leaves out, in [0, 1).
         epochs: E.
         batch_size: samples of an optimiser step, over all ranks.
         steps: optimiser steps to spend.
         samples: samples to spend.
         hours: hours to spend; needs `full_hours`.
-        full_hours: hours of a run of as many epochs on all the data.
+        full_hours: hours of a run of as many epochs with full data.
 
     Returns:
         The plan.
 
     Raises:
-        TypeError: a number of another kind. ValueError: one out of range, no budget or several, hours without the hours
-        of a full run, a budget that does not pay for one sample (one step) an epoch, or so many samples that the table
-        would take minutes.
+        TypeError: a number of another kind.
+        ValueError: a number out of range; no budget or several; hours without `full_hours`; a budget that does not pay
+            for one sample (one step) an epoch; so many samples that the table would take minutes.
 
-    Source: every column from γ, OrderDP, eq. (3); C_s from Theorem 4; the split from Section 5.3.
+    Source: OrderDP. Every column follows from γ, eq. (3); C_s is of Theorem 4, and the split of Section 5.3.
 
     >>> laid_out = plan(50_000, 0.5, epochs=200, batch_size=128)
     >>> laid_out.steps, laid_out.recommended.s, laid_out.recommended.q
@@ -219,7 +219,7 @@ def _explorations(n: int, q: int) -> list[int]:
 
 
 def _width(n: int, s: int, q: int) -> float:
-    """Returns about how many ranks have a γ to compute: 80 standard deviations of the rank of the q-th best drawn."""
+    """Returns about how many ranks need a γ: 80 standard deviations of the rank of the q-th best of the draw."""
     variance = q * (s + 1 - q) * (n + 1) * (n - s) / ((s + 1) ** 2 * (s + 2))
     return min(80 * math.sqrt(variance), n)
 
@@ -259,10 +259,10 @@ def _decomposition(n: int, s: int, q: int, epochs: int) -> Decomposition:
 
 
 def _never_seen(n: int, s: int, q: int, epochs: int) -> float:
-    """Returns the expected share of samples untrained after E epochs in which unseen ones go first.
+    """Returns the expected share of samples that E epochs leave untrained if unseen samples come first.
 
-    Of U unseen samples an epoch draws X (hypergeometric, here normal) and trains min(X, q). Where U is so large that q
-    are drawn for certain that is q, and in the end U falls by the factor 1 - s/n.
+    Of U unseen samples, an epoch draws X (hypergeometric, here normal) and trains min(X, q). If U is so large that q of
+    them are drawn for certain, this is q. In the end U falls by the factor 1 - s/n.
     """
     unseen = float(n)
     for epoch in range(epochs):
@@ -283,7 +283,7 @@ def _excess(mean: float, spread: float, q: int) -> float:
 
 
 def _recommend(n: int, q: int, epochs: int, splits: tuple[Decomposition, ...]) -> tuple[Decomposition, str]:
-    """Returns the split to take and the sentence that says why."""
+    """Returns the recommended split and the sentence that says why."""
     default = next(split for split in splits if split.s == default_exploration(n, q))
     if q == n:
         return default, "The budget pays for all the data in every epoch: there is nothing to prune."
@@ -312,7 +312,7 @@ def _percent(share: float) -> str:
 
 
 def _call(n: int, split: Decomposition) -> str:
-    """Returns the call of fewest digits that has these very sizes."""
+    """Returns the call with the fewest digits that has exactly these sizes."""
     for digits in range(2, 18):
         explore, exploit = float(f"{split.explore:.{digits}g}"), float(f"{split.exploit:.{digits}g}")
         if round(explore * n) == split.s and round(exploit * split.s) == split.q:
@@ -321,6 +321,6 @@ def _call(n: int, split: Decomposition) -> str:
 
 
 def _shortest_ratio(n: int, q: int) -> float:
-    """Returns the prune ratio of fewest digits whose q is this one."""
+    """Returns the prune ratio with the fewest digits that has this q."""
     ratios = (float(f"{1 - q / n:.{digits}g}") for digits in range(1, 18))
     return next((ratio for ratio in ratios if default_sizes(n, ratio)[1] == q), 1 - q / n)

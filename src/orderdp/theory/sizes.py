@@ -8,7 +8,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
-# Beyond it a float no longer tells neighbouring ranks apart.
+# Beyond it, neighbouring ranks are the same float.
 MAX_SAMPLES = 2**53
 
 
@@ -16,8 +16,8 @@ def check_sizes(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> tuple[i
     """Returns n, s and q as Python integers, if 1 <= q <= s <= n <= 2**53.
 
     Raises:
-        TypeError: one is no whole number.
-        ValueError: they are not in this order, or n is too large.
+        TypeError: a size that is no whole number.
+        ValueError: sizes in another order, or an n that is too large.
 
     >>> check_sizes(400, 100, 130)
     Traceback (most recent call last):
@@ -38,7 +38,7 @@ def check_count(name: str, value: SupportsIndex) -> int:
     """Returns `value` as a Python integer, if it is a whole number of at least 1.
 
     Raises:
-        TypeError: no whole number; True is none. ValueError: less than 1.
+        TypeError: no whole number (a bool is none). ValueError: less than 1.
     """
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         hint = f"; write {value:.0f}" if isinstance(value, float) and value.is_integer() else ""
@@ -52,7 +52,7 @@ def check_count(name: str, value: SupportsIndex) -> int:
 def default_sizes(n: int, prune_ratio: float) -> tuple[int, int]:
     """Returns (s, q) for a prune ratio: q = round((1 - r)·n), and s by `default_exploration`.
 
-    The sizes that `OrderDP(prune_ratio=r)` takes. q is 0 where the ratio leaves no sample.
+    `OrderDP(prune_ratio=r)` uses these sizes. q is 0 if the ratio leaves no sample.
 
     >>> default_sizes(1000, 0.5)
     (707, 500)
@@ -64,8 +64,8 @@ def default_sizes(n: int, prune_ratio: float) -> tuple[int, int]:
 def default_exploration(n: int, q: int) -> int:
     """Returns s = round(√(n·q)): as large a share of n as q is of s, so s/n = q/s = √(q/n).
 
-    Between a uniform draw and ranking everything, which had a little more in the mean where a network fits the data
-    easily and lost more where it does not (docs/findings.md, from the experiment of the paper's Figure 4).
+    This lies between a uniform draw and ranking everything. Ranking everything did slightly better in the mean where a
+    network fits the data easily, and lost more where it does not (docs/findings.md, the split and the first scores).
     """
     return round(math.sqrt(n * q))
 
@@ -76,18 +76,18 @@ def check_number(name: str, value: float, *, rule: str | None = None, example: s
     Args:
         name: of the argument.
         value: of the argument.
-        rule: what it must be, for the message; None: a number.
+        rule: what it must be, for the message; None for "a number".
         example: a value that it may have.
 
     Raises:
-        TypeError: a text, True or False, or anything else that is no number.
+        TypeError: a text, a bool, or anything else that is no number.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         raise TypeError(f"{rule or f'{name} must be a number'}, got {value!r}; write a number such as {example}")
 
 
 def check_fraction(name: str, value: float, *, low_open: bool, high_open: bool) -> None:
-    """Raises unless `value` is a real number in the unit interval, with the given ends left out.
+    """Raises unless `value` is a real number in the unit interval, without its open ends.
 
     Raises:
         TypeError: not a number.

@@ -1,4 +1,4 @@
-"""L_q, the loss whose gradient OrderDP follows, and its reading as a spectral risk."""
+"""L_q, the loss whose gradient OrderDP follows, also as a spectral risk."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from orderdp.theory.sizes import check_sizes
 if TYPE_CHECKING:
     import torch
 
-# A list is taken as NumPy would; a tensor is answered by a tensor on its device and in its dtype.
+# A list is read as NumPy reads it. For a tensor, the result is a tensor on its device and in its dtype.
 Losses = TypeVar("Losses", npt.NDArray[Any], "torch.Tensor")
 
 
 def surrogate_loss(losses: Losses, s: SupportsIndex, q: SupportsIndex) -> Losses:
-    """L_q = (1/q) Σ_j γ_j L_(j), where L_(1) is the largest loss: what the mean over the kept q is in expectation.
+    """L_q = (1/q) Σ_j γ_j L_(j), where L_(1) is the largest loss: the expected mean loss of the q samples kept.
 
-    For s = q it is the mean; for s = n the mean of the q largest. Of a tensor it is differentiable, and its gradient is
-    `surrogate_weights`, so `surrogate_loss(losses, s, q).backward()` gives ∇L_q of the model.
+    For s = q it is the mean of all losses, and for s = n the mean of the q largest. For a tensor it is differentiable.
+    Its gradient is `surrogate_weights`, so `surrogate_loss(losses, s, q).backward()` gives ∇L_q of the model.
 
     Args:
         losses: (n,) array or tensor of floats, in nats.
@@ -47,7 +47,7 @@ def surrogate_loss(losses: Losses, s: SupportsIndex, q: SupportsIndex) -> Losses
 def surrogate_weights(losses: Losses, s: SupportsIndex, q: SupportsIndex) -> Losses:
     """The weight γ_j/q of each sample in L_q, in the order of the samples: a subgradient of L_q in the losses.
 
-    Equal losses share the mean of their weights: the subgradient that the random breaking of ties gives on average.
+    Equal losses share the mean of their weights. Breaking ties at random gives this subgradient on average.
 
     Args:
         losses: (n,) array or tensor of floats.
@@ -72,8 +72,8 @@ def surrogate_weights(losses: Losses, s: SupportsIndex, q: SupportsIndex) -> Los
 def spectrum(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> Floats:
     """σ_j = γ_j/q for j = 1 .. n: L_q as the spectral risk Σ_j σ_j L_(j).
 
-    Here, as for γ, j = 1 is the *largest* loss, so σ is non-increasing. The literature of spectral risks, and the
-    quantile form of Appendix A.4, count from the smallest: reverse it for them.
+    Here, as for γ, j = 1 is the *largest* loss, so σ is non-increasing. The literature on spectral risks and the
+    quantile form of Appendix A.4 count from the smallest. Reverse σ for them.
 
     Returns:
         (n,) float64, non-negative, summing to 1.
@@ -93,9 +93,9 @@ def spectrum(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> Floats:
 def limit_spectrum(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> Floats:
     """σ_j = ∫ γ(z)/q dz over ((j-1)/n, j/n]: the spectrum that need not be redefined for each n, eq. (30).
 
-    It is what remains of `spectrum` as n grows with s and q fixed. With it Σ_j σ_j L_(j) is exactly the quantile form
-    ∫ (γ(z)/q)·F_n^{-1}(1 - z) dz of eq. (31), F_n^{-1} the empirical quantile function of the losses, since that is
-    constant on each interval. s may exceed n: the limit knows no draw without replacement.
+    It is the limit of `spectrum` as n grows with s and q fixed. With it, Σ_j σ_j L_(j) is exactly the quantile form
+    ∫ (γ(z)/q)·F_n^{-1}(1 - z) dz of eq. (31), because the empirical quantile function F_n^{-1} of the losses is
+    constant on each interval. s may exceed n, since the limit has no draw without replacement.
 
     Returns:
         (n,) float64, non-increasing, summing to 1.
@@ -112,11 +112,11 @@ def limit_spectrum(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> Floa
     check_memory(3 * n)
     z = np.arange(n + 1) / n
     shares = np.diff(limit_distribution(z, s, q))
-    return np.minimum.accumulate(np.maximum(shares, 0))  # differences of numbers near 1 are off in their last digits
+    return np.minimum.accumulate(np.maximum(shares, 0))  # differences of numbers near 1 err in their last digits
 
 
 def spectral_risk(losses: Losses, weights: npt.ArrayLike) -> Losses:
-    """Σ_j σ_j L_(j), the weighted mean of the losses from the largest to the smallest; differentiable for a tensor.
+    """Σ_j σ_j L_(j), the weighted mean of the losses from largest to smallest; differentiable for a tensor.
 
     Args:
         losses: (n,) array or tensor of floats.
@@ -124,7 +124,7 @@ def spectral_risk(losses: Losses, weights: npt.ArrayLike) -> Losses:
             `window_probabilities` over their sum.
 
     Returns:
-        A scalar of the kind of `losses`. Its gradient is σ at each sample's rank, the mean over equal losses.
+        A scalar of the kind of `losses`. Its gradient is σ at each sample's rank; equal losses have the mean of theirs.
 
     Raises:
         ValueError: losses that are not (n,) and finite, or weights of another length.
@@ -156,7 +156,7 @@ def finite_losses(losses: Any) -> Floats:
     """Returns losses, an array, a tensor or a list, as (n,) float64.
 
     Raises:
-        TypeError: no real numbers, or a tensor of whole ones. ValueError: not (n,), or one that is not finite.
+        TypeError: no real numbers, or a tensor of integers. ValueError: not (n,), or a loss that is not finite.
     """
     if hasattr(losses, "detach") and not losses.is_floating_point():
         raise TypeError(f"losses must be floating, got a tensor of {losses.dtype}; write losses.float()")
@@ -174,7 +174,7 @@ def finite_losses(losses: Any) -> Floats:
 
 
 def real_numbers(name: str, values: Any) -> Floats:
-    """Returns numbers of any shape, in an array, a tensor or a list, as float64.
+    """Returns the numbers in an array, a tensor or a list as float64 of the same shape.
 
     Raises:
         TypeError: something else. ValueError: rows of different lengths.
@@ -191,7 +191,7 @@ def real_numbers(name: str, values: Any) -> Floats:
 
 
 def _by_rank(values: Floats, sigma: Floats) -> Floats:
-    """Returns σ at the rank of each sample, (n,), the mean of it over samples of equal loss."""
+    """Returns σ at the rank of each sample, (n,); samples of equal loss have the mean of theirs."""
     order = np.argsort(-values, kind="stable")
     starts = np.flatnonzero(np.diff(values[order], prepend=np.nan))
     counts = np.diff(starts, append=len(values))
@@ -208,7 +208,7 @@ def _dot(losses: Any, values: Floats, shares: Floats) -> Any:
 
 
 def _like(losses: Any, weights: Floats) -> Any:
-    """Returns the weights as what the losses are: an array, or a tensor of that dtype and device."""
+    """Returns the weights in the form of the losses: an array, or a tensor of their dtype and device."""
     if not hasattr(losses, "detach"):
         return weights
     import torch

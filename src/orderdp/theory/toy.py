@@ -1,4 +1,4 @@
-"""The toy comparison of Appendix E.1, in exact fractions: five gradients, 80 % pruned, OrderDP beside InfoBatch."""
+"""The toy comparison of Appendix E.1 in exact fractions: OrderDP and InfoBatch on five gradients, 80 % pruned."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Outcome(NamedTuple):
     """One set that may be kept.
 
     Args:
-        kept: the gradients kept, as they are before any rescaling.
-        probability: of just this set.
-        total: their sum, rescaled where the method rescales.
+        kept: the gradients kept, before any rescaling.
+        probability: of exactly this set.
+        total: their sum, rescaled if the method rescales.
     """
 
     kept: tuple[Exact, ...]
@@ -47,10 +47,11 @@ class Estimate(NamedTuple):
 
 
 def toy_infobatch(gradients: Sequence[Exact] = GRADIENTS, prune_probability: Fraction = Fraction(4, 5)) -> Estimate:
-    """InfoBatch on gradients that are their own scores: those below the mean are dropped with the given probability r.
+    """InfoBatch on gradients that are their own scores: it drops those below the mean with probability r.
 
-    Those of them that stay are rescaled by 1/(1 - r). Divided by n, as InfoBatch defines its estimator, the expectation
-    is the full gradient; over the kept ones, as the paper's Table 10 has it, it is another number.
+    It rescales the others below the mean by 1/(1 - r). InfoBatch defines its estimator as the sum divided by n, and its
+    expectation is then the full gradient. The paper's Table 10 divides by the number kept, which gives another
+    expectation.
 
     Args:
         gradients: one number a sample, whole or `Fraction`.
@@ -91,7 +92,7 @@ def toy_orderdp(gradients: Sequence[Exact] = GRADIENTS, sizes: Sequence[int] | N
         q: exploitation size.
 
     Returns:
-        The outcomes that can happen, from the smallest gradients on, and both expectations.
+        The possible outcomes, from the smallest gradients on, and both expectations.
 
     Raises:
         ValueError: no gradients, or not 1 <= q <= s <= n.

@@ -1,4 +1,4 @@
-"""γ where other positions of the draw are kept than the top q."""
+"""γ for selections that keep other positions of the draw than the top q."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from orderdp.theory.sizes import check_sizes
 
 
 def window_probabilities(n: SupportsIndex, s: SupportsIndex, kept: npt.ArrayLike) -> Floats:
-    """γ_j = Σ_l w_l·P(rank j stands at position l of the draw): w_l is the chance that position l is kept.
+    """γ_j = Σ_l w_l·P(rank j stands at position l of the draw), where w_l is the probability that position l is kept.
 
     Position 1 is the largest loss of the s drawn. With `l = np.arange(1, s + 1)`:
 
-    - top q: `l <= q`, which is `inclusion_probabilities(n, s, q)`; bottom q: `l > s - q`;
-    - both ends, q in all: `(l <= q // 2) | (l > s - (q - q // 2))`;
-    - top q after the k largest are skipped: `(l > k) & (l <= k + q)`;
-    - top q of which u are drawn from the rest: `np.where(l <= q - u, 1.0, u / (s - (q - u)))`.
+    - top q: `l <= q`, which is `inclusion_probabilities(n, s, q)`
+    - bottom q: `l > s - q`
+    - both ends, q in all: `(l <= q // 2) | (l > s - (q - q // 2))`
+    - top q after skipping the k largest: `(l > k) & (l <= k + q)`
+    - top q of which u are drawn from the rest: `np.where(l <= q - u, 1.0, u / (s - (q - u)))`
 
-    Σ_j γ_j = Σ_l w_l. A position alone has P = C(j-1, l-1)·C(n-j, s-l)/C(n, s). Costs O(n) for each run of neighbouring
-    positions with equal w, so a few ends cost little and every second position costs O(n·s).
+    Σ_j γ_j = Σ_l w_l. A single position has P = C(j-1, l-1)·C(n-j, s-l)/C(n, s). Each run of neighbouring positions
+    with equal w costs O(n). A few runs cost little, and every second position costs O(n·s).
 
     Args:
         n: number of samples.
@@ -33,10 +34,11 @@ def window_probabilities(n: SupportsIndex, s: SupportsIndex, kept: npt.ArrayLike
         (n,) float64, γ_j at position j - 1.
 
     Raises:
-        TypeError: a size that is no whole number, or `kept` of another kind. ValueError: not 1 <= s <= n <= 2**53,
-        `kept` of another length or with a value outside [0, 1]. MemoryError: as `inclusion_probabilities`.
+        TypeError: a size that is no whole number, or `kept` of another kind.
+        ValueError: not 1 <= s <= n <= 2**53, or `kept` of another length or with a value outside [0, 1].
+        MemoryError: as `inclusion_probabilities`.
 
-    Source: OrderDP, eq. (9), whose terms these are; the paper keeps l = 1 .. q only.
+    Source: OrderDP, the terms of eq. (9); the paper keeps l = 1 .. q only.
 
     >>> window_probabilities(5, 3, [True, False, True])  # best and worst of three
     array([0.6, 0.3, 0.2, 0.3, 0.6])
@@ -73,8 +75,8 @@ def _weights(s: int, kept: npt.ArrayLike) -> Floats:
 def _between(n: int, s: int, first: int, last: int) -> Floats:
     """Returns P(rank j is drawn and stands at a position first <= l <= last)."""
     upper = _within(n, s, last) - _within(n, s, first - 1)
-    # Position l from the top is s + 1 - l from the bottom. Of two differences of equal value the one of smaller terms
-    # cancels fewer digits.
+    # Position l from the top is s + 1 - l from the bottom. Of two equal differences, the one with smaller terms cancels
+    # fewer digits.
     lower = (_within(n, s, s + 1 - first) - _within(n, s, s - last))[::-1]
     return np.where(np.arange(n) < n * (first + last - 1) // (2 * s), lower, upper)
 

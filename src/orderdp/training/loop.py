@@ -6,75 +6,42 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from orderdp.data.augment import Augment
-from orderdp.data.datasets import DataSets, ImageArrays, ImageFiles
-from orderdp.data.images import AugmentedImages, FileImages, ResidentImages, SampleImages
-from orderdp.diagnostics import coverage, gradient_norm
+from orderdp.data.base import DataSets, ImageFiles
+from orderdp.data.images import AugmentedImages
+from orderdp.diagnostics import gradient_norm
+from orderdp.diagnostics.moment import Moment, When, due
+from orderdp.diagnostics.rows import measure, measure_at_end
 from orderdp.pruner import Pruner
-from orderdp.training.alignment import CHECKPOINTS, InOrder, alignment_of, epochs_measured, norms_of, similarity
 from orderdp.training.check import check_recipe
+from orderdp.training.data_path import DataPath
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_optimizer, build_schedule
+from orderdp.training.progress import SECONDS, Progress
 from orderdp.training.provenance import environment
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import most_steps, num_epochs, total_steps
 
 
-@dataclass
-class Progress:
-    """How far a run has come; what is summed up over an epoch is kept, so that it can be left and taken up again.
-
-    Args:
-        step: optimiser steps made.
-        samples_forward: samples that went through the model in training, on all ranks.
-        loss_sum: of the running epoch's losses on this rank.
-        loss_count: losses in `loss_sum`.
-        training_s: seconds of the running epoch in training, data and selection included.
-        waited_s: seconds of the running epoch in waiting for batches, selection included.
-        choices: digest of every choice so far.
-        trained: (n,) bool, the samples trained in the epoch before; None in the first.
-        checkpoint: (n,) bool, those of the last of the `CHECKPOINTS` epochs passed; None before the first.
-        gradient_norms: (step,) float32, norm of the gradient of every step so far.
-        history: a line of metrics for each finished epoch.
-    """
-
-    step: int = 0
-    samples_forward: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
-    training_s: float = 0.0
-    waited_s: float = 0.0
-    choices: str = ""
-    trained: Tensor | None = None
-    checkpoint: Tensor | None = None
-    gradient_norms: Tensor = field(default_factory=lambda: torch.empty(0))
-    history: list[dict[str, Any]] = field(default_factory=list)
-
-
-SECONDS = ("training_s", "selection_s", "data_s", "evaluation_s")
-
-
 class Run:
-    """One training run of a recipe in its folder; goes on from the folder's checkpoint where there is one.
+    """One training run of a recipe in its folder; resumes from the folder's checkpoint if there is one.
 
     Args:
         recipe: the settings.
         data: the data set that the recipe names.
         folder: where the run is written.
-        show: show progress bars, where standard error is a terminal.
+        show: show progress bars, if standard error is a terminal.
 
     Raises:
         ValueError: a setting that does not fit the data or the machine.
@@ -89,9 +56,9 @@ class Run:
         self.device = self.accelerator.device
         if recipe.num_threads is not None:
             torch.set_num_threads(recipe.num_threads)
-        # None: tqdm looks whether there is a terminal.
+        # None: tqdm checks for a terminal.
         self._quiet = None if show and self.accelerator.is_main_process else True
-        # Weights, and dropout and the like, draw from the global generators.
+        # Weights, dropout and the like draw from the global generators.
         torch.manual_seed(recipe.seed)  # noqa: TID251
         self.model = build_model(
             recipe.model, num_classes=data.num_classes, in_channels=data.in_channels, image_size=data.image_size
@@ -102,7 +69,7 @@ class Run:
         if recipe.compile:
             self.net = torch.compile(self.net)
         self.num_steps = total_steps(recipe, *sizes)
-        # Where the steps depend on the losses, the rate follows the share of the run that is done, in these steps.
+        # If the number of steps depends on the losses, the rate follows the share of the run, in these steps.
         self.schedule_steps = self.num_steps or most_steps(recipe, *sizes)
         self.optimizer = build_optimizer(
             self.model, name=recipe.optimizer, momentum=recipe.momentum, weight_decay=recipe.weight_decay
@@ -117,23 +84,20 @@ class Run:
             name=recipe.schedule,
         )
         self.pruner = Pruner(recipe.strategy, len(data.train), seed=recipe.seed)
-        self.train_set = self._images(data.train, data, recipe.augment)
-        self.test_set = self._images(data.test, data, "none")
-        self.plain_train_set = self._images(data.train, data, "none") if recipe.alignment else None
-        epochs = num_epochs(recipe, *sizes)
-        self.alignment_epochs = epochs_measured(recipe.alignment, epochs)
-        self.checkpoint_epochs = epochs_measured(CHECKPOINTS, epochs)
-        self.labels = data.train.labels
+        self.data_path = DataPath(recipe, data, self.device)
+        self.train_set = self.data_path.images(data.train, recipe.augment)
+        self.test_set = self.data_path.images(data.test, "none")
+        self.num_epochs = num_epochs(recipe, *sizes)
         self.loader = self.pruner.loader(
             self.train_set,
             batch_size=recipe.batch_size,
             drop_last=recipe.drop_last,
-            **self._loading(self.train_set),
+            **self.data_path.loading(self.train_set),
         )
         self.progress = Progress()
 
     def train(self) -> dict[str, Any]:
-        """Trains to the end, writing metrics and checkpoints, and returns the result that it writes.
+        """Trains to the end, writes metrics, checkpoints and result, and returns the result.
 
         Raises:
             FloatingPointError: the training loss of an epoch is not finite, or the test loss after it.
@@ -161,12 +125,12 @@ class Run:
         return len(self.progress.history) == self.recipe.epochs
 
     def _step_schedule(self, epoch: int) -> None:
-        """Sets the learning rate of the next step: by its number, or by the share of the run that is done."""
+        """Sets the learning rate of the next step, by its number or by the finished share of the run."""
         if self.num_steps is None:
             batches = self.loader.batch_sampler
             done = batches.delivered / (batches.delivered + batches.remaining)
             step = round((epoch + done) / self.recipe.epochs * self.schedule_steps)
-            self.schedule.last_epoch = min(step, self.schedule_steps - 1) - 1  # which its own step adds one to
+            self.schedule.last_epoch = min(step, self.schedule_steps - 1) - 1  # its own step adds one
         self.schedule.step()
 
     def _train_epoch(self, bar: Any) -> float:
@@ -218,7 +182,7 @@ class Run:
             norms.clear()
 
     def _mean_loss(self) -> tuple[float, int]:
-        """Returns the mean loss of the running epoch so far, and of how many samples, over all ranks.
+        """Returns the mean loss of the running epoch so far, over all ranks, and the number of samples in it.
 
         Raises:
             FloatingPointError: it is not finite.
@@ -241,30 +205,23 @@ class Run:
         began_s = time.perf_counter()
         test_loss, accuracy = self._evaluate()
         evaluation_s = time.perf_counter() - began_s
-        loader_state = self.loader.state_dict()  # exchanges what the ranks have seen: before the report
-        report = self.pruner.report()
-        selection_s = report.selection_s - sum(line["selection_s"] for line in history)
-        trained = self.pruner.trained().cpu()
-        began = history[-1]["step"] if history else 0
-        at_checkpoint = len(history) + 1 in self.checkpoint_epochs
+        loader_state = self.loader.state_dict()  # exchanges what the ranks have seen, so before the report
+        epoch = len(history) + 1
+        kinds = due(epoch, self.num_epochs, asked=self.recipe.alignment)
+        moment = self._moment(epoch, before=progress.trained, checkpoint=progress.checkpoint)
+        selection_s = moment.report.selection_s - sum(line["selection_s"] for line in history)
         progress.samples_forward += loss_count
         history.append(
             {
-                "epoch": len(history) + 1,
+                "epoch": epoch,
                 "step": progress.step,
                 "samples_forward": progress.samples_forward,
-                "samples_backward": report.visits,
+                "samples_backward": moment.report.visits,
                 "loss": loss,
                 "test_loss": test_loss,
                 "accuracy": accuracy,
                 "lr": lr,
-                **norms_of(progress.gradient_norms, began),
-                "jaccard": similarity(progress.trained, trained),
-                "jaccard_checkpoint": similarity(progress.checkpoint, trained) if at_checkpoint else None,
-                "alignment": self._alignment(),
-                "never_seen": report.never_seen,
-                "mean_age": report.mean_age,
-                "max_age": report.max_age,
+                **measure(moment, kinds),
                 "training_s": progress.training_s - progress.waited_s,
                 "selection_s": selection_s,
                 "data_s": progress.waited_s - selection_s,
@@ -272,21 +229,36 @@ class Run:
             }
         )
         progress.choices = chosen.hexdigest()
-        progress.trained = trained
-        progress.checkpoint = trained if at_checkpoint else progress.checkpoint
+        progress.trained = moment.trained
+        progress.checkpoint = moment.trained if When.CHECKPOINT in kinds else progress.checkpoint
         progress.loss_sum, progress.loss_count, progress.training_s, progress.waited_s = 0.0, 0, 0.0, 0.0
         self._write_checkpoint(loader_state)
         self._write_metrics()
 
-    def _alignment(self) -> dict[str, dict[str, float]] | None:
-        """Returns where the gradient of the next epoch's choice points, at the epochs that the recipe asks for."""
-        if self.plain_train_set is None or len(self.progress.history) + 1 not in self.alignment_epochs:
-            return None
-        size = self.recipe.eval_batch_size
-        batches = InOrder(self.plain_train_set, size, self._loading(self.plain_train_set))
-        self.model.eval()
-        selection = self.pruner.preview(self.recipe.batch_size * self.accelerator.num_processes)
-        return alignment_of(self.pruner.strategy, selection, self.model, self._losses, batches)
+    def _moment(self, epochs: int, *, before: Tensor | None = None, checkpoint: Tensor | None = None) -> Moment:
+        """Returns the run after so many epochs, as its diagnostics see it."""
+        self.net.eval()
+        history = self.progress.history
+        return Moment(
+            epochs=epochs,
+            first_step=history[epochs - 2]["step"] if epochs > 1 else 0,
+            gradient_norms=self.progress.gradient_norms,
+            trained=self.pruner.trained().cpu(),
+            trained_before=before,
+            trained_at_checkpoint=checkpoint,
+            labels=self.data_path.data.train.labels,
+            pruner=self.pruner,
+            report=self.pruner.report(),
+            preview=lambda: self.pruner.preview(self.recipe.batch_size, drop_last=self.recipe.drop_last),
+            model=self.model,
+            losses_of=lambda _, batch: self._losses(batch),
+            batches=lambda: self.data_path.in_order(self.plain_train_set),
+        )
+
+    @cached_property
+    def plain_train_set(self) -> AugmentedImages:
+        """The training images without augmentation, built when a diagnostic first asks for them."""
+        return self.data_path.images(self.data_path.data.train, "none")
 
     def _losses(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Returns (b,) losses with gradient, in nats, as they are back-propagated."""
@@ -298,29 +270,16 @@ class Run:
             label_smoothing=self.recipe.label_smoothing,
         )
 
-    def _coverage(self) -> dict[str, Any]:
-        """Returns how the training was spread over the samples, in plain values."""
-        visits = self.pruner.visits()
-        found = coverage(visits, labels=self.labels, epochs=len(self.progress.history), ages=self.pruner.ages())
-        return {
-            name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found._asdict().items()
-        }
-
     def _evaluate(self) -> tuple[float, float]:
         """Returns mean loss in nats and accuracy in percent on the test set, without label smoothing."""
         if self.accelerator.num_processes > 1:
             broadcast(list(self.model.buffers()))  # running means differ between ranks; rank 0's are saved
         self.net.eval()
         rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
-        ids = range(rank, len(self.test_set), num_ranks)
-        size = self.recipe.eval_batch_size
-        batches = [list(ids[begin : begin + size]) for begin in range(0, len(ids), size)]
-        loader: Any = DataLoader(
-            self.test_set, batch_sampler=batches, generator=torch.Generator(), **self._loading(self.test_set)
-        )
+        batches = self.data_path.in_order(self.test_set, rank=rank, num_ranks=num_ranks)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         with torch.no_grad():
-            for images, labels in loader:
+            for _, (images, labels) in batches:
                 logits, target = self._logits(images), labels.to(self.device, non_blocking=True)
                 sums[0] += F.cross_entropy(logits, target, reduction="sum")
                 sums[1] += (logits.argmax(1) == target).sum()
@@ -339,21 +298,6 @@ class Run:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             logits: Tensor = (self.net if self.net.training else self.model)(images)
         return logits.float()
-
-    def _images(self, source: ImageArrays | ImageFiles, data: DataSets, augment: Augment) -> AugmentedImages:
-        """Returns the data path that the recipe asks for."""
-        common: dict[str, Any] = {"mean": data.mean, "std": data.std, "augment": augment, "seed": self.recipe.seed}
-        if isinstance(source, ImageFiles):
-            return FileImages(source, image_size=data.image_size, **common)
-        if self.recipe.data_path == "loader":
-            return SampleImages(source, **common)
-        return ResidentImages(source, device=self.device, channels_last=self.recipe.channels_last, **common)
-
-    def _loading(self, images: AugmentedImages) -> dict[str, Any]:
-        """Returns the DataLoader's arguments for a data path."""
-        if isinstance(images, ResidentImages):
-            return {"collate_fn": _as_it_is}
-        return {"num_workers": self.recipe.num_workers, "pin_memory": self.device.type == "cuda"}
 
     def _write_checkpoint(self, loader_state: dict[str, Any]) -> None:
         mine = {
@@ -411,7 +355,7 @@ class Run:
             "samples_forward": last["samples_forward"],
             "samples_backward": last["samples_backward"],
             **{name: sum(line[name] for line in history) for name in SECONDS},
-            "coverage": self._coverage(),
+            **measure_at_end(self._moment(len(history))),
             "seed": self.recipe.seed,
             "digests": {
                 "model": _digest(self.model.state_dict()),
@@ -421,11 +365,6 @@ class Run:
             "ranks": self.accelerator.num_processes,
             **environment(self.device),
         }
-
-
-def _as_it_is(batch: Any) -> Any:
-    """The collate function of a data set that returns whole batches."""
-    return batch
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

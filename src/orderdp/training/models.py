@@ -5,7 +5,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from orderdp.data.imports import import_vision
+from orderdp.data.imports import import_image_library
 from orderdp.output.suggestions import did_you_mean
 
 LARGEST_CIFAR_IMAGE = 64
@@ -50,7 +50,7 @@ def check_model(name: str) -> None:
         ImportError: the model is timm's, and timm is not installed.
     """
     if name not in _SMALL_MODELS:
-        timm = import_vision("timm")
+        timm = import_image_library("timm")
         if name not in _RESNETS and not timm.is_model(name):
             meant = did_you_mean(name, [*model_names(), *timm.list_models()])
             raise ValueError(f"no model named {name!r}{meant} (model_names() and timm.list_models() list them)")
@@ -140,7 +140,7 @@ _RESNETS = ("resnet18", "resnet50")
 def _resnet(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     # timm rather than torchvision: it takes the number of channels, and every other model comes from it too.
     # zero_init_last=False: timm would start each block as the identity, torchvision and the usual CIFAR code do not.
-    model: nn.Module = import_vision("timm").create_model(
+    model: nn.Module = import_image_library("timm").create_model(
         name, pretrained=False, num_classes=num_classes, in_chans=in_channels, zero_init_last=False
     )
     if image_size <= LARGEST_CIFAR_IMAGE:
@@ -153,7 +153,7 @@ def _resnet(name: str, *, num_classes: int, in_channels: int, image_size: int) -
 
 def _timm_model(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     check_model(name)
-    timm = import_vision("timm")
+    timm = import_image_library("timm")
     # Convolutional models take any size and refuse the argument.
     size = {"img_size": image_size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
     model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **size)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
-from orderdp.data.imports import import_vision
+from orderdp.data.imports import import_image_library
 
 _OF_TIMM = ("lars", "lamb")
 
@@ -42,12 +42,12 @@ def build_optimizer(model: nn.Module, *, name: str, momentum: float, weight_deca
     # always_adapt: with weight_decay=0, timm would otherwise silently leave out the layer-wise scaling.
     optimizer: torch.optim.Optimizer
     if name == "lars":
-        optimizer = import_vision("timm.optim").Lars(
+        optimizer = import_image_library("timm.optim").Lars(
             parameters, momentum=momentum, weight_decay=weight_decay, always_adapt=True
         )
         return optimizer
     if name == "lamb":
-        optimizer = import_vision("timm.optim").Lamb(
+        optimizer = import_image_library("timm.optim").Lamb(
             parameters, betas=(momentum, 0.999), weight_decay=weight_decay, always_adapt=True
         )
         return optimizer
@@ -57,7 +57,7 @@ def build_optimizer(model: nn.Module, *, name: str, momentum: float, weight_deca
 def check_optimizer(name: str) -> None:
     """Raises ImportError where an optimiser is timm's, and timm is not installed."""
     if name in _OF_TIMM:
-        import_vision("timm.optim")
+        import_image_library("timm.optim")
 
 
 def build_schedule(

@@ -1,10 +1,8 @@
-"""How many steps and epochs a recipe makes, before it is trained."""
+"""How many steps and epochs a recipe has, known before it is trained."""
 
-from collections.abc import Iterator
 from itertools import accumulate
 
-from orderdp.pruner import Pruner
-from orderdp.ranks import batch_bounds
+from orderdp.ranks import steps_by_epoch
 from orderdp.strategies import FullData, Strategy
 from orderdp.training.recipe import Recipe
 
@@ -15,15 +13,15 @@ def total_steps(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int | N
     Raises:
         ValueError: `max_steps` is more than the epochs hold, or the epochs are of unknown length.
     """
-    strategy = recipe.strategy
-    if None in [strategy.num_selected(num_samples, epoch) for epoch in range(recipe.epochs)]:
+    lengths = _lengths(recipe.strategy, recipe, num_samples, num_ranks)
+    if None in lengths:
         if recipe.max_steps is not None:
             raise ValueError(
-                f"max_steps needs epochs of known length, got {recipe.max_steps} with strategy '{strategy.name}', "
-                "whose choices depend on the losses; leave max_steps out"
+                f"max_steps needs epochs of known length, got {recipe.max_steps} with strategy "
+                f"'{recipe.strategy.name}', whose choices depend on the losses; leave max_steps out"
             )
         return None
-    steps = sum(_lengths(strategy, recipe, num_samples, num_ranks))
+    steps = sum(filter(None, lengths))
     if recipe.max_steps is not None and recipe.max_steps > steps:
         raise ValueError(
             f"max_steps must be within the {steps} steps of {recipe.epochs} epochs, got {recipe.max_steps}; "
@@ -37,17 +35,22 @@ def num_epochs(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int:
     if recipe.max_steps is None:
         return recipe.epochs
     lengths = _lengths(recipe.strategy, recipe, num_samples, num_ranks)
-    return next(epoch for epoch, steps in enumerate(accumulate(lengths), 1) if steps >= recipe.max_steps)
+    done = accumulate(filter(None, lengths))
+    return next(epoch for epoch, steps in enumerate(done, 1) if steps >= recipe.max_steps)
 
 
 def most_steps(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int:
     """Returns the optimiser steps of as many epochs on all the data."""
-    return sum(_lengths(FullData(), recipe, num_samples, num_ranks))
+    return sum(filter(None, _lengths(FullData(), recipe, num_samples, num_ranks)))
 
 
-def _lengths(strategy: Strategy, recipe: Recipe, num_samples: int, num_ranks: int) -> Iterator[int]:
-    """Yields the steps of each epoch."""
-    pruner = Pruner(strategy, num_samples)
-    for epoch in range(recipe.epochs):
-        size = pruner.num_selected(epoch)
-        yield len(batch_bounds(size, recipe.batch_size, drop_last=recipe.drop_last, num_ranks=num_ranks))
+def _lengths(strategy: Strategy, recipe: Recipe, num_samples: int, num_ranks: int) -> list[int | None]:
+    """Returns the steps of each epoch; None where they depend on the losses."""
+    return steps_by_epoch(
+        strategy,
+        num_samples,
+        recipe.batch_size,
+        epochs=recipe.epochs,
+        drop_last=recipe.drop_last,
+        num_ranks=num_ranks,
+    )

@@ -1,0 +1,142 @@
+"""What a data set is: raw images and labels in two parts, and what a model must know of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from orderdp.data.subsets import subset
+
+Option = Literal["data_root", "download", "image_size"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageArrays:
+    """Images in memory.
+
+    Args:
+        images: (n, c, h, w) uint8.
+        labels: (n,) int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: npt.NDArray[np.int64]) -> "ImageArrays":
+        """Returns the images at these positions."""
+        where = torch.from_numpy(indices)
+        return ImageArrays(self.images[where], self.labels[where])
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Images in files.
+
+    Args:
+        paths: one for each image.
+        labels: (n,) int64.
+    """
+
+    paths: tuple[str, ...]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: npt.NDArray[np.int64]) -> "ImageFiles":
+        """Returns the images at these positions."""
+        return ImageFiles(tuple(self.paths[i] for i in indices), self.labels[torch.from_numpy(indices)])
+
+
+@dataclass(frozen=True, eq=False)
+class DataSets:
+    """A data set, raw, in two parts.
+
+    Args:
+        train: what a run trains on.
+        test: what it is evaluated on.
+        num_classes: labels are in [0, num_classes).
+        in_channels: 1 for grey, 3 for colour.
+        image_size: side of the square images, in pixels.
+        mean: of each channel, on the scale of 0 to 1.
+        std: of each channel, on the scale of 0 to 1.
+    """
+
+    train: ImageArrays | ImageFiles
+    test: ImageArrays | ImageFiles
+    num_classes: int
+    in_channels: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def with_train_size(self, size: int) -> "DataSets":
+        """Returns the data set with a stratified subset of so many training images; mean and std stay."""
+        return replace(self, train=self.train.subset(subset(self.train.labels, size)))
+
+
+@dataclass(frozen=True)
+class DataSetRow:
+    """A data set by name.
+
+    Args:
+        name: that recipes give it.
+        summary: what it holds, in a few words.
+        load: returns it; takes the options in `takes` by name.
+        takes: options that it understands: the folder that holds it, whether to download it, the size of its images.
+    """
+
+    name: str
+    summary: str
+    load: Callable[..., DataSets]
+    takes: tuple[Option, ...] = ()
+
+
+def from_arrays(
+    train: ImageArrays,
+    test: ImageArrays,
+    *,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> DataSets:
+    """Returns a data set of images in memory, its classes, channels and size read off the training images.
+
+    Args:
+        train: what a run trains on.
+        test: what it is evaluated on.
+        mean: of each channel, on the scale of 0 to 1; None measures it on the training images.
+        std: of each channel; None measures it.
+    """
+    measured = channel_moments(train.images) if mean is None or std is None else (mean, std)
+    return DataSets(
+        train=train,
+        test=test,
+        num_classes=int(train.labels.max()) + 1,
+        in_channels=train.images.shape[1],
+        image_size=train.images.shape[2],
+        mean=measured[0] if mean is None else mean,
+        std=measured[1] if std is None else std,
+    )
+
+
+def channel_moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns mean and standard deviation of each channel, on the scale of 0 to 1, from exact counts of the values.
+
+    Args:
+        images: (n, c, h, w) uint8.
+    """
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means, deviations = [], []
+    for channel in images.unbind(1):
+        share = torch.bincount(channel.flatten(), minlength=256).to(torch.float64) / channel.numel()
+        mean = share @ values
+        means.append(mean.item())
+        deviations.append((share @ (values - mean).square()).sqrt().item())
+    return tuple(means), tuple(deviations)

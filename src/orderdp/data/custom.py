@@ -1,0 +1,137 @@
+"""Custom data sets: a function of the user, named MODULE:FUNCTION.
+
+The function returns ((train_images, train_labels), (test_images, test_labels)) of arrays or tensors. Images are uint8
+of shape (n, c, h, w), square; labels are whole numbers from 0, shape (n,). Classes, channels, size, mean and standard
+deviation are read off the training part. A function whose images lie in files returns a `DataSets`.
+
+The function may take `data_root`, `download` and `image_size`; it gets those that it names.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from orderdp.data.base import DataSetRow, DataSets, ImageArrays, Option, from_arrays
+from orderdp.output.custom import import_custom
+
+_RESULT = "((train images, train labels), (test images, test labels))"
+
+
+def custom_row(name: str) -> DataSetRow:
+    """Returns the row of a custom data set; imports its module.
+
+    Args:
+        name: MODULE:FUNCTION; the module may lie in the working directory.
+
+    Raises:
+        ValueError: no such module or function. TypeError: no function, or one that needs other arguments.
+    """
+    function = import_custom("dataset", name)
+    if not callable(function):
+        kind = type(function).__name__
+        raise TypeError(f"dataset must name a function, got {name!r} of type {kind}; write MODULE:FUNCTION")
+    options = get_args(Option)
+    parameters = inspect.signature(function).parameters
+    for parameter in parameters.values():
+        if parameter.name not in options and parameter.default is parameter.empty and parameter.kind not in _VARIABLE:
+            raise TypeError(
+                f"a data set function gets {', '.join(options)}, but {name} needs {parameter.name}; give it a default"
+            )
+    takes = tuple(option for option in options if option in parameters)
+    return DataSetRow(name, "custom data set", _checked(name, function), takes)
+
+
+_VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _checked(name: str, function: Callable[..., Any]) -> Callable[..., DataSets]:
+    """Returns the function with its result checked."""
+
+    def load(**options: Any) -> DataSets:
+        found = function(**options)
+        return found if isinstance(found, DataSets) else data_sets(found, name)
+
+    return load
+
+
+def data_sets(found: Any, name: str) -> DataSets:
+    """Returns the data set that ((train images, train labels), (test images, test labels)) make.
+
+    Args:
+        found: arrays or tensors; images (n, c, h, w) uint8, labels (n,) whole numbers.
+        name: of the function, for messages.
+
+    Raises:
+        TypeError: another structure. ValueError: arrays of another type, shape or range.
+    """
+    try:
+        (train_images, train_labels), (test_images, test_labels) = found
+    except (TypeError, ValueError):
+        raise TypeError(f"a data set function must return {_RESULT}, got {_kind(found)} from {name}") from None
+    train = _part("train", train_images, train_labels)
+    test = _part("test", test_images, test_labels)
+    if train.images.shape[1:] != test.images.shape[1:]:
+        sizes = f"{tuple(train.images.shape[1:])} and {tuple(test.images.shape[1:])}"
+        raise ValueError(f"train and test images must have the same shape, got {sizes} from {name}; resize them")
+    data = from_arrays(train, test)
+    if int(test.labels.max()) >= data.num_classes:
+        raise ValueError(
+            f"test labels must be classes of the training labels, 0 to {data.num_classes - 1}, got "
+            f"{int(test.labels.max())} from {name}; number the classes from 0"
+        )
+    if not all(data.std):
+        raise ValueError(
+            f"each channel of the train images must vary, got channel {data.std.index(0)} constant from {name}; "
+            "leave it out"
+        )
+    return data
+
+
+def _part(part: str, images: Any, labels: Any) -> ImageArrays:
+    pixels, classes = _tensor(images), _tensor(labels)
+    shape = tuple(pixels.shape)
+    if pixels.dtype != torch.uint8:
+        raise ValueError(
+            f"{part} images must be uint8, 0 to 255, got {_dtype(images)}; for values in [0, 1] write "
+            "(255 * images).round().astype(np.uint8)"
+        )
+    if len(shape) != 4 or 0 in shape:
+        hint = "write images[:, None]" if len(shape) == 3 else "write one array of all images"
+        raise ValueError(f"{part} images must have shape (n, c, h, w), got {shape}; {hint}")
+    if shape[2] != shape[3]:
+        hint = "write images.transpose(0, 3, 1, 2)" if shape[1] == shape[2] else "crop or resize them"
+        raise ValueError(f"{part} images must be square, (n, c, h, w) with h = w, got {shape}; {hint}")
+    if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
+        raise ValueError(f"{part} labels must be whole numbers, got {_dtype(labels)}; write labels.astype(np.int64)")
+    if classes.shape != pixels.shape[:1]:
+        raise ValueError(
+            f"{part} labels must have one class for each of the {len(pixels)} images, got shape {tuple(classes.shape)}"
+        )
+    if (lowest := int(classes.min())) < 0:
+        raise ValueError(f"{part} labels must be classes from 0, got {lowest}; number the classes from 0")
+    return ImageArrays(pixels.contiguous(), classes.to(torch.int64))
+
+
+def _tensor(values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach().cpu()
+    array = np.asarray(values)
+    if array.dtype.kind not in "biufc":
+        raise ValueError(f"images and labels must be arrays of numbers, got dtype {array.dtype}; convert them")
+    if array.dtype.kind == "u" and array.dtype != np.uint8:
+        array = array.astype(np.int64)  # torch counts on few unsigned types
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _dtype(values: Any) -> str:
+    return str(values.dtype if hasattr(values, "dtype") else np.asarray(values).dtype).removeprefix("torch.")
+
+
+def _kind(found: Any) -> str:
+    return f"a {type(found).__name__} of {len(found)}" if isinstance(found, (tuple, list)) else type(found).__name__

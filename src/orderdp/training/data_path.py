@@ -1,0 +1,77 @@
+"""How the images of a run reach the model: resident on its device, or read by a DataLoader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from orderdp.data.augment import Augment
+from orderdp.data.base import DataSets, ImageArrays, ImageFiles
+from orderdp.data.images import AugmentedImages, FileImages, ResidentImages, SampleImages
+from orderdp.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class DataPath:
+    """The path that a recipe asks for.
+
+    Args:
+        recipe: the settings.
+        data: the data set.
+        device: of the model.
+    """
+
+    recipe: Recipe
+    data: DataSets
+    device: torch.device
+
+    def images(self, source: ImageArrays | ImageFiles, augment: Augment) -> AugmentedImages:
+        """Returns a part of the data set as a DataLoader reads it."""
+        data, seed = self.data, self.recipe.seed
+        common: dict[str, Any] = {"mean": data.mean, "std": data.std, "augment": augment, "seed": seed}
+        if isinstance(source, ImageFiles):
+            return FileImages(source, image_size=data.image_size, **common)
+        if self.recipe.data_path == "loader":
+            return SampleImages(source, **common)
+        return ResidentImages(source, device=self.device, channels_last=self.recipe.channels_last, **common)
+
+    def loading(self, images: AugmentedImages) -> dict[str, Any]:
+        """Returns further arguments of the DataLoader that reads these images."""
+        if isinstance(images, ResidentImages):
+            return {"collate_fn": _as_it_is}
+        return {"num_workers": self.recipe.num_workers, "pin_memory": self.device.type == "cuda"}
+
+    def in_order(self, images: AugmentedImages, *, rank: int = 0, num_ranks: int = 1) -> InOrder:
+        """Returns images in order, in batches of the evaluation's size: those of a rank, or all."""
+        ids = torch.arange(rank, len(images), num_ranks)
+        return InOrder(images, ids, self.recipe.eval_batch_size, self.loading(images))
+
+
+class InOrder:
+    """Batches of a data set as (index, batch); each pass reads them again.
+
+    Args:
+        images: the data set.
+        ids: (n,) int64, positions in it.
+        batch_size: samples in a batch.
+        loading: further arguments of the DataLoader.
+    """
+
+    def __init__(self, images: AugmentedImages, ids: Tensor, batch_size: int, loading: dict[str, Any]) -> None:
+        self._images, self._ids, self._loading = images, torch.split(ids, batch_size), loading
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
+        batches = [ids.tolist() for ids in self._ids]
+        # A generator of its own: without one, each pass would draw a seed from the global one.
+        loader: Any = DataLoader(self._images, batch_sampler=batches, generator=torch.Generator(), **self._loading)
+        return zip(self._ids, loader, strict=True)
+
+
+def _as_it_is(batch: Any) -> Any:
+    """The collate function of a data set that returns whole batches."""
+    return batch

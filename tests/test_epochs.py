@@ -1,0 +1,314 @@
+"""Which epoch runs, which is next, how long ago one was, and what a state restores."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from orderdp import DynamicRandom, FullData, OrderDP, Pruner, Selection, Strategy
+from orderdp.epochs import Epochs
+from reference.loop import TOP_HALF, begun, train, train_epoch, with_gradient
+
+# The numbers of epochs alone.
+
+
+def epochs_of(strategy: Strategy = TOP_HALF, schedule=lambda strategy, epoch: strategy) -> Epochs:
+    return Epochs(strategy, 8, seed=0, schedule=schedule)
+
+
+def begin(epochs: Epochs) -> Selection:
+    scores = {name: np.arange(8, dtype=np.float32) for name in epochs.strategy.columns}
+    selection = epochs.select(scores, np.zeros(8, dtype=np.int32), None)
+    epochs.begin(selection)
+    return selection
+
+
+def numbers(epochs: Epochs) -> tuple:
+    return epochs.current, epochs.next, epochs.running, epochs.ordinal, epochs.is_open, epochs.resuming
+
+
+def test_epochs_run_one_after_another_and_their_ordinals_grow_where_numbers_go_back():
+    epochs = epochs_of()
+    assert numbers(epochs) == (0, 0, None, -1, False, False)
+    begin(epochs)
+    assert numbers(epochs) == (0, 1, 0, 0, True, False)
+    epochs.next = 5
+    assert numbers(epochs) == (0, 5, 0, 0, True, False)
+    begin(epochs)
+    assert numbers(epochs) == (5, 6, 5, 1, True, False)
+    epochs.next = 0
+    begin(epochs)
+    assert numbers(epochs) == (0, 1, 0, 2, True, False)
+
+
+def test_selecting_begins_nothing():
+    epochs = epochs_of()
+    epochs.select({"score": np.arange(8, dtype=np.float32)}, np.zeros(8, dtype=np.int32), None)
+    assert numbers(epochs) == (0, 0, None, -1, False, False)
+    assert epochs.selection is None
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_restored_epochs_are_closed_until_one_begins(resume):
+    epochs = epochs_of()
+    for _ in range(3):
+        saved = begin(epochs)
+    restored = epochs_of().restored(epochs.state_dict(), resume=resume)
+    assert numbers(restored) == ((2, 2, 2, 2, False, True) if resume else (3, 3, 2, 2, False, False))
+    assert restored.state_dict()["next_epoch"] == 3
+    assert restored.selection.indices.tolist() == saved.indices.tolist()
+    if resume:
+        restored.begin(restored.selection)
+        assert numbers(restored) == numbers(epochs) == (2, 3, 2, 2, True, False)
+    assert begin(restored).indices.tolist() == begin(epochs).indices.tolist()
+    assert numbers(restored) == numbers(epochs)
+
+
+def test_an_epoch_set_after_a_load_is_not_resumed():
+    epochs = epochs_of()
+    begin(epochs)
+    restored = epochs_of().restored(epochs.state_dict(), resume=True)
+    restored.next = 4
+    assert numbers(restored) == (4, 4, 0, 0, False, False)
+    begin(restored)
+    assert numbers(restored) == (4, 5, 4, 1, True, False)
+
+
+def test_the_strategy_of_an_epoch_is_the_scheduled_one_and_after_a_load_the_pruner_s_until_one_begins():
+    epochs = epochs_of(schedule=lambda strategy, epoch: strategy if epoch else FullData())
+    assert (epochs.declared(0), epochs.declared(1)) == (8, 4)
+    begin(epochs)
+    assert epochs.chooser == FullData()
+    restored = epochs.restored(epochs.state_dict(), resume=True)
+    assert restored.chooser == TOP_HALF
+    restored.begin(restored.selection)
+    assert restored.chooser == FullData()
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"num_samples": 9}, {"strategy": "OrderDP()"}])
+def test_epochs_of_other_settings_are_not_restored(change):
+    with pytest.raises(ValueError, match=f"the state must be of {next(iter(change))} .*; build the pruner as it was s"):
+        epochs_of().restored({**epochs_of().state_dict(), **change}, resume=False)
+
+
+# Which epoch, and which draw.
+
+
+def test_the_epoch_is_the_one_begun_last():
+    pruner = Pruner(TOP_HALF, 8)
+    assert pruner.epoch == 0
+    pruner.begin_epoch()
+    assert pruner.epoch == 0
+    pruner.begin_epoch()
+    assert pruner.epoch == 1
+    pruner.set_epoch(7)
+    assert pruner.epoch == 1
+    pruner.begin_epoch()
+    assert pruner.epoch == 7
+
+
+def test_a_draw_is_a_function_of_seed_and_epoch():
+    def chosen(seed: int, epoch: int) -> tuple[int, ...]:
+        pruner = Pruner(DynamicRandom(prune_ratio=0.5), 40, seed=seed)
+        pruner.set_epoch(epoch)
+        return tuple(pruner.begin_epoch().indices.tolist())
+
+    assert chosen(3, 4) == chosen(3, 4)
+    assert len({chosen(seed, epoch) for seed in range(6) for epoch in range(6)}) == 36  # seed + epoch would collide
+
+
+def test_an_epoch_number_that_comes_again_is_an_epoch_of_its_own():
+    pruner = Pruner(FullData(), 10)
+    train(pruner, pruner.loader(range(10), batch_size=5), 1)
+    pruner.set_epoch(0)
+    ids = torch.from_numpy(pruner.begin_epoch().indices[:5].copy())
+    pruner.update(ids, torch.ones(5, requires_grad=True))
+    assert pruner.visits().sum() == pruner.report().visits == 15
+    assert pruner.visits()[ids].tolist() == [2] * 5
+
+
+def told(pruner):
+    return pruner.visits().tolist(), pruner.ages().tolist(), pruner.trained().tolist()
+
+
+def jumped(epochs):
+    """A pruner whose epochs were numbered by hand, each trained in part, and what its ages should be."""
+    pruner = Pruner(OrderDP(explore=1.0, exploit=0.5), 8)
+    last = {}
+    for ordinal, epoch in enumerate(epochs):
+        pruner.set_epoch(epoch)
+        index = torch.from_numpy(pruner.begin_epoch().indices[: 3 if ordinal else 4].copy())
+        pruner.update(index, (index + 1.0).requires_grad_())
+        last.update(dict.fromkeys(index.tolist(), ordinal))
+    return pruner, [len(epochs) - 1 - last[i] if i in last else -1 for i in range(8)]
+
+
+@pytest.mark.parametrize("epochs", [(0, 7), (5, 0), (3, 3, 1)])
+@pytest.mark.parametrize("resume", [False, True])
+def test_ages_count_epochs_begun_whatever_their_numbers_and_survive_a_state(epochs, resume):
+    pruner, ages = jumped(epochs)
+    assert pruner.ages().tolist() == ages
+    twin = Pruner(OrderDP(explore=1.0, exploit=0.5), 8)
+    twin.load_state_dict(pruner.state_dict(), resume=resume)
+    assert told(twin) == told(pruner)
+
+
+# States of a pruner alone; tests/test_loader_resume.py has those inside an epoch.
+
+
+def trained(epochs: int, seed: int = 0) -> Pruner:
+    pruner = Pruner(OrderDP(), 20, seed=seed)
+    train(pruner, pruner.loader(range(20), batch_size=4), epochs)
+    return pruner
+
+
+def test_a_state_between_epochs_goes_on_with_the_next():
+    unbroken, twin = trained(3), Pruner(OrderDP(), 20)
+    twin.load_state_dict(unbroken.state_dict())
+    assert twin.epoch == 3
+    assert not twin.resuming
+    assert twin.begin_epoch().indices.tolist() == unbroken.begin_epoch().indices.tolist()
+    assert twin.visits().tolist() == unbroken.visits().tolist()
+    assert twin.report().visits == unbroken.report().visits
+
+
+def test_a_state_before_any_epoch_begins_with_the_first():
+    for resume in (False, True):
+        twin = trained(2)
+        twin.load_state_dict(Pruner(OrderDP(), 20).state_dict(), resume=resume)
+        assert twin.epoch == 0
+        assert twin.begin_epoch().indices.tolist() == Pruner(OrderDP(), 20).begin_epoch().indices.tolist()
+
+
+def test_a_state_may_be_repeated_from_or_left():
+    """resume begins the saved epoch again with its own selection; without it comes the one after."""
+    pruner = trained(2)
+    running = pruner.begin_epoch().indices.tolist()
+    state = pruner.state_dict()
+    following = pruner.begin_epoch().indices.tolist()
+    for resume, expected in ((True, running), (False, following)):
+        twin = Pruner(OrderDP(), 20)
+        twin.load_state_dict(state, resume=resume)
+        assert twin.begin_epoch().indices.tolist() == expected
+
+
+def test_the_state_of_a_loaded_pruner_is_the_state_that_was_loaded():
+    pruner = trained(2)
+    pruner.begin_epoch()
+    state = pruner.state_dict()
+    for resume in (True, False):
+        twin = Pruner(OrderDP(), 20)
+        twin.load_state_dict(state, resume=resume)
+        assert twin.state_dict()["next_epoch"] == state["next_epoch"]
+        assert twin.state_dict()["running"] == state["running"]
+
+
+def test_an_epoch_set_back_by_hand_is_chosen_anew_after_a_load_as_before():
+    pruner = trained(2)
+    pruner.set_epoch(1)
+    twin = Pruner(OrderDP(), 20)
+    twin.load_state_dict(pruner.state_dict())
+    assert twin.begin_epoch().indices.tolist() == pruner.begin_epoch().indices.tolist()
+
+
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [
+        (Pruner(OrderDP(explore=0.4), 20), "must be of strategy OrderDP("),
+        (Pruner(OrderDP(), 21), "must be of num_samples 21, got 20; build the pruner as it was saved"),
+        (Pruner(OrderDP(), 20, seed=1), "must be of seed 1, got 0; build the pruner as it was saved"),
+    ],
+)
+def test_a_state_of_another_pruner_is_refused_and_changes_nothing(other, text):
+    state = trained(2).state_dict()
+    expected = copy.deepcopy(other).begin_epoch().indices.tolist()
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 the text is compared below
+        other.load_state_dict(state)
+    assert text in str(caught.value)
+    assert other.visits().sum() == 0
+    assert other.begin_epoch().indices.tolist() == expected
+
+
+def test_a_state_of_version_1_holds_these_entries():
+    """Files that users saved hold them too: another layout needs another version."""
+    pruner = trained(1)
+    loader = pruner.loader(range(20), batch_size=4)
+    train_epoch(pruner, loader, num_batches=1)
+    state = loader.state_dict()
+    kinds = {name: type(value).__name__ for name, value in state["pruner"].items()}
+    assert {name: state[name] for name in state if name != "pruner"} == {
+        "batches": 1,
+        "samples": 4,
+        "batch_size": 4,
+        "drop_last": False,
+    }
+    assert kinds == {
+        "version": "int",
+        "strategy": "str",
+        "num_samples": "int",
+        "seed": "int",
+        "next_epoch": "int",
+        "running": "int",
+        "begun": "int",
+        "indices": "Tensor",
+        "weights": "NoneType",
+        "non_finite": "int",
+        "selection_s": "float",
+        "table": "dict",
+    }
+    assert set(state["pruner"]["table"]) == {"columns", "last_epoch", "visits"}
+    assert {name: state["pruner"][name] for name in ("version", "next_epoch", "running", "begun")} == {
+        "version": 1,
+        "next_epoch": 2,
+        "running": 1,
+        "begun": 2,
+    }
+
+
+@pytest.mark.parametrize("version", [None, 0, 2])
+def test_a_state_of_another_version_is_refused(version):
+    pruner = trained(1)
+    state = {**pruner.state_dict(), "version": version}
+    with pytest.raises(ValueError, match=f"the state must be of version 1, got {version}; load it with the release"):
+        pruner.load_state_dict(state)
+
+
+def test_a_state_with_a_damaged_table_is_refused_and_changes_nothing():
+    pruner = trained(2)
+    state = pruner.state_dict()
+    state["table"]["visits"] = torch.zeros(3)
+    twin = Pruner(OrderDP(), 20)
+    with pytest.raises(ValueError, match=r"must hold 20 samples, got visits of shape \(3,\)"):
+        twin.load_state_dict(state)
+    assert twin.epoch == 0
+    assert twin.begin_epoch().indices.tolist() == Pruner(OrderDP(), 20).begin_epoch().indices.tolist()
+
+
+def test_a_state_is_not_changed_by_what_follows():
+    pruner = trained(1)
+    state = pruner.state_dict()
+    before = copy.deepcopy(state)
+    train(pruner, pruner.loader(range(20), batch_size=4), 2)
+    torch.testing.assert_close(state["table"], before["table"], rtol=0, atol=0)
+    assert state["indices"].tolist() == before["indices"].tolist()
+
+
+def test_a_state_goes_on_with_the_counts_and_seconds_of_the_report():
+    pruner, ids = begun()
+    pruner.update(ids, with_gradient(1.0, math.nan, 2.0, 3.0))
+    with pytest.warns(RuntimeWarning, match="1 losses"):
+        state = pruner.state_dict()
+    twin = Pruner(TOP_HALF, 8)
+    twin.load_state_dict(state)
+    assert twin.report() == pruner.report()
+    assert twin.report().selection_s > 0
+
+
+def test_losses_from_before_a_load_are_forgotten():
+    pruner, ids = begun()
+    state = pruner.state_dict()
+    pruner.update(ids, with_gradient(1.0, math.nan, 2.0, 3.0))
+    pruner.load_state_dict(state)
+    assert pruner.report().non_finite == 0

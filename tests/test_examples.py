@@ -1,0 +1,253 @@
+"""Every example runs as a user would run it, prints what its header says, and keeps its claim."""
+
+import importlib.util
+import os
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import orderdp
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]\d+)?"
+# What depends on the machine beside the numbers: the device, and which way a measured difference goes.
+VARIES = r"cuda|cpu|pruning is (?:better|worse) than the [\w ]+|statistically indistinguishable.*"
+
+
+def run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs an example in a fresh interpreter on one thread, where warnings are errors."""
+    source = Path(orderdp.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+
+
+def example(name: str) -> ModuleType:
+    """The example as a module; its `main` does not run."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def header(name: str) -> str:
+    return (EXAMPLES / f"{name}.py").read_text(encoding="utf-8").split('"""')[1]
+
+
+def shape(text: str) -> list[str]:
+    """The lines of an output without what may differ from machine to machine."""
+    lines = [re.sub(NUMBER, "#", re.sub(VARIES, "#", line)) for line in text.splitlines()]
+    return [" ".join(line.split()) for line in lines if line.strip()]
+
+
+def numbers(line: str) -> list[float]:
+    return [float(number) for number in re.findall(NUMBER, line)]
+
+
+def four_lines(lines: list[str], folder: Path) -> None:
+    steps, full = numbers(lines[0])
+    selected, total, visits = numbers(lines[1])
+    assert (selected, total) == (718, 1437)
+    assert (steps, full) == (20 * -(-718 // 32), 20 * -(-1437 // 32))
+    assert visits == 20 * selected
+    assert numbers(lines[2])[0] > 93
+
+
+def resume(lines: list[str], folder: Path) -> None:
+    killed, total = numbers(lines[0])
+    resumed, epoch = numbers(lines[1])
+    assert resumed < killed < total
+    steps_per_epoch = total / 8
+    assert resumed // steps_per_epoch == epoch
+    assert resumed % steps_per_epoch > 0  # inside the epoch
+    assert lines[2].endswith("True")
+
+
+def mixed_precision(lines: list[str], folder: Path) -> None:
+    first_scale, last_scale = numbers(lines[0])
+    first_loss, last_loss = numbers(lines[1])
+    assert last_scale != first_scale
+    assert 1 < first_loss < 2.5  # ln 10 before training, where a scaled loss would be in the thousands
+    assert last_loss < 0.3
+    assert numbers(lines[2]) == [0]
+    assert numbers(lines[3])[0] > 93
+
+
+def gradient_accumulation(lines: list[str], folder: Path) -> None:
+    made, planned, batches = numbers(lines[0])
+    before, after = numbers(lines[1])
+    assert made == planned
+    assert batches == 4 * made  # here every epoch's last step has four batches too
+    assert after < 0.3 < before
+    assert numbers(lines[2])[1] < 1e-12
+
+
+def regression(lines: list[str], folder: Path) -> None:
+    assert numbers(lines[0]) == [1000, 2000]
+    assert 0.85 < float(lines[1].split()[2].rstrip(",")) < 0.97
+
+
+def multi_label(lines: list[str], folder: Path) -> None:
+    assert numbers(lines[0]) == [750, 1500]
+    learnt, always = numbers(lines[1])[1:]
+    assert learnt > always + 0.1
+
+
+def language_model(lines: list[str], folder: Path) -> None:
+    assert numbers(lines[0]) == [800, 1600]
+    shortest, longest = numbers(lines[1])
+    assert longest > 5 * shortest  # so there is much padding
+    before, after = numbers(lines[2])
+    assert before > 6
+    assert after < 4.2  # knowing only how often each character occurs gives 4.7
+
+
+def class_weights(lines: list[str], folder: Path) -> None:
+    (of_data,) = numbers(lines[0])
+    plain, weighted, both = (numbers(line) for line in lines[1:])
+    share, recall = 0, 1
+    assert plain[share] > of_data  # hard samples are kept
+    assert weighted[recall] > plain[recall] + 10
+    assert both[recall] > plain[recall] + 10
+    assert both[share] > weighted[share] + 1
+
+
+def infobatch(lines: list[str], folder: Path) -> None:
+    steps = numbers(lines[0])
+    assert len(steps) == 16
+    assert steps[0] == steps[-2] == steps[-1] == -(-1437 // 32)  # the first epoch and the annealed ones
+    assert max(steps[1:-2]) < steps[0]
+    assert numbers(lines[1])[0] > 15
+    assert numbers(lines[2])[0] < 1e-4
+    assert numbers(lines[3])[0] > 90
+
+
+def tensorboard_log(lines: list[str], folder: Path) -> None:
+    assert numbers(lines[0]) == [9, 10]
+    first, total, last = numbers(lines[1])
+    assert total - first == round(total / 2)
+    assert last < 0.05 * total
+    events = EventAccumulator(str(folder / "runs" / "tensorboard_log")).Reload()
+    assert set(events.Tags()["scalars"]) == {f"pruner/{field}" for field in orderdp.Report.__dataclass_fields__}
+    visits = [(event.step, event.value) for event in events.Scalars("pruner/visits")]
+    assert visits == [(epoch, (total - first) * (epoch + 1)) for epoch in range(10)]
+
+
+def two_passes(lines: list[str], folder: Path) -> None:
+    visits, epochs, selected = numbers(lines[0])
+    assert visits == epochs * selected
+    assert lines[1].endswith("True")
+    assert numbers(lines[2])[0] > 93
+
+
+def worth_it(lines: list[str], folder: Path) -> None:
+    accuracies = [numbers(line)[1:] for line in lines[:5]]
+    assert min(map(min, accuracies)) > 85
+    pruned_steps, full_steps = numbers(lines[5])
+    assert pruned_steps / full_steps == 0.5
+    for column, (line, words) in enumerate((lines[6:8], lines[8:10]), 1):
+        mean, confidence, low, high, seeds = numbers(line)
+        differences = [row[0] - row[column] for row in accuracies]
+        assert mean == pytest.approx(statistics.fmean(differences), abs=0.11)  # of numbers with one decimal
+        assert (confidence, seeds) == (95, 5)
+        assert low < mean < high
+        assert ("better than" in words) == (low > 0)
+        assert ("worse than" in words) == (high < 0)
+        assert ("indistinguishable" in words) == (low <= 0 <= high)
+
+
+CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
+    claim.__name__: claim
+    for claim in (
+        *(four_lines, resume, mixed_precision, gradient_accumulation, regression, multi_label, language_model),
+        *(class_weights, infobatch, tensorboard_log, two_passes, worth_it),
+    )
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_an_example_prints_what_its_header_says_and_keeps_its_claim(name, tmp_path):
+    done = run(name, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = header(name).partition("\nPrints")[2].partition(":\n\n")[2]
+    assert shape(done.stdout) == shape(shown)
+    CLAIMS[name](done.stdout.splitlines(), tmp_path)
+
+
+def test_every_example_is_run_and_stands_in_the_table():
+    files = {path.stem for path in EXAMPLES.glob("*.py")}
+    assert set(CLAIMS) == files
+    table = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| \[(\w+)\.py\]\((\w+)\.py\) \| \S", table, flags=re.MULTILINE) == [(n, n) for n in CLAIMS]
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_header_states_a_claim_and_the_command_that_runs_it(name):
+    text = header(name)
+    assert "\n\nClaim: " in text
+    assert f"\n    python examples/{name}.py" in text
+
+
+def test_without_tensorboard_the_example_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(SystemExit, match=r"^this example needs TensorBoard: pip install tensorboard$"):
+        example("tensorboard_log")
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        orderdp.OrderDP(prune_ratio=0.5),
+        orderdp.InfoBatch(prune_probability=0.5),  # weights of the epoch
+        orderdp.OrderDP(explore=0.9, exploit=0.5, per="iteration", fresh=True),  # a choice within the batch
+        orderdp.UCB(prune_ratio=0.3),  # averages, which a second record would move again
+    ],
+    ids=lambda strategy: type(strategy).__name__,
+)
+def test_the_coefficients_of_two_passes_reduce_and_record_as_update_does(strategy):
+    record = example("two_passes").record
+    ours, theirs = (orderdp.Pruner(strategy, 60, seed=1) for _ in range(2))
+    draws = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        pairs = zip(ours.loader(range(60), batch_size=8), theirs.loader(range(60), batch_size=8), strict=True)
+        for (index, _), (same, _) in pairs:
+            assert torch.equal(index, same)
+            losses = torch.rand(len(index), generator=draws).requires_grad_()
+            expected = theirs.update(index, losses)
+            coefficients = record(ours, index, losses)
+            assert (coefficients * losses).sum().item() == pytest.approx(expected.item(), rel=1e-5)
+            assert torch.equal(coefficients, torch.autograd.grad(expected, losses)[0])
+    for name, column in theirs.scores().items():
+        assert torch.equal(ours.scores()[name], column), name
+
+
+def test_the_tip_for_the_mean_over_tokens_gives_it():
+    module = example("language_model")
+    code = "\n".join(line.strip() for line in header("language_model").splitlines() if "token_losses.sum(1)" in line)
+    index, lengths = torch.arange(3), torch.tensor([2, 5, 1])
+    token_losses = torch.rand(3, 5) * (torch.arange(5) < lengths[:, None])
+    names = {"index": index, "lengths": lengths, "token_losses": token_losses}
+    exec(code, names)
+    assert names["shares"].mean().item() == pytest.approx((token_losses.sum() / lengths.sum()).item())
+    tokens = module.padded([torch.tensor([1, 2, 3]), torch.tensor([1, 2])])
+    losses, counted = module.losses_of(module.Model(), tokens)
+    assert counted.tolist() == [2, 1]
+    assert losses[1, 1].item() == 0  # padding
+
+
+def test_a_loss_that_broadcast_is_refused_as_the_regression_example_says():
+    pruner = orderdp.Pruner(orderdp.OrderDP(prune_ratio=0.5), 10, seed=0)
+    index, targets = next(iter(pruner.loader(torch.rand(10), batch_size=4)))
+    predictions = torch.rand(4, 1, requires_grad=True)
+    with pytest.raises(ValueError, match=r"losses has shape \(4, 4\)"):
+        pruner.update(index, (predictions - targets) ** 2)
