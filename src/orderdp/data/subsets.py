@@ -21,10 +21,11 @@ def subset(labels: Tensor, size: int) -> npt.NDArray[np.int64]:
 
 
 def stratified_order(labels: Tensor) -> npt.NDArray[np.int64]:
-    """Returns all positions in a fixed random order of which every beginning has each class in proportion.
+    """Returns all positions in a fixed random order of which every beginning has the classes about in proportion.
 
     The r-th of a class's m samples, in random order, stands at (r + 1/2) / m of the way. Equals stand in random order.
-    A beginning therefore has the proportional number of each class, up to one.
+    A beginning therefore has each class in proportion, up to one sample, if the classes are of equal size. Among many
+    small classes, which all come at the same places, a beginning may have more of a large class.
     """
     classes = labels.numpy()
     chance = draws(0, 0, np.arange(len(classes)), Purpose.SUBSET)
