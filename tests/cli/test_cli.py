@@ -45,7 +45,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_plots(monkeypatch):
-    monkeypatch.setattr(plots, "draw_plots", lambda groups, folder: None)
+    monkeypatch.setattr(plots, "draw_plots", lambda groups, references, folder: None)
 
 
 def call(capsys, *arguments):
@@ -239,16 +239,19 @@ def test_a_run_folder_that_exists_is_refused_and_left_alone(capsys, here):
     assert [path.name for path in here.rglob("*")] == ["mine"]
 
 
-def test_a_whole_run_prints_the_table_and_the_folder_and_nothing_else(capsys):
+def test_a_whole_run_prints_the_table_a_conclusion_and_the_folder_and_nothing_else(capsys):
     status, out, err = call(capsys, "train", *TINY, "--run", "run")
     assert status == 0
     labels = ["OrderDP 50 %", "full data", "full data, steps of OrderDP 50 %"]
     assert begun_or_failed(err) == [f"[{number}/3] {label}, seed 0" for number, label in enumerate(labels, 1)]
-    *table, blank, last = out.splitlines()
-    assert [re.split("  +", line)[0] for line in table] == ["run", *labels]
-    assert (blank, last) == ("", "settings, metrics, checkpoints and plots: run")
-    # last %, best %, samples, samples saved, steps: the recipe's batches are of 32.
-    cells = [re.split("  +", line.rstrip()) for line in table[1:]]
+    table, note, conclusion, last = out.rstrip("\n").split("\n\n")
+    assert [re.split("  +", line)[0] for line in table.splitlines()] == ["run", *labels]
+    assert note.startswith("Accuracy: after the last epoch.")
+    assert re.match(r"OrderDP at 50 % ended \d+\.\d\d points (above|below) full data and ", conclusion)
+    assert "with one seed this may be chance" in " ".join(conclusion.split())
+    assert last == "settings, metrics, checkpoints and plots: run"
+    # accuracy, best epoch, samples, samples saved, steps: the recipe's batches are of 32.
+    cells = [re.split("  +", line.rstrip()) for line in table.splitlines()[1:]]
     assert [(row[3], row[4], row[5]) for row in (cells[0], cells[2])] == [
         ("100", "50.0 %", "4"),
         ("128", "36.0 %", "4"),
@@ -324,9 +327,9 @@ def test_training_that_diverges_gets_one_line_as_it_fails_and_one_at_the_end(cap
     begins, fails, at_the_end = err.splitlines()
     assert begins == "[1/1] OrderDP 50 %, seed 0"
     assert re.fullmatch(rf"\[1/1\] OrderDP 50 %, seed 0 failed: {reason}", fails)
-    missing = "orderdp: not all runs are finished, failed: OrderDP 50 %, seed 0"
-    go_on = "begin another folder with other settings, or go on with orderdp train --resume run"
-    assert at_the_end == f"{missing}; {go_on}"
+    missing = "orderdp: some runs are missing, failed: OrderDP 50 %, seed 0"
+    resume = "start a new folder with other settings, or resume with orderdp train --resume run"
+    assert at_the_end == f"{missing}; {resume}"
     assert not Path("run/plots").exists()
 
 

@@ -1,7 +1,6 @@
 """The commands that compare: compare, methods, study, report."""
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -222,10 +221,10 @@ def test_compare_prints_the_table_and_goes_on_with_nothing_left(call):
     end = "settings, metrics, checkpoints: run; 'orderdp report run' makes a page of tables and plots\n"
     begun = [f"[{number}/4] {label}, seed 0" for number, label in enumerate(names, 1)]
     assert begun_or_failed(err) == [*begun, *end.splitlines()]
-    *table, _, note, _ = out.splitlines()
-    shown = names
-    assert [re.split("  +", line)[0] for line in table] == ["run", *shown]
-    assert note.startswith("Differences in percentage points, ")
+    table, note, conclusion = out.rstrip("\n").split("\n\n")
+    assert [re.split("  +", line)[0] for line in table.splitlines()] == ["run", *names]
+    assert note.startswith("Differences are in percentage points, ")
+    assert conclusion.startswith("OrderDP at 50 % ended ")
     assert folders("run") == SMALL_RUNS
     assert call("compare", "--resume", "run") == (0, out, end)
     Path("run/full-data-seed0/result.json").unlink()
@@ -342,7 +341,7 @@ def test_runs_that_fail_get_a_line_each_and_status_1_and_the_others_are_in_the_t
         f"[{m}/8] dynamic random 50 %, seed {n} failed: seed {n} has no --max-lr 3" for m, n in ((2, 0), (6, 1))
     ]
     missing = "dynamic random 50 %, seed 0; dynamic random 50 %, seed 1"
-    last = f"orderdp: not all runs are finished, failed: {missing}; go on with orderdp compare --resume run"
+    last = f"orderdp: some runs are missing, failed: {missing}; resume with orderdp compare --resume run"
     assert err.splitlines()[-1] == last
     monkeypatch.undo()
 
@@ -360,8 +359,8 @@ def test_what_waits_for_a_run_that_failed_is_named(call, monkeypatch):
     status, _, err = call("compare", *TINY, "--epochs", "2", *options.split())
     assert status == 1
     assert err.splitlines()[-1] == (
-        "orderdp: not all runs are finished, failed: InfoBatch 50 %, seed 0, waiting for a run that failed: "
-        "full data, steps of InfoBatch 50 %, seed 0; go on with orderdp compare --resume run"
+        "orderdp: some runs are missing, failed: InfoBatch 50 %, seed 0, waiting for a run that failed: "
+        "full data, steps of InfoBatch 50 %, seed 0; resume with orderdp compare --resume run"
     )
 
 
@@ -487,7 +486,8 @@ def short_studies(monkeypatch):
 def test_a_study_trains_and_writes_its_report_and_goes_on(call):
     status, out, err = call("study", "table11", "--seed", "0", "--device", "cpu")
     assert status == 0
-    *_, last = out.splitlines()
+    part, *_, last = out.splitlines()
+    assert part == "digits"
     assert last == "report: runs/table11-smoke/report/report.html"
     plan, _ = load_comparison(Path("runs/table11-smoke/digits"))
     assert (plan.seeds, plan.recipe.device, plan.recipe.alignment) == ((0,), "cpu", 5)
@@ -570,16 +570,16 @@ def test_a_study_without_a_name_is_a_mistaken_call(call):
 
 
 def test_the_table_of_a_whole_command_is_kept_in_the_folder(small):
-    rows = json.loads((small / "result.json").read_text())["rows"]
-    table = (small / "table.md").read_text().splitlines()
-    assert [line.split(" | ")[0].removeprefix("| ") for line in table[2:]] == [row["label"] for row in rows]
+    table, _ = (small / "table.md").read_text().split("\n\n")
+    names = ["OrderDP 50 %", "dynamic random 50 %", "full data", "full data, steps of OrderDP 50 %"]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]] == names
 
 
 def test_a_damaged_run_is_named_and_gives_status_1(call, small):
     (small / "full-data-seed0" / "result.json").write_text("{")
     status, _, err = call("compare", "--resume", "run")
     assert status == 1
-    assert "orderdp: not all runs are finished, damaged: full data, seed 0 (run/full-data-seed0/result.json must" in err
+    assert "orderdp: some runs are missing, damaged: full data, seed 0 (run/full-data-seed0/result.json must" in err
 
 
 @pytest.mark.usefixtures("short_studies")

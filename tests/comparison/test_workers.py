@@ -22,10 +22,8 @@ from orderdp.comparison.checks import LoadedData, check, sharing_threads
 from orderdp.comparison.grid import Comparison, load_comparison
 from orderdp.comparison.outcome import outcome, summarize
 from orderdp.comparison.planned import Sizes
-from orderdp.comparison.table import Row, lines
 from orderdp.comparison.workers import create_folder, extend, resume, start
 from orderdp.output import files
-from orderdp.output.text_table import as_markdown
 from orderdp.training import run_folder
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, load_recipe
@@ -43,6 +41,12 @@ PATIENCE_S = 120
 
 def raises(kind, message):
     return pytest.raises(kind, match=f"^{re.escape(message)}$")
+
+
+def accuracies(outcome):
+    """Label to seed to the accuracy of its finished runs, for those that have any."""
+    found = {label: entry.values("accuracy_last") for label, entry in outcome.results.entries.items()}
+    return {label: values for label, values in found.items() if values}
 
 
 def content(path):
@@ -84,10 +88,10 @@ def test_a_comparison_writes_everything_that_it_returns(tmp_path, tiny):
     plan = Comparison(tiny(epochs=1), methods=methods, seeds=(0, 1), against=("full",))
     found = start(plan, path, show=False, log=told.append)
     assert load_comparison(path) == (plan, Sizes(200, 360))
-    table = found.table
-    assert [row.label for row in table] == ["OrderDP 50 %", "OrderDP 25 %", "full data"]
-    assert [row.seeds for row in table] == [2, 2, 2]
-    assert [(row.samples, row.samples_saved) for row in table] == [(100, 0.5), (150, 0.25), (200, 0.0)]
+    entries = found.results.entries
+    assert list(entries) == ["OrderDP 50 %", "OrderDP 25 %", "full data"]
+    assert [sorted(entry.results) for entry in entries.values()] == [[0, 1]] * 3
+    assert [entry.mean("samples_forward") for entry in entries.values()] == [100, 150, 200]
     assert begun_or_failed(told) == [
         "[1/6] OrderDP 50 %, seed 0",
         "[2/6] OrderDP 25 %, seed 0",
@@ -97,32 +101,27 @@ def test_a_comparison_writes_everything_that_it_returns(tmp_path, tiny):
         "[6/6] full data, seed 1",
     ]
     summary = json.loads((path / "result.json").read_text())
-    assert [
-        Row(**{**row, **{key: tuple(row[key]) for key in ("accuracy_last", "accuracy_best")}})
-        for row in summary["rows"]
-    ] == table
-    in_rows = sorted(plan.members(N), key=lambda member: [row.label for row in table].index(member.label))
+    in_rows = sorted(plan.members(N), key=lambda member: list(entries).index(member.label))
     assert summary["runs"] == [RunFolder(path / member.name).result() for member in in_rows]
     assert {label: [run.name for run in runs] for label, runs in found.finished.items()} == {
-        row.label: [member.name for member in in_rows if member.label == row.label] for row in table
+        label: [member.name for member in in_rows if member.label == label] for label in entries
     }
     assert (found.failed, found.open, summary["failed"]) == ({}, [], {})
-    assert (path / "table.md").read_text() == as_markdown(lines(table))
-    names = {member.name for member in in_rows} | {"lock", "comparison.toml", "recipe.toml", "result.json", "table.md"}
+    names = {member.name for member in in_rows} | {"lock", "comparison.toml", "recipe.toml", "result.json"}
     assert {file.name for file in path.iterdir()} == names
 
 
 def test_making_again_keeps_finished_runs_byte_for_byte_and_makes_the_others(tmp_path, tiny):
     path, told = tmp_path / "run", []
     plan = Comparison(tiny(epochs=1, prune_ratio=0.5))
-    table = start(plan, path, show=False).table
+    first = start(plan, path, show=False)
     kept, lost = path / "OrderDP-50-seed0", path / "full-data-seed0"
     before = content(kept)
     (lost / "result.json").unlink()
     again = resume([path], show=False, log=told.append)[0]
     assert begun_or_failed(told) == ["[2/3] full data, seed 0"]
     assert content(kept) == before
-    assert [row.accuracy_last for row in again.table] == [row.accuracy_last for row in table]
+    assert accuracies(again) == accuracies(first)
     everything = content(path)
     assert resume([path], show=False, log=told.append)[0] == again
     assert (content(path), begun_or_failed(told)) == (everything, ["[2/3] full data, seed 0"])
@@ -274,7 +273,7 @@ def test_a_run_that_fails_says_why_and_the_others_go_on(tmp_path, tiny, failing)
         "OrderDP 50 %": ["OrderDP-50-seed1"],
         "full data": ["full-data-seed0"],
     }
-    assert [row.seeds for row in found.table] == [1, 1]
+    assert [len(entry) for entry in accuracies(found).values()] == [1, 1]
     assert json.loads((path / "result.json").read_text())["failed"] == found.failed
     assert (path / "OrderDP-50-seed0" / "failure.txt").read_text() == "out of memory\n"
     assert outcome(path) == found
@@ -289,7 +288,7 @@ def test_a_run_that_failed_is_tried_again_and_its_failure_goes_away(tmp_path, ti
     failing()
     found = resume([path], show=False, log=told.append)[0]
     assert begun_or_failed(told) == ["[1/2] OrderDP 50 %, seed 0"]
-    assert (found.failed, found.open, len(found.table)) == ({}, [], 2)
+    assert (found.failed, found.open, len(accuracies(found))) == ({}, [], 2)
     assert not list(path.rglob("failure.txt"))
 
 
@@ -299,8 +298,8 @@ def test_training_that_diverges_is_such_a_failure(tmp_path, tiny):
     assert list(found.failed) == ["OrderDP 50 %, seed 0", "full data, seed 0"]
     reason = r"the (training|test) loss must stay finite, got (nan|inf) .*; write a smaller max_lr than 1e\+30"
     assert all(re.fullmatch(reason, line) for line in found.failed.values())
-    assert (found.table, found.finished, found.open) == ([], {}, [])
-    assert not (path / "table.md").exists()
+    assert (accuracies(found), found.finished, found.open) == ({}, {}, [])
+    assert not (path / "result.json").exists()
 
 
 def test_a_run_waits_open_for_the_run_whose_steps_it_takes(tmp_path, tiny, failing):
@@ -327,7 +326,7 @@ def test_an_interruption_stops_everything_and_is_no_failure(tmp_path, tiny, fail
     assert list(found.finished) == ["OrderDP 50 %"]
     assert (found.failed, len(found.open)) == ({}, 2)
     failing()
-    assert len(resume([path], show=False)[0].table) == 3
+    assert len(accuracies(resume([path], show=False)[0])) == 3
 
 
 def full_disk(monkeypatch, refuses):
@@ -360,7 +359,7 @@ def test_a_disk_without_room_for_anything_stops_the_comparison_and_harms_nothing
         resume([path], show=False)
     monkeypatch.undo()
     found = resume([path], show=False)[0]
-    assert (found.failed, found.open, len(found.table)) == ({}, [], 2)
+    assert (found.failed, found.open, len(accuracies(found))) == ({}, [], 2)
 
 
 @pytest.fixture
@@ -452,7 +451,7 @@ def test_the_tables_of_a_folder_are_written_by_one_process_at_a_time(small):
 
 
 def test_what_a_process_writes_of_a_folder_is_what_it_finds_when_its_turn_comes(small, monkeypatch):
-    """A run that ends while another process waits for its turn is in the table that it writes."""
+    """A run that ends while another process waits for its turn is in the summary that it writes."""
     path, _ = small
     last = path / "full-data-seed0" / "result.json"
     text, lock = last.read_text(), outcome_module.alone_in
@@ -465,7 +464,6 @@ def test_what_a_process_writes_of_a_folder_is_what_it_finds_when_its_turn_comes(
     monkeypatch.setattr(outcome_module, "alone_in", ends_meanwhile)
     summarize(path)
     assert len(json.loads((path / "result.json").read_text())["runs"]) == 2
-    assert "full data" in (path / "table.md").read_text()
 
 
 def test_a_run_that_ended_between_the_look_and_the_lock_is_not_made_again(small, monkeypatch):
@@ -607,7 +605,7 @@ def test_helpers_can_read_by_worker_processes(tmp_path, tiny, capfd):
     path, told = tmp_path / "run", []
     plan = Comparison(tiny(epochs=1, data_path="loader", num_workers=1, prune_ratio=0.5), against=("full",))
     found = start(plan, path, processes=2, show=False, log=waiting_for(path, told))
-    assert (found.failed, found.open, len(found.table)) == ({}, [], 2)
+    assert (found.failed, found.open, len(accuracies(found))) == ({}, [], 2)
     assert begun_or_failed(capfd.readouterr().err) == ["[2/2] full data, seed 0"]
 
 

@@ -54,7 +54,7 @@ def test_a_custom_study_is_found_by_the_path_of_its_file(mine):
 def test_a_custom_study_needs_few_keys_and_may_name_recipes_by_file(mine):
     study = load_study(mine)
     assert (study.name, study.size, list(study.parts)) == ("mine", "cpu", ["digits", "own"])
-    assert study.outline.sections == SECTIONS
+    assert study.outline.sections == tuple(SECTIONS)
     first, second = study.parts.values()
     assert [recipe.label for recipe in first.pruned()] == ["OrderDP 50 %", "dynamic random 50 %"]
     assert [recipe.label for recipe in second.pruned()] == ["OrderDP 30 %", "OrderDP 70 %"]

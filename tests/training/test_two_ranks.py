@@ -197,7 +197,7 @@ def test_two_ranks_make_a_comparison_together(tmp_path, tiny, on_two_ranks):
                 show=False,
                 log=lambda line: print(line, file=file, flush=True),
             )
-        assert [row.label for row in found.table] == labels
+        assert [label for label, entry in found.results.entries.items() if entry.results] == labels
         assert (found.failed, found.open) == ({}, [])
 
     labels = ["InfoBatch 50 %", "OrderDP 50 %", "full data"]
@@ -210,7 +210,7 @@ def test_two_ranks_make_a_comparison_together(tmp_path, tiny, on_two_ranks):
     results = {member.label: RunFolder(path / member.name).result() for member in plan.members(200)}
     assert {result["ranks"] for result in results.values()} == {2}
     assert results["full data, steps of InfoBatch 50 %"]["steps"] == results["InfoBatch 50 %"]["steps"]
-    assert len(json.loads((path / "result.json").read_text())["rows"]) == 5
+    assert len(json.loads((path / "result.json").read_text())["runs"]) == 5
 
 
 def test_what_two_ranks_made_is_read_by_one_and_made_by_two_only(tmp_path, tiny, on_two_ranks):
@@ -250,7 +250,7 @@ def test_two_ranks_make_a_study_together(tmp_path, tiny, on_two_ranks):
 
     def work():
         found = start_study(study, tmp_path / "study", log=lambda line: None)
-        assert [len(each.table) for each in found] == [2, 2]
+        assert [len(each.finished) for each in found] == [2, 2]
 
     assert on_two_ranks(work) == [0, 0]
     assert {path.name for path in (tmp_path / "study").iterdir()} == {"a", "b", "study.toml"}
@@ -267,7 +267,7 @@ def test_torchrun_trains_and_resumes_and_prints_one_table(tmp_path, outcome, on_
     done = subprocess.run([*torchrun, *options.split()], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("OrderDP 50 %, seed 0\n") == 2  # one line for the run, one for its reference
-    table, _, where = done.stdout.rpartition("\n\n")
+    table, _, _, where = done.stdout.split("\n\n")
     labels = ["run", "OrderDP 50 %", "full data, steps of OrderDP 50 %"]
     assert [line.split("  ")[0] for line in table.splitlines()] == labels
     path = tmp_path / re.fullmatch(r"settings, metrics, checkpoints and plots: (\S+)\n", where)[1]
@@ -279,4 +279,4 @@ def test_torchrun_trains_and_resumes_and_prints_one_table(tmp_path, outcome, on_
         (member.path / "result.json").unlink()
     assert on_two_ranks(lambda: resume([path], show=False)) == [0, 0]
     assert [outcome(member) for member in members] == expected
-    assert len(json.loads((path / "result.json").read_text())["rows"]) == 2
+    assert len(json.loads((path / "result.json").read_text())["runs"]) == 2

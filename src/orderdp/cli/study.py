@@ -97,7 +97,8 @@ def _report_on(outcomes: Sequence[Any], folder: Path, options: argparse.Namespac
     from orderdp.report.page import write_report
 
     if PartialState().is_main_process:
-        for part in load_outline(folder)[1].values():
+        for name, part in load_outline(folder)[1].items():
+            print(f"{name}\n")
             show_comparison(part)
         print(f"report: {write_report(folder)}")
     return max(status_of(found, options) for found in outcomes)

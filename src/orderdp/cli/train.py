@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from orderdp.cli.folders import chosen_recipe, extend_all, new_folder, refuse_beside_resume, status_of
+from orderdp.cli.folders import (
+    chosen_recipe,
+    extend_all,
+    new_folder,
+    refuse_beside_resume,
+    show_conclusions,
+    status_of,
+)
 from orderdp.cli.messages import teller
 from orderdp.cli.settings import STRATEGY_OPTIONS, add_settings, add_strategy, strategy_given
 
@@ -89,16 +96,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _show_runs(found: Any, path: Path) -> None:
-    """Prints the table of the runs in a folder and draws their plots."""
+    """Prints the table of the runs in a folder and what may be concluded from it, and draws their plots."""
     from accelerate import PartialState
 
-    from orderdp.comparison.table import lines
-    from orderdp.output.text_table import as_text
+    from orderdp.report.overview import overview, write_overview
+    from orderdp.report.placement import references_of
     from orderdp.report.plots import draw_plots
+    from orderdp.report.summary import conclusions
     from orderdp.training.run_folder import alone_in
 
     if found.finished and PartialState().is_main_process:
+        results = write_overview(path)
         with alone_in(path):
-            draw_plots(found.finished, path / "plots")
-        print(as_text(lines(found.table)))
-        print(f"\nsettings, metrics, checkpoints and plots: {path}")
+            draw_plots(found.finished, references_of(results), path / "plots")
+        print(overview(results).as_text())
+        show_conclusions(conclusions(results))
+        print(f"settings, metrics, checkpoints and plots: {path}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +10,7 @@ from accelerate import PartialState
 
 from orderdp.comparison.records import Missing, read_folder
 from orderdp.comparison.results import Results, results_of
-from orderdp.comparison.table import Row, lines, rows
 from orderdp.output.files import write_whole
-from orderdp.output.text_table import as_markdown
 from orderdp.training.run_folder import RunFolder, alone_in
 
 
@@ -46,12 +43,6 @@ class Outcome(NamedTuple):
                 found.setdefault(run.label, []).append(RunFolder(self.path / run.name))
         return found
 
-    @property
-    def table(self) -> list[Row]:
-        """A row for each label with a finished run."""
-        entries = self.results.entries.values()
-        return rows({entry.label: list(entry.results.values()) for entry in entries if entry.results})
-
 
 def outcome(path: Path) -> Outcome:
     """Returns how far the comparison in a folder has come.
@@ -75,7 +66,7 @@ def outcome(path: Path) -> Outcome:
 def summarize(path: Path) -> Outcome:
     """Writes the summary of a comparison into its folder, and returns the outcome.
 
-    `result.json` holds a row for each label and the result of each finished run; `table.md` holds the rows as text.
+    `result.json` holds the result of each finished run, and why runs failed.
 
     Raises:
         OSError: a file cannot be written. ValueError: as `outcome`.
@@ -85,10 +76,9 @@ def summarize(path: Path) -> Outcome:
     if state.is_main_process:
         with alone_in(path):  # the folder is read under the lock: who reads last writes last
             found = outcome(path)
-            if found.table:
-                runs = [run for entry in found.results.entries.values() for run in entry.results.values()]
-                summary = {"rows": [asdict(row) for row in found.table], "runs": runs, "failed": found.failed}
+            runs = [run for entry in found.results.entries.values() for run in entry.results.values()]
+            if runs:
+                summary = {"runs": runs, "failed": found.failed}
                 write_whole(path / "result.json", (json.dumps(summary, indent=2) + "\n").encode())
-                write_whole(path / "table.md", as_markdown(lines(found.table)).encode())
     state.wait_for_everyone()
     return outcome(path)

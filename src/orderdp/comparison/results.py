@@ -16,8 +16,8 @@ from typing import Any
 from orderdp.comparison.grid import FULL
 from orderdp.comparison.planned import Planned, Sizes
 from orderdp.comparison.records import Missing, Records, read_folder
-from orderdp.comparison.table import spent_s
 from orderdp.comparison.verdicts import Difference, paired_difference
+from orderdp.training.run_folder import spent_s
 
 
 @dataclass(frozen=True)

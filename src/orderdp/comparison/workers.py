@@ -27,13 +27,12 @@ from orderdp.comparison.grid import Comparison, Member, load_comparison, with_me
 from orderdp.comparison.outcome import Outcome, summarize
 from orderdp.comparison.planned import Sizes
 from orderdp.comparison.records import another_recipe
-from orderdp.comparison.table import spent_s
 from orderdp.data.base import DataSets
 from orderdp.output.files import make_new
 from orderdp.strategies.registry import to_table
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe
-from orderdp.training.run_folder import RunFolder, alone_in
+from orderdp.training.run_folder import RunFolder, alone_in, spent_s
 
 Log = Callable[[str], None]
 

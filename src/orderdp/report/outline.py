@@ -1,4 +1,4 @@
-"""What a report shows: its title, its sections, the paper's own tables beside them."""
+"""What a report shows: its title, its sections, and the paper's tables beside them."""
 
 from __future__ import annotations
 
@@ -12,37 +12,29 @@ from orderdp.comparison.planned import FILE, FILE_0_1
 from orderdp.comparison.records import read_folder
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
-
-SECTIONS = (
-    "accuracy",
-    "differences",
-    "cost",
-    "frontier",
-    "curves",
-    "decomposition",
-    "usage",
-    "stability",
-    "gradients",
-    "alignment",
-    "progress",
-)
+from orderdp.report.section import EDGES
+from orderdp.report.sections import SECTIONS
 
 
 @dataclass(frozen=True)
 class Published:
-    """A table of the paper, as it is printed.
+    """A table as the paper prints it.
 
     Args:
         title: what it is.
         columns: headings, the first of them over the labels.
         rows: label to its cells.
-        section: the section whose numbers it stands beside.
+        section: the section that shows it.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: Mapping[str, Sequence[str]]
     section: str = "accuracy"
+
+    def lines(self) -> list[list[str]]:
+        """Returns header and rows."""
+        return [[*self.columns], *([label, *cells] for label, cells in self.rows.items())]
 
 
 @dataclass(frozen=True)
@@ -51,18 +43,18 @@ class Outline:
 
     Args:
         title: heading of the report.
-        about: a paragraph on what it asks.
+        about: a paragraph on its question.
         sections: names of `SECTIONS`, in order.
-        edges: borders of the windows that "stability", "alignment" and "progress" take means over, shares of the run.
-        published: the paper's own tables.
-        together: a prune ratio under which all methods are shown, whatever each is asked for: where they are asked for
-            different ones in order to prune alike. None shows each under its own.
+        edges: borders of the parts of a run that tables take means over, as shares of the run.
+        published: tables of the paper.
+        together: one prune ratio under which all methods are shown. It is for methods that are asked for different
+            ratios in order to prune equally. None shows each under its own.
     """
 
     title: str
     about: str = ""
-    sections: tuple[str, ...] = SECTIONS
-    edges: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    sections: tuple[str, ...] = tuple(SECTIONS)
+    edges: tuple[float, ...] = EDGES
     published: tuple[Published, ...] = ()
     together: float | None = None
 
@@ -74,7 +66,7 @@ class Outline:
         for table in self.published:
             if table.section not in self.sections:
                 raise ValueError(
-                    f"a published table must stand beside a section that is shown, got {table.section!r} for "
+                    f"a published table needs a section that the report shows, got {table.section!r} for "
                     f"{table.title!r}; choose from {', '.join(self.sections)}"
                 )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from orderdp.output.text_table import as_markdown
+from orderdp.output.text_table import Table
 from orderdp.report.outline import Outline
 from orderdp.report.page import Part
 
@@ -25,16 +25,22 @@ def _paragraphs(outline: Outline, parts: Sequence[Part]) -> Iterator[str]:
         yield outline.about
     for part in parts:
         yield f"## {part.title}"
-        yield "\n".join(f"- {what}: {part.settings[what]}" for what in ("device", "versions", "commit", "seeds"))
+        yield _as_list(f"{what}: {value}" for what, value in part.summary.facts)
+        yield from (f"**{heading}**\n\n{_as_list(sentences)}" for heading, sentences in part.summary.conclusions())
         prefix = f"{part.name}-" if part.name else ""
+        yield _anchored(part.overview, prefix)
         for section in part.sections:
             if section.tables:
                 yield f"### {section.title}"
-            for table in section.tables:
-                yield f'<a id="{prefix}{table.name}"></a>\n**{table.title}**'
-                yield as_markdown(table.lines).strip()
-                if table.note:
-                    yield table.note
+            yield from (_anchored(table, prefix) for table in section.tables)
+
+
+def _anchored(table: Table, prefix: str) -> str:
+    return f'<a id="{prefix}{table.name}"></a>\n**{table.title}**\n\n{table.as_markdown().strip()}'
+
+
+def _as_list(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def table_in(text: str, name: str) -> str:
