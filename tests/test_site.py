@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,17 @@ def test_the_citation_names_the_paper_as_the_readme_does():
     assert f"title = {{{title}}}" in entry.replace("{OrderDP}", "OrderDP")
     (number,) = re.findall(r"eprint = \{(.*)\}", entry)
     assert citation.count(number) == 2
+
+
+def test_the_modules_that_users_of_0_1_are_sent_to_exist():
+    table = PAGES["from-0.1.md"].partition("## Modules")[2].partition("\n## ")[0]
+    rows = rows_of(table)[2:]
+    assert len(rows) > 15
+    for old, new in rows:
+        olds, news = (re.findall(r"`([\w.]+)`", cell) for cell in (old, new.partition(";")[0]))
+        same = new.startswith("the same names in")
+        for name in [f"{news[0]}.{name.rpartition('.')[2]}" for name in olds] if same else news:
+            assert find_spec(f"orderdp.{name}"), name
 
 
 def test_the_guide_for_contributors_names_what_there_is():

@@ -348,7 +348,7 @@ def test_an_interruption_says_how_to_go_on(capsys, monkeypatch, arguments, funct
         raise KeyboardInterrupt
 
     monkeypatch.setattr(workers, function, interrupt)
-    line = f"orderdp: stopped; go on with orderdp {command} --resume run\n"
+    line = f"orderdp: stopped; resume with orderdp {command} --resume run\n"
     assert call(capsys, *arguments.split()) == (130, "", line)
 
 
@@ -358,7 +358,7 @@ def test_an_interrupted_study_says_how_to_go_on(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(study, "start_study", interrupt)
-    line = "orderdp: stopped; go on with orderdp study --resume runs/table8-smoke\n"
+    line = "orderdp: stopped; resume with orderdp study --resume runs/table8-smoke\n"
     assert call(capsys, "study", "table8") == (130, "", line)
 
 

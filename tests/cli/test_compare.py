@@ -396,7 +396,7 @@ def test_a_call_of_several_processes_ends_at_once_when_it_is_interrupted():
     assert (process.returncode, out) == (130, "")
     *told, last = err.splitlines()
     assert sorted(begun_or_failed(told)) == ["[1/4] OrderDP 50 %, seed 0", "[2/4] dynamic random 50 %, seed 0"]
-    assert last == "orderdp: stopped; go on with orderdp compare --resume run"
+    assert last == "orderdp: stopped; resume with orderdp compare --resume run"
     while (left := alive_in(process.pid)) and time.monotonic() < end:
         time.sleep(0.1)
     assert not left

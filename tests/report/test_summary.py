@@ -89,16 +89,23 @@ def test_it_names_what_was_compared_on_what_when_and_with_which_version(pair):
         "Compared with": "full data and full data trained for the same number of steps",
         "Data": "digits, 200 training and 360 test samples",
         "Training": "small_cnn, 3 epochs, seeds 0, 1, 2",
-        "Finished": "not recorded",
+        "Finished": "2026-03-10",
         "Made with": "orderdp 0.1.0; commit not recorded; a processor",
     }
-    days = {0: "2026-03-09T10:00:00+00:00", 1: "2026-03-11T23:59:59+00:00", 2: "2026-03-10T00:00:00+00:00"}
-    for seed, day in days.items():
-        run = pair.folder("full data", seed)
-        run.write_result({**run.result(), "finished": day, "commit": "abc"})
+    run = pair.folder("full data", 1)
+    run.write_result({**run.result(), "finished": "2026-03-11T00:00:00+00:00", "commit": "abc"})
     facts = dict(summary_of(read_results(pair.path)).facts)
-    assert facts["Finished"] == "2026-03-09 to 2026-03-11"
+    assert facts["Finished"] == "2026-03-10 to 2026-03-11"
     assert facts["Made with"] == "orderdp 0.1.0; commit abc; a processor"
+
+
+def test_runs_of_release_0_1_have_no_date(made):
+    folder = made(methods=methods("orderdp,prune_ratio=0.5"), against=()).finish("OrderDP 50 %", (90.0,))
+    run = folder.folder("OrderDP 50 %")
+    result = run.result()
+    del result["finished"]
+    run.write_result(result)
+    assert dict(summary_of(read_results(folder.path)).facts)["Finished"] == "not recorded"
 
 
 def test_it_names_what_limits_a_conclusion(pair):

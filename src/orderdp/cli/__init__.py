@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = int(options.call(options))
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # who read has seen enough, as in 'orderdp methods | head -3'
+    except BrokenPipeError:  # the reader has seen enough, as in 'orderdp methods | head -3'
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ModuleNotFoundError as error:
@@ -35,6 +35,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         begun = getattr(options, "run_folder", None)
-        go_on = f"; go on with {options.parser.prog} --resume {begun}" if begun and begun.exists() else ""
-        tell(f"orderdp: stopped{go_on}")
+        resume = f"; resume with {options.parser.prog} --resume {begun}" if begun and begun.exists() else ""
+        tell(f"orderdp: stopped{resume}")
         return 130

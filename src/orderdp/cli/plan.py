@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     budget.add_argument("--steps", type=number_or_text, metavar="N", help="optimiser steps of the whole run")
     budget.add_argument("--samples", type=number_or_text, metavar="N", help="samples trained in the whole run")
     budget.add_argument("--hours", type=number_or_text, metavar="H", help="hours of the whole run; needs --full-hours")
-    parser.add_argument("--full-hours", type=number_or_text, metavar="H", help="hours of a run on all the data")
+    parser.add_argument("--full-hours", type=number_or_text, metavar="H", help="hours of a run on full data")
     parser.add_argument("--json", action="store_true", help="print every number as JSON instead of a table")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the probabilities, as .png, .svg or .pdf")
 

@@ -55,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--against",
         nargs="*",
         metavar="NAME",
-        help="what to train beside it: full (all the data), short (all the data, as many steps as the pruned run); "
+        help="references to train too: full (full data), short (full data for as many steps as the pruned run); "
         "default both, nothing for none",
     )
     add_strategy(parser)
