@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def chosen_recipe(name: str | None, given: Mapping[str, Any], strategy: Mapping[str, Any]) -> Recipe:
-    """Returns the recipe that is named or fits the data set and model, with what was given in place of its own.
+    """Returns the named recipe, or the one for the data set and model, with the given keys and settings.
 
     Args:
         name: of a shipped recipe or of a file; None for the recipe of the data set and model.
-        given: keys of the recipe.
-        strategy: settings of its strategy, with `name` where that is another.
+        given: keys that replace those of the recipe.
+        strategy: settings that replace those of its strategy; `name` for another strategy.
     """
     from orderdp.strategies import OrderDP
     from orderdp.strategies.registry import to_table
@@ -40,7 +40,7 @@ def chosen_recipe(name: str | None, given: Mapping[str, Any], strategy: Mapping[
 
 
 def _changed(table: Mapping[str, Any], given: Mapping[str, Any], *, epochs: int) -> dict[str, Any]:
-    """Returns the table of a strategy with what was given in place of its own; another one keeps the ratio alone."""
+    """Returns the table of a strategy with the given settings. Another strategy keeps only the prune ratio."""
     from orderdp.strategies.registry import find, from_table
 
     if given.get("name", table.get("name")) != table.get("name"):

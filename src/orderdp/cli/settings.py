@@ -67,7 +67,7 @@ def add_strategy(parser: argparse.ArgumentParser) -> None:
 
 
 def strategy_given(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the settings of the strategy that were given, and its `name` if that was; of several ratios the first."""
+    """Returns the given settings of the strategy, and its `name` if it was given; of several ratios, the first."""
     given: dict[str, Any] = dict(options.settings or ())
     if options.strategy is not None:
         given["name"] = options.strategy

@@ -71,14 +71,14 @@ class Strategy(ABC):
     Write `@dataclass(frozen=True, repr=False)` to keep this class's `repr`, which evaluates back.
 
     Attributes:
-        name: what files and the command line call the method; `MODULE:CLASS` where a class does not declare it.
-        label: what tables call it; the name of the class where that does not declare it.
+        name: what files and the command line call the method; by default `MODULE:CLASS`.
+        label: what tables call it; by default the name of the class.
         ratio_means: what the prune ratio means for it.
-        ratio_setting: the setting that a prune ratio sets; None where a prune ratio does not apply.
+        ratio_setting: the setting that a prune ratio sets; None if a prune ratio does not apply.
         has_default_size: whether a recipe may leave out how much is trained.
         prunes: whether it leaves out anything; False for full data.
         references: BibTeX entries of its publication.
-        plain_losses_advice: what to write where `needs_plain_losses` and the losses are not plain.
+        plain_losses_advice: what to write if `needs_plain_losses` and the losses are not plain.
     """
 
     name: ClassVar[str]
@@ -157,30 +157,25 @@ class Strategy(ABC):
         ratio: float | None = None if self.ratio_setting is None else getattr(self, self.ratio_setting, None)
         return ratio
 
-    @property
-    def split(self) -> tuple[float, float] | None:
-        """`explore` and `exploit` where they give the size of an epoch, in place of a prune ratio; else None."""
-        return None
-
     def surrogate_sizes(self, num_samples: int) -> tuple[int, int] | None:
         """Returns (s, q) of the surrogate loss L_q whose gradient is the expected one; None where there is none."""
         return None
 
     @classmethod
     def has_size(cls, settings: Iterable[str]) -> bool:
-        """Whether settings of these names say how much is trained, so that a prune ratio is not to be added."""
+        """Whether settings of these names say how much is trained. If they do, no prune ratio is added."""
         return bool({"prune_ratio", cls.ratio_setting} & set(settings))
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], *, epochs: int | None) -> Self:
-        """Returns the method with these settings, as a recipe or the command line gives them.
+        """Returns the method with the settings of a recipe or of the command line.
 
         Args:
-            settings: by the names of the class; `prune_ratio` stands for `ratio_setting`.
-            epochs: epochs of the run, for a method that has a setting `epochs` which is not given; None: of no run.
+            settings: name to value, by the names of the class; `prune_ratio` stands for `ratio_setting`.
+            epochs: epochs of the run, which a setting `epochs` takes if it is not given; None without a run.
 
         Raises:
-            ValueError: a setting that the method does not have or refuses, or one that it needs is missing.
+            ValueError: the method lacks or refuses a setting, or a setting that it needs is missing.
             TypeError: a setting of another type.
         """
         declared = {field.name: field for field in fields(cls) if field.init}  # type: ignore[arg-type]
@@ -207,19 +202,15 @@ class Strategy(ABC):
                 raise ValueError(f"{name} is needed by strategy '{cls.name}', got None; write {name} = ...")
         return cls(**given)
 
-    def settings(self, *, complete: bool = False) -> dict[str, Any]:
-        """Returns what `from_settings` makes an equal method of: the size, and what is not at its default.
-
-        Args:
-            complete: with the defaults too, all but those that are None.
-        """
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings from which `from_settings` makes an equal method: the size, and no other default."""
         ratio = self.asked_ratio
         found: dict[str, Any] = {}
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             if field.name == self.ratio_setting and ratio is not None and self._of_ratio(ratio) == value:
                 found["prune_ratio"] = ratio
-            elif value is not None and (complete or field.name == self.ratio_setting or value != field.default):
+            elif value is not None and (field.name == self.ratio_setting or value != field.default):
                 found[field.name] = value
         return found
 
@@ -227,7 +218,7 @@ class Strategy(ABC):
         """Returns what tables call the method with its settings.
 
         Args:
-            epochs: epochs of the run; those of the method are named where they are others. None: they never are.
+            epochs: epochs of the run. The method's own epochs are shown if they differ; with None they never are.
         """
         settings = self.settings()
         if epochs is None or settings.get("epochs") == epochs:
@@ -235,7 +226,7 @@ class Strategy(ABC):
         return " ".join([self.label, *self._describe(settings)])
 
     def for_epochs(self, epochs: int, *, instead_of: int) -> Self:
-        """Returns the method for a run of other epochs; one whose epochs are not those of the run stays as it is."""
+        """Returns the method for a run of other epochs. A method with other epochs than the run stays as it is."""
         return replace(self, epochs=epochs) if getattr(self, "epochs", None) == instead_of else self  # type: ignore[type-var]
 
     @classmethod
@@ -255,8 +246,8 @@ class Strategy(ABC):
 class FixedRatio(Strategy):
     """A method that visits q = round((1 - prune_ratio)·n) samples in every epoch.
 
-    A method with settings of its own checks them in its `__post_init__` before it calls this one's, which makes floats
-    of all that are declared so.
+    A method with more settings checks them in its `__post_init__` before it calls this one. This one turns every
+    setting that is declared as a float into a float.
 
     Args:
         prune_ratio: fraction of the data left out of each epoch, in [0, 1).

@@ -78,9 +78,9 @@ class InfoBatch(Strategy):
         anneals = {"delta", "epochs"} & set(settings)
         return super().from_settings(settings, epochs=epochs if anneals else None)
 
-    def settings(self, *, complete: bool = False) -> dict[str, Any]:
-        """Returns the settings; `delta` stands among them exactly where it has an effect."""
-        found = super().settings(complete=complete)
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings, with `delta` exactly if it has an effect."""
+        found = super().settings()
         found.pop("delta", None)
         return found if self.epochs is None else {**found, "delta": self.delta}
 

@@ -126,11 +126,6 @@ class OrderDP(Strategy):
         explore, exploit = self._fractions()
         return float(f"{1 - explore * exploit:.4g}")
 
-    @property
-    def split(self) -> tuple[float, float] | None:
-        """`explore` and `exploit` where there is no prune ratio."""
-        return self._fractions() if self.prune_ratio is None else None
-
     @classmethod
     def has_size(cls, settings: Iterable[str]) -> bool:
         """Whether a prune ratio is given, or one of `explore` and `exploit`."""

@@ -13,9 +13,9 @@ _SOFTWARE = """@misc{orderdp,
 
 
 def citation(strategy: Strategy) -> str:
-    """Returns the BibTeX entries to cite where a method was used: its publication, and this library.
+    """Returns the BibTeX entries to cite if a method was used: its publication and this library.
 
-    A method that nobody published, such as full data, has the entry of the library alone.
+    An unpublished method, such as full data, has the entry of the library only.
 
     Args:
         strategy: the method, such as `OrderDP(prune_ratio=0.5)`.

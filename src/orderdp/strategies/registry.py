@@ -1,4 +1,4 @@
-"""The methods by name. A new one is imported here and gets its row in `__all__`; everything else follows from that."""
+"""The methods by name. A new method is imported here and gets a row in `__all__`; everything else follows from it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def from_table(table: Mapping[str, Any], *, epochs: int | None = None) -> Strate
 
     Args:
         table: as `to_table` writes it.
-        epochs: epochs of the run, for methods that need them; None where the table gives them.
+        epochs: epochs of the run, for methods that need them; None if the table gives them.
 
     Raises:
         ValueError: no name, an unknown one, or settings that the method refuses.
@@ -81,18 +81,17 @@ def from_table(table: Mapping[str, Any], *, epochs: int | None = None) -> Strate
     return find(table["name"]).from_settings(settings, epochs=epochs)
 
 
-def to_table(strategy: Strategy, *, epochs: int | None = None, complete: bool = False) -> dict[str, Any]:
+def to_table(strategy: Strategy, *, epochs: int | None = None) -> dict[str, Any]:
     """Returns the table of a method, from which `from_table` makes an equal one.
 
     Args:
         strategy: the method.
-        epochs: epochs of the run; those of the method are left out where they are the same.
-        complete: with the settings that are at their defaults.
+        epochs: epochs of the run; the same epochs are left out of the table.
 
     >>> to_table(InfoBatch(prune_probability=0.3, epochs=20), epochs=20)
     {'name': 'infobatch', 'prune_ratio': 0.3, 'delta': 0.875}
     """
-    settings = strategy.settings(complete=complete)
+    settings = strategy.settings()
     if epochs is not None and settings.get("epochs") == epochs:
         del settings["epochs"]
     return {"name": strategy.name, **settings}

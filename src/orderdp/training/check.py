@@ -1,4 +1,4 @@
-"""Whether a recipe fits its data and the machine, found out before anything is built."""
+"""Whether a recipe fits its data and the machine, before anything is built."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orderdp.training.steps import most_steps, total_steps
 
 
 def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, in_files: bool = False) -> None:
-    """Raises where a recipe does not fit; builds no model and reads no image.
+    """Raises if a recipe does not fit its data or the machine. Builds no model and reads no image.
 
     Args:
         recipe: the settings.
@@ -20,8 +20,8 @@ def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, in_fil
         in_files: whether the images are files rather than in memory.
 
     Raises:
-        ValueError: a device that is not here, an unknown model, an epoch without a step, more steps than the epochs
-            hold, or files that are to be resident.
+        ValueError: a device that this machine lacks, an unknown model, an epoch without a step, more steps than the
+            epochs hold, or a resident data path for files.
         ImportError: the model or the optimiser is timm's, and timm is not installed.
     """
     device = PartialState(cpu=recipe.device == "cpu").device.type
@@ -29,7 +29,7 @@ def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, in_fil
         raise ValueError(f"device must be one that is here, got {recipe.device}; write {device} or auto")
     check_model(recipe.model)
     check_optimizer(recipe.optimizer)
-    if total_steps(recipe, num_samples, num_ranks) is None:  # the schedule is then as long as that of full data
+    if total_steps(recipe, num_samples, num_ranks) is None:  # then the schedule is as long as that of full data
         most_steps(recipe, num_samples, num_ranks)
     if in_files and recipe.data_path == "resident":
         raise ValueError("data_path 'resident' is for images in memory, got files; write data_path = \"loader\"")

@@ -31,18 +31,10 @@ class DataPath:
     device: torch.device
 
     def images(self, source: ImageArrays | ImageFiles, augment: Augment) -> AugmentedImages:
-        """Returns a part of the data set as a DataLoader reads it.
-
-        Raises:
-            ValueError: files that the recipe wants resident.
-        """
+        """Returns a part of the data set as a DataLoader reads it."""
         data, seed = self.data, self.recipe.seed
         common: dict[str, Any] = {"mean": data.mean, "std": data.std, "augment": augment, "seed": seed}
         if isinstance(source, ImageFiles):
-            if self.recipe.data_path == "resident":
-                raise ValueError(
-                    "data_path 'resident' is for images in memory, got files; write data_path = \"loader\""
-                )
             return FileImages(source, image_size=data.image_size, **common)
         if self.recipe.data_path == "loader":
             return SampleImages(source, **common)

@@ -37,6 +37,7 @@ _FLAT = {
     "per": "epoch",
     "fresh": False,
 }
+STRATEGY_KEYS = {"strategy", "settings", *_FLAT}  # of a recipe, in any release
 
 
 class Recipe(BaseModel):
@@ -171,7 +172,7 @@ class Recipe(BaseModel):
 
     @field_serializer("strategy")
     def _table(self, strategy: Strategy) -> dict[str, Any]:
-        return to_table(strategy, epochs=self.epochs, complete=True)
+        return to_table(strategy, epochs=self.epochs)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """The recipe with some keys changed, checked as a new one (pydantic's own `model_copy` checks nothing).
@@ -184,12 +185,17 @@ class Recipe(BaseModel):
         return type(self)(**changed)
 
     def to_toml(self) -> str:
-        """The complete recipe as TOML: every key but those that are None, which TOML cannot write."""
+        """The recipe as TOML: every key but those that are None; of the strategy, what is not at its default."""
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
     def write(self, path: str | PathLike[str]) -> None:
         """Writes `to_toml()` to a file; `load_recipe` reads an equal recipe back."""
         Path(path).write_text(self.to_toml(), encoding="utf-8")
+
+
+def default_of(name: str) -> Any:
+    """The value of a key that is left out."""
+    return Recipe.model_fields[name].get_default(call_default_factory=True)
 
 
 def load_recipe(path: str | PathLike[str], /, **overrides: Any) -> Recipe:
@@ -223,10 +229,10 @@ def gathered(keys: Mapping[str, Any]) -> dict[str, Any]:
     flat = {name: keys[name] for name in ("strategy", "settings", *_FLAT) if name in keys}
     name = flat.pop("strategy", OrderDP.name)
     own = flat.pop("settings", {})
-    if not {"strategy", "settings", *_FLAT} & set(keys) or not (isinstance(name, str) and isinstance(own, Mapping)):
+    if not STRATEGY_KEYS & set(keys) or not (isinstance(name, str) and isinstance(own, Mapping)):
         return dict(keys)
     settings = {key: value for key, value in flat.items() if value != _FLAT[key]}
-    others = {key: value for key, value in keys.items() if key not in {"strategy", "settings", *_FLAT}}
+    others = {key: value for key, value in keys.items() if key not in STRATEGY_KEYS}
     return {**others, "strategy": {"name": name, **settings, **own}}
 
 
@@ -254,7 +260,7 @@ def _one_line(error: ValidationError) -> str:
 
 def _message(kind: str, name: str, value: object, text: str) -> str:
     fields = Recipe.model_fields
-    if kind == "extra_forbidden" and name in (*_FLAT, "settings"):
+    if kind == "extra_forbidden" and name in STRATEGY_KEYS:
         return f"no recipe key '{name}'; write it in the table [strategy]"
     if kind == "is_instance_of":
         return (
