@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from orderdp import DynamicRandom, FullData, OrderDP, Pruner, Selection, Strategy
+from orderdp import DynamicRandom, FullData, InfoBatch, OrderDP, Pruner, Selection, Strategy
 from orderdp.epochs import Epochs
 from reference.loop import TOP_HALF, begun, train, train_epoch, with_gradient
 
@@ -74,6 +74,17 @@ def test_an_epoch_set_after_a_load_is_not_resumed():
     assert numbers(restored) == (4, 4, 0, 0, False, False)
     begin(restored)
     assert numbers(restored) == (4, 5, 4, 1, True, False)
+
+
+def test_an_epoch_set_inside_another_is_not_the_one_that_is_resumed():
+    epochs = epochs_of()
+    begin(epochs)
+    saved = begin(epochs)
+    epochs.next = 7
+    restored = epochs_of().restored(epochs.state_dict(), resume=True)
+    assert numbers(restored) == (1, 1, 1, 1, False, True)
+    restored.begin(restored.selection)
+    assert (restored.running, restored.selection.indices.tolist()) == (1, saved.indices.tolist())
 
 
 def test_the_strategy_of_an_epoch_is_the_scheduled_one_and_after_a_load_the_pruner_s_until_one_begins():
@@ -295,6 +306,20 @@ def test_a_state_is_not_changed_by_what_follows():
     assert state["indices"].tolist() == before["indices"].tolist()
 
 
+def test_a_loaded_pruner_and_its_state_share_nothing():
+    pruner = Pruner(InfoBatch(), 20)
+    train(pruner, pruner.loader(range(20), batch_size=4), 1)
+    pruner.begin_epoch()
+    state = pruner.state_dict()
+    twin = Pruner(InfoBatch(), 20)
+    twin.load_state_dict(state, resume=True)
+    for name in ("indices", "weights"):
+        state[name].zero_()
+    resumed, saved = twin.begin_epoch(), pruner.selection
+    assert resumed.indices.tolist() == saved.indices.tolist()
+    assert resumed.weights.tolist() == saved.weights.tolist()
+
+
 def test_a_state_goes_on_with_the_counts_and_seconds_of_the_report():
     pruner, ids = begun()
     pruner.update(ids, with_gradient(1.0, math.nan, 2.0, 3.0))
@@ -312,3 +337,15 @@ def test_losses_from_before_a_load_are_forgotten():
     pruner.update(ids, with_gradient(1.0, math.nan, 2.0, 3.0))
     pruner.load_state_dict(state)
     assert pruner.report().non_finite == 0
+
+
+def test_losses_counted_before_a_load_are_forgotten_and_those_of_the_state_count_once():
+    pruner, ids = begun()
+    pruner.update(ids, with_gradient(1.0, math.nan, 2.0, 3.0))
+    with pytest.warns(RuntimeWarning, match="1 losses"):
+        state = pruner.state_dict()
+    pruner.update(ids, with_gradient(math.nan, math.nan, 2.0, 3.0))
+    with pytest.warns(RuntimeWarning, match="2 losses"):
+        assert pruner.report().non_finite == 3
+    pruner.load_state_dict(state)
+    assert pruner.report().non_finite == 1

@@ -68,6 +68,17 @@ def test_a_state_before_the_first_batch_begins_with_it(workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+def test_a_state_before_the_first_batch_of_the_rest_is_at_the_position_that_was_loaded(workers):
+    _, _, state = run_and_break(1, 3)
+    loader = loader_of(num_workers=workers)
+    loader.load_state_dict(state)
+    batches = iter(loader)  # with workers it has begun the epoch
+    again = loader.state_dict()
+    assert (again["batches"], again["samples"]) == (state["batches"], state["samples"]) == (3, 18)
+    assert loader.batch_sampler.remaining == len(list(batches)) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_a_state_in_the_body_of_the_last_batch_goes_on_with_the_next_epoch(workers):
     loader, resumed, alone = loader_of(num_workers=workers), loader_of(), loader_of()
     train_epoch(pruner_of(loader), loader, num_batches=4)

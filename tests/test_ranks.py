@@ -262,6 +262,23 @@ def test_ranks_in_different_epochs_are_told_so(tmp_path):
         assert raised.startswith("RuntimeError: every rank must hold the same pruner")
 
 
+def test_ranks_that_loaded_different_epochs_are_told_so_though_they_begin_the_same_one(tmp_path):
+    """A strategy may look at what the epoch before visited, so the ranks must have that in common too."""
+    pruner, states = Pruner(OrderDP(), N), []
+    for _ in range(2):
+        pruner.begin_epoch()
+        states.append(pruner.state_dict())
+
+    def work(rank):
+        twin = Pruner(OrderDP(), N)
+        twin.load_state_dict(states[rank])
+        twin.set_epoch(4)
+        twin.begin_epoch()
+
+    for raised in run_ranks(2, work, tmp_path):
+        assert raised.startswith("RuntimeError: every rank must hold the same pruner")
+
+
 def test_losses_that_are_not_finite_are_counted_over_all_ranks(tmp_path):
     def work(rank):
         pruner = Pruner(FullData(), 8)
@@ -357,6 +374,28 @@ def test_ranks_resume_inside_an_epoch(stop_batch, tmp_path):
 
     first, second = run_ranks(2, work, tmp_path)
     assert not {*joined(first[2])} & {*joined(second[2])}
+
+
+@pytest.mark.parametrize("saved_by", [0, 1])
+def test_what_one_rank_saved_inside_an_epoch_every_rank_loads(saved_by, tmp_path):
+    def loader_of():
+        pruner = Pruner(OrderDP(explore=1.0, exploit=0.5), N)
+        return pruner, pruner.loader(range(N), batch_size=4)
+
+    def save(rank):
+        pruner, loader = loader_of()
+        train_epoch(pruner, loader, num_batches=1)
+        return loader.state_dict()
+
+    def load(rank, state):
+        _, loader = loader_of()
+        loader.load_state_dict(state)
+        return loader.batch_sampler.remaining
+
+    for name in ("saved", "loaded"):
+        (tmp_path / name).mkdir()
+    states = run_ranks(2, save, tmp_path / "saved")
+    assert run_ranks(2, load, tmp_path / "loaded", states[saved_by]) == [2, 2]
 
 
 def test_the_state_of_every_rank_is_the_same_and_holds_what_all_have_seen(tmp_path):

@@ -96,6 +96,11 @@ REFUSED = {
         ValueError,
         "train images must be square, (n, c, h, w) with h = w, got (30, 6, 6, 3); write images.transpose(0, 3, 1, 2)",
     ),
+    "channels last of four channels": (
+        changed(images=np.concatenate([PIXELS, PIXELS[:, :1]], 1).transpose(0, 2, 3, 1)),
+        ValueError,
+        "train images must be square, (n, c, h, w) with h = w, got (30, 6, 6, 4); write images.transpose(0, 3, 1, 2)",
+    ),
     "not square": (
         changed(images=PIXELS[..., :4]),
         ValueError,

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from orderdp.data import fashion_mnist
+from orderdp.data.base import from_arrays
 from orderdp.data.imports import import_image_library
 from orderdp.data.registry import load_dataset
+from orderdp.data.subsets import stratified_order
 
 REAL_ROOT = Path(os.environ["ORDERDP_DATA_ROOT"]) if "ORDERDP_DATA_ROOT" in os.environ else None
 FASHION_FILES = tuple(fashion_mnist.MD5)
@@ -109,6 +111,13 @@ def test_normalisation_is_measured_on_the_whole_training_set():
     assert digits.std == pytest.approx((scaled.std(),), rel=1e-12)
 
 
+@pytest.mark.parametrize("given", [{}, {"mean": (0.25,)}, {"std": (0.75,)}, {"mean": (0.25,), "std": (0.75,)}])
+def test_of_mean_and_deviation_those_not_given_are_measured_on_the_training_images(given):
+    digits = load_dataset("digits")
+    found = from_arrays(digits.train, digits.test, **given)
+    assert {"mean": found.mean, "std": found.std} == {"mean": digits.mean, "std": digits.std, **given}
+
+
 @pytest.mark.parametrize("size", [1, 7, 100, 1000, 1437])
 def test_a_subset_has_the_size_asked_for_and_each_class_in_proportion(size):
     whole = load_dataset("digits").train
@@ -116,6 +125,13 @@ def test_a_subset_has_the_size_asked_for_and_each_class_in_proportion(size):
     assert len(part) == len(part.images) == size
     counts, expected = (np.bincount(labels, minlength=10) for labels in (part.labels, whole.labels))
     assert (np.abs(counts - expected * size / 1437) <= 1).all()
+
+
+@pytest.mark.parametrize("rare", [1, 10, 45])
+def test_every_subset_of_two_classes_has_the_number_of_the_rare_one_that_is_nearest_to_its_proportion(rare):
+    labels = (torch.arange(100) < rare).long()
+    found = np.cumsum(labels.numpy()[stratified_order(labels)])
+    assert (2 * np.abs(100 * found - rare * np.arange(1, 101)) <= 100).all()
 
 
 def test_subsets_are_the_same_each_time_and_a_smaller_one_is_part_of_a_larger_one():

@@ -473,6 +473,13 @@ def image_folder(tmp_path):
     return tmp_path / "pictures"
 
 
+def test_files_are_shown_in_the_size_of_their_data_set_which_the_recipe_need_not_name(tmp_path, tiny, image_folder):
+    data = load_dataset("folder", data_root=image_folder, image_size=16)
+    run = Run(tiny(train_size=None, image_size=None), data, RunFolder(tmp_path), show=False)
+    for images in (run.train_set, run.test_set):
+        assert images[0][0].shape == (3, 16, 16)
+
+
 def test_a_folder_of_images_trains_with_any_number_of_workers_to_the_same_bits(train, outcome, image_folder):
     data = load_dataset("folder", data_root=image_folder, image_size=16)
     settings = {
