@@ -40,13 +40,13 @@ class Comparison:
     """Which runs to make of one recipe.
 
     Args:
-        recipe: how everything is trained, with the method to prune by.
-        methods: a table of each strategy, by which to prune; empty for the recipe's own.
+        recipe: how everything is trained; its strategy prunes where no methods are given.
+        methods: a table for each strategy that prunes; empty for the recipe's own.
         seeds: seeds to run everything with.
-        against: references: "full" is all the data, "short" all the data with the number of steps of a pruned run.
+        against: references. "full" is full data; "short" is full data for as many steps as a pruned run makes.
 
     Raises:
-        ValueError: an unknown reference, two methods alike, or settings that the recipe refuses.
+        ValueError: an unknown reference, two equal methods, or settings that the recipe refuses.
     """
 
     recipe: Recipe
@@ -70,11 +70,11 @@ class Comparison:
                 raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
 
     def pruned(self) -> list[Recipe]:
-        """Returns the recipe of each method, with the seed of the plan's recipe."""
+        """Returns the recipe of each method, with the seed of the comparison's recipe."""
         return [with_method(self.recipe, method) for method in self.methods] or [self.recipe]
 
     def members(self, num_samples: int, num_ranks: int = 1) -> list[Member]:
-        """Returns the runs in the order in which they are made: seed after seed, a whole comparison in each."""
+        """Returns the runs in the order of training: all runs of the first seed, then of the next."""
         return [member for seed in self.seeds for member in self._of_seed(seed, num_samples, num_ranks)]
 
     def _of_seed(self, seed: int, num_samples: int, num_ranks: int) -> Iterator[Member]:
@@ -148,7 +148,7 @@ def _plain(run: PlannedRun) -> dict[str, Any]:
 
 
 def grid(recipe: Recipe, methods: Iterable[Mapping[str, Any]], ratios: Sequence[float]) -> tuple[dict[str, Any], ...]:
-    """Returns the methods at every prune ratio, each once, a ratio at a time; one with sizes of its own as it is.
+    """Returns each method at every prune ratio, ratio by ratio. A method that names its own sizes is there once.
 
     Raises:
         ValueError: a method that the recipe refuses.
@@ -184,7 +184,7 @@ def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
 def planned_in(path: Path) -> Planned:
     """Returns the planned runs of a comparison's folder, also of one of release 0.1.
 
-    That release did not write down the runs, so they are worked out from its methods.
+    That release did not write down the runs. They follow from its methods, so a custom strategy is imported there.
 
     Raises:
         ValueError: it is no such folder, or a file cannot be read.
@@ -196,7 +196,7 @@ def planned_in(path: Path) -> Planned:
 
 
 def at_ratio(method: Mapping[str, Any], ratio: float) -> dict[str, Any]:
-    """Returns the table of a strategy at a prune ratio; one that says its size as it is."""
+    """Returns the table of a strategy at a prune ratio; a table that names its own size stays as it is."""
     return dict(method) if find(method["name"]).has_size(method) else {**method, "prune_ratio": ratio}
 
 
@@ -211,20 +211,20 @@ def _table(method: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shortened(full: Recipe, steps: int, num_samples: int, num_ranks: int = 1) -> Recipe:
-    """Returns a recipe on all the data that ends, with its learning rate, after so many steps."""
+    """Returns a recipe on full data that ends after so many steps, and its learning rate with it."""
     epoch = most_steps(full.model_copy(update={"epochs": 1, "max_steps": None}), num_samples, num_ranks)
     return full.model_copy(update={"max_steps": steps, "epochs": math.ceil(steps / epoch)})
 
 
 @dataclass(frozen=True)
 class Member:
-    """One run of a plan.
+    """One run of a comparison.
 
     Args:
-        label: what it is, the same for all seeds.
+        label: what tables call it, the same for all seeds.
         recipe: its settings.
         steps_of: name of the run whose number of steps it takes, which is not known before that run has ended.
-        short: label of all the data with as many steps as this run makes; None where it is not part of the plan.
+        short: label of full data with as many steps as this run makes; None where that is not planned.
     """
 
     label: str

@@ -1,4 +1,4 @@
-"""What a comparison of runs with the same seeds may claim."""
+"""Paired differences between runs with the same seeds, and what may be concluded from them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from orderdp.theory.sizes import check_count
 
 TOLERANCE = 0.1  # percentage points below full data that still count as lossless
 CONFIDENCE = 0.95
-FEWEST_SEEDS = 3  # for any verdict; two differences say next to nothing of their spread
+FEWEST_SEEDS = 3  # for any verdict; two differences hardly show their spread
 
 Verdict = Literal["lossless", "loses", "too few seeds to say"]
 
 
 class Difference(NamedTuple):
-    """A paired difference: run less reference, seed by seed.
+    """A paired difference: run minus reference, seed by seed.
 
     Args:
         mean: over the seeds that both have.
@@ -33,12 +33,11 @@ class Difference(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        """What may be said of a run against full data, in percentage points of accuracy.
+        """What may be concluded about a run against full data, in percentage points of accuracy.
 
-        "lossless" only where the whole interval lies above -0.1, "loses" where it lies below 0 and is not lossless;
-        neither with fewer than three seeds. So a small real loss within the tolerance, such as 0.08 points, is called
-        "loses" where its interval lies below 0 but still reaches below -0.1, and "lossless" once more seeds have
-        narrowed it.
+        "lossless" needs the whole interval above -0.1. "loses" needs it below 0, and not lossless. Both need three
+        seeds. A real loss within the tolerance, such as 0.08 points, is called "loses" while its interval lies below 0
+        and reaches below -0.1. It is called "lossless" once more seeds have narrowed the interval.
         """
         if self.seeds < FEWEST_SEEDS:
             return "too few seeds to say"
@@ -50,16 +49,16 @@ class Difference(NamedTuple):
 def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], *, test_size: int) -> Difference:
     """Returns mean and 95 % confidence interval of run - reference over the seeds of both, by Student's t.
 
-    Pairing by seed takes out what both share: the first weights and the augmentation of each sample in each epoch. The
-    interval supposes that the differences are normal, which three seeds cannot show, and is of one training set and
-    one test set: what others would give is not in it.
+    Pairing by seed removes what both share: the first weights, and the augmentation of each sample in each epoch. The
+    interval assumes normal differences, which three seeds cannot show. It holds for one training set and one test set,
+    and does not cover what other sets would give.
 
     Accuracies are multiples of 100/m, so a few differences may be equal by chance. The standard deviation is therefore
-    never taken for less than 100/(m·√6), that of the difference of two numbers each rounded to 100/m.
+    at least 100/(m·√6), that of the difference of two numbers which are each rounded to 100/m.
 
     Args:
         run: seed to accuracy, in percent.
-        reference: the same of what it is held against.
+        reference: the same for the run to compare with.
         test_size: m, number of images that the accuracies were measured on.
 
     Raises:
