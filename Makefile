@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: train test docs lint types format versions
+.PHONY: train test docs results lint types format versions
 
 train: $(VENV)/ready
 	$(BIN)/orderdp train
@@ -14,6 +14,13 @@ test: lint types
 docs: $(VENV)/ready
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
 	@echo "build/docs/index.html"
+
+# All tables in results/ and in the documents, from the archives of the runs.
+results: $(VENV)/ready
+	for archive in $$(find results -name runs.jsonl.xz | sort); do \
+		$(BIN)/orderdp report $$archive --tables $$(dirname $$archive)/tables.md || exit 1; \
+	done
+	$(BIN)/python tools/embed_tables.py
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check

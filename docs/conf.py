@@ -139,6 +139,8 @@ def _link(link: re.Match[str], page: Path, docname: str) -> str:
 def tidy_docstring(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """Turns the Markdown of a docstring into what Sphinx reads."""
     text = re.sub(r"`([^`]+)`|\|", lambda found: _code(found[1]) if found[1] else r"\|", "\n".join(lines))
+    if what in ("attribute", "property"):  # napoleon takes what stands before a colon for the type
+        text = text.replace(": ", " – ", 1)
     text = text.replace(" .. ", " … ").replace("eq. (", "equation (")  # a full stop ends the line of a summary
     raises = re.search(r"^Raises:\n(?:[ \t]+\S.*\n?)+", text, flags=re.MULTILINE)
     if raises:  # one line may name several errors

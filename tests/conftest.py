@@ -49,10 +49,10 @@ def train(tmp_path, tiny, digits):
 
 @pytest.fixture
 def outcome():
-    """What of a finished run must not depend on how it was run: all but its name, the seconds and the checkout."""
+    """What of a finished run must not depend on how it was run: all but its name, seconds, date and commit."""
 
     def of(folder):
-        result = {name: value for name, value in folder.result().items() if name not in ("name", "commit")}
+        result = {name: value for name, value in folder.result().items() if name not in ("name", "commit", "finished")}
         return [without_seconds(line) for line in [result, *folder.metrics()]]
 
     return of

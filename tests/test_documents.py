@@ -15,19 +15,20 @@ from torch.utils.data import TensorDataset
 
 import orderdp
 import orderdp.diagnostics
+from embed_tables import DOCUMENTS, EMBEDDED, with_tables
 from orderdp.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("document", ["docs/theory.md", "docs/findings.md"])
-def test_each_table_of_results_is_the_file_that_its_command_wrote(document):
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_table_of_results_is_the_one_in_the_file_that_its_comment_names(document):
     text = (ROOT / document).read_text(encoding="utf-8")
-    shown = re.findall(r"<!-- (results/\S+\.md) -->\n\n(.*?)\n\n", text + "\n", flags=re.DOTALL)
-    assert len(shown) == text.count("<!-- results/") > 0
-    for path, table in shown:
-        assert table == (ROOT / path).read_text(encoding="utf-8").strip(), path
+    tables = [found[3] for found in EMBEDDED.finditer(text)]
+    assert len(tables) == text.count("<!-- results/") > 0
+    assert all(tables)
+    assert with_tables(text) == text
 
 
 def test_each_number_of_two_decimals_in_the_findings_is_in_a_table_of_results():
@@ -156,8 +157,11 @@ def test_every_erratum_has_a_check():
 )
 def test_links_to_files_lead_somewhere(path):
     text = (ROOT / path).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (ROOT / path).parent.joinpath(target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^)#:]+)(#[^)]*)?\)", text):
+        file = (ROOT / path).parent.joinpath(target)
+        assert file.exists(), target
+        if file.name == "tables.md" and anchor:
+            assert f'<a id="{anchor[1:]}"></a>' in file.read_text(encoding="utf-8"), (target, anchor)
 
 
 def test_the_version_is_the_same_everywhere():

@@ -76,8 +76,8 @@ def _run_rank(rank: int, num_ranks: int, work: Callable[..., Any], folder: Path,
     except (RuntimeError, ValueError) as error:
         result = f"{type(error).__name__}: {error}"
     torch.save(result, folder / f"{rank}.pt")
-    # The forked process ends without destroying the group, which can deadlock in older releases of torch: the group
-    # waits for a thread that waits for the GIL (fixed by pytorch/pytorch#154976).
+    # The forked process ends without destroying the group, which can deadlock in older releases of torch. The
+    # destructor waits for a thread that waits for the GIL (fixed by pytorch/pytorch#154976).
     dist.barrier()
 
 

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ import orderdp
 import orderdp.diagnostics
 import orderdp.testing
 from orderdp.cli.parser import COMMANDS, make_parser
-from orderdp.paper.studies import study_names
+from orderdp.paper.studies import catalogue
+from orderdp.report.tables_file import table_in
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -41,8 +43,13 @@ def rows_of(table):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def row_of(path, method):
-    (row,) = [row for row in rows_of(path.read_text(encoding="utf-8")) if row[0] == method]
+def table_of(path, name):
+    """A table of a file under results/, by its name."""
+    return table_in((ROOT / path).read_text(encoding="utf-8"), name)
+
+
+def row_of(table, method):
+    (row,) = [row for row in rows_of(table) if row[0] == method]
     return row
 
 
@@ -50,13 +57,13 @@ def test_each_number_of_the_readme_is_in_the_table_that_its_row_links_to():
     header, _, *rows = rows_of(README.partition("## What it saves")[2].partition("\n## ")[0])
     assert len(rows) == 4
     for label, *cells in rows:
-        ((path),) = re.findall(rf"\({REPOSITORY}/blob/main/(results/\S+\.md)\)", label)
-        against = "against_full" if "minus full data" in label else "against_short"
-        assert path.endswith(f"{against}.md"), label
+        ((path, name),) = re.findall(rf"\({REPOSITORY}/blob/main/(results/\S+\.md)#(\w+)\)", label)
+        assert name == ("against_full" if "minus full data" in label else "against_short"), label
+        table = table_of(path, name)
         assert ("fashion_mnist" in path, "cifar10/" in path) == ("Fashion-MNIST" in label, "CIFAR-10" in label)
-        ratios = rows_of((ROOT / path).read_text(encoding="utf-8"))[0]
+        ratios = rows_of(table)[0]
         for ratio, cell in zip(header[1:], cells, strict=True):
-            recorded = row_of(ROOT / path, "OrderDP")[ratios.index(ratio.removesuffix(" pruned"))]
+            recorded = row_of(table, "OrderDP")[ratios.index(ratio.removesuffix(" pruned"))]
             assert re.match(r"\S+ \[[^\]]+\]", recorded)[0] == cell, (path, ratio)
 
 
@@ -71,8 +78,8 @@ def test_the_table_of_choices_is_in_the_results():
     for method, *cells, pruned in rows_of(table)[2:]:
         asked = []
         for folder, cell in zip(("fashion_mnist", "cifar10"), cells, strict=True):
-            (path,) = (ROOT / "results").glob(f"**/{folder}/**/against_short.md")
-            (line,) = re.findall(rf"^\| {re.escape(starts[method])}.*", path.read_text(encoding="utf-8"), flags=re.M)
+            text = table_of(f"results/compare/{folder}/tables.md", "against_short")
+            (line,) = re.findall(rf"^\| {re.escape(starts[method])}.*", text, flags=re.M)
             assert line.split("|")[-2].strip().startswith(cell), method
             asked += re.findall(r"prunes .* (\d+ %)\)", line)
         assert pruned == (", ".join(asked) or "70 %"), method
@@ -87,10 +94,11 @@ def test_each_number_of_two_decimals_is_in_a_table_of_results(document):
 
 
 def test_at_70_percent_orderdp_never_matched_full_data():
-    tables = list((ROOT / "results").rglob("*against_full.md"))
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "results").rglob("tables.md")]
+    named = [(text, name) for text in texts for name in re.findall(r'<a id="(\S*against_full)">', text)]
     upper_ends = []
-    for path in tables:
-        header, _, *rows = rows_of(path.read_text(encoding="utf-8"))
+    for text, name in named:
+        header, _, *rows = rows_of(table_in(text, name))
         if "70 %" in header:
             cells = [row[header.index("70 %")] for row in rows if row[0].startswith("OrderDP")]
             upper_ends += [float(re.search(r", ([+−][\d.]+)\]", cell)[1].replace("−", "-")) for cell in cells if cell]
@@ -187,7 +195,7 @@ def test_the_reference_of_the_command_line_has_every_command():
 
 def test_the_page_of_the_paper_names_every_study():
     named = re.findall(r"`((?:table|figure|theorem)\d+)`", "\n".join(re.findall(r"^\|.*", PAGES["reproduce.md"], re.M)))
-    assert sorted(named) == sorted(study_names())
+    assert sorted(named) == sorted(catalogue())
 
 
 @pytest.mark.parametrize("page", ["training-loop.md", "resume.md", "ranks.md", "datasets.md"])
@@ -241,6 +249,17 @@ def test_the_citation_names_the_paper_as_the_readme_does():
     assert f"title = {{{title}}}" in entry.replace("{OrderDP}", "OrderDP")
     (number,) = re.findall(r"eprint = \{(.*)\}", entry)
     assert citation.count(number) == 2
+
+
+def test_the_modules_that_users_of_0_1_are_sent_to_exist():
+    table = PAGES["from-0.1.md"].partition("## Modules")[2].partition("\n## ")[0]
+    rows = rows_of(table)[2:]
+    assert len(rows) > 15
+    for old, new in rows:
+        olds, news = (re.findall(r"`([\w.]+)`", cell) for cell in (old, new.partition(";")[0]))
+        same = new.startswith("the same names in")
+        for name in [f"{news[0]}.{name.rpartition('.')[2]}" for name in olds] if same else news:
+            assert find_spec(f"orderdp.{name}"), name
 
 
 def test_the_guide_for_contributors_names_what_there_is():

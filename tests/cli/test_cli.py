@@ -21,7 +21,7 @@ from orderdp.cli.messages import in_flags
 from orderdp.comparison import workers
 from orderdp.data import fashion_mnist
 from orderdp.paper import study
-from orderdp.paper.studies import study_names
+from orderdp.paper.studies import catalogue
 from orderdp.report import page, plots
 from orderdp.report.plan import as_page
 from orderdp.theory import plan
@@ -43,7 +43,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_plots(monkeypatch):
-    monkeypatch.setattr(plots, "draw_plots", lambda groups, folder: None)
+    monkeypatch.setattr(plots, "draw_plots", lambda groups, references, folder: None)
 
 
 def call(capsys, *arguments):
@@ -164,7 +164,7 @@ REFUSED = {
     ),
     "no run folder": (
         "--resume runs",
-        "a run folder must hold recipe.toml and plan.toml, got runs; "
+        "the folder of a comparison must hold recipe.toml and comparison.toml, got runs; "
         "write the folder of an earlier 'orderdp train' or 'orderdp compare'",
     ),
     "other options beside --resume": (
@@ -235,16 +235,19 @@ def test_a_run_folder_that_exists_is_refused_and_left_alone(capsys, here):
     assert [path.name for path in here.rglob("*")] == ["mine"]
 
 
-def test_a_whole_run_prints_the_table_and_the_folder_and_nothing_else(capsys):
+def test_a_whole_run_prints_the_table_a_conclusion_and_the_folder_and_nothing_else(capsys):
     status, out, err = call(capsys, "train", *TINY, "--run", "run")
     assert status == 0
     labels = ["OrderDP 50 %", "full data", "full data, steps of OrderDP 50 %"]
     assert begun_or_failed(err) == [f"[{number}/3] {label}, seed 0" for number, label in enumerate(labels, 1)]
-    *table, blank, last = out.splitlines()
-    assert [re.split("  +", line)[0] for line in table] == ["run", *labels]
-    assert (blank, last) == ("", "settings, metrics, checkpoints and plots: run")
-    # last %, best %, samples, samples saved, steps: the recipe's batches are of 32.
-    cells = [re.split("  +", line.rstrip()) for line in table[1:]]
+    table, note, conclusion, last = out.rstrip("\n").split("\n\n")
+    assert [re.split("  +", line)[0] for line in table.splitlines()] == ["run", *labels]
+    assert note.startswith("Accuracy: after the last epoch.")
+    assert re.match(r"OrderDP at 50 % ended \d+\.\d\d points (above|below) full data and ", conclusion)
+    assert "with one seed this may be chance" in " ".join(conclusion.split())
+    assert last == "settings, metrics, checkpoints and plots: run"
+    # accuracy, best epoch, samples, samples saved, steps: the recipe's batches are of 32.
+    cells = [re.split("  +", line.rstrip()) for line in table.splitlines()[1:]]
     assert [(row[3], row[4], row[5]) for row in (cells[0], cells[2])] == [
         ("100", "50.0 %", "4"),
         ("128", "36.0 %", "4"),
@@ -252,7 +255,14 @@ def test_a_whole_run_prints_the_table_and_the_folder_and_nothing_else(capsys):
     assert cells[1][3:5] == ["200", "7"]
     files = {path.relative_to("run").as_posix() for path in Path("run").rglob("*") if path.is_file()}
     members = ["OrderDP-50-seed0", "full-data-seed0", "full-data-steps-of-OrderDP-50-seed0"]
-    expected = {"recipe.toml", "plan.toml", "lock", "result.json", "table.md", *(f"plots/{name}.png" for name in PLOTS)}
+    expected = {
+        "recipe.toml",
+        "comparison.toml",
+        "lock",
+        "result.json",
+        "table.md",
+        *(f"plots/{name}.png" for name in PLOTS),
+    }
     for name, step in zip(members, (4, 7, 4), strict=True):
         checkpoint = [f"checkpoint/{step:09d}/{file}" for file in ("model.safetensors", "state.pt", "manifest.json")]
         whole = ("recipe.toml", "lock", "metrics.jsonl", "gradient_norms.npy", "result.json", *checkpoint)
@@ -313,17 +323,17 @@ def test_training_that_diverges_gets_one_line_as_it_fails_and_one_at_the_end(cap
     begins, fails, at_the_end = err.splitlines()
     assert begins == "[1/1] OrderDP 50 %, seed 0"
     assert re.fullmatch(rf"\[1/1\] OrderDP 50 %, seed 0 failed: {reason}", fails)
-    missing = "orderdp: not all runs are finished, failed: OrderDP 50 %, seed 0"
-    go_on = "begin another folder with other settings, or go on with orderdp train --resume run"
-    assert at_the_end == f"{missing}; {go_on}"
+    missing = "orderdp: some runs are missing, failed: OrderDP 50 %, seed 0"
+    resume = "start a new folder with other settings, or resume with orderdp train --resume run"
+    assert at_the_end == f"{missing}; {resume}"
     assert not Path("run/plots").exists()
 
 
 INTERRUPTED = {
     "train": ("train --run run", "start", "train"),
-    "train, resumed": ("train --resume run", "make", "train"),
+    "train, resumed": ("train --resume run", "resume", "train"),
     "compare": ("compare --run run", "start", "compare"),
-    "compare, resumed": ("compare --resume run --processes 2", "make", "compare"),
+    "compare, resumed": ("compare --resume run --processes 2", "resume", "compare"),
 }
 
 
@@ -566,13 +576,13 @@ def test_an_unknown_study_gets_one_line(capsys, here):
     line = "orderdp: no study named 'figur5'; did you mean 'figure5'?\n"
     assert call(capsys, "study", "figur5") == (1, "", line)
     status, _, err = call(capsys, "study", "nothing")
-    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(study_names())}\n")
+    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(catalogue())}\n")
     assert not list(here.iterdir())
 
 
 def test_help_lists_the_studies(capsys):
     out = call(capsys, "study", "--help")[1]
-    assert all(f"  {name} " in out for name in study_names())
+    assert all(f"  {name} " in out for name in catalogue())
     numbered = re.findall(r"^  (figure|table|theorem)(\d+) ", out, flags=re.MULTILINE)
     assert numbered == sorted(numbered, key=lambda name: (name[0], int(name[1])))
 

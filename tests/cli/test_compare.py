@@ -1,7 +1,6 @@
 """The commands that compare: compare, methods, study, report."""
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -17,7 +16,8 @@ from PIL import Image
 
 from orderdp.cli import main
 from orderdp.comparison import workers
-from orderdp.comparison.grid import REFERENCES, load_comparison
+from orderdp.comparison.grid import load_comparison
+from orderdp.comparison.planned import REFERENCES
 from orderdp.paper import study
 from orderdp.training.loop import Run
 from orderdp.training.methods import METHODS, label_of
@@ -195,7 +195,7 @@ REFUSED = {
     ),
     "no folder to go on with": (
         "--resume runs",
-        "a run folder must hold recipe.toml and plan.toml, got runs; "
+        "the folder of a comparison must hold recipe.toml and comparison.toml, got runs; "
         "write the folder of an earlier 'orderdp train' or 'orderdp compare'",
     ),
     "other options beside --resume": (
@@ -219,10 +219,10 @@ def test_compare_prints_the_table_and_goes_on_with_nothing_left(call):
     end = "settings, metrics, checkpoints: run; 'orderdp report run' makes a page of tables and plots\n"
     begun = [f"[{number}/4] {label}, seed 0" for number, label in enumerate(names, 1)]
     assert begun_or_failed(err) == [*begun, *end.splitlines()]
-    *table, _, note, _ = out.splitlines()
-    shown = names
-    assert [re.split("  +", line)[0] for line in table] == ["run", *shown]
-    assert note.startswith("Differences in percentage points, ")
+    table, note, conclusion = out.rstrip("\n").split("\n\n")
+    assert [re.split("  +", line)[0] for line in table.splitlines()] == ["run", *names]
+    assert note.startswith("Differences are in percentage points, ")
+    assert conclusion.startswith("OrderDP at 50 % ended ")
     assert folders("run") == SMALL_RUNS
     assert call("compare", "--resume", "run") == (0, out, end)
     Path("run/full-data-seed0/result.json").unlink()
@@ -259,7 +259,7 @@ def test_methods_and_ratios_are_added_to_what_is_there(call):
 
 def test_methods_are_refused_before_the_plan_is_changed(call):
     assert call(*SMALL)[0] == 0
-    before = Path("run/plan.toml").read_bytes()
+    before = Path("run/comparison.toml").read_bytes()
     line = "prune_ratio is a fraction and must lie in [0, 1), got 30; for 30 % write 0.3"
     assert call("compare", "--resume", "run", "--prune-ratio", "30") == (1, "", f"orderdp: {line}\n")
     line = "settings holds what strategy 'ucb' takes beside the recipe's own keys, got b; it takes c, every, smoothing"
@@ -269,15 +269,15 @@ def test_methods_are_refused_before_the_plan_is_changed(call):
     )
     status, out, err = call("compare", "--resume", "run", "--prune-ratio", "0.999")
     assert (status, out, err.startswith(f"orderdp: {line} to keep, ")) == (1, "", True)
-    assert Path("run/plan.toml").read_bytes() == before
+    assert Path("run/comparison.toml").read_bytes() == before
 
 
 def test_seeds_are_refused_before_the_plan_is_changed(call):
     assert call(*SMALL)[0] == 0
-    before = Path("run/plan.toml").read_bytes()
+    before = Path("run/comparison.toml").read_bytes()
     line = "seed must lie in [0, 2**63), got -1; write seed = 0"
     assert call("compare", "--resume", "run", "--seed", "1", "-1") == (1, "", f"orderdp: {line}\n")
-    assert Path("run/plan.toml").read_bytes() == before
+    assert Path("run/comparison.toml").read_bytes() == before
 
 
 def test_a_comparison_goes_on_where_its_data_has_moved_to(call, image_folder):
@@ -339,7 +339,7 @@ def test_runs_that_fail_get_a_line_each_and_status_1_and_the_others_are_in_the_t
         f"[{m}/8] dynamic random 50 %, seed {n} failed: seed {n} has no --max-lr 3" for m, n in ((2, 0), (6, 1))
     ]
     missing = "dynamic random 50 %, seed 0; dynamic random 50 %, seed 1"
-    last = f"orderdp: not all runs are finished, failed: {missing}; go on with orderdp compare --resume run"
+    last = f"orderdp: some runs are missing, failed: {missing}; resume with orderdp compare --resume run"
     assert err.splitlines()[-1] == last
     monkeypatch.undo()
 
@@ -357,8 +357,8 @@ def test_what_waits_for_a_run_that_failed_is_named(call, monkeypatch):
     status, _, err = call("compare", *TINY, "--epochs", "2", *options.split())
     assert status == 1
     assert err.splitlines()[-1] == (
-        "orderdp: not all runs are finished, failed: InfoBatch 50 %, seed 0, waiting for a run that failed: "
-        "full data, steps of InfoBatch 50 %, seed 0; go on with orderdp compare --resume run"
+        "orderdp: some runs are missing, failed: InfoBatch 50 %, seed 0, waiting for a run that failed: "
+        "full data, steps of InfoBatch 50 %, seed 0; resume with orderdp compare --resume run"
     )
 
 
@@ -438,12 +438,12 @@ def test_report_on_the_folder_of_train_is_the_same_page(call):
 REFUSED_REPORTS = {
     "no folder": (
         "nothing",
-        "a folder to report on must hold plan.toml or study.toml, got nothing; "
+        "a folder of runs must hold comparison.toml or study.toml, got nothing; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
     "a folder of something else": (
         ".",
-        "a folder to report on must hold plan.toml or study.toml, got .; "
+        "a folder of runs must hold comparison.toml or study.toml, got .; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
 }
@@ -484,7 +484,8 @@ def short_studies(monkeypatch):
 def test_a_study_trains_and_writes_its_report_and_goes_on(call):
     status, out, err = call("study", "table11", "--seed", "0", "--device", "cpu")
     assert status == 0
-    *_, last = out.splitlines()
+    part, *_, last = out.splitlines()
+    assert part == "digits"
     assert last == "report: runs/table11-smoke/report/report.html"
     plan, _ = load_comparison(Path("runs/table11-smoke/digits"))
     assert (plan.seeds, plan.recipe.device, plan.recipe.alignment) == ((0,), "cpu", 5)
@@ -506,6 +507,20 @@ def test_a_study_trains_and_writes_its_report_and_goes_on(call):
         "orderdp: the run folder must be new, got runs/table11-smoke, which exists; "
         "write another --run, or --resume runs/table11-smoke\n",
     )
+
+
+def test_a_custom_study_trains_and_writes_its_report(call):
+    Path("mine.toml").write_text(
+        'title = "Mine"\nmethods = ["orderdp"]\nprune_ratios = [0.5]\nshow = ["accuracy", "differences"]\n'
+        '[[smoke]]\nrecipe = "digits"\nseeds = [0]\n'
+        'changes = { model = "small_cnn", train_size = 200, epochs = 1, device = "cpu", num_threads = 1 }\n'
+    )
+    status, out, err = call("study", "mine.toml")
+    assert (status, out.splitlines()[-1]) == (0, "report: runs/mine-smoke/report/report.html"), err
+    assert labels(load_comparison(Path("runs/mine-smoke/digits"))[0]) == ["OrderDP 50 %", "dynamic random 50 %"]
+    assert "<h1>Mine</h1>" in Path("runs/mine-smoke/report/report.html").read_text(encoding="utf-8")
+    line = "orderdp: no size named 'gpu'; choose from smoke\n"
+    assert call("study", "mine.toml", "--size", "gpu") == (1, "", line)
 
 
 REFUSED_STUDIES = {
@@ -535,7 +550,7 @@ REFUSED_STUDIES = {
     ),
     "no folder to go on with": (
         "--resume runs",
-        "a folder to report on must hold plan.toml or study.toml, got runs; "
+        "a folder of runs must hold comparison.toml or study.toml, got runs; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
 }
@@ -553,16 +568,16 @@ def test_a_study_without_a_name_is_a_mistaken_call(call):
 
 
 def test_the_table_of_a_whole_command_is_kept_in_the_folder(small):
-    rows = json.loads((small / "result.json").read_text())["rows"]
-    table = (small / "table.md").read_text().splitlines()
-    assert [line.split(" | ")[0].removeprefix("| ") for line in table[2:]] == [row["label"] for row in rows]
+    table, _ = (small / "table.md").read_text().split("\n\n")
+    names = ["OrderDP 50 %", "dynamic random 50 %", "full data", "full data, steps of OrderDP 50 %"]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]] == names
 
 
 def test_a_damaged_run_is_named_and_gives_status_1(call, small):
     (small / "full-data-seed0" / "result.json").write_text("{")
     status, _, err = call("compare", "--resume", "run")
     assert status == 1
-    assert "orderdp: not all runs are finished, damaged: full data, seed 0 (run/full-data-seed0/result.json must" in err
+    assert "orderdp: some runs are missing, damaged: full data, seed 0 (run/full-data-seed0/result.json must" in err
 
 
 @pytest.mark.usefixtures("short_studies")

@@ -30,7 +30,7 @@ def here(tmp_path, monkeypatch):
     """A working directory with a module that holds a data set."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(plots, "draw_plots", lambda groups, folder: None)
+    monkeypatch.setattr(plots, "draw_plots", lambda *arguments: None)
     (tmp_path / "custom_sets.py").write_text(LOAD)
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "seed.txt").write_text("7")

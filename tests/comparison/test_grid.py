@@ -6,7 +6,8 @@ import re
 import pytest
 
 from orderdp import OrderDP, Pruner
-from orderdp.comparison.grid import Comparison, Sizes, grid, load_comparison
+from orderdp.comparison.grid import Comparison, grid, load_comparison
+from orderdp.comparison.planned import Sizes
 from orderdp.training.methods import label_of, method_of
 from orderdp.training.recipe import Recipe
 from orderdp.training.steps import total_steps
@@ -303,7 +304,7 @@ def test_a_plan_that_was_written_reads_back_equal(tmp_path, tiny, settings):
     plan = Comparison(tiny(data_root="data"), **settings)
     plan.write(tmp_path, Sizes(200, 360))
     assert load_comparison(tmp_path) == (plan, Sizes(200, 360))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["plan.toml", "recipe.toml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.toml", "recipe.toml"]
 
 
 WHOLE = "seeds = [0]\nagainst = []\nnum_samples = 200\nnum_test_samples = 360\n"
@@ -320,10 +321,11 @@ PLANS = {
 @pytest.mark.parametrize(("text", "reason"), list(PLANS.values()), ids=list(PLANS))
 def test_a_folder_without_a_plan_is_refused(tmp_path, text, reason):
     if text is not None:
-        (tmp_path / "plan.toml").write_text(text)
+        (tmp_path / "comparison.toml").write_text(text)
     why = "" if reason is None else rf" \({reason}\)"
     message = (
-        rf"^a run folder must hold recipe\.toml and plan\.toml, got {re.escape(str(tmp_path))}{why}; "
+        r"^the folder of a comparison must hold recipe\.toml and comparison\.toml, got "
+        rf"{re.escape(str(tmp_path))}{why}; "
         r"write the folder of an earlier 'orderdp train' or 'orderdp compare'$"
     )
     with pytest.raises(ValueError, match=message):

@@ -6,10 +6,10 @@ from statistics import stdev
 
 import pytest
 
-from orderdp.comparison import workers
+from orderdp.comparison import checks
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.results import read_results
-from orderdp.comparison.workers import start
+from orderdp.comparison.workers import extend, start
 from orderdp.data import registry
 from orderdp.training.recipe import load_recipe
 from orderdp.training.run_folder import RunFolder
@@ -28,7 +28,7 @@ def test_the_folders_made_here_hold_what_the_trainer_writes(tmp_path, tiny_recip
     lines, made = folder.metrics(), [line(epoch, 2, 8, 256, 90.0) for epoch in (1, 2)]
     assert [list(one) for one in lines] == [list(one) for one in made]
     real, made = folder.result(), result("OrderDP-50-seed0", 0, made)
-    assert set(real) == set(made)
+    assert set(real) == {*made, "finished"}  # the made-up runs are as of release 0.1, which did not write the date
     for name in ("coverage", "digests", "versions"):
         assert set(real[name]) == set(made[name])
 
@@ -37,11 +37,13 @@ def test_results_are_read_without_the_data_and_change_nothing(pair, monkeypatch)
     def gone(*arguments, **named):
         raise OSError("the data set is gone")
 
-    monkeypatch.setattr(workers, "load_dataset", gone)
+    monkeypatch.setattr(checks, "load_dataset", gone)
     monkeypatch.setattr(registry, "load_dataset", gone)
     before = content(pair.path)
     results = read_results(pair.path)
-    assert (results.path, results.plan, results.sizes) == (pair.path, pair.plan, SIZES)
+    assert (results.seeds, results.references, results.sizes) == ((0, 1, 2), ("full", "short"), SIZES)
+    assert results.recipe_text == pair.plan.recipe.to_toml()
+    assert (results.recipe["epochs"], results.recipe["dataset"]) == (3, "digits")
     assert content(pair.path) == before
 
 
@@ -50,10 +52,10 @@ def test_entries_stand_in_the_order_of_the_plan_with_their_runs_by_seed(pair):
     assert list(entries) == ["OrderDP 50 %", "full data", SHORT]
     pruned, full, short = entries.values()
     assert (pruned.short, full.short, short.short) == (SHORT, None, None)
-    assert [entry.is_reference for entry in entries.values()] == [False, True, True]
+    assert [entry.reference for entry in entries.values()] == [False, True, True]
     assert pruned.values("accuracy_last") == {0: 90.0, 1: 91.0, 2: 92.0}
     assert {seed: lines[-1]["accuracy"] for seed, lines in pruned.metrics.items()} == {0: 90.0, 1: 91.0, 2: 92.0}
-    assert not any(entry.holes for entry in entries.values())
+    assert not any(entry.missing for entry in entries.values())
 
 
 def test_means_and_deviations_are_over_the_seeds(pair):
@@ -74,18 +76,18 @@ def test_one_seed_has_no_deviation_and_no_seed_no_mean(made):
     assert math.isnan(entries["OrderDP 50 %"].cost_s())
 
 
-def test_what_is_missing_is_a_hole_with_its_reason(pair):
+def test_a_missing_run_has_a_reason(pair):
     (pair.folder("OrderDP 50 %", 1).path / "result.json").unlink()
     (pair.folder("full data", 0).path / "result.json").unlink()
     pair.folder("full data", 0).write_failure("out of memory")
     spoilt = pair.folder(SHORT, 2)
     spoilt.write_result({**spoilt.result(), "accuracy_last": math.nan})
     pruned, full, short = read_results(pair.path).entries.values()
-    assert pruned.holes == {1: "not finished"}
-    assert full.holes == {0: "out of memory"}
+    assert pruned.missing == {1: "not finished"}
+    assert full.missing == {0: "out of memory"}
     result = spoilt.path / "result.json"
-    assert short.holes == {2: f"accuracy_last must be finite, got nan; delete {result}, and go on with --resume"}
-    assert [entry.missing for entry in (pruned, full, short)] == [" (2 of 3)"] * 3
+    assert short.missing == {2: f"accuracy_last must be finite, got nan; delete {result}, and go on with --resume"}
+    assert [entry.mark for entry in (pruned, full, short)] == [" (2 of 3)"] * 3
     assert [set(entry.results) for entry in (pruned, full, short)] == [{0, 2}, {1, 2}, {0, 1}]
     assert [set(entry.metrics) for entry in (pruned, full, short)] == [{0, 2}, {1, 2}, {0, 1}]
 
@@ -149,7 +151,7 @@ def test_samples_count_until_an_epoch_ended_at_the_accuracy(pair):
     assert pruned.samples_to(90.001) == {0: None, 1: 384, 2: 256}
 
 
-def test_a_run_whose_files_are_damaged_or_incomplete_is_a_hole(pair):
+def test_a_run_whose_files_are_damaged_or_incomplete_counts_as_missing(pair):
     runs = [pair.folder("OrderDP 50 %", seed).path for seed in range(3)]
     (runs[0] / "result.json").write_text("{")
     (runs[1] / "metrics.jsonl").unlink()
@@ -157,39 +159,39 @@ def test_a_run_whose_files_are_damaged_or_incomplete_is_a_hole(pair):
     (runs[2] / "metrics.jsonl").write_text("\n".join(lines[:2]) + "\n")
     entry = read_results(pair.path).entries["OrderDP 50 %"]
     assert (entry.results, entry.metrics) == ({}, {})
-    assert entry.holes[0].startswith(f"{runs[0] / 'result.json'} must hold JSON, got ")
-    assert entry.holes[0].endswith("; delete it, and go on with --resume")
-    assert [entry.holes[seed] for seed in (1, 2)] == [
+    assert entry.missing[0].startswith(f"{runs[0] / 'result.json'} must hold JSON, got ")
+    assert entry.missing[0].endswith("; delete it, and go on with --resume")
+    assert [entry.missing[seed] for seed in (1, 2)] == [
         f"metrics.jsonl lacks epochs: {n} of 3; delete {runs[seed] / 'result.json'}, and go on with --resume"
         for seed, n in ((1, 0), (2, 2))
     ]
 
 
-def test_a_run_whose_result_is_no_result_is_a_hole_and_so_is_what_takes_its_steps(made):
+def test_a_run_whose_result_is_no_result_is_missing_and_so_is_the_run_that_takes_its_steps(made):
     folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.5},))
     (folder.folder("InfoBatch 50 %").path).mkdir()
     (folder.folder("InfoBatch 50 %").path / "result.json").write_text("{}")
     folder.finish("full data", (91.0,))
     entries = read_results(folder.path).entries
-    why = entries["InfoBatch 50 %"].holes[0]
+    why = entries["InfoBatch 50 %"].missing[0]
     assert why.endswith("result.json must hold the result of a run, got another; delete it, and go on with --resume")
-    assert entries["full data, steps of InfoBatch 50 %"].holes == {0: "not finished"}
-    assert entries["full data"].holes == {}
-    assert [entry.missing for entry in entries.values()] == [" (0 of 1)", "", " (0 of 1)"]
+    assert entries["full data, steps of InfoBatch 50 %"].missing == {0: "not finished"}
+    assert entries["full data"].missing == {}
+    assert [entry.mark for entry in entries.values()] == [" (0 of 1)", "", " (0 of 1)"]
 
 
-def test_runs_that_are_none_of_the_plan_s_are_named(pair):
+def test_unplanned_runs_are_named(pair):
     (pair.path / "UCB-50-seed0").mkdir()
     pair.folder("full data", 1).recipe().write(pair.path / "UCB-50-seed0" / "recipe.toml")
     (pair.path / "plots").mkdir()
-    assert read_results(pair.path).strangers == ("UCB-50-seed0",)
+    assert read_results(pair.path).unplanned == ("UCB-50-seed0",)
 
 
 def test_an_open_number_of_steps_is_read_from_the_run_that_made_them(made):
     folder = made(methods=({"strategy": "infobatch", "prune_ratio": 0.5},))
     short = "full data, steps of InfoBatch 50 %"
     entries = read_results(folder.path).entries
-    assert {label: entry.holes for label, entry in entries.items()} == {
+    assert {label: entry.missing for label, entry in entries.items()} == {
         label: {0: "not finished"} for label in ("InfoBatch 50 %", "full data", short)
     }
     folder.finish("InfoBatch 50 %", (90.0,)).finish(short, (89.0,))
@@ -199,7 +201,8 @@ def test_an_open_number_of_steps_is_read_from_the_run_that_made_them(made):
     changed = folder.folder("InfoBatch 50 %")
     changed.write_result({**changed.result(), "steps": 8})
     message = (
-        f"^all runs of a folder must be of its plan, got {re.escape(str(folder.folder(short).path))} with max_steps 9"
+        "^every run in a folder must have its planned recipe, "
+        f"got {re.escape(str(folder.folder(short).path))} with max_steps 9"
     )
     with pytest.raises(ValueError, match=message):
         read_results(folder.path)
@@ -208,10 +211,74 @@ def test_an_open_number_of_steps_is_read_from_the_run_that_made_them(made):
 def test_a_run_of_another_recipe_is_refused(pair):
     path = pair.folder("full data", 1).path / "recipe.toml"
     load_recipe(path, weight_decay=0.25).write(path)
-    with pytest.raises(ValueError, match=r"full-data-seed1 with weight_decay 0\.25 where the plan has 0\.0005; move"):
+    with pytest.raises(ValueError, match=r"full-data-seed1 with weight_decay 0\.25 where 0\.0005 is planned; move"):
         read_results(pair.path)
 
 
+def as_release_0_1(folder):
+    """Turns the folder into what release 0.1 wrote: a plan of methods, which does not list the runs."""
+    (folder.path / "comparison.toml").unlink()
+    (folder.path / "plan.toml").write_text(
+        'seeds = [0, 1, 2]\nagainst = ["full", "short"]\nnum_samples = 200\nnum_test_samples = 360\nnum_ranks = 1\n'
+        'methods = [{ strategy = "orderdp", prune_ratio = 0.5 }]\n'
+    )
+
+
+def test_a_folder_of_release_0_1_is_read_and_stays_as_it_is(pair):
+    expected = read_results(pair.path)
+    as_release_0_1(pair)
+    before = content(pair.path)
+    assert read_results(pair.path) == expected
+    assert content(pair.path) == before
+
+
+def test_a_folder_of_release_0_1_can_be_extended(pair):
+    as_release_0_1(pair)
+    plan = (pair.path / "plan.toml").read_bytes()
+    extend(pair.path, seeds=[3])
+    results = read_results(pair.path)
+    assert results.seeds == (0, 1, 2, 3)
+    assert results.entries["full data"].missing == {3: "not finished"}
+    assert (pair.path / "plan.toml").read_bytes() == plan
+
+
+def test_a_damaged_plan_of_release_0_1_is_refused(pair):
+    as_release_0_1(pair)
+    (pair.path / "plan.toml").write_text("seeds = [0]\n")
+    message = r"^the folder of a comparison must hold recipe\.toml and comparison\.toml, got .* \('against'\); write"
+    with pytest.raises(ValueError, match=message):
+        read_results(pair.path)
+
+
+def pairs_of(folder, **changed):
+    """The pairs of the results after some runs were changed: label and seed to keys of the result."""
+    for name, values in changed.items():
+        label, _, seed = name.rpartition("_")
+        run = folder.folder({"pruned": "OrderDP 50 %", "full": "full data", "short": SHORT}[label], int(seed))
+        run.write_result({**run.result(), **values})
+    results = read_results(folder.path)
+    return results.mixed_pairs, results.mixed_note
+
+
+def test_pairs_of_one_commit_and_processor_need_no_note(pair):
+    assert pairs_of(pair) == ((0, 6), "")
+
+
+def test_pairs_that_join_commits_or_processors_are_counted(pair):
+    note = "{} of 6 pairs join runs of different commits or processors."
+    assert pairs_of(pair, full_1={"commit": "abc"}) == ((1, 6), note.format(1).replace("join", "joins"))
+    assert pairs_of(pair, short_0={"device": "another"}, short_2={"commit": "abc"}) == ((3, 6), note.format(3))
+    # This pair is of one commit again, and the pair with the shorter schedule no longer is.
+    assert pairs_of(pair, pruned_1={"commit": "abc"}) == ((3, 6), note.format(3))
+
+
+def test_a_pair_needs_both_runs(pair):
+    (pair.folder("full data", 0).path / "result.json").unlink()
+    assert pairs_of(pair, pruned_0={"commit": "abc"})[0] == (1, 5)
+
+
 def test_a_folder_of_nothing_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"^a run folder must hold recipe\.toml and plan\.toml, got "):
+    with pytest.raises(
+        ValueError, match=r"^the folder of a comparison must hold recipe\.toml and comparison\.toml, got "
+    ):
         read_results(tmp_path)

@@ -2,16 +2,15 @@
 
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from orderdp.comparison.grid import FULL, Comparison, Sizes
+from orderdp.comparison.grid import FULL
+from orderdp.comparison.planned import planned_of
 from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.verdicts import Difference, paired_difference
-from orderdp.training.recipe import Recipe
 
 LARGE = 10**9  # test images, so many that their number widens nothing
 
@@ -50,14 +49,16 @@ def test_one_seed_says_nothing():
 
 
 def test_a_comparison_knows_how_many_images_its_accuracies_were_measured_on():
-    recipe = Recipe()
     entries = {
-        label: Entry(label, recipe, None, 0.7, {seed: {"accuracy_last": accuracy} for seed in range(3)})
+        label: Entry(
+            label, label, 0.7, label == FULL, None, {}, {seed: {"accuracy_last": accuracy} for seed in range(3)}
+        )
         for label, accuracy in ((FULL, 90.0), ("OrderDP", 89.95))
     }
-    plan = Comparison(recipe, (), (0, 1, 2))
+    table = {"seeds": [0, 1, 2], "against": ["full"], "num_samples": 1_000, "num_ranks": 1, "runs": []}
     sure, unsure = (
-        Results(Path(), plan, Sizes(1_000, size), entries).against_full(entries["OrderDP"]) for size in (10_000, 360)
+        Results(planned_of("", {**table, "num_test_samples": size}), entries).against_full(entries["OrderDP"])
+        for size in (10_000, 360)
     )
     assert (sure.verdict, unsure.verdict) == ("lossless", "too few seeds to say")
 

@@ -1,4 +1,4 @@
-"""Making the runs of a plan: each once, by one process or several, whatever stops or fails on the way."""
+"""Training the runs of a comparison: each once, by one process or several, whatever stops or fails on the way."""
 
 import contextlib
 import errno
@@ -16,12 +16,14 @@ import pytest
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 
-from orderdp.comparison import workers
-from orderdp.comparison.grid import Comparison, Sizes, load_comparison
-from orderdp.comparison.table import Row, lines
-from orderdp.comparison.workers import amend, begin, check, make, outcome, sharing_threads, start
+from orderdp.comparison import checks, workers
+from orderdp.comparison import outcome as outcome_module
+from orderdp.comparison.checks import LoadedData, check, sharing_threads
+from orderdp.comparison.grid import Comparison, load_comparison
+from orderdp.comparison.outcome import outcome, summarize
+from orderdp.comparison.planned import Sizes
+from orderdp.comparison.workers import create_folder, extend, resume, start
 from orderdp.output import files
-from orderdp.output.text_table import as_markdown
 from orderdp.training import run_folder
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, load_recipe
@@ -41,16 +43,18 @@ def raises(kind, message):
     return pytest.raises(kind, match=f"^{re.escape(message)}$")
 
 
+def accuracies(outcome):
+    """Label to seed to the accuracy of its finished runs, for those that have any."""
+    found = {label: entry.values("accuracy_last") for label, entry in outcome.results.entries.items()}
+    return {label: values for label, values in found.items() if values}
+
+
 def content(path):
     return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 def digests(path):
     return {file.parent.name: json.loads(file.read_text())["digests"] for file in path.glob("*/result.json")}
-
-
-def in_plain_values(found):
-    return found._replace(finished={label: [run.path for run in runs] for label, runs in found.finished.items()})
 
 
 def wait_until(true):
@@ -82,12 +86,12 @@ def test_a_comparison_writes_everything_that_it_returns(tmp_path, tiny):
     path, told = tmp_path / "run", []
     methods = (ORDERDP, {**ORDERDP, "prune_ratio": 0.25})
     plan = Comparison(tiny(epochs=1), methods=methods, seeds=(0, 1), against=("full",))
-    found = start(plan, path, show=False, tell=told.append)
+    found = start(plan, path, show=False, log=told.append)
     assert load_comparison(path) == (plan, Sizes(200, 360))
-    table = found.table
-    assert [row.label for row in table] == ["OrderDP 50 %", "OrderDP 25 %", "full data"]
-    assert [row.seeds for row in table] == [2, 2, 2]
-    assert [(row.samples, row.samples_saved) for row in table] == [(100, 0.5), (150, 0.25), (200, 0.0)]
+    entries = found.results.entries
+    assert list(entries) == ["OrderDP 50 %", "OrderDP 25 %", "full data"]
+    assert [sorted(entry.results) for entry in entries.values()] == [[0, 1]] * 3
+    assert [entry.mean("samples_forward") for entry in entries.values()] == [100, 150, 200]
     assert begun_or_failed(told) == [
         "[1/6] OrderDP 50 %, seed 0",
         "[2/6] OrderDP 25 %, seed 0",
@@ -97,42 +101,37 @@ def test_a_comparison_writes_everything_that_it_returns(tmp_path, tiny):
         "[6/6] full data, seed 1",
     ]
     summary = json.loads((path / "result.json").read_text())
-    assert [
-        Row(**{**row, **{key: tuple(row[key]) for key in ("accuracy_last", "accuracy_best")}})
-        for row in summary["rows"]
-    ] == table
-    in_rows = sorted(plan.members(N), key=lambda member: [row.label for row in table].index(member.label))
+    in_rows = sorted(plan.members(N), key=lambda member: list(entries).index(member.label))
     assert summary["runs"] == [RunFolder(path / member.name).result() for member in in_rows]
     assert {label: [run.name for run in runs] for label, runs in found.finished.items()} == {
-        row.label: [member.name for member in in_rows if member.label == row.label] for row in table
+        label: [member.name for member in in_rows if member.label == label] for label in entries
     }
     assert (found.failed, found.open, summary["failed"]) == ({}, [], {})
-    assert (path / "table.md").read_text() == as_markdown(lines(table))
-    names = {member.name for member in in_rows} | {"lock", "plan.toml", "recipe.toml", "result.json", "table.md"}
+    names = {member.name for member in in_rows} | {"lock", "comparison.toml", "recipe.toml", "result.json"}
     assert {file.name for file in path.iterdir()} == names
 
 
 def test_making_again_keeps_finished_runs_byte_for_byte_and_makes_the_others(tmp_path, tiny):
     path, told = tmp_path / "run", []
     plan = Comparison(tiny(epochs=1, prune_ratio=0.5))
-    table = start(plan, path, show=False).table
+    first = start(plan, path, show=False)
     kept, lost = path / "OrderDP-50-seed0", path / "full-data-seed0"
     before = content(kept)
     (lost / "result.json").unlink()
-    again = make([path], show=False, tell=told.append)[0]
+    again = resume([path], show=False, log=told.append)[0]
     assert begun_or_failed(told) == ["[2/3] full data, seed 0"]
     assert content(kept) == before
-    assert [row.accuracy_last for row in again.table] == [row.accuracy_last for row in table]
+    assert accuracies(again) == accuracies(first)
     everything = content(path)
-    assert in_plain_values(make([path], show=False, tell=told.append)[0]) == in_plain_values(again)
+    assert resume([path], show=False, log=told.append)[0] == again
     assert (content(path), begun_or_failed(told)) == (everything, ["[2/3] full data, seed 0"])
 
 
 def test_several_folders_are_made_one_after_another(tmp_path, tiny):
     plans = [Comparison(tiny(epochs=1, prune_ratio=0.5, seed=seed), seeds=(seed,), against=()) for seed in (0, 1)]
-    paths = [begin(plan, tmp_path / name, check(plan)) for plan, name in zip(plans, "ab", strict=True)]
+    paths = [create_folder(plan, tmp_path / name, check(plan)) for plan, name in zip(plans, "ab", strict=True)]
     told = []
-    found = make(paths, show=False, tell=told.append)
+    found = resume(paths, show=False, log=told.append)
     assert begun_or_failed(told) == ["[1/1] OrderDP 50 %, seed 0", "[1/1] OrderDP 50 %, seed 1"]
     assert [each.finished["OrderDP 50 %"][0].path.parent for each in found] == paths
 
@@ -193,10 +192,10 @@ def test_a_number_of_processes_that_cannot_be_is_refused_before_anything_is_writ
         start(Comparison(tiny()), tmp_path / "run", processes=processes, show=False)
     assert not list(tmp_path.iterdir())
     plan = Comparison(tiny())
-    path = begin(plan, tmp_path / "run", check(plan))
+    path = create_folder(plan, tmp_path / "run", check(plan))
     with raises(ValueError, message):
-        make([path], processes=processes, show=False)
-    assert sorted(file.name for file in path.iterdir()) == ["plan.toml", "recipe.toml"]
+        resume([path], processes=processes, show=False)
+    assert sorted(file.name for file in path.iterdir()) == ["comparison.toml", "recipe.toml"]
 
 
 def test_every_setting_of_the_data_arrives(tmp_path, monkeypatch):
@@ -206,17 +205,52 @@ def test_every_setting_of_the_data_arrives(tmp_path, monkeypatch):
         given.update(settings, name=name)
         raise OSError("enough")
 
-    monkeypatch.setattr(workers, "load_dataset", load)
+    monkeypatch.setattr(checks, "load_dataset", load)
     settings = {"train_size": 50, "image_size": 32, "download": True}
     with raises(OSError, "enough"):
         start(Comparison(Recipe(dataset="folder", data_root="here", **settings)), tmp_path / "run", show=False)
     assert given == {"name": "folder", "data_root": Path("here"), **settings}
 
 
+@pytest.fixture
+def loads(monkeypatch):
+    """The data sets that were loaded, one entry for each time."""
+    load, found = checks.load_dataset, []
+
+    def loaded(name, **settings):
+        found.append((name, settings["train_size"]))
+        return load(name, **settings)
+
+    monkeypatch.setattr(checks, "load_dataset", loaded)
+    return found
+
+
+def test_a_process_loads_its_data_once_for_the_check_and_all_runs(tmp_path, tiny, loads):
+    start(Comparison(tiny(epochs=1, prune_ratio=0.5), seeds=(0, 1)), tmp_path / "run", show=False)
+    assert loads == [("digits", 200)]
+    data = LoadedData()
+    (tmp_path / "run" / "full-data-seed0" / "result.json").unlink()
+    extend(tmp_path / "run", seeds=[2], data_root=str(tmp_path), data=data)
+    resume([tmp_path / "run"], show=False, data=data)
+    assert loads == [("digits", 200)] * 2
+
+
+def test_only_equal_settings_of_the_data_share_it(tiny, loads):
+    data = LoadedData()
+    first, again = data.of(tiny()), data.of(tiny(epochs=7, seed=3, strategy="full"))
+    assert first is again
+    assert len(data.of(tiny(train_size=100)).train) == 100
+    assert loads == [("digits", 200), ("digits", 100)]
+
+
 def test_a_folder_without_a_plan_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"^a run folder must hold recipe\.toml and plan\.toml, got "):
-        make([tmp_path], show=False)
-    with pytest.raises(ValueError, match=r"^a run folder must hold recipe\.toml and plan\.toml, got "):
+    with pytest.raises(
+        ValueError, match=r"^the folder of a comparison must hold recipe\.toml and comparison\.toml, got "
+    ):
+        resume([tmp_path], show=False)
+    with pytest.raises(
+        ValueError, match=r"^the folder of a comparison must hold recipe\.toml and comparison\.toml, got "
+    ):
         outcome(tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -225,7 +259,7 @@ def test_a_run_that_fails_says_why_and_the_others_go_on(tmp_path, tiny, failing)
     path, told = tmp_path / "run", []
     failing(OrderDP_50_seed0=RuntimeError("out of\n  memory"), full_data_seed1=RuntimeError())
     plan = Comparison(tiny(epochs=1, prune_ratio=0.5), seeds=(0, 1), against=("full",))
-    found = start(plan, path, show=False, tell=told.append)
+    found = start(plan, path, show=False, log=told.append)
     assert begun_or_failed(told) == [
         "[1/4] OrderDP 50 %, seed 0",
         "[1/4] OrderDP 50 %, seed 0 failed: out of memory",
@@ -240,10 +274,10 @@ def test_a_run_that_fails_says_why_and_the_others_go_on(tmp_path, tiny, failing)
         "OrderDP 50 %": ["OrderDP-50-seed1"],
         "full data": ["full-data-seed0"],
     }
-    assert [row.seeds for row in found.table] == [1, 1]
+    assert [len(entry) for entry in accuracies(found).values()] == [1, 1]
     assert json.loads((path / "result.json").read_text())["failed"] == found.failed
     assert (path / "OrderDP-50-seed0" / "failure.txt").read_text() == "out of memory\n"
-    assert in_plain_values(outcome(path)) == in_plain_values(found)
+    assert outcome(path) == found
 
 
 def test_a_run_that_failed_is_tried_again_and_its_failure_goes_away(tmp_path, tiny, failing):
@@ -251,11 +285,11 @@ def test_a_run_that_failed_is_tried_again_and_its_failure_goes_away(tmp_path, ti
     failing(OrderDP_50_seed0=RuntimeError("first"))
     start(Comparison(tiny(epochs=1, prune_ratio=0.5), against=("full",)), path, show=False)
     failing(OrderDP_50_seed0=RuntimeError("second"))
-    assert make([path], show=False)[0].failed == {"OrderDP 50 %, seed 0": "second"}
+    assert resume([path], show=False)[0].failed == {"OrderDP 50 %, seed 0": "second"}
     failing()
-    found = make([path], show=False, tell=told.append)[0]
+    found = resume([path], show=False, log=told.append)[0]
     assert begun_or_failed(told) == ["[1/2] OrderDP 50 %, seed 0"]
-    assert (found.failed, found.open, len(found.table)) == ({}, [], 2)
+    assert (found.failed, found.open, len(accuracies(found))) == ({}, [], 2)
     assert not list(path.rglob("failure.txt"))
 
 
@@ -265,8 +299,8 @@ def test_training_that_diverges_is_such_a_failure(tmp_path, tiny):
     assert list(found.failed) == ["OrderDP 50 %, seed 0", "full data, seed 0"]
     reason = r"the (training|test) loss must stay finite, got (nan|inf) .*; write a smaller max_lr than 1e\+30"
     assert all(re.fullmatch(reason, line) for line in found.failed.values())
-    assert (found.table, found.finished, found.open) == ([], {}, [])
-    assert not (path / "table.md").exists()
+    assert (accuracies(found), found.finished, found.open) == ({}, {}, [])
+    assert not (path / "result.json").exists()
 
 
 def test_a_run_waits_open_for_the_run_whose_steps_it_takes(tmp_path, tiny, failing):
@@ -278,7 +312,7 @@ def test_a_run_waits_open_for_the_run_whose_steps_it_takes(tmp_path, tiny, faili
     assert found.open == ["full data, steps of InfoBatch 50 %, seed 0"]
     assert list(found.finished) == ["full data"]
     failing()
-    found = make([path], show=False)[0]
+    found = resume([path], show=False)[0]
     assert (found.failed, found.open) == ({}, [])
     steps = {label: runs[0].result()["steps"] for label, runs in found.finished.items()}
     assert steps["full data, steps of InfoBatch 50 %"] == steps["InfoBatch 50 %"] < steps["full data"]
@@ -293,7 +327,7 @@ def test_an_interruption_stops_everything_and_is_no_failure(tmp_path, tiny, fail
     assert list(found.finished) == ["OrderDP 50 %"]
     assert (found.failed, len(found.open)) == ({}, 2)
     failing()
-    assert len(make([path], show=False)[0].table) == 3
+    assert len(accuracies(resume([path], show=False)[0])) == 3
 
 
 def full_disk(monkeypatch, refuses):
@@ -315,18 +349,18 @@ def test_a_disk_without_room_for_a_checkpoint_fails_the_run_and_is_made_good_lat
     (reason,) = found.failed.values()
     assert "checkpoint could not be written (No space left on device); existing files are unchanged" in reason
     monkeypatch.undo()
-    assert make([path], show=False)[0].failed == {}
+    assert resume([path], show=False)[0].failed == {}
 
 
 def test_a_disk_without_room_for_anything_stops_the_comparison_and_harms_nothing(tmp_path, tiny, monkeypatch):
     path, plan = tmp_path / "run", Comparison(tiny(epochs=1, prune_ratio=0.5), against=("full",))
-    begin(plan, path, check(plan))
+    create_folder(plan, path, check(plan))
     full_disk(monkeypatch, lambda name: "recipe" not in name)
     with pytest.raises(OSError, match=r"failure\.txt could not be written \(No space left on device\)"):
-        make([path], show=False)
+        resume([path], show=False)
     monkeypatch.undo()
-    found = make([path], show=False)[0]
-    assert (found.failed, found.open, len(found.table)) == ({}, [], 2)
+    found = resume([path], show=False)[0]
+    assert (found.failed, found.open, len(accuracies(found))) == ({}, [], 2)
 
 
 @pytest.fixture
@@ -342,25 +376,25 @@ def test_a_run_of_another_recipe_than_planned_is_named_with_what_differs(small):
     changed = path / "full-data-seed0"
     load_recipe(changed / "recipe.toml", max_lr=0.3).write(changed / "recipe.toml")
     message = (
-        f"all runs of a folder must be of its plan, got {changed} with max_lr 0.3 where the plan has 0.1; "
-        f"move that run elsewhere, and go on with --resume {path}"
+        f"every run in a folder must have its planned recipe, got {changed} with max_lr 0.3 where 0.1 is planned; "
+        f"move that run elsewhere, and write --resume {path}"
     )
-    for call in (lambda: make([path], show=False), lambda: outcome(path)):
+    for call in (lambda: resume([path], show=False), lambda: outcome(path)):
         with raises(ValueError, message):
             call()
 
 
 def test_data_of_another_size_is_refused(small, monkeypatch):
     path, _ = small
-    load = workers.load_dataset
-    monkeypatch.setattr(workers, "load_dataset", lambda name, **given: load(name, **{**given, "train_size": 150}))
+    load = checks.load_dataset
+    monkeypatch.setattr(checks, "load_dataset", lambda name, **given: load(name, **{**given, "train_size": 150}))
     message = (
         f"the data must be that of the runs in {path}, 200 and 360 samples, got 150 and 360; "
-        "write the data_root that they were begun with"
+        "write the data_root of the first runs"
     )
     before = content(path)
     with raises(ValueError, message):
-        make([path], show=False)
+        resume([path], show=False)
     assert content(path) == before
 
 
@@ -370,12 +404,12 @@ def test_a_run_that_another_process_holds_is_left_alone_and_reported_as_open(sma
     held, told = RunFolder(path / "full-data-seed0"), []
     with held.locked() as mine:
         assert mine
-        found = make([path], show=False, tell=told.append)[0]
+        found = resume([path], show=False, log=told.append)[0]
         assert (found.open, found.failed, told) == (["full data, seed 0"], {}, [])
         assert found.at_work == ["full data, seed 0"]
         assert list(found.finished) == ["OrderDP 50 %"]
     assert outcome(path).at_work == []
-    assert make([path], show=False)[0].open == []
+    assert resume([path], show=False)[0].open == []
 
 
 def test_to_look_whether_a_run_is_being_made_keeps_nobody_from_making_it(small):
@@ -392,7 +426,7 @@ def test_to_look_whether_a_run_is_being_made_keeps_nobody_from_making_it(small):
     looker = threading.Thread(target=look)
     looker.start()
     looking.wait()
-    found = make([path], show=False)[0]
+    found = resume([path], show=False)[0]
     looker.join()
     assert found.open == []
 
@@ -403,12 +437,12 @@ def test_the_failure_of_a_run_that_another_process_holds_is_kept(small):
     (run.path / "result.json").unlink()
     run.write_failure("before")
     with run.locked():
-        assert make([path], show=False)[0].failed == {"full data, seed 0": "before"}
+        assert resume([path], show=False)[0].failed == {"full data, seed 0": "before"}
 
 
 def test_the_tables_of_a_folder_are_written_by_one_process_at_a_time(small):
     path, _ = small
-    process = multiprocessing.get_context("fork").Process(target=lambda: make([path], show=False))
+    process = multiprocessing.get_context("fork").Process(target=lambda: resume([path], show=False))
     with alone_in(path):
         process.start()
         process.join(2)
@@ -418,20 +452,19 @@ def test_the_tables_of_a_folder_are_written_by_one_process_at_a_time(small):
 
 
 def test_what_a_process_writes_of_a_folder_is_what_it_finds_when_its_turn_comes(small, monkeypatch):
-    """A run that ends while another process waits for its turn is in the table that it writes."""
+    """A run that ends while another process waits for its turn is in the summary that it writes."""
     path, _ = small
     last = path / "full-data-seed0" / "result.json"
-    text, lock = last.read_text(), workers.alone_in
+    text, lock = last.read_text(), outcome_module.alone_in
 
     def ends_meanwhile(folder):
         last.write_text(text)
         return lock(folder)
 
     last.unlink()
-    monkeypatch.setattr(workers, "alone_in", ends_meanwhile)
-    workers._finish(path)
+    monkeypatch.setattr(outcome_module, "alone_in", ends_meanwhile)
+    summarize(path)
     assert len(json.loads((path / "result.json").read_text())["runs"]) == 2
-    assert "full data" in (path / "table.md").read_text()
 
 
 def test_a_run_that_ended_between_the_look_and_the_lock_is_not_made_again(small, monkeypatch):
@@ -447,13 +480,13 @@ def test_a_run_that_ended_between_the_look_and_the_lock_is_not_made_again(small,
             yield mine
 
     monkeypatch.setattr(RunFolder, "locked", after_another_has_finished)
-    found = make([path], show=False, tell=told.append)[0]
+    found = resume([path], show=False, log=told.append)[0]
     assert (found.open, told) == ([], [])
 
 
 def test_a_plan_is_changed_by_one_process_at_a_time(small):
     path, _ = small
-    process = multiprocessing.get_context("fork").Process(target=lambda: amend(path, seeds=[7]))
+    process = multiprocessing.get_context("fork").Process(target=lambda: extend(path, seeds=[7]))
     with alone_in(path):
         process.start()
         process.join(2)
@@ -481,13 +514,13 @@ def test_a_run_whose_files_are_damaged_keeps_no_other_from_being_made_and_is_nam
     if text is not None:
         damaged.write_text(text)
     (path / "full-data-seed0" / "result.json").unlink()
-    found = make([path], show=False, tell=told.append)[0]
+    found = resume([path], show=False, log=told.append)[0]
     assert begun_or_failed(told) == ["[2/2] full data, seed 0"]
     assert (list(found.finished), found.failed, list(found.damaged)) == (["full data"], {}, ["OrderDP 50 %, seed 0"])
     assert why in found.damaged["OrderDP 50 %, seed 0"]
     # What the message says to do mends it.
     (path / "OrderDP-50-seed0" / "result.json").unlink()
-    found = make([path], show=False)[0]
+    found = resume([path], show=False)[0]
     assert (list(found.finished), found.damaged) == (["OrderDP 50 %", "full data"], {})
 
 
@@ -519,14 +552,14 @@ def alone(tmp_path, larger):
 
 
 def test_processes_that_meet_in_a_folder_make_each_run_once_and_the_same_as_one(tmp_path, larger, alone):
-    path = begin(larger, tmp_path / "run", check(larger))
+    path = create_folder(larger, tmp_path / "run", check(larger))
     context = multiprocessing.get_context("fork")
     together = context.Barrier(3)
 
     def work(number):
         together.wait(PATIENCE_S)
         with (tmp_path / f"told{number}").open("w") as told:
-            make([path], show=False, tell=lambda line: print(line, file=told, flush=True))
+            resume([path], show=False, log=lambda line: print(line, file=told, flush=True))
 
     processes = [context.Process(target=work, args=(number,)) for number in range(3)]
     for process in processes:
@@ -557,7 +590,7 @@ def waiting_for(path, told):
 
 def test_helpers_make_each_run_once_and_the_same_as_one_process(tmp_path, larger, alone, capfd):
     path, told = tmp_path / "run", []
-    found = start(larger, path, processes=2, show=False, tell=waiting_for(path, told))
+    found = start(larger, path, processes=2, show=False, log=waiting_for(path, told))
     helped = capfd.readouterr().err.splitlines()
     assert (found.failed, found.open) == ({}, [])
     assert len(helped) >= 1
@@ -572,8 +605,8 @@ def test_helpers_make_each_run_once_and_the_same_as_one_process(tmp_path, larger
 def test_helpers_can_read_by_worker_processes(tmp_path, tiny, capfd):
     path, told = tmp_path / "run", []
     plan = Comparison(tiny(epochs=1, data_path="loader", num_workers=1, prune_ratio=0.5), against=("full",))
-    found = start(plan, path, processes=2, show=False, tell=waiting_for(path, told))
-    assert (found.failed, found.open, len(found.table)) == ({}, [], 2)
+    found = start(plan, path, processes=2, show=False, log=waiting_for(path, told))
+    assert (found.failed, found.open, len(accuracies(found))) == ({}, [], 2)
     assert begun_or_failed(capfd.readouterr().err) == ["[2/2] full data, seed 0"]
 
 
@@ -587,7 +620,7 @@ def test_what_a_killed_helper_leaves_is_made_all_the_same(tmp_path, larger, alon
             os.kill(helper.pid, signal.SIGKILL)
             killed.append(helper)
 
-    found = start(larger, path, processes=2, show=False, tell=tell)
+    found = start(larger, path, processes=2, show=False, log=tell)
     assert killed[0].exitcode == -signal.SIGKILL
     assert (found.failed, found.open) == ({}, [])
     assert digests(path) == alone
@@ -600,7 +633,7 @@ def test_helpers_end_with_the_process_that_they_help(tmp_path, larger):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        start(larger, tmp_path / "run", processes=2, show=False, tell=stop)
+        start(larger, tmp_path / "run", processes=2, show=False, log=stop)
     assert multiprocessing.active_children() == []
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -616,7 +649,7 @@ def test_helpers_end_when_the_process_that_they_help_is_killed(tmp_path, larger)
             told.put(line)
             time.sleep(PATIENCE_S)
 
-        start(slow, path, processes=2, show=False, tell=tell)
+        start(slow, path, processes=2, show=False, log=tell)
 
     process = context.Process(target=work)
     process.start()
@@ -637,7 +670,7 @@ def test_a_helper_that_cannot_go_on_says_so_in_one_line(tmp_path, capfd):
     workers._help([tmp_path])
     out, err = capfd.readouterr()
     assert out == ""
-    assert re.fullmatch(r"a process stopped before its time: a run folder must hold .*\n", err)
+    assert re.fullmatch(r"a helper process stopped: the folder of a comparison must hold .*\n", err)
 
 
 def test_several_processes_share_the_threads_of_the_machine(tiny, monkeypatch):
@@ -654,7 +687,7 @@ def test_the_recipes_device_counts_from_the_first_moment_also_of_a_resumed_folde
 
     def work():
         AcceleratorState._reset_state(reset_partial_state=True)
-        make([path], show=False)
+        resume([path], show=False)
         assert PartialState()._cpu is True
 
     assert in_child(work) == 0

@@ -9,22 +9,25 @@ from math import isclose
 
 import pytest
 
+from orderdp.comparison import checks
+from orderdp.comparison.checks import check
 from orderdp.comparison.grid import load_comparison
 from orderdp.comparison.results import read_results
-from orderdp.comparison.workers import check
 from orderdp.paper import study as study_module
-from orderdp.paper.studies import STUDIES, check_name, study_names
-from orderdp.paper.study import SIZES, Study, load_study, resume_study, start_study, study_files
+from orderdp.paper.studies import THEORY, catalogue, find_study
+from orderdp.paper.study import load_study, resume_study, start_study
+from orderdp.paper.study_file import SIZES
 from orderdp.paper.table10 import table10
 from orderdp.report import page
 from orderdp.report.outline import SECTIONS, Outline, Published, load_outline
 from orderdp.report.page import write_report
+from orderdp.report.section import Choices
 from orderdp.training.methods import METHODS, asked_ratio, label_of
 from orderdp.training.recipe import Recipe
 from orderdp.training.steps import total_steps
 from reference.told import begun_or_failed
 
-FILES = study_files()
+FILES = {row.name: row.file for row in catalogue().values() if row.file is not None}
 TRAINED = ["figure1", "figure3", "figure4", "figure9", "figure10", "figure11", "figure12", "figure13"]
 TRAINED += ["table2", "table8", "table9", "table11"]
 NUM_SAMPLES = {"digits": 1_437, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
@@ -46,8 +49,8 @@ def quiet(line):
 
 def test_there_is_a_study_for_each_table_and_figure_that_trains():
     assert set(FILES) == set(TRAINED)
-    assert set(study_names()) == {*TRAINED, *STUDIES}
-    assert all(study_names().values())
+    assert set(catalogue()) == {*TRAINED, *(row.name for row in THEORY)}
+    assert all(row.shows for row in catalogue().values())
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -170,7 +173,7 @@ def test_the_papers_numbers_are_the_papers(name, number, row, column, cell):
 # Headings of the sections that the paper's own numbers stand in.
 BESIDE = {
     "table2": ["Accuracy"] * 4,
-    "table8": ["Stability of the choice"],
+    "table8": ["Stability of the selection"],
     "table9": ["Progress"] * 2,
     "table11": ["Direction of the gradient"],
     "figure1": ["Gradients"],
@@ -182,13 +185,13 @@ BESIDE = {
 @every_study
 def test_every_study_runs_at_its_smallest_size_and_shows_what_it_asks(name, tmp_path):
     study = load_study(FILES[name], "smoke", device="cpu")
-    (found,) = start_study(study, tmp_path / "run", tell=quiet)
+    (found,) = start_study(study, tmp_path / "run", log=quiet)
     assert (found.failed, found.damaged, found.open) == ({}, {}, [])
     outline, folders = load_outline(tmp_path / "run")
-    (part,) = (
-        page._part(each, read_results(path, together=outline.together), outline, ()) for each, path in folders.items()
-    )
-    assert (part.holes, part.strangers) == ({}, ())
+    choices = Choices(outline.edges)
+    results = {each: read_results(path, together=outline.together) for each, path in folders.items()}
+    (part,) = (page._part(each, found, outline, choices) for each, found in results.items())
+    assert (part.missing, part.unplanned) == ({}, ())
     assert len(part.sections) == len(outline.sections)
     assert all(section.tables or section.charts for section in part.sections)
     beside = [section.title for section in part.sections for table in section.tables if table.name.startswith("paper-")]
@@ -200,7 +203,7 @@ def test_methods_that_are_asked_for_different_ratios_are_shown_together_where_a_
     study = load_study(FILES["table9"], "smoke", seeds=(0,))
     plan = dataclasses.replace(study.parts["digits"], recipe=tiny_recipe(epochs=2))
     folder = tmp_path / "study"
-    start_study(Study("table9", "smoke", study.outline, {"digits": plan}), folder, tell=quiet)
+    start_study(dataclasses.replace(study, parts={"digits": plan}), folder, log=quiet)
     write_report(folder)
     lines = (folder / "report" / "tables" / "digits-accuracy.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "| method | 61 % |"
@@ -210,9 +213,7 @@ def test_methods_that_are_asked_for_different_ratios_are_shown_together_where_a_
 
 def test_a_published_table_stands_beside_a_section_that_is_shown():
     table = Published("CIFAR", ("method", "30 %"), {"OrderDP": ["95.6"]}, section="usage")
-    message = (
-        "a published table must stand beside a section that is shown, got 'usage' for 'CIFAR'; choose from accuracy"
-    )
+    message = "a published table needs a section that the report shows, got 'usage' for 'CIFAR'; choose from accuracy"
     with raises(ValueError, message):
         Outline("mine", sections=("accuracy",), published=(table,))
 
@@ -275,9 +276,9 @@ def test_a_mistake_in_a_study_is_refused_with_the_nearest_name(tmp_path, right, 
 
 def test_an_unknown_study_is_refused_with_the_nearest_name():
     with raises(ValueError, "no study named 'tabel2'; did you mean 'table2'?"):
-        check_name("tabel2")
+        find_study("tabel2")
     with pytest.raises(ValueError, match=r"^no study named 'x'; choose from figure1, figure3, .*, theorem4$"):
-        check_name("x")
+        find_study("x")
 
 
 @pytest.fixture
@@ -290,12 +291,12 @@ def small(tiny_recipe):
         methods=({"strategy": "orderdp", "prune_ratio": 0.4},),
         against=("full",),
     )
-    return Study("table8", "smoke", study.outline, {"first": plan, "second": plan})
+    return dataclasses.replace(study, parts={"first": plan, "second": plan})
 
 
 def test_a_study_makes_a_comparison_for_each_part_and_knows_what_to_show(tmp_path, small):
     folder, told = tmp_path / "study", []
-    found = start_study(small, folder, tell=told.append)
+    found = start_study(small, folder, log=told.append)
     assert [list(each.finished) for each in found] == [["OrderDP 40 %", "full data"]] * 2
     assert told[::2] == ["[1/2] OrderDP 40 %, seed 0", "[2/2] full data, seed 0"] * 2
     assert begun_or_failed(told[:4]) + begun_or_failed(told[4:]) == told[::2]
@@ -307,11 +308,23 @@ def test_a_study_makes_a_comparison_for_each_part_and_knows_what_to_show(tmp_pat
     assert "0.767 ± 0.008" in page
 
 
+def test_parts_with_equal_data_load_it_once(tmp_path, small, monkeypatch):
+    load, loads = checks.load_dataset, []
+
+    def loaded(name, **settings):
+        loads.append(name)
+        return load(name, **settings)
+
+    monkeypatch.setattr(checks, "load_dataset", loaded)
+    start_study(small, tmp_path / "study", log=quiet)
+    assert loads == ["digits"]
+
+
 def test_a_study_goes_on_where_it_was_stopped(tmp_path, small):
     folder, told = tmp_path / "study", []
-    start_study(small, folder, tell=quiet)
+    start_study(small, folder, log=quiet)
     (folder / "second" / "full-data-seed0" / "result.json").unlink()
-    found = resume_study(folder, tell=told.append)
+    found = resume_study(folder, log=told.append)
     assert begun_or_failed(told) == ["[2/2] full data, seed 0"]
     assert [each.open for each in found] == [[], []]
 
@@ -322,40 +335,40 @@ def test_a_study_that_lacks_a_data_set_writes_nothing(tmp_path, small):
     )
     study = dataclasses.replace(small, parts={"first": small.parts["first"], "second": lacking})
     with pytest.raises(FileNotFoundError, match=r"^data_root must be a folder that exists, got "):
-        start_study(study, tmp_path / "study", tell=quiet)
+        start_study(study, tmp_path / "study", log=quiet)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("processes", [0, "two"])
 def test_a_study_by_no_process_is_refused_before_anything_is_written(tmp_path, small, processes):
     with pytest.raises(ValueError, match=rf"^processes must be a whole number from 1, .*, got {processes}; write"):
-        start_study(small, tmp_path / "study", processes=processes, tell=quiet)
+        start_study(small, tmp_path / "study", processes=processes, log=quiet)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_study_leaves_a_folder_that_is_there_alone(tmp_path, small):
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(FileExistsError, match=r"^the run folder must be new, got "):
-        start_study(small, tmp_path, tell=quiet)
+        start_study(small, tmp_path, log=quiet)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_a_study_by_several_processes_shares_the_threads(tmp_path, small, monkeypatch):
     given = []
-    monkeypatch.setattr(study_module, "begin", lambda plan, path, sizes: given.append(plan.recipe.num_threads))
+    monkeypatch.setattr(study_module, "create_folder", lambda plan, path, sizes: given.append(plan.recipe.num_threads))
     monkeypatch.setattr(study_module, "resume_study", lambda folder, **named: [])
-    monkeypatch.setattr("orderdp.comparison.workers.os.cpu_count", lambda: 8)
+    monkeypatch.setattr("orderdp.comparison.checks.os.cpu_count", lambda: 8)
     free = dataclasses.replace(
         small.parts["first"], recipe=small.parts["first"].recipe.model_copy(update={"num_threads": None})
     )
     study = dataclasses.replace(small, parts={"first": free, "second": small.parts["second"]})
-    start_study(study, tmp_path / "study", processes=4, tell=quiet)
+    start_study(study, tmp_path / "study", processes=4, log=quiet)
     assert given == [2, 1]
 
 
 def test_a_comparison_alone_shows_every_section(pair):
     outline, paths = load_outline(pair.path)
-    assert (outline.sections, outline.published, outline.title) == (SECTIONS, (), "Comparison: run")
+    assert (outline.sections, outline.published, outline.title) == (tuple(SECTIONS), (), "Comparison: run")
     assert paths == {"": pair.path}
 
 
@@ -364,9 +377,9 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path):
         if text is not None:
             (tmp_path / "study.toml").write_text(text)
         why = "; write" if text is None else r" \("
-        message = rf"^a folder to report on must hold plan\.toml or study\.toml, got {re.escape(str(tmp_path))}{why}"
+        message = rf"^a folder of runs must hold comparison\.toml or study\.toml, got {re.escape(str(tmp_path))}{why}"
         with pytest.raises(ValueError, match=message):
-            resume_study(tmp_path, tell=quiet)
+            resume_study(tmp_path, log=quiet)
 
 
 RATIOS = {

@@ -15,7 +15,7 @@ from scipy.optimize import approx_fprime
 from orderdp.paper import theorem1, theorem3, theorem4
 from orderdp.paper.digits_models import digits, losses, models
 from orderdp.paper.exhibit import Shown
-from orderdp.paper.studies import STUDIES
+from orderdp.paper.studies import THEORY
 from orderdp.paper.theorem1 import gradient_means, sample_gradients
 from orderdp.paper.theorem3 import best_of_mean, errors_after, problems, slope
 from orderdp.paper.theorem4 import bias_terms
@@ -198,8 +198,8 @@ def test_the_table_and_the_picture_of_the_bias_terms_show_them():
 
 
 def test_every_study_has_a_function_of_its_name():
-    for name, (module, _) in STUDIES.items():
-        assert getattr(import_module(f"orderdp.paper.{module}"), name).__module__.endswith(module)
+    for row in THEORY:
+        assert getattr(import_module(f"orderdp.paper.{row.module}"), row.name).__module__.endswith(row.module)
 
 
 def test_a_study_writes_its_summary_under_its_name(tmp_path):

@@ -2,7 +2,7 @@
 
 import torch
 
-from orderdp.comparison.grid import Sizes
+from orderdp.comparison.planned import Sizes
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import total_steps
 
@@ -114,6 +114,7 @@ def result(name, seed, lines):
         "seed": seed,
         "digests": {"model": "0" * 64, "scores": "1" * 64, "choices": "2" * 64},
         "ranks": 1,
+        "finished": "2026-03-10T12:00:00+00:00",
         "device": "a processor",
         "threads": 1,
         "versions": {"python": "3.11.0", "torch": "2.6.0", "orderdp": "0.1.0", "numpy": "2.0", "accelerate": "1.0"},

@@ -16,15 +16,18 @@ from filelock import Timeout
 
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.results import read_results
+from orderdp.output.text_table import Table
 from orderdp.report import page
 from orderdp.report.outline import SECTIONS, Outline, load_outline
 from orderdp.report.page import write_report
+from orderdp.report.section import Choices
 from orderdp.training.methods import method_of
 from orderdp.training.run_folder import RunFolder, alone_in
 from reference.made_runs import Made
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 LINKING = {"src", "href", "xlink:href", "srcset", "poster", "action", "formaction", "data", "background"}
+DIGITS = "digits (200 training and 360 test samples), small_cnn, 3 epochs"
 BOTH = "orderdp,explore=0.9,exploit=0.5", "infobatch,prune_ratio=0.5"
 
 
@@ -92,7 +95,7 @@ def rich(tmp_path_factory, tiny_recipe):
 def test_the_page_and_its_tables_are_written_into_the_folder(rich):
     assert rich.report == rich.path / "report" / "report.html"
     assert {file.name for file in (rich.path / "report").iterdir()} == {"report.html", "tables"}
-    names = {"accuracy", "differences", "against_full", "against_short", "cost", "time_to_accuracy"}
+    names = {"overview", "accuracy", "differences", "against_full", "against_short", "cost", "time_to_accuracy"}
     names |= {"samples_to_accuracy", "usage", "jaccard", "correlation"}
     names |= {"cosine_full", "norm_ratio_full"}
     names |= {f"progress_{name}" for name in ("accuracy", "loss", "gradient_norm", "gradient_norm_deviation")}
@@ -104,7 +107,9 @@ def test_a_table_is_the_same_in_every_form(rich):
     tables = rich.path / "report" / "tables"
     lines = list(csv.reader(io.StringIO((tables / "accuracy.csv").read_text())))
     assert lines[0] == ["method", "50 %", "55 %"]
-    markdown = (tables / "accuracy.md").read_text().splitlines()
+    grid, note = (tables / "accuracy.md").read_text().split("\n\n")
+    assert note.startswith("Accuracy after the last epoch")
+    markdown = grid.splitlines()
     cells = [line.strip("|").split("|") for line in (markdown[0], *markdown[2:])]
     assert [[cell.strip() for cell in line] for line in cells] == lines
     latex = (tables / "accuracy.tex").read_text()
@@ -162,7 +167,7 @@ def test_every_entry_of_the_contents_leads_somewhere(rich):
     titles = "".join(found.texts["h3"])
     for title in (
         "Accuracy",
-        "What may be said",
+        "Differences",
         "Cost",
         "Use of the samples",
         "Direction of the gradient",
@@ -180,7 +185,7 @@ def test_downloads_are_the_tables_and_the_numbers_of_the_charts(rich):
     for file in (rich.path / "report" / "tables").iterdir():
         assert found[file.name] == file.read_text(encoding="utf-8"), file.name
     outline, _ = load_outline(rich.path)
-    part = page._part("", read_results(rich.path), outline, ())
+    part = page._part("", read_results(rich.path), outline, Choices(outline.edges))
     charts = [chart for section in part.sections for chart in section.charts]
     assert len({chart.name for chart in charts}) == len(charts) > 8
     for chart in charts:
@@ -200,8 +205,19 @@ def test_what_is_missing_stands_at_the_top_with_its_reason(rich):
     assert any("1 × the loss <b>&amp; all</b> is 'nan'" in text for text in found.texts["summary"])
 
 
+def test_the_page_begins_with_what_may_be_concluded(pair):
+    text = write_report(pair.path).read_text(encoding="utf-8")
+    found = Page(text)
+    assert text.index('id="summary"') < text.index("<nav")
+    assert {"Methods", "Compared with", "Data", "Finished", "Made with"} <= {*found.texts["dt"]}
+    assert found.texts["h4"] == ["What may be concluded", "What may not be concluded"]
+    said = " ".join(found.texts["li"]).replace("\N{NO-BREAK SPACE}", " ")
+    assert "OrderDP gains 0.83 points [0.12, 1.55] at 50 %" in said
+
+
 def test_a_whole_comparison_has_no_word_of_anything_missing(pair):
-    assert "issing" not in "".join("".join(texts) for texts in read(write_report(pair.path)).texts.values())
+    texts = read(write_report(pair.path)).texts
+    assert "issing" not in "".join("".join(texts[tag]) for tag in texts if tag != "style")
 
 
 def test_settings_versions_and_seeds_stand_at_the_end(pair):
@@ -224,7 +240,7 @@ def test_letters_of_html_in_titles_and_names_are_shown_as_they_are(pair, tmp_pat
     assert "<u>Why</u>?" in found.texts["p"]
     assert "In the paper: <i>Table</i> & 2" in found.texts["div"]
     assert "<b>A</b>" in found.texts["td"]
-    assert "<30 %" in found.texts["th"]
+    assert "<30\N{NO-BREAK SPACE}%" in found.texts["th"]
     for tag in ("u", "i"):
         assert not found.all(tag)
 
@@ -236,13 +252,13 @@ def test_a_study_has_a_part_for_each_comparison_and_tables_under_its_name(made, 
             folder.finish(label, (90.0,))
     study_of(tmp_path, "first", "second", show=["accuracy", "stability"])
     found = read(write_report(tmp_path))
-    assert len(found.all("h2")) == 2
+    assert [text for text in found.texts["h2"] if text.strip()] == ["Summary", *[DIGITS] * 2]
     assert found.texts["h1"] == ["A study"]
     files = {file.name for file in (tmp_path / "report" / "tables").iterdir()}
     assert files == {
         f"{part}-{name}.{ending}"
         for part in ("first", "second")
-        for name in ("accuracy", "jaccard")
+        for name in ("overview", "accuracy", "jaccard")
         for ending in ("md", "csv", "tex")
     }
     assert "Cost" not in "".join(found.texts["h3"])
@@ -266,6 +282,27 @@ def test_accuracies_to_reach_may_be_given(pair):
     assert table[1] == "OrderDP 50 %,2.0,never"
 
 
+@pytest.mark.parametrize(
+    ("cells", "reach"),
+    [
+        (["87.32 ± 0.26"] * 2, ""),
+        (["87.32 ± 0.26"] * 3, "wide"),
+        (["−0.45 [−0.87, −0.03] loses"] * 4, "vast"),
+    ],
+)
+def test_a_table_that_is_wider_than_a_screen_says_how_to_see_it_all(pair, cells, reach):
+    header = ["method", *(f"{number} %" for number in range(len(cells)))]
+    table = Table("a", "a", [header, ["OrderDP", *cells]])
+    assert page._reach(table) == reach
+    found = read(write_report(pair.path))
+    figures = [a.get("class") for a in found.all("figure")]
+    assert {"", "wide", "vast"} <= {*figures}
+    assert sum(a.get("class") == "hint" for a in found.all("div")) == len(
+        [name for name in figures if name is not None]
+    )
+    assert "Scroll sideways for all 11 columns →" in found.texts["div"]
+
+
 def test_the_same_bytes_come_twice(pair):
     first = write_report(pair.path).read_bytes()
     assert write_report(pair.path).read_bytes() == first
@@ -274,7 +311,7 @@ def test_the_same_bytes_come_twice(pair):
 def test_without_a_finished_run_there_is_nothing_to_report(made):
     folder = made(methods=({"strategy": "orderdp", "prune_ratio": 0.5},))
     message = (
-        rf"^a report needs a finished run, got none in {re.escape(str(folder.path))}; go on with the command that "
+        rf"^a report needs a finished run, got none in {re.escape(str(folder.path))}; resume with the command that "
     )
     with pytest.raises(ValueError, match=message):
         write_report(folder.path)
@@ -282,7 +319,7 @@ def test_without_a_finished_run_there_is_nothing_to_report(made):
 
 
 def test_a_folder_of_nothing_is_refused(tmp_path):
-    message = rf"^a folder to report on must hold plan\.toml or study\.toml, got {re.escape(str(tmp_path))}; write"
+    message = rf"^a folder of runs must hold .* or study\.toml, got {re.escape(str(tmp_path))}; write"
     with pytest.raises(ValueError, match=message):
         write_report(tmp_path)
     assert not list(tmp_path.iterdir())
@@ -351,13 +388,13 @@ def test_a_report_reads_no_checkpoint(pair, monkeypatch):
     assert Path(write_report(pair.path)).exists()
 
 
-def test_the_name_of_a_stranger_is_shown_as_it_is(pair):
+def test_the_name_of_an_unplanned_run_is_shown_as_it_is(pair):
     name = "<img src=x onerror=alert(1)>"
     (pair.path / name).mkdir()
     pair.folder("full data", 1).recipe().write(pair.path / name / "recipe.toml")
     found = read(write_report(pair.path))
     assert not found.all("img")
-    assert any(f"does not name them: {name}." in text for text in found.texts["p"])
+    assert any(f"which the report leaves out: {name}." in text for text in found.texts["p"])
 
 
 def test_a_report_is_written_by_one_process_at_a_time(pair, monkeypatch):

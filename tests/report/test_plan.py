@@ -23,9 +23,11 @@ def test_the_page_says_what_it_costs_what_each_split_does_and_what_to_take(laid_
     assert page[:2] == [
         "1,000 samples, 20 epochs, batches of 32: 500 samples an epoch, 50 % pruned",
         "320 steps instead of 640; 10,000 samples instead of 20,000, 50 % saved; about 1.5 hours, 1.5 fewer, "
-        "if time goes with samples",
+        "if time is proportional to samples",
     ]
-    assert " ".join(page[3].split()) == "s s/n q/s hardest median easiest zero C_s age last dormant unseen as if n"
+    assert " ".join(page[3].split()) == (
+        "s explore exploit hardest median easiest zero C_s mean age last age dormant unseen effective n"
+    )
     table = [" ".join(line.split()) for line in page[4 : 4 + len(laid_out.decompositions)]]
     split = laid_out.recommended
     shown = f"{100 * split.dormant:.1f} % 0.0 % {split.effective_samples:.0f}"
@@ -69,12 +71,12 @@ def test_the_picture_has_a_line_for_each_split_and_marks_one(laid_out, tmp_path,
     lines = {line.get_label(): line for line in axes.lines}
     assert len(lines) == len(laid_out.decompositions) + 1
     (chosen,) = [label for label in lines if "recommended" in label]
-    assert chosen == "s/n = 0.707, q/s = 0.707 (recommended)"
+    assert chosen == "explore 0.707, exploit 0.707 (recommended)"
     np.testing.assert_allclose(lines[chosen].get_ydata(), inclusion_probabilities(1_000, 707, 500))
     assert (lines[chosen].get_xdata()[0], lines[chosen].get_xdata()[-1]) == (0.001, 1)
     draw_plan(plan(1_000, 0.7, epochs=20, batch_size=32), tmp_path / "plan.png")
     (axes,) = figures[1].axes
-    (uniform,) = [line for line in axes.lines if line.get_label() == "q/n, a uniform draw"]
+    (uniform,) = [line for line in axes.lines if line.get_label() == "a uniform draw"]
     assert set(uniform.get_ydata()) == {0.3}
 
 

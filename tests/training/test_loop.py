@@ -316,7 +316,7 @@ def test_the_result_says_what_was_run_and_where(train):
     result = train("here", seed=7).result()
     assert set(result) == {
         *("name", "accuracy_last", "accuracy_best", "epochs", "steps", "samples_forward", "samples_backward"),
-        *(*SECONDS, "coverage", "seed", "digests", "device", "ranks", "threads", "versions", "commit"),
+        *(*SECONDS, "coverage", "seed", "digests", "device", "ranks", "threads", "versions", "commit", "finished"),
     }
     expected = {"name": "here", "seed": 7, "ranks": 1, "threads": 1}
     assert {name: result[name] for name in expected} == expected

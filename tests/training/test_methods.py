@@ -10,7 +10,7 @@ import torch
 
 import orderdp
 from orderdp.comparison.grid import Comparison
-from orderdp.comparison.workers import make, start
+from orderdp.comparison.workers import resume, start
 from orderdp.training.methods import METHODS, label_of, make_strategy, method_of, setting_of
 from orderdp.training.optim import build_schedule
 from orderdp.training.recipe import Recipe
@@ -252,6 +252,6 @@ def test_the_shorter_schedule_takes_the_steps_that_the_method_made(tiny, tmp_pat
     assert short["steps"] == pruned["steps"] < runs["full-data-seed0"]["steps"]
     for name in ("full-data-steps-of-InfoBatch-80-seed0", "InfoBatch-80-seed0"):
         (path / name / "result.json").unlink()
-    make([path], show=False)
+    resume([path], show=False)
     again = {run["name"]: run for run in json.loads((path / "result.json").read_text())["runs"]}
     assert {name: run["digests"] for name, run in again.items()} == {name: run["digests"] for name, run in runs.items()}

@@ -210,7 +210,9 @@ def test_a_comparison_killed_at_any_moment_goes_on_to_the_same_end(
     told = begun_or_failed(capsys.readouterr().err)
     if left is None:  # nothing was begun
         assert status == 1
-        assert told[0].startswith(f"orderdp: a run folder must hold recipe.toml and plan.toml, got {killed}; write")
+        assert told[0].startswith(
+            f"orderdp: the folder of a comparison must hold recipe.toml and comparison.toml, got {killed}; write"
+        )
         return
     assert (status, len(told)) == (0, left)
     for member in load_comparison(killed)[0].members(200):

@@ -18,8 +18,9 @@ from accelerate.state import AcceleratorState, GradientState
 
 from orderdp import Pruner
 from orderdp.comparison.grid import Comparison
+from orderdp.comparison.outcome import outcome
 from orderdp.comparison.results import read_results
-from orderdp.comparison.workers import make, outcome, start
+from orderdp.comparison.workers import resume, start
 from orderdp.paper.study import Study, start_study
 from orderdp.report.outline import Outline
 from orderdp.training import loop
@@ -194,9 +195,9 @@ def test_two_ranks_make_a_comparison_together(tmp_path, tiny, on_two_ranks):
                 plan,
                 tmp_path / f"rank{os.environ['RANK']}",
                 show=False,
-                tell=lambda line: print(line, file=file, flush=True),
+                log=lambda line: print(line, file=file, flush=True),
             )
-        assert [row.label for row in found.table] == labels
+        assert [label for label, entry in found.results.entries.items() if entry.results] == labels
         assert (found.failed, found.open) == ({}, [])
 
     labels = ["InfoBatch 50 %", "OrderDP 50 %", "full data"]
@@ -209,7 +210,7 @@ def test_two_ranks_make_a_comparison_together(tmp_path, tiny, on_two_ranks):
     results = {member.label: RunFolder(path / member.name).result() for member in plan.members(200)}
     assert {result["ranks"] for result in results.values()} == {2}
     assert results["full data, steps of InfoBatch 50 %"]["steps"] == results["InfoBatch 50 %"]["steps"]
-    assert len(json.loads((path / "result.json").read_text())["rows"]) == 5
+    assert len(json.loads((path / "result.json").read_text())["runs"]) == 5
 
 
 def test_what_two_ranks_made_is_read_by_one_and_made_by_two_only(tmp_path, tiny, on_two_ranks):
@@ -220,9 +221,9 @@ def test_what_two_ranks_made_is_read_by_one_and_made_by_two_only(tmp_path, tiny,
     assert steps == {"OrderDP 50 %": [8], "full data": [14], "full data, steps of OrderDP 50 %": [8]}
     assert outcome(path).open == []
     (path / "full-data-seed0" / "result.json").unlink()
-    message = rf"^the runs in {path} must be made on the 2 rank\(s\) that they were begun on, got 1; start as many"
+    message = rf"^the runs in {path} must be trained on 2 rank\(s\), as the first of them were, got 1; start as many"
     with pytest.raises(ValueError, match=message):
-        make([path], show=False)
+        resume([path], show=False)
     assert outcome(path).open == ["full data, seed 0"]
 
 
@@ -248,8 +249,8 @@ def test_two_ranks_make_a_study_together(tmp_path, tiny, on_two_ranks):
     study = Study("table8", "smoke", Outline("both"), plans)
 
     def work():
-        found = start_study(study, tmp_path / "study", tell=lambda line: None)
-        assert [len(each.table) for each in found] == [2, 2]
+        found = start_study(study, tmp_path / "study", log=lambda line: None)
+        assert [len(each.finished) for each in found] == [2, 2]
 
     assert on_two_ranks(work) == [0, 0]
     assert {path.name for path in (tmp_path / "study").iterdir()} == {"a", "b", "study.toml"}
@@ -266,7 +267,7 @@ def test_torchrun_trains_and_resumes_and_prints_one_table(tmp_path, outcome, on_
     done = subprocess.run([*torchrun, *options.split()], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("OrderDP 50 %, seed 0\n") == 2  # one line for the run, one for its reference
-    table, _, where = done.stdout.rpartition("\n\n")
+    table, _, _, where = done.stdout.split("\n\n")
     labels = ["run", "OrderDP 50 %", "full data, steps of OrderDP 50 %"]
     assert [line.split("  ")[0] for line in table.splitlines()] == labels
     path = tmp_path / re.fullmatch(r"settings, metrics, checkpoints and plots: (\S+)\n", where)[1]
@@ -276,6 +277,6 @@ def test_torchrun_trains_and_resumes_and_prints_one_table(tmp_path, outcome, on_
     expected = [outcome(member) for member in members]
     for member in members:
         (member.path / "result.json").unlink()
-    assert on_two_ranks(lambda: make([path], show=False)) == [0, 0]
+    assert on_two_ranks(lambda: resume([path], show=False)) == [0, 0]
     assert [outcome(member) for member in members] == expected
-    assert len(json.loads((path / "result.json").read_text())["rows"]) == 2
+    assert len(json.loads((path / "result.json").read_text())["runs"]) == 2

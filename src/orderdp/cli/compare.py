@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orderdp.cli.folders import amend_all, chosen_recipe, new_folder, refuse_beside_resume, show_comparison, status_of
+from orderdp.cli.folders import chosen_recipe, extend_all, new_folder, refuse_beside_resume, show_comparison, status_of
 from orderdp.cli.messages import tell, teller
 from orderdp.cli.settings import add_settings
 from orderdp.output.text_table import number_or_text
@@ -75,8 +75,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Makes the runs of a comparison and prints the differences to full data."""
+    from orderdp.comparison.checks import LoadedData
     from orderdp.comparison.grid import Comparison, grid
-    from orderdp.comparison.workers import make, start
+    from orderdp.comparison.workers import resume, start
     from orderdp.training.recipe import METHOD_KEYS, Recipe, default_of
 
     tell = teller(options)
@@ -88,8 +89,9 @@ def run(options: argparse.Namespace) -> int:
         refuse_beside_resume(options, given, ("recipe", "run"), _ADDED)
         if options.methods or ratios:
             given["methods"] = _more_methods(path, options.methods, ratios)
-        amend_all([path], given)
-        found = make([path], processes=options.processes, tell=tell)[0]
+        data = LoadedData()
+        extend_all([path], given, data)
+        found = resume([path], processes=options.processes, log=tell, data=data)[0]
         return _end_comparison(found, path, options)
     ratios, seeds = given.pop("prune_ratio", [0.3, 0.5, 0.7]), given.pop("seed", [0, 1, 2])
     own = {name: default_of(name) for name in METHOD_KEYS if name not in ("prune_ratio", "explore", "exploit")}
@@ -98,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     methods = grid(recipe, [*chosen, *_random_beside(chosen, recipe)], ratios)
     seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
     path = options.run_folder = options.run or new_folder(f"compare-{recipe.dataset}")
-    found = start(Comparison(recipe, methods, seeds), path, processes=options.processes, tell=tell)
+    found = start(Comparison(recipe, methods, seeds), path, processes=options.processes, log=tell)
     return _end_comparison(found, path, options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from orderdp.cli.messages import tell
 
 if TYPE_CHECKING:
+    from orderdp.comparison.checks import LoadedData
     from orderdp.training.recipe import Recipe
 
 
@@ -66,25 +68,40 @@ def refuse_beside_resume(
     options.run_folder = options.resume
 
 
-def amend_all(parts: Iterable[Path], given: dict[str, Any]) -> None:
-    """Adds what is given to comparisons that are gone on with, or says where their data lies now."""
-    from orderdp.comparison.workers import amend
+def extend_all(parts: Iterable[Path], given: dict[str, Any], data: LoadedData) -> None:
+    """Adds the given seeds and methods to comparisons that are resumed, or says where their data lies now."""
+    from orderdp.comparison.workers import extend
 
     for part in parts if given else ():
-        amend(part, seeds=given.get("seed", ()), methods=given.get("methods", ()), data_root=given.get("data_root"))
+        extend(
+            part,
+            seeds=given.get("seed", ()),
+            methods=given.get("methods", ()),
+            data_root=given.get("data_root"),
+            data=data,
+        )
 
 
 def show_comparison(path: Path) -> None:
-    """Prints what may be said of the runs in a folder."""
+    """Prints the differences between the runs in a folder, and what may be concluded from them."""
     from accelerate import PartialState
 
-    from orderdp.comparison.results import read_results
-    from orderdp.output.text_table import as_text
-    from orderdp.report.tables import differences
+    from orderdp.report.overview import write_overview
+    from orderdp.report.sections.differences import run_by_run
+    from orderdp.report.summary import conclusions
 
     if PartialState().is_main_process:
-        table = differences(read_results(path)).tables[-1]
-        print(f"{as_text(table.lines)}\n\n{table.note}\n")
+        results = write_overview(path)
+        print(run_by_run(results).as_text())
+        show_conclusions(conclusions(results))
+
+
+def show_conclusions(sentences: Iterable[str]) -> None:
+    """Prints sentences, each in lines that fit a terminal."""
+    print()
+    for sentence in sentences:
+        print(textwrap.fill(sentence, 100))
+    print()
 
 
 def status_of(found: Any, options: argparse.Namespace) -> int:
@@ -96,12 +113,12 @@ def status_of(found: Any, options: argparse.Namespace) -> int:
         missing.append(f"failed: {'; '.join(found.failed)}")
     missing += [f"damaged: {run} ({why})" for run, why in found.damaged.items()]
     if found.at_work:
-        missing.append(f"being made by another process: {'; '.join(found.at_work)}")
+        missing.append(f"running in another process: {'; '.join(found.at_work)}")
     if waiting := [run for run in found.open if run not in found.at_work]:
         missing.append(f"waiting for a run that failed: {'; '.join(waiting)}")
     if missing and PartialState().is_main_process:
-        go_on = f"go on with {options.parser.prog} --resume {options.run_folder}"
+        resume = f"resume with {options.parser.prog} --resume {options.run_folder}"
         if not (found.finished or found.at_work):
-            go_on = f"begin another folder with other settings, or {go_on}"
-        tell(f"orderdp: not all runs are finished, {', '.join(missing)}; {go_on}")
+            resume = f"start a new folder with other settings, or {resume}"
+        tell(f"orderdp: some runs are missing, {', '.join(missing)}; {resume}")
     return 1 if missing else 0

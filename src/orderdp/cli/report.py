@@ -1,4 +1,4 @@
-"""`orderdp report`: a page of tables and charts of finished runs."""
+"""`orderdp report`: a page of tables and charts of finished runs, and archives of them."""
 
 from __future__ import annotations
 
@@ -10,28 +10,51 @@ from orderdp.output.text_table import number_or_text
 SUMMARY = "a page of tables and charts of finished runs"
 DESCRIPTION = """\
 Writes report/report.html, which needs no network, into the folder of a comparison or a study. The tables are written
-beside it as Markdown, CSV and LaTeX."""
-EXAMPLES = "example:\n  orderdp report runs/mine"
+beside it as Markdown, CSV and LaTeX. With --archive it writes one compressed file with all results instead, without
+checkpoints. The report of an archive is the report of the folder."""
+EXAMPLES = """\
+examples:
+  orderdp report runs/mine
+  orderdp report runs/mine --archive mine.jsonl.xz
+  orderdp report mine.jsonl.xz --tables tables.md"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `orderdp report`."""
-    parser.add_argument("folder", metavar="DIR", type=Path, help="folder of 'orderdp compare', 'study' or 'train'")
+    parser.add_argument(
+        "source", metavar="DIR", type=Path, help="folder of 'orderdp compare', 'study' or 'train', or an archive of one"
+    )
+    parser.add_argument("--archive", metavar="FILE", type=Path, help="write an archive of the runs instead of a page")
+    parser.add_argument(
+        "--tables", metavar="FILE", type=Path, help="write one Markdown file of all tables, and no page"
+    )
     parser.add_argument(
         "--accuracy",
         nargs="+",
         type=_percent,
         default=(),
         metavar="A",
-        help="accuracies in percent to give the seconds to; default three a little below full data's",
+        help="accuracies in percent to give the seconds and samples to; default three a little below full data's",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes the page of a folder of runs and prints where it is."""
-    from orderdp.report.page import write_report
+    """Writes the page of a folder of runs, or what was asked for instead, and prints where it is."""
+    from orderdp.comparison.archive import write_archive
+    from orderdp.output.files import write_whole
+    from orderdp.report.outline import collect
+    from orderdp.report.page import read_parts, write_report
+    from orderdp.report.tables_file import as_one_file
 
-    print(write_report(options.folder, accuracies=tuple(options.accuracy)))
+    source, accuracies = options.source, tuple(options.accuracy)
+    if options.archive is not None:
+        write_archive(options.archive, collect(source))
+        print(options.archive)
+    if options.tables is not None:
+        write_whole(options.tables, as_one_file(*read_parts(source, accuracies=accuracies)).encode())
+        print(options.tables)
+    if options.archive is None and options.tables is None:
+        print(write_report(source, accuracies=accuracies))
     return 0
 
 

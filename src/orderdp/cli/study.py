@@ -1,4 +1,4 @@
-"""`orderdp study`: a table or figure of the paper, or one of its theorems measured."""
+"""`orderdp study`: a table, figure or theorem of the paper, or a custom study."""
 
 from __future__ import annotations
 
@@ -7,45 +7,56 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from orderdp.cli.folders import amend_all, refuse_beside_resume, show_comparison, status_of
+from orderdp.cli.folders import extend_all, refuse_beside_resume, show_comparison, status_of
 from orderdp.cli.messages import teller
 from orderdp.output.text_table import number_or_text
 
-SUMMARY = "a table or figure of the paper, or one of its theorems measured"
+SUMMARY = "a table, figure or theorem of the paper, or a study of your own"
 DESCRIPTION = """\
-Makes a table or figure of the paper, at a size that fits the machine, with a report. Or computes a figure of its
-theory, or measures a theorem: numbers as CSV, pictures as SVG and PNG."""
+Makes a table or figure of the paper, at a size that fits the machine, with a report. For the theory, it computes a
+figure or measures a theorem, and writes numbers as CSV and pictures as SVG and PNG. A TOML file is a custom study."""
 EXAMPLES = ""
+CUSTOM = """
+
+a custom study, 'orderdp study my.toml':
+  title = "Does it help on my data?"
+  methods = ["orderdp", "infobatch"]
+  prune_ratios = [0.3, 0.5]
+  [[smoke]]                      # a comparison of this size; any number of them
+  recipe = "digits"              # a recipe by name, or a TOML file beside this one
+  changes = { epochs = 4 }       # settings in place of the recipe's own
+  seeds = [0, 1, 2]"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `orderdp study`."""
-    from orderdp.paper.studies import study_names
+    from orderdp.paper.studies import catalogue
 
-    parser.epilog = "studies:\n" + "\n".join(f"  {name:10}{shows}" for name, shows in study_names().items())
-    parser.add_argument("name", metavar="NAME", nargs="?", help="one of those below")
+    parser.epilog = "studies:\n" + "\n".join(f"  {row.name:10}{row.shows}" for row in catalogue().values()) + CUSTOM
+    parser.add_argument("name", metavar="NAME", nargs="?", help="one of the studies below, or a TOML file")
     parser.add_argument("--run", metavar="DIR", type=Path, help="folder to write; default runs/NAME or runs/NAME-SIZE")
-    training = parser.add_argument_group("of studies that train")
+    training = parser.add_argument_group("for studies that train")
     training.add_argument(
         "--size",
         metavar="NAME",
         help="smoke (seconds), cpu (up to some hours on one processor core), gpu (shortened), paper (as published); "
-        "default smoke",
+        "default the first of these that the study has",
     )
-    training.add_argument("--processes", type=number_or_text, metavar="N", help="runs to make at the same time")
+    training.add_argument("--processes", type=number_or_text, metavar="N", help="runs to train at the same time")
     training.add_argument(
-        "--resume", metavar="DIR", type=Path, help="go on with the runs in this folder, or join in; --seed adds seeds"
+        "--resume", metavar="DIR", type=Path, help="resume the runs in this folder, or join in; --seed adds seeds"
     )
     training.add_argument("--seed", nargs="+", type=number_or_text, metavar="N", help="seeds in place of the study's")
     training.add_argument("--data-root", metavar="DIR", help="folder that holds the data sets")
-    training.add_argument("--download", action="store_const", const=True, help="fetch what is not there")
+    training.add_argument("--download", action="store_const", const=True, help="download missing data sets")
     training.add_argument("--device", metavar="NAME", help="where to train: auto, cpu or cuda")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Makes a table or figure of the paper."""
-    from orderdp.paper.studies import STUDIES, check_name, run_study
-    from orderdp.paper.study import load_study, resume_study, start_study, study_files
+    """Runs a study and prints where its report or its files are."""
+    from orderdp.comparison.checks import LoadedData
+    from orderdp.paper.studies import find_study, run_theory
+    from orderdp.paper.study import load_study, resume_study, start_study
     from orderdp.report.outline import load_outline
 
     tell = teller(options)
@@ -55,20 +66,20 @@ def run(options: argparse.Namespace) -> int:
         given = {**changes, **({"seed": options.seed} if options.seed else {})}
         folder = options.resume
         refuse_beside_resume(options, given, ("name", "run", "size"))
-        amend_all(load_outline(folder)[1].values(), given)
-        return _report_on(resume_study(folder, processes=processes, tell=tell), folder, options)
+        data = LoadedData()
+        extend_all(load_outline(folder)[1].values(), given, data)
+        return _report_on(resume_study(folder, processes=processes, log=tell, data=data), folder, options)
     if options.name is None:
         options.parser.error("the following arguments are required: NAME")
-    check_name(options.name)
-    if options.name in STUDIES:
+    row = find_study(options.name)
+    if row.file is None:
         _refuse_beside_theory(options, changes)
-        for path in run_study(options.name, options.run or Path("runs") / options.name):
+        for path in run_theory(row, options.run or Path("runs") / row.name):
             print(path)
         return 0
-    size = options.size or "smoke"
-    study = load_study(study_files()[options.name], size, seeds=tuple(options.seed or ()), **changes)
-    folder = options.run_folder = options.run or Path("runs") / f"{options.name}-{size}"
-    return _report_on(start_study(study, folder, processes=processes, tell=tell), folder, options)
+    study = load_study(row.file, options.size, seeds=tuple(options.seed or ()), **changes)
+    folder = options.run_folder = options.run or Path("runs") / f"{study.name}-{study.size}"
+    return _report_on(start_study(study, folder, processes=processes, log=tell), folder, options)
 
 
 def _refuse_beside_theory(options: argparse.Namespace, changes: dict[str, Any]) -> None:
@@ -86,7 +97,8 @@ def _report_on(outcomes: Sequence[Any], folder: Path, options: argparse.Namespac
     from orderdp.report.page import write_report
 
     if PartialState().is_main_process:
-        for part in load_outline(folder)[1].values():
+        for name, part in load_outline(folder)[1].items():
+            print(f"{name}\n")
             show_comparison(part)
         print(f"report: {write_report(folder)}")
     return max(status_of(found, options) for found in outcomes)

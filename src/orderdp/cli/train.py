@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from orderdp.cli.folders import amend_all, chosen_recipe, new_folder, refuse_beside_resume, status_of
+from orderdp.cli.folders import (
+    chosen_recipe,
+    extend_all,
+    new_folder,
+    refuse_beside_resume,
+    show_conclusions,
+    status_of,
+)
 from orderdp.cli.messages import teller
 from orderdp.cli.settings import add_settings
 
@@ -56,8 +63,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Trains the runs of one recipe, prints their table and draws their plots."""
-    from orderdp.comparison.grid import REFERENCES, Comparison
-    from orderdp.comparison.workers import make, start
+    from orderdp.comparison.checks import LoadedData
+    from orderdp.comparison.grid import Comparison
+    from orderdp.comparison.planned import REFERENCES
+    from orderdp.comparison.workers import resume, start
     from orderdp.training.recipe import Recipe
 
     tell = teller(options)
@@ -65,8 +74,9 @@ def run(options: argparse.Namespace) -> int:
     if options.resume is not None:
         path = options.resume
         refuse_beside_resume(options, given, ("recipe", "run", "against"))
-        amend_all([path], given)
-        found = make([path], tell=tell)[0]
+        data = LoadedData()
+        extend_all([path], given, data)
+        found = resume([path], log=tell, data=data)[0]
     else:
         ratios, seeds = given.pop("prune_ratio", []), given.pop("seed", [])
         if "settings" in given:
@@ -78,22 +88,25 @@ def run(options: argparse.Namespace) -> int:
         seeds = [recipe.model_copy(update={"seed": seed}).seed for seed in seeds]
         path = options.run_folder = options.run or new_folder(recipe.dataset)
         against = REFERENCES if options.against is None else tuple(options.against)
-        found = start(Comparison(recipe, tuple(methods), tuple(seeds), against), path, tell=tell)
+        found = start(Comparison(recipe, tuple(methods), tuple(seeds), against), path, log=tell)
     _show_runs(found, path)
     return status_of(found, options)
 
 
 def _show_runs(found: Any, path: Path) -> None:
-    """Prints the table of the runs in a folder and draws their plots."""
+    """Prints the table of the runs in a folder and what may be concluded from it, and draws their plots."""
     from accelerate import PartialState
 
-    from orderdp.comparison.table import lines
-    from orderdp.output.text_table import as_text
+    from orderdp.report.overview import overview, write_overview
+    from orderdp.report.placement import references_of
     from orderdp.report.plots import draw_plots
+    from orderdp.report.summary import conclusions
     from orderdp.training.run_folder import alone_in
 
     if found.finished and PartialState().is_main_process:
+        results = write_overview(path)
         with alone_in(path):
-            draw_plots(found.finished, path / "plots")
-        print(as_text(lines(found.table)))
-        print(f"\nsettings, metrics, checkpoints and plots: {path}")
+            draw_plots(found.finished, references_of(results), path / "plots")
+        print(overview(results).as_text())
+        show_conclusions(conclusions(results))
+        print(f"settings, metrics, checkpoints and plots: {path}")

@@ -1,4 +1,4 @@
-"""Which runs a comparison makes: methods beside all the data, and all the data for as many steps as they make."""
+"""Which runs a comparison makes: each method, full data, and full data for as many steps as each method makes."""
 
 from __future__ import annotations
 
@@ -7,34 +7,32 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tomli_w
 
+from orderdp.comparison.planned import (
+    FILE,
+    FILE_0_1,
+    REFERENCES,
+    Planned,
+    PlannedRun,
+    Sizes,
+    no_comparison,
+    planned_of,
+    read_planned,
+    sizes_of,
+    strategy_of,
+)
 from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
-from orderdp.training.methods import label_of
+from orderdp.training.methods import asked_ratio, label_of
 from orderdp.training.recipe import Recipe, load_recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import most_steps, total_steps
 
-REFERENCES = ("full", "short")
 FULL = "full data"
-
-
-class Sizes(NamedTuple):
-    """How much data the runs of a folder have and on how many ranks they are made, so that they can be read without.
-
-    Args:
-        num_samples: training samples.
-        num_test_samples: samples that the accuracy is measured on.
-        num_ranks: ranks that train each run; a step has `batch_size` samples of each.
-    """
-
-    num_samples: int
-    num_test_samples: int
-    num_ranks: int = 1
 
 
 @dataclass(frozen=True)
@@ -101,16 +99,52 @@ class Comparison:
             yield Member(FULL, full)
         yield from shorts
 
+    def table(self, sizes: Sizes) -> dict[str, Any]:
+        """Returns the content of `comparison.toml`: the settings, and every planned run in plain values."""
+        settings = {"seeds": list(self.seeds), "against": list(self.against), **sizes._asdict()}
+        methods = {"methods": [dict(method) for method in self.methods]} if self.methods else {}
+        members = self.members(sizes.num_samples, sizes.num_ranks)
+        return {**settings, **methods, "runs": [_plain(run) for run in _planned_runs(members)]}
+
     def write(self, path: Path, sizes: Sizes) -> None:
-        """Writes the plan into a folder, which `load_comparison` reads back.
+        """Writes the comparison into a folder; `load_comparison` reads it back, and `read_planned` its runs.
 
         Raises:
             OSError: a file cannot be written.
         """
         write_whole(path / "recipe.toml", self.recipe.to_toml().encode())
-        settings = {"seeds": list(self.seeds), "against": list(self.against), **sizes._asdict()}
-        methods = {"methods": [dict(method) for method in self.methods]} if self.methods else {}
-        write_whole(path / "plan.toml", tomli_w.dumps({**settings, **methods}).encode())
+        write_whole(path / FILE, tomli_w.dumps(self.table(sizes)).encode())
+
+
+def _planned_runs(members: Sequence[Member]) -> Iterator[PlannedRun]:
+    ratios: dict[str, float] = {}  # label of a shorter schedule to the prune ratio of the run it is named after
+    for member in members:
+        if member.short is not None:
+            ratios.setdefault(member.short, asked_ratio(member.recipe))
+    for member in members:
+        reference = member.recipe.strategy == "full"
+        ratio = ratios.get(member.label) if reference else asked_ratio(member.recipe)
+        if member.label == FULL:
+            ratio = None
+        cut = reference and member.recipe.max_steps is not None
+        yield PlannedRun(
+            label=member.label,
+            method=member.label if ratio is None else member.label.replace(f" {100 * ratio:.12g} %", ""),
+            name=member.name,
+            seed=member.recipe.seed,
+            reference=reference,
+            strategy=strategy_of(member.recipe.method()),
+            ratio=ratio,
+            short=member.short,
+            steps_of=member.steps_of,
+            max_steps=member.recipe.max_steps if cut else None,
+            epochs=member.recipe.epochs if cut else None,
+        )
+
+
+def _plain(run: PlannedRun) -> dict[str, Any]:
+    """Returns a planned run as a table of TOML, which cannot write None."""
+    return {name: value for name, value in run._asdict().items() if value is not None}
 
 
 def grid(recipe: Recipe, methods: Iterable[Mapping[str, Any]], ratios: Sequence[float]) -> tuple[dict[str, Any], ...]:
@@ -130,23 +164,36 @@ def grid(recipe: Recipe, methods: Iterable[Mapping[str, Any]], ratios: Sequence[
 
 
 def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
-    """Returns the plan of a folder, and the sizes of the data that its runs train on.
+    """Returns the comparison in a folder, and the sizes of the data that its runs train on.
+
+    A folder of release 0.1 is read too.
 
     Raises:
-        ValueError: there is none that can be read.
+        ValueError: there is none, or it cannot be read.
     """
     try:
-        settings = read_toml(path / "plan.toml", "a plan", example="seeds = [0, 1, 2]")
-        seeds, against = (tuple(settings[name]) for name in ("seeds", "against"))
-        methods = tuple(dict(method) for method in settings.get("methods", ()))
-        sizes = Sizes(*(int(settings[name]) for name in Sizes._fields))
+        file = path / (FILE if (path / FILE).exists() or not (path / FILE_0_1).exists() else FILE_0_1)
+        table = read_toml(file, "a comparison", example="seeds = [0, 1, 2]")
+        seeds, against = (tuple(table[name]) for name in ("seeds", "against"))
+        methods = tuple(dict(method) for method in table.get("methods", ()))
+        sizes = sizes_of(table)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        why = f" ({error})" if (path / "plan.toml").exists() else ""
-        raise ValueError(
-            f"a run folder must hold recipe.toml and plan.toml, got {path}{why}; "
-            "write the folder of an earlier 'orderdp train' or 'orderdp compare'"
-        ) from None
+        raise no_comparison(path, error) from None
     return Comparison(load_recipe(path / "recipe.toml"), methods, seeds, against), sizes
+
+
+def planned_in(path: Path) -> Planned:
+    """Returns the planned runs of a comparison's folder, also of one of release 0.1.
+
+    That release did not write down the runs, so they are worked out from its methods.
+
+    Raises:
+        ValueError: it is no such folder, or a file cannot be read.
+    """
+    if (path / FILE).exists() or not (path / FILE_0_1).exists():
+        return read_planned(path)
+    comparison, sizes = load_comparison(path)
+    return planned_of(comparison.recipe.to_toml(), comparison.table(sizes))
 
 
 def shortened(full: Recipe, steps: int, num_samples: int, num_ranks: int = 1) -> Recipe:

@@ -1,55 +1,56 @@
-"""What the runs of a comparison came to, read from its folder: no data set and no model is needed."""
+"""The results of a comparison's runs, read from its folder or its archive.
+
+Reading needs no data set and no model, builds no strategy and imports no user code.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from orderdp.comparison.grid import FULL, Comparison, Sizes, load_comparison
-from orderdp.comparison.table import spent_s
+from orderdp.comparison.grid import FULL
+from orderdp.comparison.planned import Planned, Sizes
+from orderdp.comparison.records import Missing, Records, read_folder
 from orderdp.comparison.verdicts import Difference, paired_difference
-from orderdp.comparison.workers import planned_recipe
-from orderdp.training.methods import asked_ratio
-from orderdp.training.recipe import Recipe
-from orderdp.training.run_folder import RunFolder
+from orderdp.training.run_folder import spent_s
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a comparison: the runs that differ by nothing but their seed.
+    """One line of a comparison: the runs that differ in nothing but their seed.
 
     Args:
         label: what tables call it.
-        recipe: of its first seed.
-        short: label of all the data with as many steps; None for references, or where it is not part of the plan.
-        ratio: the prune ratio under which it is shown.
-        results: seed to what the run ended with.
-        metrics: seed to a line for each epoch.
-        holes: seed to the reason why there is no result to use.
+        method: the label without the prune ratio under which it is shown.
+        ratio: the prune ratio under which it is shown; None for full data.
+        reference: whether it is full data, for the whole schedule or a shorter one.
+        short: label of full data with as many steps; None for references, or where that is not planned.
+        strategy: the table that describes its strategy in a recipe.
+        results: seed to the result of the run.
+        metrics: seed to a row for each epoch.
+        missing: seed to the reason why there is no result.
     """
 
     label: str
-    recipe: Recipe
+    method: str
+    ratio: float | None
+    reference: bool
     short: str | None
-    ratio: float
+    strategy: Mapping[str, Any]
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
     metrics: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
-    holes: dict[int, str] = field(default_factory=dict)
+    missing: dict[int, str] = field(default_factory=dict)
 
     @property
-    def missing(self) -> str:
-        """A mark such as " (1 of 3)" to stand behind its name where runs of some seeds are missing."""
-        planned = len(self.results) + len(self.holes)
-        return f" ({len(self.results)} of {planned})" if self.holes else ""
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether it is all the data, for the whole schedule or a shorter one."""
-        return self.recipe.strategy == "full"
+    def mark(self) -> str:
+        """Text such as " (1 of 3)" to put behind the label where runs are missing; else nothing."""
+        planned = len(self.results) + len(self.missing)
+        return f" ({len(self.results)} of {planned})" if self.missing else ""
 
     def values(self, name: str) -> dict[int, float]:
         """Returns a number of the results, such as "accuracy_last", by seed."""
@@ -66,86 +67,138 @@ class Entry:
         return stdev(values) if len(values) > 1 else math.nan
 
     def cost_s(self) -> float:
-        """Returns the mean seconds of a run, evaluation left out."""
+        """Returns the mean seconds of a run without evaluation."""
         return self.mean(spent_s)
 
     def seconds_to(self, accuracy: float) -> dict[int, float | None]:
         """Returns the seconds until an epoch first reached an accuracy in percent, by seed; None where none did."""
-        found = {seed: _until(lines, accuracy) for seed, lines in self.metrics.items()}
-        return {seed: None if lines is None else sum(map(spent_s, lines)) for seed, lines in found.items()}
+        found = {seed: _until(rows, accuracy) for seed, rows in self.metrics.items()}
+        return {seed: None if rows is None else sum(map(spent_s, rows)) for seed, rows in found.items()}
 
     def samples_to(self, accuracy: float) -> dict[int, float | None]:
-        """Returns as `seconds_to` the samples that went through the model in training until then."""
-        found = {seed: _until(lines, accuracy) for seed, lines in self.metrics.items()}
-        return {seed: None if lines is None else lines[-1]["samples_forward"] for seed, lines in found.items()}
+        """Returns the training samples until an epoch first reached an accuracy, as `seconds_to` does."""
+        found = {seed: _until(rows, accuracy) for seed, rows in self.metrics.items()}
+        return {seed: None if rows is None else rows[-1]["samples_forward"] for seed, rows in found.items()}
 
 
 @dataclass(frozen=True)
 class Results:
-    """A comparison's folder.
+    """The results of one comparison.
 
     Args:
-        path: the folder.
-        plan: which runs it holds.
-        sizes: of its data.
-        entries: label to its runs, in the order of the plan.
-        strangers: names of runs that lie in the folder and are none of the plan's.
+        planned: which runs were planned.
+        entries: label to its runs, in the planned order.
+        unplanned: names of runs in the folder that are not planned.
     """
 
-    path: Path
-    plan: Comparison
-    sizes: Sizes
+    planned: Planned
     entries: dict[str, Entry]
-    strangers: tuple[str, ...] = ()
+    unplanned: tuple[str, ...] = ()
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as a plain table."""
+        return self.planned.recipe
+
+    @property
+    def recipe_text(self) -> str:
+        """The recipe as TOML."""
+        return self.planned.recipe_text
+
+    @property
+    def sizes(self) -> Sizes:
+        """The sizes of the data."""
+        return self.planned.sizes
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The planned seeds."""
+        return self.planned.seeds
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The planned references: "full", "short", both or none."""
+        return self.planned.against
 
     def against(self, entry: Entry, other: Entry | None) -> Difference | None:
-        """Returns accuracy less that of another line, paired by seed; None where there is no seed in common."""
+        """Returns accuracy minus that of another entry, paired by seed; None without a seed in common."""
         if other is None or other is entry or not set(entry.results) & set(other.results):
             return None
         mine, theirs = entry.values("accuracy_last"), other.values("accuracy_last")
         return paired_difference(mine, theirs, test_size=self.sizes.num_test_samples)
 
     def against_full(self, entry: Entry) -> Difference | None:
-        """Returns accuracy less that of full data, paired by seed; None where there is no seed in common."""
+        """Returns accuracy minus that of full data, paired by seed; None without a seed in common."""
         return self.against(entry, self.entries.get(FULL))
 
     def against_short(self, entry: Entry) -> Difference | None:
-        """Returns accuracy less that of all the data with as many steps, paired by seed."""
-        return None if entry.short is None else self.against(entry, self.entries.get(entry.short))
+        """Returns accuracy minus that of full data with as many steps, paired by seed."""
+        return self.against(entry, self._short_of(entry))
+
+    def _short_of(self, entry: Entry) -> Entry | None:
+        return None if entry.short is None else self.entries.get(entry.short)
+
+    @cached_property
+    def mixed_pairs(self) -> tuple[int, int]:
+        """How many paired differences join runs of different commits or processors, and how many pairs there are."""
+        mixed = total = 0
+        for one, other in self._pairs():
+            total += 1
+            mixed += (one["commit"], one["device"]) != (other["commit"], other["device"])
+        return mixed, total
+
+    def _pairs(self) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+        """Yields the results that `against_full` and `against_short` of the pruned runs compare."""
+        for entry in self.entries.values():
+            for other in () if entry.reference else (self.entries.get(FULL), self._short_of(entry)):
+                if other is not None:
+                    yield from (
+                        (result, other.results[seed]) for seed, result in entry.results.items() if seed in other.results
+                    )
+
+    @property
+    def mixed_note(self) -> str:
+        """A sentence on `mixed_pairs` for a note or a summary; empty where all pairs are of one commit and processor.
+
+        Arithmetic may differ slightly between processors, and seconds may differ a lot.
+        """
+        mixed, total = self.mixed_pairs
+        if not mixed:
+            return ""
+        join = "joins" if mixed == 1 else "join"
+        return f"{mixed} of {total} pairs {join} runs of different commits or processors."
 
 
 def read_results(path: Path, *, together: float | None = None) -> Results:
-    """Reads a comparison's folder; a run that failed or is not finished, or has no finite accuracy, is a hole.
+    """Reads the folder of a comparison.
+
+    A run counts as missing where it failed, is not finished, is damaged, or has no finite accuracy.
 
     Args:
         path: the folder.
-        together: prune ratio under which all methods are shown, whatever each is asked for; None for each its own.
+        together: prune ratio under which all methods are shown; None shows each under its own.
 
     Raises:
-        ValueError: no plan, or runs of another recipe than the plan's.
+        ValueError: it is no such folder, or it holds a run of another recipe than planned.
     """
-    plan, sizes = load_comparison(path)
+    return results_of(read_folder(path), together=together)
+
+
+def results_of(records: Records, *, together: float | None = None) -> Results:
+    """Returns the results made of the records of the runs; `together` as in `read_results`."""
     entries: dict[str, Entry] = {}
-    members = plan.members(sizes.num_samples, sizes.num_ranks)
-    for member in members:
-        ratio = asked_ratio(member.recipe) if together is None else together
-        entry = entries.setdefault(member.label, Entry(member.label, member.recipe, member.short, ratio))
-        folder, seed = RunFolder(path / member.name), member.recipe.seed
-        planned_recipe(member, folder, sizes)
-        try:
-            record = folder.record()
-        except ValueError as error:
-            entry.holes[seed] = str(error)
-            continue
-        if record is None:
-            entry.holes[seed] = folder.failure() or "not finished"
+    for run in records.planned.runs:
+        ratio = run.ratio if together is None or run.ratio is None else together
+        method = run.method if ratio == run.ratio else run.label
+        entry = entries.setdefault(run.label, Entry(run.label, method, ratio, run.reference, run.short, run.strategy))
+        found = records.runs[run.name]
+        if isinstance(found, Missing):
+            entry.missing[run.seed] = found.reason
         else:
-            entry.results[seed], entry.metrics[seed] = record
-    planned = {member.name for member in members}
-    strangers = sorted({found.parent.name for found in path.glob("*/recipe.toml")} - planned)
-    return Results(path, plan, sizes, entries, tuple(strangers))
+            entry.results[run.seed], entry.metrics[run.seed] = found
+    return Results(records.planned, entries, records.unplanned)
 
 
-def _until(lines: list[dict[str, Any]], accuracy: float) -> list[dict[str, Any]] | None:
+def _until(rows: list[dict[str, Any]], accuracy: float) -> list[dict[str, Any]] | None:
     """Returns the epochs up to the first that ended at the accuracy; None where none did."""
-    return next((lines[:number] for number, line in enumerate(lines, 1) if line["accuracy"] >= accuracy), None)
+    return next((rows[:number] for number, row in enumerate(rows, 1) if row["accuracy"] >= accuracy), None)

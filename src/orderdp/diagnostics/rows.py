@@ -196,6 +196,9 @@ DIAGNOSTICS = (
                 read=lambda histogram: len(histogram) - 1,
             ),
             View(
+                "max_age", "largest age, epochs", ("max_age",), table="usage", digits=1
+            ),  # of the last line of metrics
+            View(
                 "smallest_class_share",
                 "smallest share of a class",
                 ("coverage", "class_shares"),
@@ -232,7 +235,6 @@ DIAGNOSTICS = (
         "the largest such age",
         When.EPOCH,
         lambda moment: moment.report.max_age,
-        (View("max_age", "largest age, epochs", ("max_age",), table="usage", digits=1),),
     ),
 )
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from orderdp.output.files import write_whole
-
-COLORS = ("#0b6e99", "#d9730d", "#0f7b6c", "#6940a5", "#ad1a72")
-REFERENCE = "#555555"
+from orderdp.output.palette import GREY, INK, RULE
 
 
-def new_axes(x_label: str, y_label: str, *, title: str | None = None, width: float = 7.2) -> tuple[Any, Any]:
-    """Returns a matplotlib figure, `width` inches wide, and its axes.
+def new_axes(
+    x_label: str, y_label: str, *, title: str | None = None, width: float = 7.2, height: float = 4.2
+) -> tuple[Any, Any]:
+    """Returns a matplotlib figure, `width` by `height` inches, and its axes.
 
     Raises:
         ImportError: without matplotlib.
@@ -22,18 +22,29 @@ def new_axes(x_label: str, y_label: str, *, title: str | None = None, width: flo
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError('plots need matplotlib: pip install "orderdp[theory]"') from None
-    figure = Figure(figsize=(width, 4.2), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     axes = figure.subplots()
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set_xlabel(x_label, color=INK)
+    axes.set_ylabel(y_label, color=INK)
     if title is not None:
-        axes.set_title(title, loc="left", fontsize="medium")
+        axes.set_title(title, loc="left", fontsize="medium", color=INK)
+    axes.tick_params(colors=INK)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.grid(color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     if x_label.startswith("samples"):
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.xaxis.set_major_formatter(thousands)
     return figure, axes
+
+
+def thousands(value: float, _position: float | None = None) -> str:
+    """Returns a number for the tick of an axis, such as 20,000 or 0.5.
+
+    >>> thousands(20_000), thousands(0.5)
+    ('20,000', '0.5')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:g}"
 
 
 def shades(count: int) -> list[Any]:

@@ -1,14 +1,61 @@
-"""A table of text, for a terminal and for a document. The first column is a label, the others are numbers."""
+"""A table of text, for a terminal, a page and a document. The first column is a label, the others are numbers."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import io
+import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+_TEXT_WIDTH = 100  # letters of a line of the note, in a terminal
+
+
+class Table(NamedTuple):
+    """A table of text with its title and what a reader must know about it.
+
+    Args:
+        name: name of its files, without ending.
+        title: heading.
+        lines: header and rows; the first column is a label.
+        note: explanation below it.
+
+    >>> table = Table("steps", "Steps per run", [("run", "steps"), ("full data", "1,000")], "One seed.")
+    >>> print(table.as_text())
+    run        steps
+    full data  1,000
+    <BLANKLINE>
+    One seed.
+    >>> print(table.as_csv())
+    run,steps
+    full data,"1,000"
+    <BLANKLINE>
+    """
+
+    name: str
+    title: str
+    lines: Sequence[Sequence[str]]
+    note: str = ""
+
+    def as_text(self) -> str:
+        """Returns the lines in aligned columns, with the note as a paragraph below."""
+        return as_text(self.lines) + (f"\n\n{textwrap.fill(self.note, _TEXT_WIDTH)}" if self.note else "")
+
+    def as_markdown(self) -> str:
+        """Returns the lines as a Markdown table, with the note as a paragraph below."""
+        return as_markdown(self.lines) + (f"\n{self.note}\n" if self.note else "")
+
+    def as_csv(self) -> str:
+        """Returns the lines as CSV."""
+        header, *rows = self.lines
+        return as_csv(header, rows)
+
+    def as_latex(self) -> str:
+        """Returns the lines as a LaTeX tabular with the rules of booktabs."""
+        return as_latex(self.lines)
 
 
 def as_text(lines: Sequence[Sequence[str]], *, words: bool = False) -> str:

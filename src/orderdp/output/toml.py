@@ -12,6 +12,15 @@ else:
     import tomli as tomllib
 
 
+def parse_toml(text: str) -> dict[str, Any]:
+    """Returns the table in a text of TOML.
+
+    Raises:
+        ValueError: it is not TOML.
+    """
+    return tomllib.loads(text)
+
+
 def read_toml(path: Path, what: str, *, example: str) -> dict[str, Any]:
     """Returns the table in a TOML file.
 

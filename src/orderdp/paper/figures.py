@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from orderdp.output.drawing import COLORS, REFERENCE, new_axes, shades
+from orderdp.output.drawing import new_axes, shades
+from orderdp.output.palette import GREY, SERIES
 from orderdp.paper.exhibit import Shown
 from orderdp.theory import inclusion_probabilities, limit_density, spectrum_gap
 
@@ -65,7 +66,7 @@ def figure7(n: int = 400, s: int = 100, kept: Sequence[int] = tuple(range(10, 10
         shares = inclusion_probabilities(n, s, q) / q
         rows += [(n, s, q, j, share) for j, share in enumerate(shares.tolist(), 1)]
         axes.plot(np.arange(1, n + 1), shares, color=color, linewidth=1.6, label=f"q = {q}")
-    axes.axhline(1 / n, color=REFERENCE, linewidth=1, linestyle=":", label="1/n")
+    axes.axhline(1 / n, color=GREY, linewidth=1, linestyle=":", label="1/n")
     axes.set_xlim(1, n)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
@@ -81,8 +82,8 @@ def figure8(n: int = 400, s: int = 100, kept: Sequence[int] = tuple(range(10, 10
     )
     sums = [float(inclusion_probabilities(n, s, q).sum()) / q for q in kept]
     units = [(total - 1) / np.finfo(np.float64).eps for total in sums]
-    axes.axhline(0, color=REFERENCE, linewidth=1)
-    axes.plot(kept, units, marker="o", linestyle="none", color=COLORS[0])
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.plot(kept, units, marker="o", linestyle="none", color=SERIES[0])
     axes.set_xticks(kept)
     highest = max(4.0, 1.2 * max(abs(unit) for unit in units))
     axes.set_ylim(-highest, highest)

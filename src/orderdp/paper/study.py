@@ -1,12 +1,11 @@
 """A study: comparisons of the same methods under several recipes, at one of four sizes, and what to show of them.
 
-A study is data: a TOML file in `studies/` with a table of recipes for each size, what the paper published, and the
-sections of its report. Its folder holds a comparison's folder for each recipe.
+The folder of a study holds a comparison's folder for each part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,48 +13,46 @@ from typing import Any
 import tomli_w
 from accelerate import PartialState
 
-from orderdp.comparison.grid import REFERENCES, Comparison, grid
-from orderdp.comparison.workers import Outcome, begin, check, make, new_folder, sharing_threads
+from orderdp.comparison.checks import LoadedData, check, sharing_threads
+from orderdp.comparison.grid import Comparison, grid
+from orderdp.comparison.outcome import Outcome
+from orderdp.comparison.planned import REFERENCES
+from orderdp.comparison.workers import Log, create_folder, new_folder, resume
 from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
-from orderdp.output.toml import read_toml
+from orderdp.paper.study_file import SIZES, name_of, read_study
 from orderdp.report.outline import Outline, load_outline, outline_of
 from orderdp.training.methods import method_of
 from orderdp.training.recipe import load_recipe, shipped_recipes
 
-SIZES = ("smoke", "cpu", "gpu", "paper")
+SEEDS = (0, 1, 2)  # of a study that names none
 
 
 @dataclass(frozen=True)
 class Study:
-    """Comparisons of one size, by name of their folder, and what to show of them."""
+    """Comparisons of one size, and what to show of them.
+
+    Args:
+        name: of the study.
+        size: one of `SIZES`.
+        outline: what its report shows.
+        parts: name of a folder to the comparison in it.
+        head: what the study's file says apart from the sizes.
+    """
 
     name: str
     size: str
     outline: Outline
     parts: Mapping[str, Comparison]
+    head: Mapping[str, Any]
 
 
-def study_files() -> dict[str, Path]:
-    """Returns the files of the studies that train, by name."""
-    return {path.stem: path for path in sorted((Path(__file__).parent / "studies").glob("*.toml"))}
-
-
-def read_study(path: Path) -> dict[str, Any]:
-    """Returns the table in the file of a study.
-
-    Raises:
-        ValueError: it cannot be read or is not TOML.
-    """
-    return read_toml(path, "a study", example='title = "What it shows"')
-
-
-def load_study(path: Path, size: str, *, seeds: Sequence[int] = (), **changes: Any) -> Study:
+def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = (), **changes: Any) -> Study:
     """Returns the study in a file at one of its sizes.
 
     Args:
         path: a TOML file.
-        size: one of `SIZES`.
+        size: one of the file's sizes; None for its first in the order of `SIZES`.
         seeds: in place of the file's own.
         **changes: keys of every recipe to replace, such as data_root.
 
@@ -63,52 +60,59 @@ def load_study(path: Path, size: str, *, seeds: Sequence[int] = (), **changes: A
         ValueError: an unknown size, method, recipe or section, or settings that a recipe refuses.
     """
     table = read_study(path)
-    if size not in SIZES:
-        hint = did_you_mean(size, SIZES) or f"; choose from {', '.join(SIZES)}"
+    sizes = [name for name in SIZES if name in table]
+    size = sizes[0] if size is None else size
+    if size not in sizes:
+        hint = did_you_mean(size, sizes) or f"; choose from {', '.join(sizes)}"
         raise ValueError(f"no size named {size!r}{hint}")
     parts = {}
     for part in table[size]:
         changed = {"explore": None, "exploit": None, **part.get("changes", {}), **changes}
-        recipe = load_recipe(_shipped(part["recipe"]), **changed)
-        setting = {**table, **part}
-        chosen = map(method_of, [*setting["methods"], *setting.get("beside", ["dynamic_random"])])
-        methods = grid(recipe, chosen, setting["prune_ratios"])
-        against = tuple(setting.get("against", REFERENCES))
-        parts[part["name"]] = Comparison(recipe, methods, tuple(seeds) or tuple(setting["seeds"]), against)
-    return Study(path.stem, size, outline_of(table), parts)
+        recipe = load_recipe(_recipe_file(part["recipe"], path.parent), **changed)
+        setting = {"seeds": SEEDS, "beside": ["dynamic_random"], "against": REFERENCES, **table, **part}
+        methods = grid(recipe, map(method_of, [*setting["methods"], *setting["beside"]]), setting["prune_ratios"])
+        parts[name_of(part)] = Comparison(
+            recipe, methods, tuple(seeds) or tuple(setting["seeds"]), tuple(setting["against"])
+        )
+    head = {key: value for key, value in table.items() if key not in SIZES}
+    return Study(path.stem, size, outline_of(head), parts, head)
 
 
-def _shipped(name: str) -> Path:
+def _recipe_file(name: str, folder: Path) -> Path:
+    """Returns the file of a recipe: one that comes with the library, or a path as seen from the study's folder."""
     shipped = shipped_recipes()
-    if name not in shipped:
-        raise ValueError(f"no recipe named {name!r}{did_you_mean(name, shipped) or f'; choose from {sorted(shipped)}'}")
-    return shipped[name]
+    if name in shipped:
+        return shipped[name]
+    if name.endswith(".toml"):
+        return folder / name
+    hint = did_you_mean(name, shipped) or f"; choose from {', '.join(sorted(shipped))}, or write the path of a file"
+    raise ValueError(f"no recipe named {name!r}{hint}")
 
 
-def start_study(study: Study, folder: Path, *, processes: int = 1, tell: Callable[[str], None]) -> list[Outcome]:
-    """Makes the folder and all comparisons in it.
+def start_study(study: Study, folder: Path, *, processes: int = 1, log: Log) -> list[Outcome]:
+    """Creates the folder of a study and trains all comparisons in it.
 
     Raises:
-        FileExistsError: the folder is there already; nothing in it is changed. Others as `runner.start`.
+        FileExistsError: the folder exists; nothing in it is changed. Others as `workers.start`.
     """
-    table = {key: value for key, value in read_study(study_files()[study.name]).items() if key not in SIZES}
-    # All of them first: nothing is written of a study that lacks one of its data sets.
-    sizes = {name: check(plan, processes=processes) for name, plan in study.parts.items()}
+    data = LoadedData()
+    # All checks come first: nothing is written of a study that lacks one of its data sets.
+    sizes = {name: check(part, data, processes=processes) for name, part in study.parts.items()}
     folder = new_folder(folder)
-    for name, plan in study.parts.items():
-        begin(sharing_threads(plan, processes), folder / name, sizes[name])
+    for name, part in study.parts.items():
+        create_folder(sharing_threads(part, processes), folder / name, sizes[name])
     if PartialState().is_main_process:
-        # Last: a folder without it was not begun whole.
+        # Last: a folder without this file is incomplete.
         head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
-        write_whole(folder / "study.toml", tomli_w.dumps({**head, **table}).encode())
+        write_whole(folder / "study.toml", tomli_w.dumps({**head, **study.head}).encode())
     PartialState().wait_for_everyone()
-    return resume_study(folder, processes=processes, tell=tell)
+    return resume_study(folder, processes=processes, log=log, data=data)
 
 
-def resume_study(folder: Path, *, processes: int = 1, tell: Callable[[str], None]) -> list[Outcome]:
-    """Goes on with the comparisons of a folder.
+def resume_study(folder: Path, *, processes: int = 1, log: Log, data: LoadedData | None = None) -> list[Outcome]:
+    """Trains the runs of a study that are not finished.
 
     Raises:
-        ValueError: no folder of a study. Others as `runner.make`.
+        ValueError: no folder of a study. Others as `workers.resume`.
     """
-    return make(list(load_outline(folder)[1].values()), processes=processes, tell=tell)
+    return resume(list(load_outline(folder)[1].values()), processes=processes, log=log, data=data)

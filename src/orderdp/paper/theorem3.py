@@ -8,7 +8,8 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from orderdp.output.drawing import COLORS, REFERENCE, new_axes
+from orderdp.output.drawing import new_axes
+from orderdp.output.palette import GREY, SERIES
 from orderdp.paper.digits_models import digits
 from orderdp.paper.exhibit import Shown
 from orderdp.strategies import Memory, OrderDP
@@ -30,7 +31,7 @@ def show(rows: list[ConvergenceRow]) -> Shown:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     slopes = []
-    for color, name in zip(COLORS, dict.fromkeys(row.problem for row in rows), strict=False):
+    for color, name in zip(SERIES, dict.fromkeys(row.problem for row in rows), strict=False):
         mine = [row for row in rows if row.problem == name]
         for error, line in (("averaged", "-"), ("best", "--")):
             values = [getattr(row, error) for row in mine]
@@ -40,7 +41,7 @@ def show(rows: list[ConvergenceRow]) -> Shown:
             nearest = max(value / row.bound for value, row in zip(values, mine, strict=True))
             slopes.append((f"{name}, {error} iterate", f"{rate:.3f}", f"{nearest:.3f}"))
     bounds = {row.steps: row.bound for row in rows}
-    axes.plot(list(bounds), list(bounds.values()), ":", color=REFERENCE, label="bound of Theorem 3 (slope -0.50)")
+    axes.plot(list(bounds), list(bounds.values()), ":", color=GREY, label="bound of Theorem 3 (slope -0.50)")
     axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     header = ("error of", "slope of log error over log T", "largest error / bound")
     return Shown({"theorem3": picture}, {"theorem3": (ConvergenceRow._fields, rows)}, (header, slopes))

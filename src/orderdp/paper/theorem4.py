@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from orderdp.output.drawing import COLORS, REFERENCE, new_axes, shades
+from orderdp.output.drawing import new_axes, shades
+from orderdp.output.palette import GREY, SERIES
 from orderdp.paper.digits_models import descend, digits, models
 from orderdp.paper.exhibit import Shown
 from orderdp.theory import sampling_bound, sampling_distance, selection_bias, spectrum_gap
@@ -38,8 +39,8 @@ def show(rows: list[BiasRow]) -> Shown:
         )
         # Q_n hardly depends on s/n: its lines coincide, and one entry of the legend is enough.
         label = "$Q_n$, each s/n" if s == sizes[-1] else None
-        axes.plot(share, [row.bias for row in mine], marker="o", markersize=4, color=COLORS[1], label=label)
-    axes.plot(1, 0, "o", markersize=7, color=REFERENCE, label="all of them at q = s")
+        axes.plot(share, [row.bias for row in mine], marker="o", markersize=4, color=SERIES[1], label=label)
+    axes.plot(1, 0, "o", markersize=7, color=GREY, label="all of them at q = s")
     axes.set_ylim(bottom=-0.02)
     axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     header = ("s, q", "C_s", "E W1", "bound of E W1", "C_s times the bound", "Q_n")

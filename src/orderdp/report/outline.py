@@ -1,4 +1,4 @@
-"""What a report shows: its title, its sections, the paper's own tables beside them."""
+"""What a report shows: its title, its sections, and the paper's tables beside them."""
 
 from __future__ import annotations
 
@@ -7,39 +7,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orderdp.comparison.archive import Archive, read_archive
+from orderdp.comparison.planned import FILE, FILE_0_1
+from orderdp.comparison.records import read_folder
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
-
-SECTIONS = (
-    "accuracy",
-    "differences",
-    "cost",
-    "frontier",
-    "curves",
-    "decomposition",
-    "usage",
-    "stability",
-    "gradients",
-    "alignment",
-    "progress",
-)
+from orderdp.report.section import EDGES
+from orderdp.report.sections import SECTIONS
 
 
 @dataclass(frozen=True)
 class Published:
-    """A table of the paper, as it is printed.
+    """A table as the paper prints it.
 
     Args:
         title: what it is.
         columns: headings, the first of them over the labels.
         rows: label to its cells.
-        section: the section whose numbers it stands beside.
+        section: the section that shows it.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: Mapping[str, Sequence[str]]
     section: str = "accuracy"
+
+    def lines(self) -> list[list[str]]:
+        """Returns header and rows."""
+        return [[*self.columns], *([label, *cells] for label, cells in self.rows.items())]
 
 
 @dataclass(frozen=True)
@@ -48,18 +43,18 @@ class Outline:
 
     Args:
         title: heading of the report.
-        about: a paragraph on what it asks.
+        about: a paragraph on its question.
         sections: names of `SECTIONS`, in order.
-        edges: borders of the windows that "stability", "alignment" and "progress" take means over, shares of the run.
-        published: the paper's own tables.
-        together: a prune ratio under which all methods are shown, whatever each is asked for: where they are asked for
-            different ones in order to prune alike. None shows each under its own.
+        edges: borders of the parts of a run that tables take means over, as shares of the run.
+        published: tables of the paper.
+        together: one prune ratio under which all methods are shown. It is for methods that are asked for different
+            ratios in order to prune equally. None shows each under its own.
     """
 
     title: str
     about: str = ""
-    sections: tuple[str, ...] = SECTIONS
-    edges: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    sections: tuple[str, ...] = tuple(SECTIONS)
+    edges: tuple[float, ...] = EDGES
     published: tuple[Published, ...] = ()
     together: float | None = None
 
@@ -71,7 +66,7 @@ class Outline:
         for table in self.published:
             if table.section not in self.sections:
                 raise ValueError(
-                    f"a published table must stand beside a section that is shown, got {table.section!r} for "
+                    f"a published table needs a section that the report shows, got {table.section!r} for "
                     f"{table.title!r}; choose from {', '.join(self.sections)}"
                 )
 
@@ -82,17 +77,53 @@ def load_outline(folder: Path) -> tuple[Outline, dict[str, Path]]:
     Raises:
         ValueError: no such folder.
     """
-    if (folder / "plan.toml").exists():
-        return Outline(f"Comparison: {folder.resolve().name}"), {"": folder}
+    if _is_comparison(folder):
+        return _outline_of_one(folder.resolve().name), {"": folder}
+    table = _study_table(folder)
+    return outline_of(table), {name: folder / name for name in table["parts"]}
+
+
+def collect(source: Path) -> Archive:
+    """Returns everything that a report needs from a folder of runs or from an archive.
+
+    Raises:
+        ValueError: it is neither, or it holds a run of another recipe than planned.
+    """
+    if source.is_file():
+        return read_archive(source)
+    if _is_comparison(source):
+        return Archive(source.resolve().name, None, {"": read_folder(source)})
+    table = _study_table(source)
+    return Archive(table["title"], table, {name: read_folder(source / name) for name in table["parts"]})
+
+
+def outline_of_archive(archive: Archive) -> Outline:
+    """Returns what to show of the runs in an archive."""
+    return _outline_of_one(archive.title) if archive.study is None else outline_of(archive.study)
+
+
+def _outline_of_one(name: str) -> Outline:
+    return Outline(f"Comparison: {name}")
+
+
+def _is_comparison(folder: Path) -> bool:
+    return (folder / FILE).exists() or (folder / FILE_0_1).exists()
+
+
+def _study_table(folder: Path) -> dict[str, Any]:
+    """Returns the content of a folder's `study.toml`, which describes an outline and names the parts."""
     why = ""
     if (folder / "study.toml").exists():
         try:
             table = read_toml(folder / "study.toml", "a study", example='title = "What it shows"')
-            return outline_of(table), {name: folder / name for name in table["parts"]}
+            outline_of(table)
+            if not all(isinstance(name, str) for name in table["parts"]):
+                raise TypeError("parts must be names")
+            return table
         except (OSError, ValueError, KeyError, TypeError) as error:
             why = f" ({error})"
     raise ValueError(
-        f"a folder to report on must hold plan.toml or study.toml, got {folder}{why}; "
+        f"a folder of runs must hold {FILE} or study.toml, got {folder}{why}; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'"
     )
 
@@ -107,7 +138,7 @@ def outline_of(table: Mapping[str, Any]) -> Outline:
     return Outline(
         table["title"],
         table.get("about", ""),
-        tuple(table["show"]),
+        tuple(table.get("show", SECTIONS)),
         published=published,
         together=table.get("together"),
         **given,

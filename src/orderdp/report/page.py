@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 import orderdp
-from orderdp.comparison.results import Results, read_results
+from orderdp.comparison.results import Results, results_of
 from orderdp.output.files import write_whole
-from orderdp.output.text_table import as_latex, as_markdown
-from orderdp.report import charts, tables
-from orderdp.report.canvas import Section, text_of
-from orderdp.report.outline import Outline, load_outline
+from orderdp.output.palette import THEME
+from orderdp.output.text_table import Table
+from orderdp.report.origins import values_of
+from orderdp.report.outline import Outline, collect, outline_of_archive
+from orderdp.report.overview import overview
+from orderdp.report.section import Choices, Section
+from orderdp.report.sections import SECTIONS
+from orderdp.report.summary import Summary, summary_of
 from orderdp.training.run_folder import alone_in
+
+_PUBLISHED = "As printed in the paper, for its own networks, data and schedules. Only size “paper” repeats those."
+_FOLDED = 12  # rows from which the overview is folded
+# Letters of a table's row: of the first column, which wraps; between columns; on a telephone's screen, and a tablet's.
+_FIRST_LETTERS, _PADDING, _TELEPHONE, _TABLET = 18, 3, 50, 105
 
 
 class Part(NamedTuple):
@@ -23,109 +33,113 @@ class Part(NamedTuple):
     Args:
         name: of its folder; "" where the report is of one.
         title: data set and model.
-        sections: what is shown of it.
-        holes: why runs are missing, and which.
-        settings: the recipe as TOML, and what it ran on.
-        strangers: runs in its folder that are none of its plan.
+        summary: what a reader should know first.
+        overview: the table that `orderdp train` prints.
+        sections: its sections.
+        missing: the reasons why runs are missing, each with its runs.
+        settings: what it ran on.
+        recipe: the recipe as TOML.
+        unplanned: runs in its folder that its plan does not name.
     """
 
     name: str
     title: str
+    summary: Summary
+    overview: Table
     sections: Sequence[Section]
-    holes: Mapping[str, Sequence[str]]
+    missing: Mapping[str, Sequence[str]]
     settings: Mapping[str, str]
-    strangers: Sequence[str]
+    recipe: str
+    unplanned: Sequence[str]
+
+    def tables(self) -> list[Table]:
+        """Returns all its tables."""
+        return [self.overview, *(table for section in self.sections for table in section.tables)]
 
 
-def write_report(folder: Path, *, accuracies: Sequence[float] = ()) -> Path:
+def write_report(source: Path, *, accuracies: Sequence[float] = ()) -> Path:
     """Writes `report/report.html` and `report/tables/` into the folder of a comparison or a study.
 
     Args:
-        folder: of `orderdp compare`, `orderdp study` or `orderdp train`.
-        accuracies: in percent, to give the seconds until they were reached; empty for three below full data's.
+        source: folder of `orderdp compare`, `orderdp study` or `orderdp train`, or an archive of one. The report of an
+            archive is written beside it.
+        accuracies: in percent, to give the seconds and samples to; empty for three below full data's.
 
     Returns:
         The page.
 
     Raises:
-        ValueError: no such folder, runs of another recipe than planned, or no finished run.
+        ValueError: there is no such folder or archive, runs have another recipe than planned, or none is finished.
         OSError: a file cannot be written. ImportError: an extra is missing.
     """
-    outline, paths = load_outline(folder)
-    results = {name: read_results(path, together=outline.together) for name, path in paths.items()}
-    if not any(entry.results for each in results.values() for entry in each.entries.values()):
-        raise ValueError(
-            f"a report needs a finished run, got none in {folder}; go on with the command that began it, "
-            f"and --resume {folder}"
-        )
-    parts = [_part(name, each, outline, accuracies) for name, each in results.items()]
-    home = folder / "report"
-    page = home / "report.html"
-    with alone_in(folder):
+    outline, parts = read_parts(source, accuracies=accuracies)
+    folder = source.parent if source.is_file() else source
+    page = folder / "report" / "report.html"
+    with nullcontext() if source.is_file() else alone_in(folder):
         _write(page, outline, parts)
     return page
 
 
+def read_parts(source: Path, *, accuracies: Sequence[float] = ()) -> tuple[Outline, list[Part]]:
+    """Returns what a report shows of a folder or an archive; arguments and errors as of `write_report`."""
+    archive = collect(source)
+    outline = outline_of_archive(archive)
+    results = {name: results_of(records, together=outline.together) for name, records in archive.parts.items()}
+    if not any(entry.results for each in results.values() for entry in each.entries.values()):
+        raise ValueError(
+            f"a report needs a finished run, got none in {source}; resume with the command that began it, "
+            f"and --resume {source}"
+        )
+    choices = Choices(outline.edges, accuracies)
+    return outline, [_part(name, each, outline, choices) for name, each in results.items()]
+
+
 def _write(page: Path, outline: Outline, parts: Sequence[Part]) -> None:
-    home = page.parent
-    (home / "tables").mkdir(parents=True, exist_ok=True)
+    folder = page.parent / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
     for part in parts:
         prefix = f"{part.name}-" if part.name else ""
-        for table in (table for section in part.sections for table in section.tables):
-            for ending, text in (
-                ("md", as_markdown(table.lines)),
-                ("csv", text_of(table)),
-                ("tex", as_latex(table.lines)),
-            ):
-                write_whole(home / "tables" / f"{prefix}{table.name}.{ending}", text.encode())
+        for table in part.tables():
+            texts = {"md": table.as_markdown(), "csv": table.as_csv(), "tex": table.as_latex()}
+            for ending, text in texts.items():
+                write_whole(folder / f"{prefix}{table.name}.{ending}", text.encode())
     write_whole(page, _html(outline, parts).encode())
 
 
-def _part(name: str, results: Results, outline: Outline, accuracies: Sequence[float]) -> Part:
-    makers: dict[str, Any] = {
-        "accuracy": lambda: tables.accuracy(results),
-        "differences": lambda: tables.differences(results) if results.plan.against else None,
-        "cost": lambda: tables.cost(results, accuracies),
-        "frontier": lambda: charts.frontier(results),
-        "curves": lambda: charts.curves(results),
-        "decomposition": lambda: charts.decomposition(results),
-        "usage": lambda: charts.usage(results),
-        "stability": lambda: charts.stability(results, outline.edges),
-        "gradients": lambda: charts.gradients(results),
-        "alignment": lambda: charts.alignment(results, outline.edges),
-        "progress": lambda: charts.progress(results, outline.edges),
-    }
-    numbered = list(enumerate(outline.published, 1))
-    made = [
-        section and tables.beside(section, [(k, table) for k, table in numbered if table.section == name])
-        for name, section in ((name, makers[name]()) for name in outline.sections)
-    ]
-    recipe = results.plan.recipe
-    size = f"{results.sizes.num_samples:,} training and {results.sizes.num_test_samples:,} test images"
-    title = f"{recipe.dataset} ({size}), {recipe.model}, {recipe.epochs} epochs"
-    holes: dict[str, list[str]] = {}
+def _part(name: str, results: Results, outline: Outline, choices: Choices) -> Part:
+    recipe, sizes = results.recipe, results.sizes
+    size = f"{sizes.num_samples:,} training and {sizes.num_test_samples:,} test samples"
+    missing: dict[str, list[str]] = {}
     for entry in results.entries.values():
-        for seed, why in entry.holes.items():
-            holes.setdefault(why, []).append(f"{entry.label}, seed {seed}")
-    sections = [section for section in made if section]
-    return Part(name, title, sections, holes, _settings(results), results.strangers)
+        for seed, why in entry.missing.items():
+            missing.setdefault(why, []).append(f"{entry.label}, seed {seed}")
+    settings = {what: "; ".join(values) for what, values in values_of(results).items()}
+    return Part(
+        name=name,
+        title=f"{recipe['dataset']} ({size}), {recipe['model']}, {recipe['epochs']} epochs",
+        summary=summary_of(results),
+        overview=overview(results),
+        sections=_sections(results, outline, choices),
+        missing=missing,
+        settings={**settings, "seeds": ", ".join(map(str, results.seeds))},
+        recipe=results.recipe_text,
+        unplanned=results.unplanned,
+    )
 
 
-def _settings(results: Results) -> dict[str, str]:
-    runs = [result for entry in results.entries.values() for result in entry.results.values()]
-    found: dict[str, set[str]] = {}
-    for run in runs:
-        versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-        for what, value in (
-            ("device", f"{run['device']}, {run['threads']} thread(s), {run['ranks']} rank(s)"),
-            ("versions", versions),
-            ("commit", str(run["commit"])),
-        ):
-            found.setdefault(what, set()).add(value)
-    lines = {what: "; ".join(sorted(values)) for what, values in found.items()}
-    lines["seeds"] = ", ".join(map(str, results.plan.seeds))
-    lines["recipe"] = results.plan.recipe.to_toml()
-    return lines
+def _sections(results: Results, outline: Outline, choices: Choices) -> list[Section]:
+    """Returns the sections that the outline asks for and that have something to show, with the paper's tables."""
+    sections = []
+    for name in outline.sections:
+        section = SECTIONS[name](results, choices)
+        if section is not None:
+            published = [
+                Table(f"paper-{number}", f"In the paper: {table.title}", table.lines(), _PUBLISHED)
+                for number, table in enumerate(outline.published, 1)
+                if table.section == name
+            ]
+            sections.append(section._replace(tables=[*section.tables, *published]))
+    return sections
 
 
 def _html(outline: Outline, parts: Sequence[Part]) -> str:
@@ -139,15 +153,32 @@ def _html(outline: Outline, parts: Sequence[Part]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["download"] = _download
+    environment.filters["reach"] = _reach
+    environment.filters["whole"] = lambda cell: cell.replace(" %", "\N{NO-BREAK SPACE}%")  # "30 %" stays in one line
     environment.tests["number"] = _is_number
     return environment.get_template("report.html.j2").render(
-        outline=outline, parts=parts, version=orderdp.__version__, text_of=text_of, markdown=as_markdown, latex=as_latex
+        outline=outline, parts=parts, theme=THEME, folded=_FOLDED, version=orderdp.__version__
     )
 
 
 def _download(text: str, kind: str) -> str:
     """Returns a link that holds the text itself."""
     return f"data:{kind};charset=utf-8,{quote(text)}"
+
+
+def _reach(table: Table) -> str:
+    """Returns how wide a table is: "" fits a telephone, "wide" fits a tablet, "vast" needs a desk's full width.
+
+    A page without scripts cannot measure itself, so the page shows its hint to scroll by this estimate.
+    """
+    header, *rows = table.lines
+    first, *cells = (max((len(row[column]) for row in rows), default=0) for column in range(len(header)))
+    words = [max(map(len, heading.split()), default=0) for heading in header[1:]]  # headings wrap on a telephone
+    telephone, tablet = (
+        min(first, _FIRST_LETTERS) + sum(max(pair) + _PADDING for pair in zip(cells, headings, strict=True))
+        for headings in (words, map(len, header[1:]))
+    )
+    return "" if telephone <= _TELEPHONE else "wide" if tablet <= _TABLET else "vast"
 
 
 def _is_number(cell: str) -> bool:

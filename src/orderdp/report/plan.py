@@ -9,33 +9,31 @@ from pathlib import Path
 
 import numpy as np
 
-from orderdp.output.drawing import REFERENCE, new_axes, save, shades
+from orderdp.output.drawing import new_axes, save, shades
+from orderdp.output.palette import GREY
 from orderdp.output.text_table import as_text
 from orderdp.theory.inclusion import Floats, stretches
 from orderdp.theory.planner import Decomposition, Plan
 
 _HEADER = (
-    "s",
-    "s/n",
-    "q/s",
-    "hardest",
-    "median",
-    "easiest",
-    "zero",
-    "C_s",
-    "age",
-    "last",
-    "dormant",
-    "unseen",
-    "as if n",
+    *("s", "explore", "exploit", "hardest", "median", "easiest", "zero", "C_s"),
+    *("mean age", "last age", "dormant", "unseen", "effective n"),
 )
 _LEGEND = """\
-An epoch draws s samples and trains the q of highest loss; <- is recommended. As long as losses keep their order:
-hardest, median, easiest: chance of the sample of largest, middle, smallest loss to be trained in an epoch;
-zero: samples that have none at all (dormant ones have next to none); C_s: how far the weights are from uniform,
-s/q - 1, at least 1 while q < s; age, last: epochs since a sample was trained, mean and the easiest one;
-dormant: samples that the whole run would not train; as if n: samples that equal weights would spread as far.
-unseen: samples that the run never trains though those not seen yet go first, as OrderDP does by default."""
+An epoch draws s samples and trains those of highest loss. An arrow <- marks the recommended split.
+  explore      s/n, share of the data that is drawn
+  exploit      q/s, share of the draw that is trained
+The next columns suppose that losses keep their order.
+  hardest, median, easiest
+               chance that an epoch trains the sample of largest, middle or smallest loss
+  zero         samples whose chance is exactly 0
+  C_s          spectrum gap: how far the weights are from uniform; at least 1 where exploit < 1
+  mean age     epochs since a sample was last trained, mean over the samples
+  last age     the same for the sample of smallest loss
+  dormant      samples that the whole run is not expected to train
+  effective n  number of samples over which equal weights would be spread as widely
+The default of OrderDP trains samples without a loss first.
+  unseen       samples that the run never trains in spite of that"""
 _POINTS = 1_000
 _FEW = 50  # ranks that a line does not show
 _SMALL = 1e-9  # a probability below it is shown as ~0
@@ -50,7 +48,7 @@ def as_page(plan: Plan) -> str:
         f"{plan.epochs * plan.n:,}, {100 * plan.prune_ratio:.4g} % saved"
     )
     if plan.hours is not None:
-        cost += f"; about {plan.hours:,.3g} hours, {plan.saved_hours:,.3g} fewer, if time goes with samples"
+        cost += f"; about {plan.hours:,.3g} hours, {plan.saved_hours:,.3g} fewer, if time is proportional to samples"
     lines = [_HEADER, *(_cells(plan, split) for split in plan.decompositions)]
     header, *table = as_text(lines).splitlines()
     marked = [
@@ -94,11 +92,12 @@ def draw_plan(plan: Plan, path: Path) -> Path:
     """Draws γ over the ranks for every split, and returns the path.
 
     Raises:
-        ValueError: the ending of the path is of no picture. OSError: it cannot be written. ImportError: no matplotlib.
+        ValueError: the ending of the path is not that of a picture. OSError: the file cannot be written. ImportError:
+            matplotlib is missing.
     """
-    title = f"{plan.n:,} samples, {plan.q:,} kept an epoch ({100 * plan.prune_ratio:.4g} % pruned)"
+    title = f"Which samples an epoch trains: {plan.n:,} samples, {100 * plan.prune_ratio:.4g} % pruned"
     figure, axes = new_axes(
-        "rank of the loss / n (0: the largest)", "probability of being trained in an epoch", title=title, width=9.6
+        "rank of the loss / n (0: the largest)", "probability of being trained in an epoch", title=title, height=5.4
     )
     ranks = np.unique(np.linspace(1, plan.n, min(plan.n, _POINTS)).round().astype(np.int64))
     for split, color in zip(plan.decompositions, shades(len(plan.decompositions)), strict=True):
@@ -109,12 +108,12 @@ def draw_plan(plan: Plan, path: Path) -> Path:
             color=color,
             linewidth=3.2 if chosen else 1.4,
             marker="o" if plan.n <= _FEW else None,
-            label=f"s/n = {split.explore:.3g}, q/s = {split.exploit:.3g}" + (" (recommended)" if chosen else ""),
+            label=f"explore {split.explore:.3g}, exploit {split.exploit:.3g}" + (" (recommended)" if chosen else ""),
         )
-    axes.axhline(plan.q / plan.n, color=REFERENCE, linestyle=":", linewidth=1, label="q/n, a uniform draw")
+    axes.axhline(plan.q / plan.n, color=GREY, linestyle=":", linewidth=1.6, label="a uniform draw")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.05)
-    axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize="small")
     return save(figure, path)
 
 

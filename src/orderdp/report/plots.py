@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from orderdp.comparison.table import spent_s
-from orderdp.output.drawing import COLORS, REFERENCE, new_axes, save
-from orderdp.training.run_folder import RunFolder
+from orderdp.output.drawing import new_axes, save
+from orderdp.output.palette import GREY, SERIES
+from orderdp.training.run_folder import RunFolder, spent_s
 
-Series = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+Series: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+Style: TypeAlias = Mapping[str, Any]
+_ROOM = 1.15  # height of the frame of a histogram, in highest bars of the pruned runs
+_SHOWN = 0.99  # share of the scores that the frame shows; the rest is a long tail
+_LEGEND_LINE = 0.24  # inches
 
 
-def draw_plots(groups: Mapping[str, Sequence[RunFolder]], folder: Path) -> list[Path]:
-    """Draws accuracy against time and samples, the loss, how often samples were used, and their scores.
+def draw_plots(
+    groups: Mapping[str, Sequence[RunFolder]], references: Mapping[str, str | None], folder: Path
+) -> list[Path]:
+    """Draws accuracy over time and samples, the loss, how often samples were trained, and their scores.
 
     Args:
-        groups: label to its runs, one for each seed; curves show their mean and the span between lowest and highest.
-        folder: where the pictures go; made where it is not there.
+        groups: label to its runs, one for each seed; curves show their mean and the span from lowest to highest.
+        references: label of each reference to the label of the run whose number of steps it takes; None for full data.
+        folder: where the pictures go; made where it does not exist.
 
     Returns:
         The files written.
 
     Raises:
-        OSError: they cannot be written. ValueError: a run without checkpoint, or with one that is damaged.
+        OSError: they cannot be written. ValueError: a run has no checkpoint, or a damaged one.
     """
     folder.mkdir(exist_ok=True)
+    styles = _styles(list(groups), references)
     histories = {label: [run.metrics() for run in runs] for label, runs in groups.items()}
     tables = {label: [_table(run) for run in runs] for label, runs in groups.items()}
 
@@ -40,23 +49,21 @@ def draw_plots(groups: Mapping[str, Sequence[RunFolder]], folder: Path) -> list[
         }
 
     def seconds(history: Sequence[dict[str, Any]]) -> list[float]:
-        return list(np.cumsum([spent_s(line) for line in history]))
+        return list(accumulate(map(spent_s, history)))
 
     def samples(history: Sequence[dict[str, Any]]) -> list[float]:
         return [line["samples_forward"] for line in history]
 
-    accuracy = "test accuracy, %"
-    return [
-        _draw_curves(folder / "accuracy_time.png", curves(seconds, "accuracy"), "seconds without evaluation", accuracy),
-        _draw_curves(folder / "accuracy_samples.png", curves(samples, "accuracy"), "samples trained on", accuracy),
-        _draw_curves(
-            folder / "loss.png", curves(samples, "loss"), "samples trained on", "loss of the chosen samples, nats"
-        ),
-        _draw_visits(folder / "visits.png", {label: runs[0]["visits"] for label, runs in tables.items()}),
-        _draw_scores(
-            folder / "scores.png", {label: runs[0]["score"] for label, runs in tables.items() if "score" in runs[0]}
-        ),
-    ]
+    visits = {label: runs[0]["visits"] for label, runs in tables.items()}
+    scores = {label: runs[0]["score"] for label, runs in tables.items() if "score" in runs[0]}
+    drawn = {
+        "accuracy_time": _draw_accuracy(curves(seconds, "accuracy"), styles, "time", "seconds without evaluation"),
+        "accuracy_samples": _draw_accuracy(curves(samples, "accuracy"), styles, "samples", "samples trained on"),
+        "loss": _draw_loss(curves(samples, "loss"), styles),
+        "visits": _draw_visits(visits, styles, references),
+        "scores": _draw_scores(scores, styles),
+    }
+    return [save(figure, folder / f"{name}.png") for name, figure in drawn.items()]
 
 
 def _table(run: RunFolder) -> dict[str, npt.NDArray[Any]]:
@@ -73,61 +80,91 @@ def _table(run: RunFolder) -> dict[str, npt.NDArray[Any]]:
     return {"visits": visits.numpy(), **{name: column.numpy() for name, column in table["columns"].items()}}
 
 
-def _styles(labels: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Returns a style for each label: full data is grey; a short schedule has its pruned run's colour, dashed."""
-    styles: dict[str, dict[str, Any]] = {}
-    colors = iter(COLORS * len(labels))
+def _styles(labels: Sequence[str], references: Mapping[str, str | None]) -> dict[str, Style]:
+    """Returns a style for each label: full data is grey; a shorter schedule has its pruned run's colour, dashed."""
+    pruned = [label for label in labels if label not in references]
+    colors = {label: SERIES[number % len(SERIES)] for number, label in enumerate(pruned)}
+    styles: dict[str, Style] = {}
     for label in labels:
-        whose = label.partition("full data, steps of ")[2]
-        if whose in styles:
-            styles[label] = {**styles[whose], "linestyle": "--"}
-        else:
-            styles[label] = {"color": REFERENCE if label.startswith("full data") else next(colors), "linestyle": "-"}
+        steps_of = references.get(label)
+        color = colors.get(steps_of or label, GREY)
+        styles[label] = {"color": color, "linestyle": "-" if steps_of is None else "--"}
     return styles
 
 
-def _draw_curves(path: Path, curves: Mapping[str, Sequence[Series]], x_label: str, y_label: str) -> Path:
-    figure, axes = new_axes(x_label, y_label)
-    for label, style in _styles(list(curves)).items():
-        length = min(len(y) for _, y in curves[label])
+def _draw_curves(
+    curves: Mapping[str, Sequence[Series]], styles: Mapping[str, Style], title: str, x_label: str, y_label: str
+) -> tuple[Any, Any]:
+    figure, axes = new_axes(x_label, y_label, title=title)
+    for label, runs in curves.items():
+        length = min(len(y) for _, y in runs)
         marker = "o" if length == 1 else None  # a line needs two points
-        x = np.mean([x[:length] for x, _ in curves[label]], axis=0)
-        y = np.array([y[:length] for _, y in curves[label]])
-        axes.plot(x, y.mean(axis=0), label=label, linewidth=1.8, marker=marker, **style)
-        axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=style["color"], alpha=0.12, linewidth=0)
-    if "accuracy" in y_label:
-        # The first epochs would squeeze the end, which is what is compared.
-        highest = max(y.max() for runs in curves.values() for _, y in runs)
-        typical = min(np.median(y) for runs in curves.values() for _, y in runs)
-        axes.set_ylim(typical - 0.5 * (highest - typical), highest + 0.1 * (highest - typical) + 0.1)
+        x = np.mean([x[:length] for x, _ in runs], axis=0)
+        y = np.array([y[:length] for _, y in runs])
+        axes.plot(x, y.mean(axis=0), label=label, linewidth=1.8, marker=marker, **styles[label])
+        axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=styles[label]["color"], alpha=0.12, linewidth=0)
     axes.set_xlim(left=0)
-    axes.legend(frameon=False, loc="lower right" if "accuracy" in y_label else "upper right")
-    return save(figure, path)
+    _add_legend(figure, axes)
+    return figure, axes
 
 
-def _draw_visits(path: Path, visits: Mapping[str, npt.NDArray[np.int32]]) -> Path:
-    figure, axes = new_axes("epochs in which a sample was trained", "share of the samples")
-    highest = max(int(counts.max()) for counts in visits.values())
-    for label, style in _styles(list(visits)).items():
-        share = np.bincount(visits[label], minlength=highest + 1) / len(visits[label])
-        axes.stairs(share, np.arange(highest + 2) - 0.5, label=label, linewidth=1.8, **style)
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, loc="best")
-    return save(figure, path)
+def _draw_accuracy(curves: Mapping[str, Sequence[Series]], styles: Mapping[str, Style], over: str, x_label: str) -> Any:
+    title = f"Test accuracy over {over}; the first epochs are below the frame"
+    figure, axes = _draw_curves(curves, styles, title, x_label, "test accuracy, %")
+    # The first epochs would squeeze the end, which is what is compared.
+    highest = max(y.max() for runs in curves.values() for _, y in runs)
+    typical = min(np.median(y) for runs in curves.values() for _, y in runs)
+    axes.set_ylim(typical - 0.5 * (highest - typical), highest + 0.1 * (highest - typical) + 0.1)
+    return figure
 
 
-def _draw_scores(path: Path, scores: Mapping[str, npt.NDArray[np.float32]]) -> Path:
-    figure, axes = new_axes("score of a sample at the end: its last-seen loss, nats", "density")
+def _draw_loss(curves: Mapping[str, Sequence[Series]], styles: Mapping[str, Style]) -> Any:
+    title = "Training loss over samples, of the samples that each epoch selects"
+    return _draw_curves(curves, styles, title, "samples trained on", "mean loss, nats")[0]
+
+
+def _draw_visits(
+    visits: Mapping[str, npt.NDArray[np.int32]], styles: Mapping[str, Style], references: Collection[str]
+) -> Any:
+    title = "How often each sample was trained; bars of references are cut off"
+    figure, axes = new_axes("epochs in which a sample was trained", "share of the samples", title=title)
+    most = max(int(counts.max()) for counts in visits.values())
+    shares = {label: np.bincount(counts, minlength=most + 1) / len(counts) for label, counts in visits.items()}
+    for label, share in shares.items():
+        axes.stairs(share, np.arange(most + 2) - 0.5, label=label, linewidth=1.8, **styles[label])
+    # A reference trains all samples equally often: its one high bar would flatten the others.
+    pruned = [share.max() for label, share in shares.items() if label not in references]
+    limit = _ROOM * max(pruned, default=max(share.max() for share in shares.values()))
+    axes.set_ylim(0, limit)
+    for label, share in shares.items():
+        if share.max() > limit:
+            color, visited = styles[label]["color"], int(share.argmax())
+            axes.text(visited, limit, f"↑ {share.max():.2f}", ha="center", va="top", color=color, fontsize="small")
+    _add_legend(figure, axes)
+    return figure
+
+
+def _draw_scores(scores: Mapping[str, npt.NDArray[np.float32]], styles: Mapping[str, Style]) -> Any:
+    figure, axes = new_axes(
+        "loss of a sample when it was last trained, nats", "density", title="Scores at the end of the run"
+    )
     finite = {label: column[np.isfinite(column)] for label, column in scores.items()}
-    shown = [column for column in finite.values() if len(column)]
-    if shown:
-        lowest, highest = min(column.min() for column in shown), max(np.quantile(column, 0.999) for column in shown)
+    known = [column for column in finite.values() if len(column)]
+    if known:
+        lowest, highest = min(column.min() for column in known), max(np.quantile(column, _SHOWN) for column in known)
         bins = np.linspace(lowest, max(highest, lowest + 1e-6), 60)
-        for label, style in _styles(list(finite)).items():
-            unseen = 1 - len(finite[label]) / len(scores[label])
+        for label, column in finite.items():
+            unseen = 1 - len(column) / len(scores[label])
             note = f" ({100 * unseen:.1f} % unseen)" if unseen else ""
-            axes.hist(finite[label], bins, density=True, histtype="step", label=label + note, linewidth=1.8, **style)
-        axes.legend(frameon=False, loc="best")
+            axes.hist(column, bins, density=True, histtype="step", label=label + note, linewidth=1.8, **styles[label])
+        _add_legend(figure, axes)
     else:
         axes.text(0.5, 0.5, "no run remembers scores", ha="center", va="center", transform=axes.transAxes)
-    return save(figure, path)
+    return figure
+
+
+def _add_legend(figure: Any, axes: Any) -> None:
+    """Puts the legend below the plot, where it covers nothing, and makes the picture higher by it."""
+    labels = axes.get_legend_handles_labels()[1]
+    figure.set_figheight(figure.get_figheight() + _LEGEND_LINE * -(-len(labels) // 2))
+    figure.legend(loc="outside lower left", ncols=2, frameon=False)

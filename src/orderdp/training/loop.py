@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
@@ -368,6 +369,7 @@ class Run:
                 "choices": self.progress.choices,
             },
             "ranks": self.accelerator.num_processes,
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **environment(self.device),
         }
 

@@ -35,6 +35,11 @@ def alone_in(path: Path) -> FileLock:
     return FileLock(path / "lock")
 
 
+def spent_s(record: Mapping[str, Any]) -> float:
+    """Returns the seconds of a run, from its result, or of an epoch, from its line of metrics; without evaluation."""
+    return float(record["training_s"] + record["selection_s"] + record["data_s"])
+
+
 class RunFolder:
     """One run on disk.
 

@@ -1,49 +1,82 @@
-"""The studies by name."""
+"""The catalogue of studies: one row each.
+
+A study that trains is a TOML file in this folder, and its row follows from the file. A study of the theory trains
+nothing and has a row in `THEORY`. A custom study is named by the path of its TOML file.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from orderdp.output.suggestions import did_you_mean
 from orderdp.paper.exhibit import Shown
-from orderdp.paper.study import read_study, study_files
-
-# Studies that train nothing: name to the module that holds a function of that name, and what it shows. The others are
-# the TOML files beside this one. Modules load when their study runs.
-STUDIES = {
-    "figure5": ("figures", "n·γ against its limit as n grows"),
-    "figure6": ("figures", "γ against uniform sampling, and the gap C_s"),
-    "figure7": ("figures", "the shares of the training by rank as q grows"),
-    "figure8": ("figures", "the sum of the shares, which is 1"),
-    "table10": ("table10", "InfoBatch and OrderDP on five gradients, by every draw"),
-    "theorem1": ("theorem1", "OrderDP's mean gradient against those of L_q and L, on digits"),
-    "theorem3": ("theorem3", "the error after T steps against its bound, on convex problems"),
-    "theorem4": ("theorem4", "the bias terms over a grid of sizes, on digits"),
-}
+from orderdp.paper.study_file import read_study
 
 
-def study_names() -> dict[str, str]:
-    """Returns every study by name, and what it shows."""
-    trained = {name: read_study(path)["title"] for name, path in study_files().items()}
-    return dict(sorted({**{name: shows for name, (_, shows) in STUDIES.items()}, **trained}.items(), key=_in_order))
+class Row(NamedTuple):
+    """One study.
+
+    Args:
+        name: by which it is called.
+        shows: one line for a list.
+        module: of `orderdp.paper`, which holds a function of the study's name; imported when the study runs. "" where
+            the study trains.
+        file: TOML file of a study that trains; None for the theory.
+    """
+
+    name: str
+    shows: str
+    module: str = ""
+    file: Path | None = None
 
 
-def _in_order(item: tuple[str, str]) -> tuple[str, int]:
-    name = item[0].rstrip("0123456789")
-    return name, int(item[0][len(name) :] or 0)
+THEORY = (
+    Row("figure5", "n·γ against its limit as n grows", "figures"),
+    Row("figure6", "γ against uniform sampling, and the gap C_s", "figures"),
+    Row("figure7", "the shares of the training by rank as q grows", "figures"),
+    Row("figure8", "the sum of the shares, which is 1", "figures"),
+    Row("table10", "InfoBatch and OrderDP on five gradients, by every draw", "table10"),
+    Row("theorem1", "OrderDP's mean gradient against those of L_q and L, on digits", "theorem1"),
+    Row("theorem3", "the error after T steps against its bound, on convex problems", "theorem3"),
+    Row("theorem4", "the bias terms over a grid of sizes, on digits", "theorem4"),
+)
 
 
-def check_name(name: str) -> None:
-    """Raises ValueError unless there is a study of that name."""
-    names = study_names()
-    if name not in names:
-        hint = did_you_mean(name, names) or f"; choose from {', '.join(names)}"
+def catalogue() -> dict[str, Row]:
+    """Returns the row of every study that comes with the library, by name, in the order of their numbers."""
+    files = Path(__file__).parent.glob("*.toml")
+    rows = [*THEORY, *(_row_of(file) for file in files)]
+    return {row.name: row for row in sorted(rows, key=_in_order)}
+
+
+def _row_of(file: Path) -> Row:
+    return Row(file.stem, read_study(file)["title"], file=file)
+
+
+def _in_order(row: Row) -> tuple[str, int]:
+    kind = row.name.rstrip("0123456789")
+    return kind, int(row.name[len(kind) :] or 0)
+
+
+def find_study(name: str) -> Row:
+    """Returns the row of a study: one by its name, or a custom one by the path of its TOML file.
+
+    Raises:
+        ValueError: no study of that name, or a file that cannot be read.
+    """
+    if name.endswith(".toml"):
+        return _row_of(Path(name))
+    rows = catalogue()
+    if name not in rows:
+        hint = did_you_mean(name, rows) or f"; choose from {', '.join(rows)}"
         raise ValueError(f"no study named {name!r}{hint}")
+    return rows[name]
 
 
-def run_study(name: str, folder: Path) -> list[Path]:
-    """Runs a study of `STUDIES` and writes what it shows into the folder, over what an earlier run left there.
+def run_theory(row: Row, folder: Path) -> list[Path]:
+    """Runs a study of the theory and writes what it shows into the folder, over what an earlier run left there.
 
     Returns:
         The files written.
@@ -51,6 +84,5 @@ def run_study(name: str, folder: Path) -> list[Path]:
     Raises:
         OSError: a file cannot be written. ImportError: an extra is missing.
     """
-    module, _ = STUDIES[name]
-    shown: Shown = getattr(import_module(f"orderdp.paper.{module}"), name)()
-    return shown.write(name, folder)
+    shown: Shown = getattr(import_module(f"orderdp.paper.{row.module}"), row.name)()
+    return shown.write(row.name, folder)

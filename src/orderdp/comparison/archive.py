@@ -1,0 +1,110 @@
+"""One compressed file with everything that a report needs of a comparison, or of all parts of a study.
+
+The file is JSON Lines, compressed by xz: a header with the recipe and the planned runs of each part, then a line for
+each run with its result and its epochs by column. Equal runs give equal bytes. Numbers are written in full, so a report
+made from the file is the report made from the folder. Checkpoints and the gradient norm of every step stay behind.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orderdp.comparison.planned import planned_of
+from orderdp.comparison.records import Missing, Record, Records
+from orderdp.output.files import write_whole
+
+FORMAT = "orderdp runs"
+VERSION = 1
+
+
+class Archive(NamedTuple):
+    """What an archive holds.
+
+    Args:
+        title: the name of the comparison's folder, or the study's title.
+        study: the content of the study's `study.toml`; None for a single comparison.
+        parts: the records of each comparison, by the name of its part; "" for a single one.
+    """
+
+    title: str
+    study: dict[str, Any] | None
+    parts: dict[str, Records]
+
+
+def write_archive(path: Path, archive: Archive) -> None:
+    """Writes an archive.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    text = "".join(f"{json.dumps(line, ensure_ascii=False, separators=(',', ':'))}\n" for line in _lines(archive))
+    write_whole(path, lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+
+
+def _lines(archive: Archive) -> Iterator[dict[str, Any]]:
+    yield {
+        "format": FORMAT,
+        "version": VERSION,
+        "title": archive.title,
+        "study": archive.study,
+        "parts": {
+            name: {
+                "recipe": records.planned.recipe_text,
+                "comparison": records.planned.table,
+                "unplanned": list(records.unplanned),
+            }
+            for name, records in archive.parts.items()
+        },
+    }
+    for name, records in archive.parts.items():
+        for run, found in records.runs.items():
+            if isinstance(found, Missing):
+                yield {"part": name, "run": run, "missing": list(found)}
+            else:
+                yield {"part": name, "run": run, "result": found.result, "epochs": _columns(found.epochs)}
+
+
+def _columns(epochs: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Returns the epochs by column, which packs better; an epoch without a value has None there."""
+    names = dict.fromkeys(name for epoch in epochs for name in epoch)
+    return {name: [epoch.get(name) for epoch in epochs] for name in names}
+
+
+def read_archive(path: Path) -> Archive:
+    """Reads an archive. Builds no strategy and imports no user code.
+
+    Raises:
+        ValueError: it is no archive, or it is damaged or of a later version.
+    """
+    try:
+        header, *lines = (json.loads(line) for line in lzma.decompress(path.read_bytes()).decode().splitlines())
+        if header["format"] != FORMAT or header["version"] != VERSION:
+            raise ValueError(f"{header['format']}, version {header['version']}")
+        runs: dict[str, dict[str, Record | Missing]] = {name: {} for name in header["parts"]}
+        for line in lines:
+            runs[line["part"]][line["run"]] = _found(line)
+        parts = {
+            name: Records(planned_of(part["recipe"], part["comparison"]), runs[name], tuple(part["unplanned"]))
+            for name, part in header["parts"].items()
+        }
+        for records in parts.values():
+            if set(records.runs) != {run.name for run in records.planned.runs}:
+                raise ValueError("not all runs are there")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, lzma.LZMAError, EOFError) as error:
+        raise ValueError(
+            f"an archive must be a whole file that 'orderdp report --archive' wrote, got {path} ({error}); "
+            "write it again from the folder of the runs"
+        ) from None
+    return Archive(header["title"], header["study"], parts)
+
+
+def _found(line: Mapping[str, Any]) -> Record | Missing:
+    if "missing" in line:
+        return Missing(*line["missing"])
+    columns = line["epochs"]
+    epochs = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return Record(line["result"], epochs)

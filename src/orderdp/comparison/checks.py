@@ -1,0 +1,99 @@
+"""Checks before anything is written: a comparison must fit its data and the machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import PartialState
+
+from orderdp.comparison.grid import Comparison
+from orderdp.comparison.planned import Sizes
+from orderdp.data.base import DataSets
+from orderdp.data.registry import load_dataset
+from orderdp.training.loop import Run
+from orderdp.training.recipe import Recipe
+from orderdp.training.run_folder import RunFolder
+from orderdp.training.steps import total_steps
+
+
+class LoadedData:
+    """The data sets that this process has loaded, each once: for the checks, for all runs, for the parts of a study."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[tuple[object, ...], DataSets] = {}
+
+    def of(self, recipe: Recipe) -> DataSets:
+        """Returns the data that a recipe names, and loads it where no recipe before named the same.
+
+        Raises:
+            ValueError, OSError: there is no such data.
+        """
+        key = (recipe.dataset, recipe.data_root, recipe.train_size, recipe.image_size)
+        if key not in self._loaded:
+            self._loaded[key] = load_dataset(
+                recipe.dataset,
+                data_root=None if recipe.data_root is None else Path(recipe.data_root),
+                train_size=recipe.train_size,
+                image_size=recipe.image_size,
+                download=recipe.download,
+            )
+        return self._loaded[key]
+
+    def checked(self, recipe: Recipe, sizes: Sizes, path: Path) -> DataSets:
+        """Returns the data of the runs in a folder, which must have the sizes that the folder says.
+
+        Raises:
+            ValueError, OSError: there is no such data, or its sizes differ.
+        """
+        data = self.of(recipe)
+        if (len(data.train), len(data.test)) != (sizes.num_samples, sizes.num_test_samples):
+            raise ValueError(
+                f"the data must be that of the runs in {path}, {sizes.num_samples} and {sizes.num_test_samples} "
+                f"samples, got {len(data.train)} and {len(data.test)}; write the data_root of the first runs"
+            )
+        return data
+
+
+def check(comparison: Comparison, data: LoadedData | None = None, *, processes: int = 1) -> Sizes:
+    """Checks a comparison against its data and the machine, and returns the sizes of the data. Writes nothing.
+
+    Args:
+        comparison: the runs.
+        data: the data that is already loaded; what is loaded here is added to it.
+        processes: how many are to train runs at the same time.
+
+    Raises:
+        ValueError, OSError: settings that do not fit the data or the machine.
+    """
+    state = PartialState(cpu=comparison.recipe.device == "cpu")  # first: the steps depend on the number of ranks
+    check_processes(processes, state)
+    loaded = (data or LoadedData()).of(comparison.recipe)
+    sizes = Sizes(len(loaded.train), len(loaded.test), state.num_processes)
+    check_steps(comparison, sizes)
+    Run(comparison.members(sizes.num_samples, sizes.num_ranks)[0].recipe, loaded, RunFolder(Path()), show=False)
+    return sizes
+
+
+def check_steps(comparison: Comparison, sizes: Sizes) -> None:
+    """Raises ValueError unless every run of a comparison makes at least one step."""
+    for member in comparison.members(sizes.num_samples, sizes.num_ranks):
+        total_steps(member.recipe, sizes.num_samples, sizes.num_ranks)
+
+
+def check_processes(processes: int, state: PartialState) -> None:
+    """Raises ValueError unless so many processes can share the work."""
+    whole = isinstance(processes, int) and processes >= 1
+    if not whole or (processes > 1 and state.num_processes > 1):
+        raise ValueError(
+            f"processes must be a whole number from 1, and 1 under several ranks, got {processes}; write --processes 1"
+        )
+
+
+def sharing_threads(comparison: Comparison, processes: int) -> Comparison:
+    """Returns the comparison with the machine's threads divided between the processes, unless its recipe sets them."""
+    if comparison.recipe.num_threads is not None or processes == 1:
+        return comparison
+    each = max(1, (os.cpu_count() or 1) // processes)
+    return replace(comparison, recipe=comparison.recipe.model_copy(update={"num_threads": each}))

@@ -1,0 +1,35 @@
+"""What runs were made with, and when they finished."""
+
+from __future__ import annotations
+
+from orderdp.comparison.results import Results
+
+
+def values_of(results: Results) -> dict[str, list[str]]:
+    """Returns what the finished runs were made with, each with its distinct values: device, versions, commit."""
+    found: dict[str, set[str]] = {}
+    for entry in results.entries.values():
+        for run in entry.results.values():
+            versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+            for what, value in (
+                ("device", f"{run['device']}, {run['threads']} thread(s), {run['ranks']} rank(s)"),
+                ("versions", versions),
+                ("commit", str(run["commit"])),
+            ):
+                found.setdefault(what, set()).add(value)
+    return {what: sorted(values) for what, values in found.items()}
+
+
+def made_with(results: Results) -> str:
+    """Returns version, commits and processors in one line, such as "orderdp 0.1.0; commit 2354ad928440; AMD EPYC"."""
+    runs = [run for entry in results.entries.values() for run in entry.results.values()]
+    versions = sorted({f"orderdp {run['versions']['orderdp']}" for run in runs})
+    commits = sorted({str(run["commit"]) for run in runs if run["commit"] is not None})
+    commit = f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}" if commits else "commit not recorded"
+    return "; ".join([*versions, commit, *sorted({run["device"] for run in runs})])
+
+
+def dates_of(results: Results) -> list[str]:
+    """Returns the distinct days on which runs finished, ascending; none where no run recorded it."""
+    runs = (run for entry in results.entries.values() for run in entry.results.values())
+    return sorted({run["finished"][:10] for run in runs if "finished" in run})

@@ -1,0 +1,47 @@
+"""The table that `orderdp train` prints: a row for each run, with its accuracy, its cost and what it saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orderdp.comparison.results import Results, read_results
+from orderdp.output.files import write_whole
+from orderdp.output.text_table import Table
+from orderdp.report.placement import full_data
+from orderdp.report.tables import SECONDS_COLUMNS, accuracy, by_run, mean, share
+from orderdp.training.run_folder import alone_in, spent_s
+
+
+def overview(results: Results) -> Table:
+    """Returns the table: means over the seeds, and what was saved in comparison with full data."""
+    full = full_data(results)
+    lines = by_run(
+        results.entries.values(),
+        [
+            ("accuracy, %", accuracy),
+            ("best epoch, %", lambda entry: accuracy(entry, "accuracy_best")),
+            ("samples", mean("samples_forward", ",.0f")),
+            ("samples saved", share("samples_forward", full, left_out=True, own=False)),
+            ("steps", mean("steps", ",.0f")),
+            *SECONDS_COLUMNS,
+            ("time saved", share(spent_s, full, left_out=True, own=False)),
+        ],
+        marked=False,
+    )
+    note = (
+        "Accuracy: after the last epoch. Samples: those that went through the model in training. Saved: in comparison "
+        "with full data. Time is without evaluation."
+    )
+    return Table("overview", "Every run", lines, note)
+
+
+def write_overview(folder: Path) -> Results:
+    """Writes `table.md` into a comparison's folder and returns the results that it shows.
+
+    Raises:
+        ValueError: there is no plan, or runs have another recipe than planned. OSError: the file cannot be written.
+    """
+    with alone_in(folder):  # from reading on: who reads last writes last
+        results = read_results(folder)
+        write_whole(folder / "table.md", overview(results).as_markdown().encode())
+    return results

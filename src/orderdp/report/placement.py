@@ -1,0 +1,89 @@
+"""Where each entry of a comparison stands in tables and charts: its row, its column, its colour."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from orderdp.comparison.grid import FULL
+from orderdp.comparison.results import Entry, Results
+from orderdp.output.palette import GREY, SERIES
+
+_SOLID = 5  # methods that are drawn with solid lines
+
+
+def full_data(results: Results) -> Entry | None:
+    """Returns the runs on full data for the whole schedule; None where none is finished."""
+    entry = results.entries.get(FULL)
+    return entry if entry is not None and entry.results else None
+
+
+def is_shorter(entry: Entry) -> bool:
+    """Tells whether an entry is full data on a shorter schedule."""
+    return entry.reference and entry.label != FULL
+
+
+def references_of(results: Results) -> dict[str, str | None]:
+    """Returns the label of each reference with that of the run whose number of steps it takes; None for full data."""
+    steps_of: dict[str, str] = {}
+    for entry in pruned_entries(results):
+        steps_of.setdefault(entry.short or "", entry.label)
+    references = [entry for entry in results.entries.values() if entry.reference]
+    return {entry.label: steps_of.get(entry.label) if is_shorter(entry) else None for entry in references}
+
+
+def percent(ratio: float | None) -> str:
+    """Returns a prune ratio as the heading of a column."""
+    return "" if ratio is None else f"{100 * ratio:.4g} %"
+
+
+def pruned_entries(results: Results) -> list[Entry]:
+    """Returns the entries that prune: all but full data and its shorter schedules."""
+    return [entry for entry in results.entries.values() if not entry.reference]
+
+
+def ratio_of(entry: Entry) -> float:
+    """Returns the prune ratio of an entry that prunes."""
+    assert entry.ratio is not None
+    return entry.ratio
+
+
+def first_methods(results: Results) -> dict[float, Entry]:
+    """Returns the method named first at each prune ratio, which the others are compared with; ratios ascend."""
+    first: dict[float, Entry] = {}
+    for entry in pruned_entries(results):
+        first.setdefault(ratio_of(entry), entry)
+    return dict(sorted(first.items()))
+
+
+def ratios_of(results: Results) -> list[float]:
+    """Returns the prune ratios of a comparison, ascending."""
+    return sorted({ratio_of(entry) for entry in pruned_entries(results)})
+
+
+def entries_at(results: Results, ratio: float, *, full: bool = True) -> list[Entry]:
+    """Returns the entries at a prune ratio.
+
+    Args:
+        results: the comparison.
+        ratio: the prune ratio.
+        full: whether to add full data and the shorter schedule that most of them share.
+    """
+    pruned = [entry for entry in pruned_entries(results) if entry.ratio == ratio]
+    if not full:
+        return pruned
+    shared = Counter(entry.short for entry in pruned if entry.short not in (None, FULL)).most_common(1)
+    beside = [FULL, *(label for label, _ in shared)]
+    return [*pruned, *(results.entries[label] for label in beside if label in results.entries)]
+
+
+def colors_of(results: Results) -> dict[str, str]:
+    """Returns a colour for each method; full data is grey."""
+    methods = {entry.method: entry.reference for entry in results.entries.values()}
+    pruned = [method for method, reference in methods.items() if not reference]
+    colors = {method: SERIES[number % len(SERIES)] for number, method in enumerate(pruned)}
+    return {method: colors.get(method, GREY) for method in methods}
+
+
+def patterns_of(results: Results) -> dict[str, str]:
+    """Returns a line pattern for each method, because many colours are hard to distinguish."""
+    return {method: "-" if number < _SOLID else "-." for number, method in enumerate(colors_of(results))}

@@ -1,0 +1,45 @@
+"""A section of the report, and what a reader may ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+from orderdp.comparison.results import Results
+from orderdp.output.text_table import Table
+from orderdp.report.canvas import Chart
+
+EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+SECONDS = "Seconds depend on the machine named below, and on what else ran on it."
+
+
+class Section(NamedTuple):
+    """A part of the report.
+
+    Args:
+        title: its heading.
+        text: a paragraph under it.
+        tables: its tables.
+        charts: its charts.
+    """
+
+    title: str
+    text: str = ""
+    tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
+
+
+class Choices(NamedTuple):
+    """What a reader may choose about the sections.
+
+    Args:
+        edges: borders of the windows that a run is divided into, as shares of it.
+        accuracies: in percent, to give the seconds and samples to; empty for three below full data's.
+    """
+
+    edges: Sequence[float] = EDGES
+    accuracies: Sequence[float] = ()
+
+
+# None: these results have nothing to show there.
+MakeSection: TypeAlias = Callable[[Results, Choices], Section | None]

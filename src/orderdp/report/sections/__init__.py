@@ -1,0 +1,34 @@
+"""The sections of a report, a row each: the name by which an outline asks for it, and the function that makes it.
+
+A new section is a file here and a row. A new chart or table is an edit of its section's file.
+"""
+
+from orderdp.report.section import MakeSection
+from orderdp.report.sections import (
+    accuracy,
+    alignment,
+    cost,
+    curves,
+    decomposition,
+    differences,
+    frontier,
+    gradients,
+    progress,
+    stability,
+    usage,
+)
+
+# In the order in which a report shows them.
+SECTIONS: dict[str, MakeSection] = {
+    "accuracy": accuracy.section,
+    "differences": differences.section,
+    "cost": cost.section,
+    "frontier": frontier.section,
+    "curves": curves.section,
+    "decomposition": decomposition.section,
+    "usage": usage.section,
+    "stability": stability.section,
+    "gradients": gradients.section,
+    "alignment": alignment.section,
+    "progress": progress.section,
+}

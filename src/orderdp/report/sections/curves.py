@@ -1,0 +1,28 @@
+"""Test accuracy over seconds, and over samples."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+from orderdp.comparison.results import Results
+from orderdp.report.curves import XAxis, YAxis, curve_chart
+from orderdp.report.placement import ratios_of
+from orderdp.report.section import SECONDS, Choices, Section
+from orderdp.training.run_folder import spent_s
+
+_AXES = {
+    "time": XAxis("seconds without evaluation", lambda lines: list(accumulate(map(spent_s, lines)))),
+    "samples": XAxis("samples that went through the model", lambda lines: [line["samples_forward"] for line in lines]),
+}
+_ACCURACY = YAxis("test accuracy, %", lambda line: float(line["accuracy"]), end=True)
+
+
+def section(results: Results, _choices: Choices) -> Section:
+    """Returns two charts for each prune ratio."""
+    charts = [
+        curve_chart(results, ratio, x, _ACCURACY, name=f"{name}_to_accuracy", title=f"Test accuracy over {name}")
+        for ratio in ratios_of(results)
+        for name, x in _AXES.items()
+    ]
+    text = f"Means over the seeds. Full data is grey. The frame leaves out the first epochs. {SECONDS}"
+    return Section("Time to accuracy", text, charts=charts)

@@ -1,0 +1,112 @@
+"""Paired differences of accuracy: to full data, to the shorter schedule, to the method named first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orderdp.comparison.results import Entry, Results
+from orderdp.comparison.verdicts import Difference
+from orderdp.output.text_table import Table
+from orderdp.report.placement import first_methods, full_data, pruned_entries, ratio_of
+from orderdp.report.section import Choices, Section
+from orderdp.report.tables import accuracy, by_method, by_run, interval, share, sign_of
+
+_UNIT = "In percentage points, with 95 % confidence intervals, by method and prune ratio."
+_BETTER = "“better”: the whole interval lies above 0. “worse”: the whole interval lies below 0."
+
+
+def section(results: Results, _choices: Choices) -> Section | None:
+    """Returns the differences, at a glance and run by run; nothing where there is nothing to compare with."""
+    if not results.references:
+        return None
+    pruned, planned = pruned_entries(results), len(results.seeds)
+    mixed = _mixed(results)
+
+    def to_full(entry: Entry) -> str:
+        return _with_verdict(results.against_full(entry), planned)
+
+    def to_short(entry: Entry) -> str:
+        return _with_outcome(results.against_short(entry), planned)
+
+    return Section(
+        "Differences",
+        tables=[
+            Table(
+                "against_full",
+                "Accuracy minus that of full data",
+                by_method(results, pruned, to_full),
+                f"{_UNIT} No word behind an interval: the seeds are too few to conclude anything.{mixed}",
+            ),
+            Table(
+                "against_short",
+                "Accuracy minus that of full data trained for the same number of steps",
+                by_method(results, pruned, to_short),
+                f"{_UNIT} {_BETTER} Methods that run a forward pass on all data take all of its steps.{mixed}",
+            ),
+            *_against_first(results, pruned),
+            run_by_run(results),
+        ],
+    )
+
+
+def run_by_run(results: Results) -> Table:
+    """Returns the differences with a row for each run; `orderdp compare` and `orderdp study` print it."""
+    planned = len(results.seeds)
+
+    def verdict(entry: Entry) -> str:
+        difference = results.against_full(entry)
+        return "" if difference is None else difference.verdict
+
+    lines = by_run(
+        results.entries.values(),
+        [
+            ("accuracy, %", accuracy),
+            ("minus full data", lambda entry: interval(results.against_full(entry), planned)),
+            ("verdict", verdict),
+            ("minus shorter schedule", lambda entry: interval(results.against_short(entry), planned)),
+            ("samples backward", share("samples_backward", full_data(results))),
+        ],
+        marked=False,
+    )
+    note = (
+        "Differences are in percentage points, run minus reference, paired by seed, with 95 % confidence intervals by "
+        "Student's t. “lossless”: the whole interval lies above −0.1. “loses”: the whole interval lies below 0. "
+        "Samples backward: samples with a backward pass, as a share of full data's. "
+        "The shorter schedule is full data trained for the same number of steps. "
+        "The intervals hold for these training samples and test images only. Other data could give other results."
+        f"{_mixed(results)}"
+    )
+    return Table("differences", "Run by run", lines, note)
+
+
+def _against_first(results: Results, pruned: Sequence[Entry]) -> list[Table]:
+    """Returns the table of every method minus the one named first, if there are others."""
+    first = first_methods(results)
+    others = [entry for entry in pruned if entry is not first[ratio_of(entry)]]
+    if not others:
+        return []
+    methods = {entry.method for entry in first.values()}
+    reference = methods.pop() if len(methods) == 1 else "the first method"
+    planned = len(results.seeds)
+
+    def cell(entry: Entry) -> str:
+        return _with_outcome(results.against(entry, first[ratio_of(entry)]), planned)
+
+    note = f"{_UNIT} {_BETTER} Methods may prune more or less than asked: the rows say how much they really prune."
+    title = f"Accuracy minus that of {reference} at the same prune ratio"
+    return [Table("against_first", title, by_method(results, others, cell), note)]
+
+
+def _mixed(results: Results) -> str:
+    return f" {results.mixed_note}" if results.mixed_note else ""
+
+
+def _with_verdict(difference: Difference | None, planned: int) -> str:
+    if difference is None or difference.verdict == "too few seeds to say":
+        return interval(difference, planned)
+    return f"{interval(difference, planned)} {difference.verdict}"
+
+
+def _with_outcome(difference: Difference | None, planned: int) -> str:
+    word = {1: " better", -1: " worse", 0: ""}[sign_of(difference)]
+    return f"{interval(difference, planned)}{word}"

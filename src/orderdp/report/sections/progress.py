@@ -1,0 +1,27 @@
+"""Accuracy, loss and the diagnostics of this section by part of the run."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+
+from orderdp.comparison.results import Results
+from orderdp.output.text_table import Table
+from orderdp.report.curves import by_part
+from orderdp.report.diagnosed import tables_of
+from orderdp.report.section import Choices, Section
+
+_TRAINED = (  # what every run has beside its diagnostics: key, title, digits
+    ("accuracy", "Test accuracy, %", 2),
+    ("loss", "Training loss of the samples trained, nats", 3),
+)
+
+
+def section(results: Results, choices: Choices) -> Section:
+    """Returns a table for each number."""
+    tables = [
+        Table(
+            f"progress_{key}", f"{title}, by part of the run", by_part(results, choices.edges, itemgetter(key), digits)
+        )
+        for key, title, digits in _TRAINED
+    ]
+    return Section("Progress", tables=[*tables, *tables_of("progress", results, choices, prefix="progress_")])

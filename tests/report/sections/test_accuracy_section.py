@@ -1,0 +1,35 @@
+"""Accuracy by method and prune ratio."""
+
+from orderdp.comparison.results import read_results
+from reference.reported import SHORT, make_section, without_results
+
+
+def test_accuracy_has_a_row_for_each_method_and_a_column_for_each_ratio(many):
+    (table,) = make_section("accuracy", read_results(many.path)).tables
+    assert table.lines == [
+        ["method", "30 %", "70 %"],
+        ["OrderDP", "90.50 ± 0.71", "93.50 ± 0.71"],
+        ["dynamic random", "91.50 ± 0.71", "94.50 ± 0.71"],
+        ["ordered SGD (prunes 0 %)", "92.50 ± 0.71", ""],
+        ["OrderDP explore 0.5 exploit 0.6", "", "95.50 ± 0.71"],
+        ["full data", "96.50 ± 0.71", "96.50 ± 0.71"],
+        ["full data, steps of OrderDP", "97.50 ± 0.71", "98.50 ± 0.71"],
+    ]
+    assert "over the seeds 0, 1." in table.note
+
+
+def test_accuracy_marks_what_is_missing(pair):
+    without_results(pair, "OrderDP 50 %", 1)
+    without_results(pair, SHORT, 0, 1, 2)
+    (table,) = make_section("accuracy", read_results(pair.path)).tables
+    assert table.lines[1:] == [
+        ["OrderDP (prunes 43 %)", "91.00 ± 1.41 (2 of 3)"],
+        ["full data", "91.37 ± 1.10"],
+        ["full data, steps of OrderDP", "missing"],
+    ]
+
+
+def test_accuracy_of_full_data_alone_has_a_column_of_its_own(made):
+    folder = made(methods=({"strategy": "full"},), seeds=(0, 1)).finish("full data", (90.0, 91.0))
+    (table,) = make_section("accuracy", read_results(folder.path)).tables
+    assert table.lines == [["method", ""], ["full data", "90.50 ± 0.71"]]

@@ -1,0 +1,81 @@
+"""Accuracy against cost."""
+
+from statistics import stdev
+
+import pytest
+
+from orderdp.comparison.results import read_results
+from orderdp.training.methods import method_of
+from reference.reported import SHORT, make_section, points, rows
+
+
+def test_the_frontier_has_a_point_for_each_run_by_passes_and_by_seconds(pair, drawn):
+    by_passes, by_seconds = make_section("frontier", read_results(pair.path)).charts
+    assert points(by_passes, "passes", "accuracy") == {
+        "OrderDP 50 %": [(pytest.approx(12 / 21), 91.0)],
+        "full data": [(1.0, pytest.approx(91.3666666))],
+        SHORT: [(pytest.approx(12 / 21), pytest.approx(90.1666666))],
+    }
+    assert [float(row["seconds"]) for row in rows(by_seconds)] == [6.0, 6.0, 4.0]
+    assert [float(row["standard deviation"]) for row in rows(by_passes)] == [
+        pytest.approx(stdev(values)) for values in ((90, 91, 92), (90.5, 91, 92.6), (89, 90.5, 91))
+    ]
+    assert drawn[0].get_xlabel() == "passes, share of full data's"
+    labels = drawn[0].get_legend_handles_labels()[1]
+    assert sorted(labels) == ["OrderDP", "full data", "full data, shorter schedule"]
+
+
+def test_a_choice_within_the_batch_spares_backward_passes_only(made):
+    folder = made(methods=(method_of("ordered_sgd,prune_ratio=0.5"),), against=("full",), seeds=(0,))
+    half = lambda seed, epoch: 224 * epoch // 2  # noqa: E731
+    folder.finish("ordered SGD 50 %", [90], samples_backward=half).finish("full data", [91])
+    by_passes, _ = make_section("frontier", read_results(folder.path)).charts
+    assert points(by_passes, "passes", "accuracy") == {
+        "ordered SGD 50 %": [(pytest.approx(2 / 3), 90.0)],  # a third forward, two thirds backward, half of those left
+        "full data": [(1.0, 91.0)],
+    }
+
+
+def test_without_full_data_passes_are_counted_and_no_share(pair, drawn):
+    for seed in (0, 1, 2):
+        (pair.folder("full data", seed).path / "result.json").unlink()
+    by_passes, _ = make_section("frontier", read_results(pair.path)).charts
+    assert {row["passes"] for row in rows(by_passes)} == {"384.0"}
+    assert drawn[0].get_xlabel() == "forward and backward passes, in samples"
+
+
+def test_every_chart_is_drawn_in_the_colours_of_the_page(pair):
+    (chart, _) = make_section("frontier", read_results(pair.path)).charts
+    assert "#0072b2" in chart.svg
+    assert "#0072b2" not in chart.inline
+    assert "var(--series-0)" in chart.inline
+    assert chart.inline.startswith("<svg")
+    assert 'viewBox="' in chart.inline
+    head = chart.inline[: chart.inline.index(">")]
+    assert " width=" not in head
+    assert " height=" not in head
+    assert "<metadata>" not in chart.inline
+
+
+def test_what_is_drawn_are_the_numbers_that_stand_beside(pair, drawn):
+    """The picture, and not only its numbers: places of points, and bars that stand upright."""
+    results = read_results(pair.path)
+    by_passes, _ = make_section("frontier", results).charts
+    for bars, (label, (x, y, spread)) in zip(
+        drawn[0].containers,
+        ((row["run"], tuple(float(cell) for cell in list(row.values())[1:])) for row in rows(by_passes)),
+        strict=True,
+    ):
+        line, _, (upright,) = bars
+        assert (*line.get_xdata(), *line.get_ydata()) == pytest.approx((x, y)), label
+        assert (bars.has_xerr, bars.has_yerr) == (False, True)
+        assert upright.get_segments()[0][:, 1] == pytest.approx([y - spread, y + spread])
+    drawn.clear()
+    by_time, by_samples = make_section("curves", results).charts
+    for axes, chart in zip(drawn, (by_time, by_samples), strict=True):
+        expected = points(chart, axes.get_xlabel(), axes.get_ylabel())
+        assert [[tuple(point) for point in line.get_xydata()] for line in axes.lines] == list(expected.values())
+    drawn.clear()
+    (chart,) = [chart for chart in make_section("gradients", results).charts if chart.name == "joint_50"]
+    dots = [tuple(point) for each in drawn[-1].collections for point in each.get_offsets()]
+    assert dots == [(float(row["gradient norm"]), float(row["accuracy"])) for row in rows(chart)]

@@ -1,0 +1,33 @@
+"""How often samples were trained."""
+
+import pytest
+
+from orderdp.comparison.results import read_results
+from reference.reported import SHORT, make_section, rows
+
+
+def test_usage_is_the_share_of_the_samples_by_visits(pair):
+    folder = pair.folder("OrderDP 50 %", 1)
+    other = {"never_seen": 0.0, "gini": 0.5, "histogram": [0, 0, 0, 200], "class_shares": [0.1] * 10}
+    folder.write_result({**folder.result(), "coverage": other})
+    section = make_section("usage", read_results(pair.path))
+    (chart,), (table,) = section.charts, section.tables
+    shares = {int(row["epochs"]): float(row["share of the samples"]) for row in rows(chart)}
+    # Two seeds have 10, 90 and 100 samples of 0, 1 and 2 visits; one has 200 of 3.
+    assert shares == pytest.approx({0: 0.1 / 3, 1: 0.9 / 3, 2: 1 / 3, 3: 1 / 3})
+    assert {row["run"] for row in rows(chart)} == {"OrderDP 50 %"}
+    assert table.lines[0] == [
+        *("run", "never trained", "Gini coefficient", "most visits", "largest age, epochs"),
+        *("smallest share of a class", "largest share of a class"),
+    ]
+    assert table.lines[1] == ["OrderDP 50 %", "3.33 %", "0.333", "2.3", "2.0", "8.7 %", "11.3 %"]
+    assert [line[0] for line in table.lines[1:]] == ["OrderDP 50 %", "full data", SHORT]
+
+
+def test_the_bars_of_usage_are_centred_on_their_number_of_epochs_and_inside_the_frame(pair, drawn):
+    make_section("usage", read_results(pair.path))
+    (stairs,) = drawn[0].patches
+    values, edges, _ = stairs.get_data()
+    assert list((edges[:-1] + edges[1:]) / 2) == [0, 1, 2]
+    assert drawn[0].get_ylim()[0] == 0
+    assert drawn[0].get_ylim()[1] > max(values)  # one method alone is no spike among others

@@ -1,0 +1,49 @@
+"""The table that `orderdp train` prints and the page shows."""
+
+from orderdp.comparison.results import read_results
+from orderdp.output.text_table import as_text
+from orderdp.report.overview import overview, write_overview
+from reference.reported import SHORT, without_results
+
+HEADER = ["run", "accuracy, %", "best epoch, %", "samples", "samples saved", "steps"]
+HEADER += ["train, s", "select, s", "data, s", "evaluate, s", "time saved"]
+
+
+def test_rows_are_means_over_seeds_and_savings_are_against_full_data(pair):
+    table = overview(read_results(pair.path))
+    # Epochs of 1.5, 0.25, 0.25 and 0.125 seconds; the shorter schedule has two of them, the others three.
+    assert table.lines == [
+        HEADER,
+        ["OrderDP 50 %", "91.00 ± 1.00", "91.00 ± 1.00", "384", "42.9 %", "12", "4.5", "0.75", "0.8", "0.4", "0.0 %"],
+        ["full data", "91.37 ± 1.10", "91.37 ± 1.10", "672", "", "21", "4.5", "0.75", "0.8", "0.4", ""],
+        [SHORT, "90.17 ± 1.04", "90.17 ± 1.04", "384", "42.9 %", "12", "3.0", "0.50", "0.5", "0.2", "33.3 %"],
+    ]
+    assert table.as_text().splitlines()[:4] == as_text(table.lines).splitlines()
+
+
+def test_a_row_that_lacks_seeds_is_marked_and_one_without_results_is_blank(pair):
+    without_results(pair, "OrderDP 50 %", 1)
+    without_results(pair, SHORT, 0, 1, 2)
+    _, pruned, _, short = overview(read_results(pair.path)).lines
+    assert pruned[:3] == ["OrderDP 50 %", "91.00 ± 1.41 (2 of 3)", "91.00 ± 1.41 (2 of 3)"]
+    assert short == [SHORT, "missing", "missing", *[""] * 8]
+
+
+def test_without_full_data_nothing_is_said_to_be_saved(pair):
+    without_results(pair, "full data", 0, 1, 2)
+    lines = overview(read_results(pair.path)).lines
+    assert [(line[4], line[-1]) for line in lines[1:]] == [("", "")] * 3
+
+
+def test_what_costs_more_than_full_data_is_saved_with_a_minus(pair):
+    pair.finish("OrderDP 50 %", (90.0, 91.0, 92.0), training_s=lambda seed, epoch: 3.5)
+    pruned = overview(read_results(pair.path)).lines[1]
+    assert pruned[-1] == "−100.0 %"
+
+
+def test_the_table_is_written_into_the_folder(pair):
+    results = write_overview(pair.path)
+    text = (pair.path / "table.md").read_text()
+    assert text == overview(results).as_markdown()
+    assert text.splitlines()[0] == f"| {' | '.join(HEADER)} |"
+    assert "in comparison with full data" in text.splitlines()[-1]

@@ -1,0 +1,41 @@
+"""Where entries stand, and in which colour."""
+
+from orderdp.comparison.results import read_results
+from orderdp.report.placement import colors_of, percent, ratios_of
+from reference.reported import methods
+
+
+def test_every_run_has_a_place_by_method_and_ratio(many):
+    results = read_results(many.path)
+    assert ratios_of(results) == [0.3, 0.7]
+    assert {label: (entry.method, entry.ratio) for label, entry in results.entries.items()} == {
+        "OrderDP 30 %": ("OrderDP", 0.3),
+        "dynamic random 30 %": ("dynamic random", 0.3),
+        "ordered SGD 30 %": ("ordered SGD", 0.3),
+        "OrderDP 70 %": ("OrderDP", 0.7),
+        "dynamic random 70 %": ("dynamic random", 0.7),
+        "OrderDP explore 0.5 exploit 0.6": ("OrderDP explore 0.5 exploit 0.6", 0.7),
+        "full data": ("full data", None),
+        "full data, steps of OrderDP 30 %": ("full data, steps of OrderDP", 0.3),
+        "full data, steps of OrderDP 70 %": ("full data, steps of OrderDP", 0.7),
+    }
+
+
+def test_each_method_has_a_colour_and_all_the_data_is_grey(many):
+    colors = colors_of(read_results(many.path))
+    pruned = {color for method, color in colors.items() if not method.startswith("full data")}
+    assert len(pruned) == 4
+    assert {color for method, color in colors.items() if method.startswith("full data")} == {"#767676"}
+    assert "#767676" not in pruned
+
+
+def test_the_ratio_of_sizes_is_what_they_leave_out(made):
+    folder = made(
+        methods=methods(
+            "orderdp,explore=0.775,exploit=0.903226", "orderdp", "orderdp,exploit=0.5", "orderdp,explore=1"
+        ),
+        against=(),
+    )
+    entries = read_results(folder.path).entries.values()
+    assert [entry.ratio for entry in entries] == [0.3, 0.7, 0.75, 0.4]
+    assert [percent(ratio) for ratio in (0.3, 0.125, None)] == ["30 %", "12.5 %", ""]

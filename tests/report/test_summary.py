@@ -1,0 +1,132 @@
+"""The summary that a report begins with."""
+
+import pytest
+
+from orderdp.comparison.results import read_results
+from orderdp.report.summary import conclusions, summary_of
+from reference.reported import SHORT, methods, without_results
+
+
+@pytest.fixture
+def judged(made):
+    """OrderDP better than the shorter schedule at 30 %, worse at 60 %; other methods of each outcome."""
+    names = ("orderdp", "dynamic_random", "infobatch")
+    grid = tuple({"strategy": name, "prune_ratio": ratio} for ratio in (0.3, 0.6) for name in names)
+    folder = made(methods=grid, seeds=(0, 1, 2))
+    folder.finish("full data", (90.0, 90.5, 91.0))
+    for label, accuracies in {
+        "OrderDP 30 %": (90.0, 90.5, 91.0),
+        "OrderDP 60 %": (87.0, 87.5, 88.0),
+        "dynamic random 30 %": (89.0, 89.5, 89.9),
+        "dynamic random 60 %": (88.0, 89.5, 88.0),
+        "InfoBatch 30 %": (90.0, 90.5, 91.0),
+        "InfoBatch 60 %": (80.0, 80.5, 81.0),
+        "full data, steps of OrderDP 30 %": (89.0, 89.5, 90.0),
+        "full data, steps of OrderDP 60 %": (88.0, 88.5, 89.0),
+        "full data, steps of InfoBatch 30 %": (88.0, 88.5, 89.0),
+        "full data, steps of InfoBatch 60 %": (88.0, 88.5, 89.0),
+    }.items():
+        folder.finish(label, accuracies)
+    return folder
+
+
+def test_it_says_what_the_first_method_gains_and_loses_and_counts_the_others(judged):
+    assert conclusions(read_results(judged.path)) == [
+        "Compared with full data trained for the same number of steps, OrderDP gains 1.00 points [0.72, 1.28] at 30 % "
+        "and loses 1.00 points [0.72, 1.28] at 60 %.",
+        "Compared with full data, OrderDP is statistically indistinguishable (+0.00 [−0.28, +0.28]) at 30 % "
+        "and loses 3.00 points [2.72, 3.28] at 60 %.",
+        "Compared with full data trained for the same number of steps, of 4 other cases (a method at a prune ratio) "
+        "1 gains, 1 loses and 2 are statistically indistinguishable.",
+    ]
+
+
+def test_a_difference_within_the_tolerance_is_said_to_be_one(judged):
+    judged.plan.write(judged.path, sizes_of_many_images())
+    first = conclusions(read_results(judged.path))[1]
+    assert "OrderDP loses at most 0.1 points (+0.00 [−0.01, +0.01]) at 30 %" in first
+
+
+def sizes_of_many_images():
+    from orderdp.comparison.planned import Sizes
+
+    return Sizes(200, 10_000)
+
+
+def test_of_one_seed_it_says_what_it_ended_with_and_that_it_may_be_chance(made):
+    folder = made(methods=methods("orderdp,prune_ratio=0.5"))
+    folder.finish("OrderDP 50 %", (90.0,)).finish("full data", (91.0,)).finish(SHORT, (89.5,))
+    (sentence,) = conclusions(read_results(folder.path))
+    assert sentence == (
+        "OrderDP at 50 % ended 1.00 points below full data and 0.50 points above full data trained for the same number "
+        "of steps; with one seed this may be chance, so train at least 3 (--seed 0 1 2)."
+    )
+    limits = summary_of(read_results(folder.path)).may_not
+    assert limits[0] == "A conclusion about accuracy needs at least 3 seeds; there is 1."
+
+
+def test_where_nothing_can_be_compared_it_says_so(made, pair):
+    alone = made("alone", methods=({"strategy": "full"},)).finish("full data", (90.0,))
+    (sentence,) = conclusions(read_results(alone.path))
+    assert sentence == "No method prunes here, so nothing may be concluded about pruning."
+    without_results(pair, "OrderDP 50 %", 0, 1, 2)
+    (sentence,) = conclusions(read_results(pair.path))
+    assert sentence.startswith("No pair of a pruned run and its reference is finished")
+
+
+def test_too_few_pairs_support_nothing(pair):
+    without_results(pair, "full data", 1)
+    to_short, to_full = conclusions(read_results(pair.path))
+    assert "OrderDP gains 0.83 points [0.12, 1.55] at 50 %" in to_short
+    assert to_full == "Compared with full data, OrderDP has only 2 of the 3 pairs that a conclusion needs at 50 %."
+
+
+def test_it_names_what_was_compared_on_what_when_and_with_which_version(pair):
+    facts = dict(summary_of(read_results(pair.path)).facts)
+    assert facts == {
+        "Methods": "OrderDP",
+        "Prune ratios": "50 %",
+        "Compared with": "full data and full data trained for the same number of steps",
+        "Data": "digits, 200 training and 360 test samples",
+        "Training": "small_cnn, 3 epochs, seeds 0, 1, 2",
+        "Finished": "2026-03-10",
+        "Made with": "orderdp 0.1.0; commit not recorded; a processor",
+    }
+    run = pair.folder("full data", 1)
+    run.write_result({**run.result(), "finished": "2026-03-11T00:00:00+00:00", "commit": "abc"})
+    facts = dict(summary_of(read_results(pair.path)).facts)
+    assert facts["Finished"] == "2026-03-10 to 2026-03-11"
+    assert facts["Made with"] == "orderdp 0.1.0; commit abc; a processor"
+
+
+def test_runs_of_release_0_1_have_no_date(made):
+    folder = made(methods=methods("orderdp,prune_ratio=0.5"), against=()).finish("OrderDP 50 %", (90.0,))
+    run = folder.folder("OrderDP 50 %")
+    result = run.result()
+    del result["finished"]
+    run.write_result(result)
+    assert dict(summary_of(read_results(folder.path)).facts)["Finished"] == "not recorded"
+
+
+def test_it_names_what_limits_a_conclusion(pair):
+    limits = summary_of(read_results(pair.path)).may_not
+    assert limits == [
+        "With 3 seeds the intervals are wide. “Statistically indistinguishable” does not mean equal.",
+        "All runs train small_cnn on digits with one schedule. "
+        "Other data, models and schedules may give other results.",
+    ]
+    without_results(pair, SHORT, 2)
+    run = pair.folder("full data", 1)
+    run.write_result({**run.result(), "device": "another processor"})
+    missing, mixed = summary_of(read_results(pair.path)).may_not[1:3]
+    assert missing == "1 of 9 planned runs is missing."
+    assert mixed.startswith("1 of 5 pairs joins runs of different commits or processors.")
+
+
+def test_many_intervals_are_said_to_exclude_zero_by_chance(made):
+    grid = tuple({"strategy": "orderdp", "prune_ratio": number / 20} for number in range(1, 16))
+    folder = made(methods=grid, seeds=(0, 1, 2))
+    for label in dict.fromkeys(member.label for member in folder.plan.members(200)):
+        folder.finish(label, (90.0, 90.0, 90.0))
+    limits = summary_of(read_results(folder.path)).may_not
+    assert "There are 30 intervals. Without true differences, about 2 would still exclude 0." in limits

@@ -1,0 +1,44 @@
+"""Writes the tables of results into the documents again, below the comments that name them.
+
+    python tools/embed_tables.py
+
+A comment `<!-- results/compare/cifar10/tables.md#accuracy -->` names a table of a file of tables, and
+`<!-- results/theory/theorem1.md -->` a file with one table.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ("docs/theory.md", "docs/findings.md")
+EMBEDDED = re.compile(r"^<!-- (results/\S+?\.md)(?:#(\S+))? -->\n\n((?:\|.*\n)*)", flags=re.MULTILINE)
+
+
+def with_tables(text: str) -> str:
+    """Returns a document with the tables of the results below the comments that name them.
+
+    Raises:
+        OSError, KeyError: there is no such file or table.
+    """
+    return EMBEDDED.sub(lambda found: found[0].removesuffix(found[3]) + table(found[1], found[2]), text)
+
+
+def table(path: str, name: str | None) -> str:
+    """Returns the Markdown of a table in a file, by its name where there are several."""
+    from orderdp.report.tables_file import table_in
+
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return (text if name is None else table_in(text, name)).strip() + "\n"
+
+
+def main() -> None:
+    """Writes the documents again."""
+    for document in DOCUMENTS:
+        path = ROOT / document
+        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
