@@ -187,7 +187,7 @@ def test_bad_input_gets_one_line_and_status_1_and_leaves_no_trace(capsys, here, 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there_is_refused_before_anything_is_written(capsys, here):
-    line = "orderdp: --device must be one that is here, got cuda; write cpu or auto\n"
+    line = "orderdp: --device must exist on this machine, got cuda; write cpu or auto\n"
     assert call(capsys, "train", "--device", "cuda") == (1, "", line)
     assert not list(here.iterdir())
 

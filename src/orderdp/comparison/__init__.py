@@ -1,1 +1,1 @@
-"""Many runs: which ones, who trains them, what came out, what it shows."""
+"""Comparisons: the runs of a plan, the processes that train them, and what the results show."""

@@ -1,4 +1,4 @@
-"""What a comparison of runs with the same seeds may claim."""
+"""Paired differences between runs with the same seeds, and the verdicts that they support."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from orderdp.theory.sizes import check_count
 
 TOLERANCE = 0.1  # percentage points below full data that still count as lossless
 CONFIDENCE = 0.95
-FEWEST_SEEDS = 3  # for any verdict; two differences say next to nothing of their spread
+FEWEST_SEEDS = 3  # for any verdict; two differences say almost nothing about their spread
 
 Verdict = Literal["lossless", "loses", "too few seeds to say"]
 
 
 class Difference(NamedTuple):
-    """A paired difference: run less reference, seed by seed.
+    """A paired difference: run minus reference, seed by seed.
 
     Args:
         mean: over the seeds that both have.
@@ -35,10 +35,9 @@ class Difference(NamedTuple):
     def verdict(self) -> Verdict:
         """What may be said of a run against full data, in percentage points of accuracy.
 
-        "lossless" only where the whole interval lies above -0.1, "loses" where it lies below 0 and is not lossless;
-        neither with fewer than three seeds. So a small real loss within the tolerance, such as 0.08 points, is called
-        "loses" where its interval lies below 0 but still reaches below -0.1, and "lossless" once more seeds have
-        narrowed it.
+        "lossless": the whole interval lies above -0.1. "loses": it lies below 0 and is not lossless. Fewer than three
+        seeds give neither. More seeds narrow the interval, so the verdict on a real loss of 0.08 points may change from
+        "loses" to "lossless".
         """
         if self.seeds < FEWEST_SEEDS:
             return "too few seeds to say"
@@ -51,15 +50,15 @@ def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], 
     """Returns mean and 95 % confidence interval of run - reference over the seeds of both, by Student's t.
 
     Pairing by seed takes out what both share: the first weights and the augmentation of each sample in each epoch. The
-    interval supposes that the differences are normal, which three seeds cannot show, and is of one training set and
-    one test set: what others would give is not in it.
+    interval assumes normal differences, which three seeds cannot show. It covers one training set and one test set
+    only.
 
     Accuracies are multiples of 100/m, so a few differences may be equal by chance. The standard deviation is therefore
-    never taken for less than 100/(m·√6), that of the difference of two numbers each rounded to 100/m.
+    taken as at least 100/(m·√6), that of the difference of two numbers each rounded to 100/m.
 
     Args:
         run: seed to accuracy, in percent.
-        reference: the same of what it is held against.
+        reference: the same for the runs of the reference.
         test_size: m, number of images that the accuracies were measured on.
 
     Raises:
@@ -73,7 +72,8 @@ def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], 
     seeds = sorted(set(run) & set(reference))
     if not seeds:
         raise ValueError(
-            f"run and reference must have a seed in common, got {sorted(run)} and {sorted(reference)}; train both alike"
+            f"run and reference must have a seed in common, got {sorted(run)} and {sorted(reference)}; "
+            "train both with the same seeds"
         )
     differences = [run[seed] - reference[seed] for seed in seeds]
     if not all(math.isfinite(difference) for difference in differences):
