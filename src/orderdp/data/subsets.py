@@ -1,4 +1,4 @@
-"""Subsets in which each class has its proportion, the same in every run."""
+"""Stratified subsets: each class in proportion, the same in every run."""
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,10 @@ def subset(labels: Tensor, size: int) -> npt.NDArray[np.int64]:
 
 
 def stratified_order(labels: Tensor) -> npt.NDArray[np.int64]:
-    """Returns all positions in a fixed random order of which every beginning has each class in proportion.
+    """Returns all positions in a fixed random order; the first k have each class in proportion, for every k.
 
-    The r-th of a class's m samples, in random order, stands at (r + 1/2) / m of the way. Equals stand in random order.
-    A beginning therefore has the proportional number of each class, up to one.
+    The r-th of a class's m samples, in random order, has the key (r + 1/2) / m. Ties are in random order. The first k
+    therefore have the proportional number of each class, up to one.
     """
     classes = labels.numpy()
     chance = draws(0, 0, np.arange(len(classes)), Purpose.SUBSET)

@@ -48,14 +48,14 @@ def thousands(value: float, _position: float | None = None) -> str:
 
 
 def shades(count: int) -> list[Any]:
-    """Returns colours that go from light to dark, for lines that belong to a growing number."""
+    """Returns colours from light to dark, for lines in the order of a growing number."""
     from matplotlib import colormaps
 
     return [colormaps["viridis_r"](0.1 + 0.9 * step / max(count - 1, 1)) for step in range(count)]
 
 
 def save(figure: Any, path: Path) -> Path:
-    """Writes the figure in the format of the file's ending and returns the path; PNG, SVG and PDF alike each time.
+    """Writes the figure in the format of the file's ending, with the same bytes each time, and returns the path.
 
     Raises:
         ValueError: matplotlib does not write that format. OSError: the file cannot be written.
@@ -70,7 +70,7 @@ def save(figure: Any, path: Path) -> Path:
 
 
 def svg_of(figure: Any) -> str:
-    """Returns the figure as the text of an SVG, alike each time."""
+    """Returns the figure as the text of an SVG, the same each time."""
     return _drawn(figure, "svg").decode()
 
 

@@ -35,4 +35,4 @@ def themed(svg: str) -> str:
     """
     for role, (light, _) in THEME.items():
         svg = svg.replace(light, f"var(--{role})")
-    return svg.replace("#000000", "var(--ink)")  # what matplotlib draws where nothing was asked for
+    return svg.replace("#000000", "var(--ink)")  # matplotlib's default colour

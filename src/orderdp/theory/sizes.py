@@ -1,4 +1,4 @@
-"""The sizes n, s and q: what is allowed, and how a prune ratio is split into them."""
+"""The sizes n, s and q: the values allowed, and the sizes that a prune ratio gives."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def default_sizes(n: int, prune_ratio: float) -> tuple[int, int]:
 def default_exploration(n: int, q: int) -> int:
     """Returns s = round(√(n·q)): as large a share of n as q is of s, so s/n = q/s = √(q/n).
 
-    This lies between a uniform draw and ranking everything. Ranking everything did slightly better in the mean where a
-    network fits the data easily, and lost more where it does not (docs/findings.md, the split and the first scores).
+    This lies between a uniform draw and ranking everything. Ranking everything did slightly better in the mean if a
+    network fits the data easily, and lost more if it does not (docs/findings.md, the split and the first scores).
     """
     return round(math.sqrt(n * q))
 
