@@ -9,11 +9,11 @@ runs on the host with one thread. For each n there are three states of the score
 - mixed: a random half seen, the other half still +inf, as in the second epoch;
 - distinct: all seen.
 
-Prints milliseconds, medians over interleaved rounds. The columns are the parts of the selection (draw s of n; gather
-their scores; find the top q; shuffle them), the whole as `OrderDP.select`, the smallest of its rounds, and nanoseconds
-a sample of the median. Then follow `Pruner.begin_epoch`, which also records what was seen, and the plain
-`torch.randperm` and `topk` of a handwritten loop. The last column is select over plain, the median of the ratios of the
-rounds. Before timing, the parts are checked to select the same indices as `select`.
+Prints milliseconds, medians over interleaved rounds. The first columns are the parts of the selection: draw s of n,
+gather their scores, find the top q, shuffle them. The next are the whole as `OrderDP.select`, the smallest of its
+rounds, and nanoseconds a sample of the median. Then follow `Pruner.begin_epoch`, which also records what was seen, and
+the plain `torch.randperm` and `topk` of a handwritten loop. The last column is select over plain, the median of the
+ratios of the rounds. Before timing, the parts are checked to select the same indices as `select`.
 """
 
 from __future__ import annotations

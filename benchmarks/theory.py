@@ -2,11 +2,11 @@
 
     python benchmarks/theory.py [--json results/benchmarks/theory.json]
 
-Claims: all n weights γ at n = 1,281,167 in at most 0.2 s; a hundred million of them by blocks, in a few megabytes;
-`orderdp plan` at n = 10 million in at most 2 s, including the start of Python. Prints the median and the smallest of 5
-interleaved rounds: seconds for the weights, for SciPy's hypergeometric distribution function at every rank (the other
-way to get them), and their ratio in each round. Then it prints the blocks and their sum, and the times of the whole
-commands.
+The targets: all n weights γ at n = 1,281,167 take at most 0.2 s. A hundred million of them by blocks take a few
+megabytes. `orderdp plan` at n = 10 million takes at most 2 s, including the start of Python. Prints the median and the
+smallest of 5 interleaved rounds: seconds for the weights and for SciPy's hypergeometric distribution function at every
+rank (the other way to get them). It also prints their ratio in each round. Then it prints the blocks and their sum, and
+the times of the whole commands.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/update.py [--device cuda] [--json results/benchmarks/update.json]
 
-Batches have 32, 128, 1,024 and 8,192 of 50,000 and of 1,281,167 samples, on one thread. It prints the microseconds of a
+Batches hold 32, 128, 1,024 and 8,192 of 50,000 and of 1,281,167 samples, on one thread. It prints the microseconds of a
 call of `pruner.update(index, losses)` and of `losses.mean()`, which every loop calls anyway and which update contains.
 Calls are timed one by one, on batch after batch of an epoch. Each number is the median of a round's calls, so that
 other programs do not affect it. It prints median and smallest over interleaved rounds, and update over mean, the median

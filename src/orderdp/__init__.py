@@ -1,4 +1,4 @@
-"""Dynamic data pruning for PyTorch: exactly q samples an epoch, chosen by order statistics of their losses."""
+"""Dynamic data pruning for PyTorch: each epoch trains q samples, selected by order statistics of their losses."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -17,7 +17,7 @@ from orderdp.strategies import Memory, Selection, Strategy
 class EpochSource(Protocol):
     """What loaders and samplers need. A `Pruner` provides it, and any other object may.
 
-    A loader begins an epoch with each pass. It saves the state of this object beside its own position in the epoch.
+    A loader begins an epoch with each pass. It saves the state of this object together with its position in the epoch.
     """
 
     @property
@@ -35,7 +35,7 @@ class EpochSource(Protocol):
         """Begins the next epoch, or resumes the loaded one, and returns what it visits.
 
         Args:
-            batch_size: samples of one step on one rank; None where the training loop forms the batches.
+            batch_size: samples of one step on one rank; None if the training loop forms the batches.
             drop_last: the last step is left out if it is not full.
         """
 
@@ -107,7 +107,7 @@ class Epochs:
         return self.schedule(self.strategy, self.next if epoch is None else epoch)
 
     def declared(self, epoch: int | None = None) -> int | None:
-        """Returns how many samples the strategy of an epoch declares; None where that depends on the losses."""
+        """Returns how many samples the strategy of an epoch declares; None if that depends on the losses."""
         epoch = self.next if epoch is None else epoch
         return self.scheduled(epoch).num_selected(self.num_samples, epoch)
 

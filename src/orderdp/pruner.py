@@ -62,7 +62,7 @@ class Pruner:
         num_samples: size of the data set, `len(dataset)`.
         seed: decides every draw, 0 <= seed < 2**64.
         schedule: strategy to use at each epoch, a function of (strategy, epoch); None uses `strategy` throughout.
-        device: where the table lives; None takes the device of the first losses.
+        device: device of the table; None takes the device of the first losses.
 
     Raises:
         TypeError: arguments of another type. ValueError: a seed out of range, or sizes that keep no sample.
@@ -192,8 +192,8 @@ class Pruner:
         After loading a state that was taken inside an epoch, returns the selection of that epoch.
 
         Args:
-            batch_size: samples of one step on one rank, for strategies that select by the step; None where the
-                training loop forms the batches.
+            batch_size: samples of one step on one rank, for strategies that select by the step; None if the training
+                loop forms the batches.
             drop_last: the last step is left out if it is not full.
 
         Raises:
@@ -239,17 +239,17 @@ class Pruner:
         is not recorded. A warning at the end of the epoch says how many there were.
 
         Args:
-            index: (b,) int64 ids as the loader yields them. Keep them on the host, where a wrong id raises at once. On
-                a GPU it raises at the end of the epoch.
+            index: (b,) int64 ids as the loader yields them. On the host a wrong id raises at once, on a GPU at the end
+                of the epoch.
             losses: (b,) floating, one loss per sample, with gradient.
-            scores: (b,) to remember in place of the losses; high scores are kept.
+            scores: (b,) to remember instead of the losses; high scores are kept.
 
         Returns:
             () scalar with gradient.
 
         Raises:
-            ValueError: losses reduced, of another length, without gradient or on another device than the table; ids
-                repeated or not of this epoch. IndexError: ids out of range. RuntimeError: no epoch has begun.
+            ValueError: losses reduced, of another length, without gradient or on the wrong device; ids repeated or not
+                of this epoch. IndexError: ids out of range. RuntimeError: no epoch has begun.
         """
         if not self._epochs.is_open:
             raise RuntimeError("update needs an epoch, got none begun; take index and batch from pruner.loader")

@@ -107,7 +107,7 @@ def steps_by_epoch(
         schedule: strategy to use at each epoch, a function of (strategy, epoch); None uses `strategy` throughout.
 
     Returns:
-        One number per epoch; None where the number of samples depends on the losses.
+        One number per epoch; None if the number of samples depends on the losses.
 
     Raises:
         ValueError: the strategy keeps no sample, or an epoch has no step.

@@ -56,7 +56,7 @@ class ScoreTable:
     Args:
         num_samples: size n of the data set.
         columns: name of each column to its first value.
-        device: where the table lives; None takes the device of the first losses, and the host before that.
+        device: device of the table; None takes the device of the first losses, and the host before that.
     """
 
     def __init__(self, num_samples: int, columns: Mapping[str, float], device: torch.device | None) -> None:
@@ -121,7 +121,7 @@ class ScoreTable:
 
         Args:
             index: (b,) int64 sample ids, on the host or on the table's device. On the host a wrong id raises at once.
-                On the device it is counted, and a sample that the epoch did not select is not recorded.
+                On the device it is counted, and other epochs' samples are not recorded.
             values: (b,) losses or scores, without gradient, on the table's device. A value that is not finite is
                 counted and not recorded, but the sample counts as visited.
             epoch: ordinal of the running epoch among those begun, which never goes back.
@@ -129,7 +129,7 @@ class ScoreTable:
             kept: (b,) bool, which samples were trained; None for all.
 
         Returns:
-            (b,) float32 weights of these samples in the running epoch, or None where all are one.
+            (b,) float32 weights of these samples in the running epoch, or None if all are one.
 
         Raises:
             IndexError: an id out of range. ValueError: an id repeated, or not of the running epoch.

@@ -1,1 +1,1 @@
-"""Comparisons: the runs of a plan, the processes that train them, and what the results show."""
+"""Comparisons: planned runs, the processes that train them, and their results."""

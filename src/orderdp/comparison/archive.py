@@ -96,7 +96,7 @@ def read_archive(path: Path) -> Archive:
                 raise ValueError("runs are missing")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, lzma.LZMAError, EOFError) as error:
         raise ValueError(
-            f"an archive must be a whole file that 'orderdp report --archive' wrote, got {path} ({error}); "
+            f"an archive must be a complete file that 'orderdp report --archive' wrote, got {path} ({error}); "
             "write it again from the folder of the runs"
         ) from None
     return Archive(header["title"], header["study"], parts)

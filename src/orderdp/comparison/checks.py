@@ -84,7 +84,7 @@ def check_recipes(comparison: Comparison, sizes: Sizes, *, in_files: bool = Fals
 
 
 def check_processes(processes: int, state: PartialState) -> None:
-    """Raises ValueError unless so many processes can share the work."""
+    """Raises ValueError unless this many processes can share the work."""
     whole = isinstance(processes, int) and processes >= 1
     if not whole or (processes > 1 and state.num_processes > 1):
         raise ValueError(

@@ -201,7 +201,7 @@ def at_ratio(method: Mapping[str, Any], ratio: float) -> dict[str, Any]:
 
 
 def with_method(recipe: Recipe, method: Mapping[str, Any]) -> Recipe:
-    """Returns a recipe with the strategy of a table in place of its own."""
+    """Returns a recipe with its strategy replaced by that of a table."""
     return recipe.model_copy(update={"strategy": method})
 
 

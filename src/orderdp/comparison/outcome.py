@@ -22,8 +22,8 @@ class Outcome(NamedTuple):
         results: results of its finished runs.
         failed: label and seed of each run that failed, and the reason.
         damaged: label and seed of each finished run whose files are damaged, and what to do.
-        open: label and seed of each run that is neither finished nor failed: another process trains it, or the run
-            whose number of steps it takes has no result.
+        open: label and seed of each run that is neither finished nor failed: another process trains it, or it waits for
+            the number of steps of another run.
         at_work: those of them that another process is training.
     """
 

@@ -15,7 +15,7 @@ def subset(labels: Tensor, size: int) -> npt.NDArray[np.int64]:
     """
     if not 1 <= size <= len(labels):
         raise ValueError(
-            f"train_size must lie in [1, {len(labels)}], the images there are, got {size}; leave it out to take all"
+            f"train_size must lie in [1, {len(labels)}], the number of images, got {size}; leave it out to take all"
         )
     return np.sort(stratified_order(labels)[:size])
 

@@ -113,7 +113,7 @@ def _check_batches(batches: Iterable[tuple[Tensor, Any]]) -> None:
         for name in ("batch_sampler", "sampler")
     ):
         raise TypeError(
-            "batches must hold all the data and start no epoch, got a loader of the pruner; pass a DataLoader of "
+            "batches must hold the full data and start no epoch, got a loader of the pruner; pass a DataLoader of "
             "IndexedDataset(dataset)"
         )
 
@@ -155,7 +155,7 @@ def _measure(
     place = {sample: position for position, sample in enumerate(ids)}
     missing = [sample for sample in chosen.tolist() if sample not in place]
     if missing:
-        raise ValueError(f"chosen must be ids that the batches hold, got {missing[0]}; pass batches over all the data")
+        raise ValueError(f"chosen must be ids that the batches hold, got {missing[0]}; pass batches over the full data")
     factors = {"chosen": torch.zeros(len(ids), dtype=torch.float64), "full": torch.full((len(ids),), 1 / len(ids))}
     positions = torch.tensor([place[sample] for sample in chosen.tolist()])
     factors["chosen"][positions] = weights.double() / len(chosen)

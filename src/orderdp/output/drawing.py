@@ -64,7 +64,7 @@ def save(figure: Any, path: Path) -> Path:
     if ending not in figure.canvas.get_supported_filetypes():
         raise ValueError(f"a plot is a picture such as .png, .svg or .pdf, got {path}; write another ending")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"a plot needs a folder that is there, got {path}; create that folder first")
+        raise FileNotFoundError(f"a plot needs an existing folder, got {path}; create that folder first")
     write_whole(path, _drawn(figure, ending))
     return path
 

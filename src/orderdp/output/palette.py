@@ -28,7 +28,7 @@ SERIES = tuple(light for role, (light, _) in THEME.items() if role.startswith("s
 
 
 def themed(svg: str) -> str:
-    """Returns an SVG whose colours are those of the page around it, which defines `--ink` and the others.
+    """Returns an SVG in the colours of the page around it, which defines `--ink` and the others.
 
     >>> themed('<path style="stroke: #1b1b1b"/>')
     '<path style="stroke: var(--ink)"/>'

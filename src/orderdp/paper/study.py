@@ -54,7 +54,7 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
     Args:
         path: a TOML file.
         size: one of the file's sizes; None for its first in the order of `SIZES`.
-        seeds: in place of the file's own.
+        seeds: seeds to use instead of the file's.
         **changes: keys of every recipe to replace, such as data_root.
 
     Raises:

@@ -43,9 +43,8 @@ class Memory:
         num_samples: size n of the data set.
         epoch: number of the epoch to choose, from 0.
         columns: the columns that the strategy declared, each (n,) float32.
-        step_bounds: half-open intervals of the selection, one for each optimiser step of all ranks, from 0 on. With
-            `drop_last` they may end before the selection. None if the training loop forms its own batches or the size
-            is not declared.
+        step_bounds: half-open intervals of the selection, one for each optimiser step of all ranks. With `drop_last`
+            they may end before the selection. None if the loop forms its own batches or the size is not declared.
         previous: (p,) int64, what the epoch before visited, if this strategy chose it; None at the first epoch and
             after another strategy.
         previous_epoch: number of that epoch, which need not be `epoch` - 1 after `set_epoch`. None if `previous` is
@@ -109,7 +108,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def num_selected(self, num_samples: int, epoch: int) -> int | None:
-        """Returns how many samples `select` returns at this epoch, exactly; None where that depends on the losses.
+        """Returns how many samples `select` returns at this epoch, exactly; None if that depends on the losses.
 
         Raises:
             ValueError: the settings leave no sample of `num_samples`.
@@ -134,10 +133,10 @@ class Strategy(ABC):
         A sample with factor zero is not trained: it counts as no visit, and its loss is not recorded.
 
         Args:
-            losses: (b,) float32, without gradient, on the device of the model. With several ranks they are those of
-                this rank's part of the batch: a choice among all would need a collective in every step.
-            uniforms: returns (b,) pseudo-random float32 in (0, 1). They depend on seed, epoch and sample id only, so
-                they are equal on every device and after a restart. Costs nothing unless called.
+            losses: (b,) float32, without gradient, on the device of the model. With several ranks, only those of this
+                rank: a choice among all would need a collective in every step.
+            uniforms: returns (b,) pseudo-random float32 in (0, 1) that depend on seed, epoch and sample id only, so
+                that devices and restarts change nothing. Costs nothing unless called.
         """
         return None
 

@@ -42,8 +42,8 @@ class OrderDP(Strategy):
         exploit: fraction of the draw that is kept, q/s, in (0, 1].
         initial_score: score of a sample not seen yet; +inf puts unseen samples of the draw before seen ones. The
             paper's public release uses 3.0 on CIFAR and 1.0 on ImageNet.
-        uniform_share: fraction of the q that is drawn uniformly from the rest of the draw instead of by score, in
-            [0, 1); rounded, at least one sample. 0 is the paper's method.
+        uniform_share: fraction of the q, at least one sample, drawn uniformly from the rest of the draw, in [0, 1); 0
+            is the paper's method.
         per: "epoch" for one draw an epoch, or "iteration" for one draw in each step of all ranks (Algorithm 1).
         fresh: with per="iteration", select by the losses of the current forward pass (ordered SGD).
 

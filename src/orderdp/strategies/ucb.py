@@ -81,7 +81,7 @@ class UCB(FixedRatio):
         again = same_again(memory, self.every, first=1)
         if again is not None:
             return Selection(rng.permutation(again))
-        with np.errstate(over="ignore"):  # an infinite bound is one of the highest, as it should be
+        with np.errstate(over="ignore"):  # an infinite bound counts as one of the highest
             bound = memory.columns["mean"] + np.float32(self.c) * memory.columns["var"]
         return Selection(rng.permutation(largest(bound, q, rng)))
 

@@ -44,8 +44,8 @@ class Decomposition:
             `Pruner.report`: 0 for the last epoch, and E if never.
         worst_age: the same for the last rank.
         dormant: expected share of the samples that E epochs do not train, Σ_j (1 - γ_j)^E / n.
-        never_seen: expected share of the samples that a run of E epochs never trains if unseen ones come first. It uses
-            the mean of each epoch's draw, and is about one sample off.
+        never_seen: expected share of the samples that a run of E epochs never trains if unseen ones come first. By the
+            mean of each epoch's draw; about one sample off.
         effective_samples: (Σγ)²/Σγ², Kish's effective number of samples; n if uniform.
     """
 
@@ -195,7 +195,7 @@ def _kept(n: int, epochs: int, batch_size: int, budgets: Mapping[str, Any], full
         if full_hours is None:
             raise ValueError(
                 f"hours must be a share of something, got hours={value} without full_hours; "
-                "give the hours of a run on all the data as full_hours"
+                "give the hours of a run on full data as full_hours"
             )
         q, least = math.floor(n * value / full_hours + 1e-9), "more hours"
     else:
@@ -233,7 +233,7 @@ def _decomposition(n: int, s: int, q: int, epochs: int) -> Decomposition:
         some = gammas[: len(gammas) - int(np.searchsorted(gammas[::-1], _NOTHING))]  # γ is non-increasing
         none = length if not len(some) else len(gammas) - len(some)
         with np.errstate(divide="ignore"):  # log(1 - γ) of γ = 1 is -inf, and its exponential 0 is right
-            missed = np.expm1(epochs * np.log1p(-some))  # (1 - γ)^E - 1, without cancelling where γ is small
+            missed = np.expm1(epochs * np.log1p(-some))  # (1 - γ)^E - 1, without cancellation if γ is small
         squares += times * float((some * some).sum())  # not `@`, whose threads wait for each other at this size
         # Σ_{k = 1 .. E} (1 - γ)^k: the epochs since a sample was last trained, at most E.
         ages += times * float((-missed * (1 - some) / some).sum()) + none * epochs
@@ -287,7 +287,7 @@ def _recommend(n: int, q: int, epochs: int, splits: tuple[Decomposition, ...]) -
     """Returns the recommended split and the sentence that says why."""
     default = next(split for split in splits if split.s == default_exploration(n, q))
     if q == n:
-        return default, "The budget pays for all the data in every epoch: there is nothing to prune."
+        return default, "The budget covers full data in every epoch, so there is nothing to prune."
     call = f"OrderDP(prune_ratio={_shortest_ratio(n, q)})"
     if epochs == 1:
         return default, f"{call}: the only epoch knows no losses yet, so every split is a uniform draw of q samples."

@@ -49,7 +49,7 @@ class Recipe(BaseModel):
 
     Raises:
         ValueError: an unknown key, a value of the wrong type or out of range, keys that contradict each other. The
-            message is one line about the first error and counts the others.
+            message shows the first error and counts the others.
 
     >>> Recipe(strategy={"name": "ucb", "prune_ratio": 50})
     Traceback (most recent call last):

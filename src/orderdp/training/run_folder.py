@@ -237,7 +237,7 @@ class RunFolder:
             version, recipe, sha256 = (manifest[key] for key in ("version", "recipe", "sha256"))
             contents = {name: (newest / name).read_bytes() for name in sha256}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"a checkpoint must be whole, got {newest} ({error}); {anew}") from None
+            raise ValueError(f"a checkpoint must be complete, got {newest} ({error}); {anew}") from None
         if version != CHECKPOINT_VERSION:
             raise ValueError(
                 f"a checkpoint must be of version {CHECKPOINT_VERSION}, got {version} in {newest}; "
@@ -245,7 +245,7 @@ class RunFolder:
             )
         for name, data in contents.items():
             if hashlib.sha256(data).hexdigest() != sha256[name]:
-                raise ValueError(f"a checkpoint must be whole, got {newest / name} cut short or changed; {anew}")
+                raise ValueError(f"a checkpoint must be complete, got {newest / name} cut short or changed; {anew}")
         if recipe != self.recipe().to_toml():
             raise ValueError(
                 f"a checkpoint must be of the run's own recipe, got {newest} of another; "

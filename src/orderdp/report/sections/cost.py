@@ -53,7 +53,7 @@ def _reached(
 ) -> tuple[str, Callable[[Entry], str]]:
     """Returns the column of the cost until an accuracy.
 
-    The mean is shown only where all seeds reached it: a mean over the fast seeds alone would flatter the run.
+    The mean is shown only if all seeds reached it: a mean over the fast seeds alone would flatter the run.
     """
 
     def cell(entry: Entry) -> str:
