@@ -1,26 +1,27 @@
-"""What a run measures of itself: the target is at most 2 % of its time for what is measured always.
+"""The cost of a run's diagnostics: the target is at most 2 % of the run's time for those that are always on.
 
     python benchmarks/diagnostics.py [--device cuda] [--json results/benchmarks/diagnostics.json]
 
 A run always measures the gradient norm of every step. Once an epoch it measures the norm's mean and deviation and the
-similarity of two epochs, once a run the coverage. Two settings, OrderDP at half of the data, one thread on a CPU:
+similarity of two epochs. Once a run it measures the coverage. There are two settings, each with OrderDP at half of the
+data and one thread on a CPU:
 
 - fashion_mnist: `small_cnn` with the recipe's settings, 20,000 random grey images of 28 x 28 resident on the device;
 - digits: `small_resnet` with the recipe's settings on the 1,437 images, in steps of 32.
 
 An epoch is the trainer's own. It begins with the selection and ends with the line of metrics, after the evaluation on
 the test set (512 images, and 360 of digits). Files are not written. The epochs of one run take turns: one is unchanged,
-in the other the measuring calls do nothing. Which comes first changes from round to round. Prints medians over the
-rounds: seconds of an epoch with and without; their ratio, by the clock and by processor time, which excludes other
-programs; the ratio of the smallest times; and the share of the epoch's seconds inside the measuring calls. The share
-varies least, so the target applies to it.
+and in the other the measuring calls do nothing. Which comes first changes from round to round. Prints medians over the
+rounds: the seconds of an epoch with and without measuring, and their ratio by the clock and by processor time, which
+excludes other programs. It also prints the ratio of the smallest times, and the share of the epoch's seconds inside the
+measuring calls. The share varies least, so the target applies to it.
 
-Then, at n = 1,281,167: milliseconds of an epoch's similarity (and of `diagnostics.jaccard`, which sorts ids) and of a
-run's coverage, and their share of a run of 90 epochs of n/2 images, each as quick as the small ones above. Models for
-larger images take longer, so their share is smaller.
+Then it prints, at n = 1,281,167, the milliseconds of an epoch's similarity (and of `diagnostics.jaccard`, which sorts
+ids) and of a run's coverage. It also prints their share of a run of 90 epochs of n/2 images, each as fast as the small
+ones above. Models for larger images take longer, so the share is smaller.
 
-Last, one measurement of alignment, which runs only on request, in units of an epoch on all the data: the median of the
-ratios of the rounds.
+Last, it prints the time of one alignment, which runs only on request, in units of an epoch of full data: the median of
+the ratios of the rounds.
 """
 
 from __future__ import annotations
@@ -82,10 +83,10 @@ def main() -> None:
 
 
 class Maker:
-    """Makes runs of a shipped recipe, each in a folder of its own.
+    """Makes runs of a shipped recipe, each in its own folder.
 
     Args:
-        folder: where they lie.
+        folder: folder of all runs.
         device: where they are trained.
     """
 
@@ -192,7 +193,7 @@ def at_scale(image_s: float) -> dict[str, Any]:
 
 
 def price_of_alignment(name: str, data: DataSets, make: Maker) -> dict[str, Any]:
-    """Returns the seconds of one measurement of alignment, and how many epochs on all the data they are."""
+    """Returns the seconds of one measurement of alignment, and the number of epochs of full data that they equal."""
     full = make(name, data, strategy=FullData())
     run = make(name, data)
     timed_epoch(run)
@@ -201,7 +202,7 @@ def price_of_alignment(name: str, data: DataSets, make: Maker) -> dict[str, Any]
     seconds = interleaved(calls, rounds=ALIGNMENT_ROUNDS[name])
     epochs = ratio(seconds["alignment"], seconds["epoch"])
     print(
-        f"{name}: alignment takes {epochs['median']:.2f} epochs on all the data, "
+        f"{name}: alignment takes {epochs['median']:.2f} epochs of full data, "
         f"from {epochs['min']:.2f} to {epochs['max']:.2f}"
     )
     rounds = ALIGNMENT_ROUNDS[name]

@@ -1,15 +1,16 @@
-"""A pruned epoch: the target is at most q/n + 0.03 of the time of a full epoch, choosing and remembering included.
+"""The time of a pruned epoch: the target is at most q/n + 0.03 of a full epoch, with selection and update included.
 
     python benchmarks/epoch.py [--device cuda] [--rounds 9] [--json results/benchmarks/epoch.json]
 
-20,000 random grey images of 28 x 28, shaped as Fashion-MNIST, resident on the device; `small_cnn` with the settings of
-the recipe fashion_mnist; the trainer's own loop: fetch, forward, `Pruner.update`, backward, optimiser, schedule, and
-the choice of the epoch. Evaluation and checkpoints are left out, since they take the same time either way. On a CPU one
-thread. Each round trains an epoch on all the data and one with each q/n = 0.3, 0.5, 0.7, and then one on all the data
-again; the two that enclose a round are averaged, so that a slow drift of the machine cancels.
+The data are 20,000 random grey images of 28 x 28, shaped as Fashion-MNIST, resident on the device. The model is
+`small_cnn` with the settings of the recipe fashion_mnist. The loop is the trainer's: fetch, forward, `Pruner.update`,
+backward, optimiser, schedule, and the selection of the epoch. Evaluation and checkpoints are left out, since they take
+the same time either way. A CPU uses one thread. Each round trains an epoch of full data, one with each q/n = 0.3, 0.5,
+0.7, and again one of full data. The two full epochs around a round are averaged, so that a slow drift of the machine
+cancels.
 
-Prints, for each q/n, the median over the rounds of pruned time over full time, their smallest and largest, and the
-same ratio of processor time, which leaves out what other programs took; and the share of the time spent on choosing.
+For each q/n it prints the ratio of pruned time to full time: median over the rounds, smallest and largest. It also
+prints the ratio of processor times, which exclude other programs, and the share of the time spent on selection.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def random_images() -> DataSets:
 
 
 def make_run(kept: float, data: DataSets, device: str, rounds: int, folder: Path) -> Run:
-    """Returns a run that keeps this fraction of each epoch; 1.0 trains on all the data."""
+    """Returns a run that keeps this fraction of each epoch; 1.0 trains on full data."""
     path = find_recipe("fashion_mnist")
     assert path is not None
     strategy = FullData() if kept == 1.0 else OrderDP(prune_ratio=1 - kept)

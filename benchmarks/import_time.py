@@ -1,11 +1,11 @@
-"""Importing orderdp: the target is less than 0.5 s beyond the import of torch.
+"""The time to import orderdp: the target is less than 0.5 s beyond the import of torch.
 
     python benchmarks/import_time.py [--json results/benchmarks/import_time.json]
 
-In fresh interpreters by turns: one imports torch and then, timed on its own, orderdp; one imports torch only; one
-imports orderdp only, which imports torch. Prints the median and the smallest of 11 each: seconds of `import orderdp`
-after torch; seconds of the whole interpreter with either, and the median of their difference in each round; modules
-that `import orderdp` loads beyond torch's, and how many of them are its own.
+Three kinds of fresh interpreters take turns. One imports torch and then orderdp, which alone is timed. One imports
+torch only. One imports orderdp only, which imports torch. Prints the median and the smallest of 11 each: seconds of
+`import orderdp` after torch, and seconds of the whole interpreter with either. It also prints the median of their
+difference in each round, the number of modules that `import orderdp` loads beyond torch's, and how many are its own.
 """
 
 from __future__ import annotations

@@ -1,19 +1,19 @@
-"""Choosing an epoch: the target is at most 0.05 s at 1,281,167 samples on one core, and time in proportion to n.
+"""The time to select an epoch: the target is at most 0.05 s at 1,281,167 samples on one core, proportional to n.
 
     python benchmarks/selection.py [--large] [--json results/benchmarks/selection.json]
 
-OrderDP with s = n/2 and q = 0.6 s, at n = 50,000, 1,281,167 (ImageNet) and 10,000,000 (--large: 100,000,000 too), on
-the host, one thread. For each n three states of the scores:
+OrderDP has s = n/2 and q = 0.6 s, at n = 50,000, 1,281,167 (ImageNet) and 10,000,000 (--large: 100,000,000 too). It
+runs on the host with one thread. For each n there are three states of the scores:
 
 - first: all are +inf, so that all tie;
 - mixed: a random half seen, the other half still +inf, as in the second epoch;
 - distinct: all seen.
 
-Prints milliseconds, medians over interleaved rounds: the parts of the choice (draw s of n; gather their scores; find
-the top q; shuffle them), the whole as `OrderDP.select` and the smallest of its rounds, nanoseconds a sample of the
-median, `Pruner.begin_epoch` with its bookkeeping of what was seen, and the plain `torch.randperm` and `topk` that a
-loop would write for itself. The last column is select over plain, the median of the ratios of the rounds.
-Before timing, the parts are checked to choose what select chooses, index for index.
+Prints milliseconds, medians over interleaved rounds. The first columns are the parts of the selection: draw s of n,
+gather their scores, find the top q, shuffle them. The next are the whole as `OrderDP.select`, the smallest of its
+rounds, and nanoseconds a sample of the median. Then follow `Pruner.begin_epoch`, which also records what was seen, and
+the plain `torch.randperm` and `topk` of a handwritten loop. The last column is select over plain, the median of the
+ratios of the rounds. Before timing, the parts are checked to select the same indices as `select`.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def rng(seed: int) -> np.random.Generator:
 def timed_parts(
     scores: npt.NDArray[np.float32], s: int, q: int, chance: np.random.Generator
 ) -> tuple[dict[str, float], npt.NDArray[np.int64]]:
-    """Returns the seconds of each part of the choice, and what it chose."""
+    """Returns the seconds of each part of the selection, and the selection."""
     stamps = [time.perf_counter()]
     drawn = draw(len(scores), s, chance)
     stamps.append(time.perf_counter())
@@ -128,7 +128,7 @@ def timed_parts(
 
 
 def plain(scores: torch.Tensor, s: int, q: int, chance: torch.Generator) -> torch.Tensor:
-    """Returns the choice as a loop would write it: top q of s drawn, shuffled."""
+    """Returns the selection of a handwritten loop: top q of s drawn, shuffled."""
     drawn = torch.randperm(len(scores), generator=chance)[:s]
     kept = drawn[scores[drawn].topk(q, sorted=False).indices]
     return kept[torch.randperm(q, generator=chance)]

@@ -1,11 +1,12 @@
-"""The law of the selection at scale, and a plan from the command line.
+"""The time to compute the law of the selection at scale, and a plan from the command line.
 
     python benchmarks/theory.py [--json results/benchmarks/theory.json]
 
-Claims: all n weights γ at n = 1,281,167 in at most 0.2 s; a hundred million of them by blocks, in a few megabytes;
-`orderdp plan` at n = 10 million in at most 2 s, the start of Python included. Prints, by turns, the median and the
-smallest of 5: seconds for the weights, for SciPy's hypergeometric distribution function at every rank (the other way to
-get them), and their ratio in each round; then the blocks and what they sum to; then the whole commands.
+The targets: all n weights γ at n = 1,281,167 take at most 0.2 s. A hundred million of them by blocks take a few
+megabytes. `orderdp plan` at n = 10 million takes at most 2 s, including the start of Python. Prints the median and the
+smallest of 5 interleaved rounds: seconds for the weights and for SciPy's hypergeometric distribution function at every
+rank (the other way to get them). It also prints their ratio in each round. Then it prints the blocks and their sum, and
+the times of the whole commands.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def main() -> None:
 
 
 def weights(name: str, s: int, q: int) -> dict[str, object]:
-    """Times all weights at the size of ImageNet, beside SciPy on every twentieth rank, scaled up."""
+    """Times all weights at the size of ImageNet, and SciPy on every twentieth rank, scaled up."""
     ranks = np.arange(1, N + 1, 20)
     calls = {
         "ours": lambda: inclusion_probabilities(N, s, q),

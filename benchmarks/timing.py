@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, and numbers written with what they depend on."""
+"""What the benchmarks have in common: interleaved timing, and files of numbers with their environment."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], *, rounds: int, singles: int = 1) -> dict[str, list[float]]:
-    """Returns seconds of each call, one number a round; each round makes all calls, so a slow minute slows them all.
+    """Returns seconds of each call, one number a round. Each round makes all calls, so a slow minute slows them all.
 
     Args:
         calls: what to time, by name. One round before the first warms up and is not counted.
         rounds: how often.
-        singles: calls in a row, each timed, of which one number is the median.
+        singles: calls in a row, each timed; their median is one number.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
@@ -58,7 +58,7 @@ def ratio(numerators: list[float], denominators: list[float]) -> dict[str, float
 
 
 def write(path: Path | None, device: torch.device, numbers: dict[str, Any]) -> None:
-    """Writes the numbers and their environment as JSON; nothing where `path` is None."""
+    """Writes the numbers and their environment as JSON; nothing if `path` is None."""
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

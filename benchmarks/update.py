@@ -1,16 +1,16 @@
-"""One call of `Pruner.update`: the target is at most 100 µs on a CPU at batch 128, and no wait for a GPU at all.
+"""The time of one `Pruner.update`: the target is at most 100 µs on a CPU at batch 128, and no wait for a GPU.
 
     python benchmarks/update.py [--device cuda] [--json results/benchmarks/update.json]
 
-For batches of 32, 128, 1,024 and 8,192 of 50,000 and of 1,281,167 samples, one thread: microseconds of a call of
-`pruner.update(index, losses)` beside `losses.mean()`, which every loop makes anyway and which update contains. Calls
-are timed one by one, on batch after batch of an epoch; each number is the median of a round's calls, so that what the
-processor did for other programs in between does not count. Printed are median and smallest over interleaved rounds,
-and update over mean, the median of the ratios of the rounds.
+Batches hold 32, 128, 1,024 and 8,192 of 50,000 and of 1,281,167 samples, on one thread. It prints the microseconds of a
+call of `pruner.update(index, losses)` and of `losses.mean()`, which every loop calls anyway and which update contains.
+Calls are timed one by one, on batch after batch of an epoch. Each number is the median of a round's calls, so that
+other programs do not affect it. It prints median and smallest over interleaved rounds, and update over mean, the median
+of the ratios of the rounds.
 
-On a GPU, with ids left on the host and with ids on the device: the same times on the host, where update only queues its
-work; the time of that work on the device, all of it queued behind a wait; and a pass under
-`torch.cuda.set_sync_debug_mode("error")`, which stops at the first call that waits for the device.
+On a GPU it does so with ids on the host and with ids on the device. It prints the same times on the host, where update
+only queues its work. It also prints the time of that work on the device, with all of it queued behind a wait. A last
+pass under `torch.cuda.set_sync_debug_mode("error")` stops at the first call that waits for the device.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Counts the structure of the repository at any commits, side by side, and prints the tree of the package.
+"""Counts the structure of the repository at some commits, side by side, and prints the tree of the package.
 
     python tools/counts.py d7287e3 HEAD      # a column a commit; needs no checkout
     python tools/counts.py --tree            # src/orderdp of HEAD, a line a file: the first line of its docstring
@@ -10,7 +10,7 @@ from `def` to its end, without its docstring.
 The files to touch for a new strategy are its own and all that name each of SeTa, SelectiveBackprop, RepeatedRandom and
 Kakurenbo, by class or registry name. A file that names them all is a list to which a new one must be added. The files
 to touch for a new diagnostic are its own and all that name both the Jaccard similarity and the gradient norm. Results,
-findings and the changelog count for neither.
+findings and the changelog do not count.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def counts(commit: str) -> dict[str, str]:
 
 
 def table(columns: dict[str, dict[str, str]]) -> str:
-    """A Markdown table of the counts of each commit; an empty cell where a commit has no such folder."""
+    """A Markdown table of the counts of each commit; an empty cell if a commit has no such folder."""
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     common = [name for name in names if not name.startswith("files in orderdp")]
     rows = [*common, *sorted(set(names) - set(common))]
@@ -160,7 +160,7 @@ def _naming(commit: str, patterns: tuple[str, ...]) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Prints the table or the tree."""
     parser = argparse.ArgumentParser(description="Count the structure of the repository at some commits.")
-    parser.add_argument("commits", nargs="*", default=["HEAD"], help="commits, a column each; HEAD where none is given")
+    parser.add_argument("commits", nargs="*", default=["HEAD"], help="commits, a column each; default HEAD")
     parser.add_argument("--tree", action="store_true", help="print the tree of the package instead")
     chosen = parser.parse_args(arguments)
     for commit in chosen.commits if chosen.tree else ():

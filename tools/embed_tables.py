@@ -1,4 +1,4 @@
-"""Writes the tables of results into the documents again, below the comments that name them.
+"""Updates the tables of results in the documents, below the comments that name them.
 
     python tools/embed_tables.py
 
@@ -26,7 +26,7 @@ def with_tables(text: str) -> str:
 
 
 def table(path: str, name: str | None) -> str:
-    """Returns the Markdown of a table in a file, by its name where there are several."""
+    """Returns the Markdown of a table in a file, by its name if there are several."""
     from orderdp.report.tables_file import table_in
 
     text = (ROOT / path).read_text(encoding="utf-8")
@@ -34,7 +34,7 @@ def table(path: str, name: str | None) -> str:
 
 
 def main() -> None:
-    """Writes the documents again."""
+    """Updates the documents."""
     for document in DOCUMENTS:
         path = ROOT / document
         path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")

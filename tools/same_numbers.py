@@ -1,10 +1,10 @@
-"""Shows that no published number changed: compares the tables of an earlier commit with those made from the archives.
+"""Checks that no published number changed: compares the tables of an earlier commit with those made from the archives.
 
     python tools/same_numbers.py [--commit d7287e3]
 
 Every Markdown table under results/ at that commit is compared with the table made now from the archive of the same
-runs: the numbers in each cell, in the row labels and in the column heads. Words may differ, numbers may not. Numbers
-that differ, rows and tables that are missing are listed, and the status is then 1.
+runs. Numbers count in cells, row labels and column heads. Words may differ, numbers may not. It lists numbers that
+differ, and missing rows and tables; the status is then 1.
 """
 
 from __future__ import annotations

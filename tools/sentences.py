@@ -1,14 +1,14 @@
 """Counts the words of each sentence in README.md and docs.
 
-    python tools/sentences.py                     # this tree; exits 1 where the text breaks the rule
+    python tools/sentences.py                     # this tree; exits 1 if the text breaks the rule
     python tools/sentences.py docs/theory.md      # some files or folders
     python tools/sentences.py --commit d7287e3    # any commit, without a checkout
     python tools/sentences.py --docstrings        # the same count over the docstrings in src; report only
 
 The rule: the mean over all sentences is at most 16 words, and no sentence has more than 40.
 
-A sentence ends at `.`, `!` or `?` before a space, and at the end of its paragraph. A list item is one sentence, however
-many full stops it holds, so that a list cannot hide long text. A decimal point, a file name, a URL and an abbreviation
+A sentence ends at `.`, `!` or `?` before a space, and at the end of its paragraph. A list item is one sentence, even
+with several full stops, so that a list cannot hide long text. A decimal point, a file name, a URL and an abbreviation
 such as "e.g." end nothing. A word stands between spaces and holds a letter or a digit; inline code is one word.
 Headings, tables, code blocks, images and comments do not count. By this rule README.md and docs had a mean of 21.0
 words at commit d7287e3.
@@ -30,7 +30,7 @@ DOCUMENTS = ("README.md", "docs")
 ABBREVIATIONS = {"al", "approx", "cf", "e.g", "eq", "fig", "i.e", "no", "resp", "vs"}
 END = re.compile(r"""(?<=[^\s.!?])[.!?]+["'”’)\]]*(?=\s|$)""")
 MARKER = re.compile(r"([-*+]|\d+[.)])\s+")
-# What only MkDocs reads: headings of admonitions and tabs, API directives, snippets, link definitions, HTML tags.
+# Syntax for MkDocs only: headings of admonitions and tabs, API directives, snippets, link definitions, HTML tags.
 DIRECTIVE = re.compile(r"""(!!!|\?\?\?|===|--8<--|:::|\[[^\]]+\]:\s|!\[.*\)$|</?\w)""")
 SECTION = re.compile(r"(Args|Attributes|Examples?|Raises|Returns|Yields|Note|Warning)s?:$")
 
@@ -91,7 +91,7 @@ def documents(commit: str | None = None, names: tuple[str, ...] = DOCUMENTS, suf
 
 
 def git(*arguments: str) -> str:
-    """What git prints; ends the script with git's message where it fails."""
+    """What git prints; ends the script with git's message if it fails."""
     done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode > 1:  # 1: grep found nothing
         raise SystemExit(done.stderr.strip())
@@ -185,7 +185,7 @@ def _report(found: dict[str, list[Sentence]]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints the counts of each file and of all; returns 1 where a document breaks the rule."""
+    """Prints the counts of each file and of all; returns 1 if a document breaks the rule."""
     parser = argparse.ArgumentParser(description="Count the words of each sentence in README.md and docs.")
     parser.add_argument("paths", nargs="*", help="files and folders, from the root of the repository")
     parser.add_argument("--commit", help="read them from this commit instead of the working tree")

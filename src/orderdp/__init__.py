@@ -1,4 +1,4 @@
-"""Dynamic data pruning for PyTorch: exactly q samples an epoch, chosen by order statistics of their losses."""
+"""Dynamic data pruning for PyTorch: each epoch trains q samples, selected by order statistics of their losses."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     __all__ = ["Constant", "IndexedDataset", "PrunedBatchSampler", "PrunedSampler", "Pruner", "Report", "theory"]
     __all__ += strategies.__all__
 
-# A part is loaded when it is first used: what needs no torch (the theory, the command line) does not wait for it.
-# Every other name is one of the strategies, which their registry lists.
+# Each part is loaded when it is first used, so the theory and the command line need not wait for torch. Every other
+# name is one of the strategies, which their registry lists.
 _HOMES = {
     "Constant": "schedule",
     "IndexedDataset": "loader",

@@ -1,4 +1,4 @@
-"""Which epoch runs, which is next, what each one visits, and what is resumed after loading a state."""
+"""The running and the next epoch: what each visits, and how a loaded state is resumed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from orderdp.strategies import Memory, Selection, Strategy
 
 
 class EpochSource(Protocol):
-    """What loaders and samplers need of the epochs. A `Pruner` has it, and so may any other object.
+    """What loaders and samplers need. A `Pruner` provides it, and any other object may.
 
-    A loader begins an epoch with each pass. It saves the state of this object beside its own position in the epoch.
+    A loader begins an epoch with each pass. It saves the state of this object together with its position in the epoch.
     """
 
     @property
@@ -26,16 +26,16 @@ class EpochSource(Protocol):
 
     @property
     def resuming(self) -> bool:
-        """Whether the next epoch to begin is the rest of one that a loaded state had begun."""
+        """Whether the next epoch resumes one that a loaded state had begun."""
 
     def num_selected(self) -> int:
-        """Returns how many samples the next epoch visits; an estimate where that depends on the losses."""
+        """Returns how many samples the next epoch visits; an estimate if that depends on the losses."""
 
     def begin_epoch(self, batch_size: int | None = None, *, drop_last: bool = False) -> Selection:
         """Begins the next epoch, or resumes the loaded one, and returns what it visits.
 
         Args:
-            batch_size: samples of one step on one rank; None where the training loop forms the batches.
+            batch_size: samples of one step on one rank; None if the training loop forms the batches.
             drop_last: the last step is left out if it is not full.
         """
 
@@ -50,7 +50,7 @@ class EpochSource(Protocol):
 
         Args:
             state: what `state_dict` returned.
-            resume: begin the saved epoch again, with its own selection, and not the one after it.
+            resume: begin with the saved epoch and its selection, not with the epoch after it.
         """
 
 
@@ -99,7 +99,7 @@ class Epochs:
 
     @property
     def resuming(self) -> bool:
-        """Whether the next epoch to begin is the rest of one that a loaded state had begun."""
+        """Whether the next epoch resumes one that a loaded state had begun."""
         return self._resume and self.running == self.next
 
     def scheduled(self, epoch: int | None = None) -> Strategy:
@@ -107,14 +107,14 @@ class Epochs:
         return self.schedule(self.strategy, self.next if epoch is None else epoch)
 
     def declared(self, epoch: int | None = None) -> int | None:
-        """Returns how many samples the strategy of an epoch declares; None where that depends on the losses."""
+        """Returns how many samples the strategy of an epoch declares; None if that depends on the losses."""
         epoch = self.next if epoch is None else epoch
         return self.scheduled(epoch).num_selected(self.num_samples, epoch)
 
     def num_selected(self, epoch: int | None = None) -> int:
         """Returns how many samples an epoch visits; None is the next one to begin.
 
-        Where the strategy declares no number, it is the size of the epoch begun last. Before the first epoch it is n.
+        If the strategy declares no number, it is the size of the epoch begun last. Before the first epoch it is n.
         """
         declared = self.declared(epoch)
         if declared is not None:
@@ -136,7 +136,7 @@ class Epochs:
 
         Raises:
             ValueError: the schedule names a strategy that needs other columns. RuntimeError: the strategy selects
-                something else than it declares.
+                something other than it declares.
         """
         chooser, epoch = self._checked(), self.next
         previous, previous_epoch = self._previous(chooser)
@@ -146,7 +146,7 @@ class Epochs:
         return selection
 
     def begin(self, selection: Selection) -> None:
-        """Begins the next epoch with what it visits; where it is resumed, with the selection that was loaded."""
+        """Begins the next epoch with its selection, or with the loaded selection if it is resumed."""
         self.chooser = self._checked()
         if not self.resuming:
             self.begun += 1
@@ -155,7 +155,7 @@ class Epochs:
         self._loaded = self._resume = False
 
     def _checked(self) -> Strategy:
-        """Returns the strategy of the next epoch, which must do with the columns that are remembered."""
+        """Returns the strategy of the next epoch; raises if it needs columns that are not remembered."""
         chooser, columns = self.scheduled(), self.strategy.columns
         if not set(chooser.columns) <= set(columns):
             raise ValueError(
@@ -173,16 +173,16 @@ class Epochs:
         return previous, self.running
 
     def fingerprint(self, chooser: Strategy) -> int:
-        """Returns a 32-bit number of what all ranks must have in common, the strategy of an epoch included."""
+        """Returns a 32-bit number of what must be the same on all ranks, including the epoch's strategy."""
         strategies = (repr(self.strategy), repr(chooser))
         return zlib.crc32(repr((*strategies, self.num_samples, self.seed, self.next, self.running)).encode())
 
     def _settings(self) -> dict[str, Any]:
-        """Returns what a state and the epochs that load it must have in common."""
+        """Returns what must be the same in a state and in the epochs that load it."""
         return {"strategy": repr(self.strategy), "num_samples": self.num_samples, "seed": self.seed}
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns copies of all that decides which epoch comes next, as tensors and plain values."""
+        """Returns copies of everything that determines the next epoch, as tensors and plain values."""
         indices = None if self.selection is None else self.selection.indices
         weights = None if self.selection is None else self.selection.weights
         return {
@@ -199,7 +199,7 @@ class Epochs:
 
         Args:
             state: what `state_dict` returned, among other entries.
-            resume: begin the saved epoch again, with its own selection, and not the one after it.
+            resume: begin with the saved epoch and its selection, not with the epoch after it.
 
         Raises:
             ValueError: the state is of another strategy, size or seed.

@@ -45,7 +45,7 @@ class _Fetch(Dataset[Any]):
 
 
 class _Collate:
-    """Collates a fetched batch into (index, the batch as it would have been)."""
+    """Collates a fetched batch into (index, the batch of a plain DataLoader)."""
 
     def __init__(self, collate_fn: Callable[[Any], Any]) -> None:
         self.collate_fn = collate_fn
@@ -64,13 +64,12 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         batch_size: samples of one step on one rank.
         drop_last: leave out the last step of an epoch if it is not full.
         collate_fn: makes a batch of a list of samples; None is PyTorch's default.
-        dataloader_arguments: any other argument of `torch.utils.data.DataLoader`. Without a `generator`, the workers
-            are seeded by the pruner's seed, the epoch in which they start and the rank. The global generator is not
-            used.
+        dataloader_arguments: any other argument of `torch.utils.data.DataLoader`. Without a `generator`, the pruner's
+            seed, the epoch and the rank seed the workers, not the global generator.
 
     Raises:
         TypeError: an iterable-style data set, a DataLoader or an `IndexedDataset`. ValueError: a data set of another
-            length; an argument that would choose the order; no batch size.
+            length; an argument that sets the order; no batch size.
     """
 
     batch_sampler: PrunedBatchSampler
@@ -108,7 +107,8 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         self.seeds_workers = dataloader_arguments.get("generator") is None
         if self.seeds_workers:
             dataloader_arguments["generator"] = torch.Generator()
-        # With this mark accelerate's `prepare` returns the loader as it is. Else it would split this rank's part again.
+        # With this mark accelerate's `prepare` returns the loader as it is. Otherwise it would split this rank's part
+        # again.
         self._is_accelerate_prepared = True
         super().__init__(
             _Fetch(dataset),
@@ -139,7 +139,7 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
     def state_dict(self) -> dict[str, Any]:
         """Returns the pruner's state and how many batches of the running epoch the loop has received.
 
-        Under several ranks every rank must call it, since the ranks first exchange what they have seen.
+        With several ranks, every rank must call it, because the ranks first exchange what they have seen.
         """
         return self.batch_sampler.state_dict()
 

@@ -33,10 +33,10 @@ class Report:
         num_selected: samples that this epoch visits.
         visits: samples trained in all epochs together, the running one included.
         never_seen: samples that no epoch has trained.
-        mean_age: epochs since a sample was last trained, mean over those seen; nan where none was.
-        max_age: the largest such age; 0 where none was.
+        mean_age: epochs since a sample was last trained, mean over the seen samples; nan if there are none.
+        max_age: the largest such age; 0 if no sample was seen.
         non_finite: losses that were NaN or infinite and so were not recorded.
-        selection_s: seconds spent on choosing.
+        selection_s: seconds spent on selection.
     """
 
     epoch: int
@@ -62,7 +62,7 @@ class Pruner:
         num_samples: size of the data set, `len(dataset)`.
         seed: decides every draw, 0 <= seed < 2**64.
         schedule: strategy to use at each epoch, a function of (strategy, epoch); None uses `strategy` throughout.
-        device: where the table lives; None takes the device of the first losses.
+        device: device of the table; None takes the device of the first losses.
 
     Raises:
         TypeError: arguments of another type. ValueError: a seed out of range, or sizes that keep no sample.
@@ -108,19 +108,19 @@ class Pruner:
 
     @property
     def resuming(self) -> bool:
-        """Whether the next epoch to begin is the rest of one that a loaded state had begun."""
+        """Whether the next epoch resumes one that a loaded state had begun."""
         return self._epochs.resuming
 
     def num_selected(self, epoch: int | None = None) -> int:
         """Returns how many samples an epoch visits; None is the next one to begin.
 
-        Exact where the strategy declares it, and for the epoch begun last. Where the number depends on the losses, it
-        is the number of the epoch begun last. Before the first epoch it is then n, the most there can be.
+        Exact if the strategy declares it, and for the epoch begun last. If the number depends on the losses, it is that
+        of the epoch begun last. Before the first epoch it is then n, the maximum.
         """
         return self._epochs.num_selected(epoch)
 
     def steps_per_epoch(self, batch_size: int, *, drop_last: bool = False, epoch: int | None = None) -> int:
-        """Returns the number of optimiser steps of an epoch, exact where `num_selected` is.
+        """Returns the number of optimiser steps of an epoch, exact if `num_selected` is.
 
         Args:
             batch_size: samples of one step on one rank.
@@ -192,13 +192,13 @@ class Pruner:
         After loading a state that was taken inside an epoch, returns the selection of that epoch.
 
         Args:
-            batch_size: samples of one step on one rank, for strategies that select by the step; None where the
-                training loop forms the batches.
+            batch_size: samples of one step on one rank, for strategies that select by the step; None if the training
+                loop forms the batches.
             drop_last: the last step is left out if it is not full.
 
         Raises:
-            RuntimeError: ids on the device were mistaken in the epoch before; the ranks hold different pruners; the
-                strategy selects something else than it declares. ValueError: the batch size allows no step.
+            RuntimeError: the previous epoch had wrong ids on the device; the ranks hold different pruners; the strategy
+                selects something other than it declares. ValueError: the batch size allows no step.
         """
         begin_s = time.perf_counter()
         self._synchronize(self._epochs.scheduled())
@@ -213,14 +213,14 @@ class Pruner:
     def preview(self, batch_size: int | None = None, *, drop_last: bool = False) -> Selection:
         """Returns what the next epoch would visit if it began now, and changes nothing.
 
-        Under several ranks call `synchronize` on all of them before.
+        With several ranks, call `synchronize` on all of them first.
 
         Args:
             batch_size: as for `begin_epoch`.
             drop_last: as for `begin_epoch`.
 
         Raises:
-            ValueError: the schedule names a strategy that needs other columns than are remembered.
+            ValueError: the schedule names a strategy that needs columns that are not remembered.
         """
         if self.resuming:
             assert self.selection is not None
@@ -236,20 +236,20 @@ class Pruner:
         """Remembers the losses of a batch and returns the scalar to back-propagate, the mean of weights·losses.
 
         Queues its work on the device and never waits for it. Does not change `losses`. A loss that is NaN or infinite
-        is not recorded. When the epoch is over, a warning says how many there were.
+        is not recorded. A warning at the end of the epoch says how many there were.
 
         Args:
-            index: (b,) int64 ids as the loader yields them. Best left on the host, where a mistake raises at once. On
-                a GPU a mistake is found when the epoch is over.
+            index: (b,) int64 ids as the loader yields them. On the host a wrong id raises at once, on a GPU at the end
+                of the epoch.
             losses: (b,) floating, one loss per sample, with gradient.
-            scores: (b,) to remember in place of the losses; higher is kept.
+            scores: (b,) to remember instead of the losses; high scores are kept.
 
         Returns:
             () scalar with gradient.
 
         Raises:
-            ValueError: losses reduced, of another length, without gradient or on another device than the table; ids
-                repeated or not of this epoch. IndexError: ids out of range. RuntimeError: no epoch has begun.
+            ValueError: losses reduced, of another length, without gradient or on the wrong device; ids repeated or not
+                of this epoch. IndexError: ids out of range. RuntimeError: no epoch has begun.
         """
         if not self._epochs.is_open:
             raise RuntimeError("update needs an epoch, got none begun; take index and batch from pruner.loader")
@@ -271,13 +271,13 @@ class Pruner:
         return losses.mean()
 
     def synchronize(self) -> None:
-        """Gives every rank what any rank has seen, in one collective, and warns of losses that were not finite.
+        """Exchanges what the ranks have seen, in one collective, and warns of losses that were not finite.
 
-        Every rank must call it. Beginning an epoch and `state_dict` call it themselves. At other times `report`,
-        `visits`, `ages`, `trained` and `scores` of a rank hold only what that rank has trained of the running epoch.
+        Every rank must call it. `begin_epoch` and `state_dict` call it themselves. Until then, `report`, `visits`,
+        `ages`, `trained` and `scores` of a rank hold only what that rank has trained of the running epoch.
 
         Raises:
-            RuntimeError: ids on the device were mistaken; the ranks hold different pruners.
+            RuntimeError: wrong ids on the device; the ranks hold different pruners.
         """
         self._synchronize(self._epochs.chooser)
 
@@ -291,9 +291,9 @@ class Pruner:
     def report(self) -> Report:
         """Returns what was selected, trained and left out so far; waits for the device.
 
-        Under several ranks call `synchronize` on all of them before.
+        With several ranks, call `synchronize` on all of them first.
         """
-        if ranks()[1] == 1:  # with more, the faults stay in the table until all ranks exchange them
+        if ranks()[1] == 1:  # with more ranks, faults stay in the table until all ranks exchange them
             self._note(self._table.take_faults())
         ages, running = self.ages(), self._epochs.running
         seen = ages >= 0
@@ -312,16 +312,16 @@ class Pruner:
     def visits(self) -> Tensor:
         """Returns (n,) int32: in how many epochs each sample was trained, the running one included.
 
-        Under several ranks call `synchronize` on all of them before.
+        With several ranks, call `synchronize` on all of them first.
         """
         visits = self._table.visits[:-1]
         return visits + self.trained() if self._epochs.begun else visits
 
     def ages(self) -> Tensor:
-        """Returns (n,) int32: epochs begun since each sample was last trained, -1 where it never was.
+        """Returns (n,) int32: epochs begun since each sample was last trained, -1 if never.
 
-        0 for what the epoch begun last has trained. A sample whose loss was not finite counts as trained, though it
-        keeps an older score. Under several ranks call `synchronize` on all of them before.
+        Samples trained by the epoch begun last have 0. A sample whose loss was not finite counts as trained, but keeps
+        an older score. With several ranks, call `synchronize` on all of them first.
         """
         last = self._table.last_epoch[:-1]
         return torch.where(last >= 0, self._epochs.ordinal - last, -1)
@@ -329,7 +329,7 @@ class Pruner:
     def trained(self) -> Tensor:
         """Returns (n,) bool: which samples the epoch begun last has trained so far; none before the first.
 
-        Under several ranks call `synchronize` on all of them before.
+        With several ranks, call `synchronize` on all of them first.
         """
         return self._table.last_epoch[:-1] == (self._epochs.ordinal if self._epochs.begun else -2)
 
@@ -338,10 +338,10 @@ class Pruner:
         return {name: column[:-1].clone() for name, column in self._table.columns.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns all that decides the selections to come, as tensors and plain values.
+        """Returns everything that determines future selections, as tensors and plain values.
 
-        Inside an epoch take the state of the loader, or of the sampler of batches, instead: it adds the position. Under
-        several ranks every rank must call it, since the ranks first exchange what they have seen.
+        Inside an epoch, save the state of the loader or of the batch sampler instead, which adds the position. With
+        several ranks, every rank must call it, because the ranks first exchange what they have seen.
         """
         self.synchronize()
         return {
@@ -353,11 +353,11 @@ class Pruner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], *, resume: bool = False) -> None:
-        """Restores what `state_dict` returned; the next epoch to begin is the one after it.
+        """Restores what `state_dict` returned; the next epoch is the one after the saved epoch.
 
         Args:
             state: of a pruner with the same strategy, size and seed.
-            resume: begin with the saved epoch's own selection again, as the loader does inside an epoch.
+            resume: begin with the saved epoch and its selection, as the loader does inside an epoch.
 
         Raises:
             ValueError: the state does not fit; nothing is changed.

@@ -1,4 +1,4 @@
-"""Which ranks share the data, which part of each step is theirs, and how many steps an epoch has."""
+"""Distributed training: each rank's part of every optimiser step, and the number of steps in an epoch."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def steps_by_epoch(
     num_ranks: int = 1,
     schedule: Callable[[Strategy, int], Strategy] | None = None,
 ) -> list[int | None]:
-    """Returns the optimiser steps of each of the epochs 0 .. epochs - 1, without choosing a sample.
+    """Returns the optimiser steps of each of the epochs 0 .. epochs - 1, without selecting a sample.
 
     Args:
         strategy: the method.
@@ -107,7 +107,7 @@ def steps_by_epoch(
         schedule: strategy to use at each epoch, a function of (strategy, epoch); None uses `strategy` throughout.
 
     Returns:
-        One number per epoch; None where the number of samples depends on the losses.
+        One number per epoch; None if the number of samples depends on the losses.
 
     Raises:
         ValueError: the strategy keeps no sample, or an epoch has no step.
@@ -125,7 +125,7 @@ def steps_by_epoch(
 
 
 def _step_sizes(num_selected: int, batch_size: int, *, drop_last: bool, num_ranks: int) -> tuple[int, int, list[int]]:
-    """Returns the samples of the steps over all ranks: size and number of the full ones, sizes of those after them."""
+    """Returns size and number of the full steps over all ranks, and the sizes of the steps after them."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"batch_size must be a positive integer, got {batch_size!r}; write a number such as 128")
     chunk = batch_size * num_ranks

@@ -1,4 +1,4 @@
-"""A selection as ids, or as batches of ids for each rank; the batches resume inside an epoch."""
+"""Samplers: a selection as ids, or as batches of ids for each rank, which resume inside an epoch."""
 
 from __future__ import annotations
 
@@ -127,8 +127,8 @@ class PrunedBatchSampler(Sampler[list[int]]):
     def state_dict(self) -> dict[str, Any]:
         """Returns the pruner's state and the position in the epoch.
 
-        Exact where the DataLoader fetches nothing ahead (num_workers=0); `pruner.loader` counts what was delivered.
-        Under several ranks every rank must call it, since the ranks first exchange what they have seen.
+        Exact if the DataLoader fetches nothing ahead (num_workers=0); `pruner.loader` counts what was delivered. With
+        several ranks, every rank must call it, because the ranks first exchange what they have seen.
         """
         inside = self.remaining > 0
         return {
@@ -142,7 +142,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores the pruner, and the position if the state was taken inside an epoch.
 
-        Another number of ranks may resume it, if their steps are as large and begin at the same samples.
+        Another number of ranks may resume it, if the steps have the same size and begin at the same samples.
 
         Raises:
             ValueError: inside an epoch, steps of another size; or what `Pruner.load_state_dict` raises.

@@ -1,7 +1,7 @@
-"""How strongly to prune at epoch t.
+"""Schedules: how strongly to prune at epoch t.
 
-A schedule maps the pruner's strategy and an epoch to the strategy of that epoch. The pruner's own strategy decides
-throughout what is remembered, so an epoch on all the data still records every score.
+A schedule maps the pruner's strategy and an epoch to the strategy of that epoch. The pruner's own strategy always
+decides what is remembered, so an epoch on full data still records every score.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is remembered of each sample, and how ranks agree on it."""
+"""The table of what is remembered of each sample, and how ranks merge it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Faults:
     Args:
         non_finite: samples whose loss was NaN or infinite and so was not recorded.
         foreign: ids of samples that the running epoch did not select.
-        repeated: ids that were twice in one batch.
+        repeated: ids that occurred twice in one batch.
     """
 
     non_finite: int = 0
@@ -31,12 +31,12 @@ class Faults:
     repeated: int = 0
 
     def announce(self, epoch: int | None) -> None:
-        """Raises RuntimeError for mistaken ids of this epoch, and warns of losses that were not finite."""
+        """Raises RuntimeError for wrong ids of this epoch, and warns of losses that were not finite."""
         if self.foreign or self.repeated:
             raise RuntimeError(
                 f"index must hold each sample of the epoch once, got {self.foreign} ids that epoch {epoch} "
                 f"did not select and {self.repeated} repeated in a batch; take both from pruner.loader, "
-                "and read no batch of the next epoch ahead"
+                "and do not read ahead into the next epoch"
             )
         if self.non_finite:
             warnings.warn(
@@ -56,7 +56,7 @@ class ScoreTable:
     Args:
         num_samples: size n of the data set.
         columns: name of each column to its first value.
-        device: where the table lives; None takes the device of the first losses, and the host before that.
+        device: device of the table; None takes the device of the first losses, and the host before that.
     """
 
     def __init__(self, num_samples: int, columns: Mapping[str, float], device: torch.device | None) -> None:
@@ -120,16 +120,16 @@ class ScoreTable:
         """Remembers what was seen of a batch.
 
         Args:
-            index: (b,) int64 sample ids, on the host or on the table's device. On the host a mistaken id raises at
-                once. On the device it is counted, and nothing is recorded for a sample that the epoch did not select.
+            index: (b,) int64 sample ids, on the host or on the table's device. On the host a wrong id raises at once.
+                On the device it is counted, and other epochs' samples are not recorded.
             values: (b,) losses or scores, without gradient, on the table's device. A value that is not finite is
-                counted and not recorded, though the sample counts as visited.
+                counted and not recorded, but the sample counts as visited.
             epoch: ordinal of the running epoch among those begun, which never goes back.
             observe: the strategy's rule from old columns and values to new columns.
             kept: (b,) bool, which samples were trained; None for all.
 
         Returns:
-            (b,) float32 weights of these samples in the running epoch, or None where all are one.
+            (b,) float32 weights of these samples in the running epoch, or None if all are one.
 
         Raises:
             IndexError: an id out of range. ValueError: an id repeated, or not of the running epoch.
@@ -171,13 +171,13 @@ class ScoreTable:
         return columns
 
     def merge(self, fingerprint: int) -> Faults:
-        """Gives every rank what any rank has seen, in one collective, and returns the faults of all ranks together.
+        """Merges what the ranks have seen, in one collective, and returns the faults of all ranks together.
 
         The newest entry of each sample wins. Its epoch and the bits of its value travel as one integer, so the maximum
         over the ranks keeps them together. Faults and fingerprints travel in separate slots of the same tensor.
 
         Args:
-            fingerprint: 32-bit number of what all ranks must have in common.
+            fingerprint: 32-bit number of what must be the same on all ranks.
 
         Raises:
             RuntimeError: the fingerprints differ.
@@ -189,7 +189,7 @@ class ScoreTable:
         slots = torch.zeros(num_ranks, 4, dtype=torch.int64, device=self.device)
         slots[rank] = torch.tensor([faults.non_finite, faults.foreign, faults.repeated, fingerprint])
         packed = torch.cat([*(rows or [stamp]), slots.flatten()])
-        # NCCL moves only what lies on a GPU, also before the first losses have brought the table there.
+        # NCCL needs tensors on a GPU, even before the first losses have moved the table there.
         on_wire = packed.cuda() if dist.get_backend() == "nccl" else packed.cpu()
         dist.all_reduce(on_wire, op=dist.ReduceOp.MAX)
         merged, slots = on_wire[: -slots.numel()].to(self.device), on_wire[-slots.numel() :].view(num_ranks, 4)
@@ -255,8 +255,8 @@ class ScoreTable:
             wrong = ids[~self._selected_host[ids]][0]
             raise ValueError(
                 f"index must hold samples selected for the running epoch, got {wrong}; take ids and batches from "
-                "pruner.loader or pruner.sampler, let no framework put another sampler in its place, and read no batch "
-                "of the next epoch ahead"
+                "pruner.loader or pruner.sampler, do not let a framework replace the sampler, and do not read ahead "
+                "into the next epoch"
             )
 
     def _count_mistakes(self, ids: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import orderdp
 from orderdp.ranks import step_bounds
 from orderdp.strategies import Memory, Selection, Strategy
 
-# What a column may hold: spread, equal, two values, one sample apart, some or all not seen yet.
+# What a column may hold: spread, equal, two values, one outlier, some or all samples not seen yet.
 _SCORES: dict[str, Callable[[int], npt.NDArray[Any]]] = {
     "spread": lambda n: np.random.default_rng(7).normal(size=n),
     "equal": lambda n: np.full(n, 2.5),
@@ -34,13 +34,13 @@ _EPOCHS = (0, 1, 2, 11)
 def check_strategy(strategy: Strategy, *, num_samples: int = 100, names: dict[str, object] | None = None) -> None:
     """Raises unless a strategy keeps the laws that the engine relies on; call it in your tests.
 
-    - A selection is distinct, in range, and of the declared size and dtype; its weights are positive. This holds
-      whatever the columns contain, and whether or not this strategy chose the epoch before.
-    - Equal arguments give equal selections and weights, whatever was selected in between. Different generators need
-      not give different ones, since a curriculum may leave nothing to chance.
-    - `select`, `observe` and `batch_weights` write to nothing they are given and draw from no global generator.
-    - Settings cannot be changed, and copies and pickles are equal. `repr` evaluates back, or is in angle brackets
-      where it would be too long.
+    - A selection is distinct, in range, and of the declared size and dtype; its weights are positive. This holds for
+      any columns, and after any strategy.
+    - Equal arguments give equal selections and weights, whatever was selected in between. Different generators may give
+      equal ones, since a curriculum may be deterministic.
+    - `select`, `observe` and `batch_weights` do not change their arguments or use a global generator.
+    - Settings cannot be changed, and copies and pickles are equal. `repr` evaluates back, or is in angle brackets if it
+      would be too long.
     - Columns begin with a number, not NaN, and `observe` returns all of them in float32.
     - `batch_weights` are float32, finite, not negative and not all zero. Equal `uniforms` give equal weights.
 
@@ -117,7 +117,7 @@ def _check_columns(strategy: Strategy) -> None:
             _law(column.dtype == torch.float32, f"observe returns float32, got {name} of {column.dtype}")
             _law(not bool(column.isnan().any()), f"observe returns numbers, got nan in {name}")
         unchanged = all(torch.equal(before[name], column) for name, column in old.items())
-        _law(unchanged and losses.tolist() == [1.0, 2.0, 0.0], "observe changes nothing that it is given")
+        _law(unchanged and losses.tolist() == [1.0, 2.0, 0.0], "observe does not change what it is given")
         old = new
         before = {name: column.clone() for name, column in old.items()}
 
@@ -147,10 +147,10 @@ def _select(strategy: Strategy, memory: Memory, where: str, seed: int = 0) -> Se
     except ValueError as error:
         if "read-only" not in str(error):
             raise
-        raise AssertionError(f"select writes to nothing that it is given, got '{error}', {where}") from error
+        raise AssertionError(f"select does not change what it is given, got '{error}', {where}") from error
     given = (*memory.columns.values(), memory.previous, memory.visits)
     kept = (*before.columns.values(), before.previous, before.visits)
-    _law(all(map(_same, given, kept)), f"select writes to nothing that it is given, {where}")
+    _law(all(map(_same, given, kept)), f"select does not change what it is given, {where}")
     return selection
 
 

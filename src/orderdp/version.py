@@ -1,3 +1,3 @@
-"""The version, for every layer."""
+"""The version of orderdp, which every layer may import."""
 
 __version__ = "0.2.0"

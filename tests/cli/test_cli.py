@@ -147,7 +147,7 @@ REFUSED = {
     ),
     "too large a subset": (
         "--train-size 2000",
-        "--train-size must lie in [1, 1437], the images there are, got 2000; leave it out to take all",
+        "--train-size must lie in [1, 1437], the number of images, got 2000; leave it out to take all",
     ),
     "a prune ratio twice": (
         "--prune-ratio 0.5 0.25 0.5",
@@ -187,7 +187,7 @@ def test_bad_input_gets_one_line_and_status_1_and_leaves_no_trace(capsys, here, 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there_is_refused_before_anything_is_written(capsys, here):
-    line = "orderdp: --device must be one that is here, got cuda; write cpu or auto\n"
+    line = "orderdp: --device must exist on this machine, got cuda; write cpu or auto\n"
     assert call(capsys, "train", "--device", "cuda") == (1, "", line)
     assert not list(here.iterdir())
 
@@ -540,7 +540,7 @@ REFUSED_PLANS = {
     "hours of what": (
         "--hours 3",
         "--hours must be a share of something, got hours=3 without full_hours; "
-        "give the hours of a run on all the data as --full-hours",
+        "give the hours of a run on full data as --full-hours",
     ),
 }
 
@@ -555,7 +555,7 @@ def test_a_wrong_plan_gets_one_line_and_leaves_no_trace(capsys, here, options, l
     ("path", "line"),
     [
         ("plan.doc", "a plot is a picture such as .png, .svg or .pdf, got plan.doc; write another ending"),
-        ("batch_size/p.png", "a plot needs a folder that is there, got batch_size/p.png; create that folder first"),
+        ("batch_size/p.png", "a plot needs an existing folder, got batch_size/p.png; create that folder first"),
     ],
 )
 def test_a_plot_that_cannot_be_written_gets_one_line_after_the_page(capsys, here, path, line):

@@ -119,7 +119,7 @@ def test_a_file_that_is_no_archive_is_refused_in_one_line(pair, tmp_path, broken
     write_archive(path, Archive("mine", None, {"": read_folder(pair.path)}))
     path.write_bytes(broken(path.read_bytes()))
     message = (
-        rf"^an archive must be a whole file that 'orderdp report --archive' wrote, got {re.escape(str(path))} \(.*"
+        rf"^an archive must be a complete file that 'orderdp report --archive' wrote, got {re.escape(str(path))} \(.*"
     )
     with pytest.raises(ValueError, match=message) as caught:
         read_archive(path)

@@ -121,7 +121,7 @@ def test_a_short_schedule_has_the_pruned_runs_steps_and_no_method(tiny, epochs):
 def test_a_limit_of_steps_is_refused_where_it_would_make_all_runs_alike():
     with raises(
         ValueError,
-        "max_steps cuts the pruned run and its references alike, got 8; leave it out, or compare against nothing",
+        "max_steps cuts the pruned run and its references equally, got 8; leave it out, or compare against nothing",
     ):
         Comparison(Recipe(max_steps=8))
 

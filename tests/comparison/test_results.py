@@ -86,7 +86,7 @@ def test_a_missing_run_has_a_reason(pair):
     assert pruned.missing == {1: "not finished"}
     assert full.missing == {0: "out of memory"}
     result = spoilt.path / "result.json"
-    assert short.missing == {2: f"accuracy_last must be finite, got nan; delete {result}, and go on with --resume"}
+    assert short.missing == {2: f"accuracy_last must be finite, got nan; delete {result} and resume with --resume"}
     assert [entry.mark for entry in (pruned, full, short)] == [" (2 of 3)"] * 3
     assert [set(entry.results) for entry in (pruned, full, short)] == [{0, 2}, {1, 2}, {0, 1}]
     assert [set(entry.metrics) for entry in (pruned, full, short)] == [{0, 2}, {1, 2}, {0, 1}]
@@ -160,9 +160,9 @@ def test_a_run_whose_files_are_damaged_or_incomplete_counts_as_missing(pair):
     entry = read_results(pair.path).entries["OrderDP 50 %"]
     assert (entry.results, entry.metrics) == ({}, {})
     assert entry.missing[0].startswith(f"{runs[0] / 'result.json'} must hold JSON, got ")
-    assert entry.missing[0].endswith("; delete it, and go on with --resume")
+    assert entry.missing[0].endswith("; delete it and resume with --resume")
     assert [entry.missing[seed] for seed in (1, 2)] == [
-        f"metrics.jsonl lacks epochs: {n} of 3; delete {runs[seed] / 'result.json'}, and go on with --resume"
+        f"metrics.jsonl lacks epochs: {n} of 3; delete {runs[seed] / 'result.json'} and resume with --resume"
         for seed, n in ((1, 0), (2, 2))
     ]
 
@@ -174,7 +174,7 @@ def test_a_run_whose_result_is_no_result_is_missing_and_so_is_the_run_that_takes
     folder.finish("full data", (91.0,))
     entries = read_results(folder.path).entries
     why = entries["InfoBatch 50 %"].missing[0]
-    assert why.endswith("result.json must hold the result of a run, got another; delete it, and go on with --resume")
+    assert why.endswith("result.json must hold the result of a run, got another; delete it and resume with --resume")
     assert entries["full data, steps of InfoBatch 50 %"].missing == {0: "not finished"}
     assert entries["full data"].missing == {}
     assert [entry.mark for entry in entries.values()] == [" (0 of 1)", "", " (0 of 1)"]
@@ -211,7 +211,7 @@ def test_an_open_number_of_steps_is_read_from_the_run_that_made_them(made):
 def test_a_run_of_another_recipe_is_refused(pair):
     path = pair.folder("full data", 1).path / "recipe.toml"
     load_recipe(path, weight_decay=0.25).write(path)
-    with pytest.raises(ValueError, match=r"full-data-seed1 with weight_decay 0\.25 where 0\.0005 is planned; move"):
+    with pytest.raises(ValueError, match=r"full-data-seed1 with weight_decay 0\.25 instead of 0\.0005; move"):
         read_results(pair.path)
 
 

@@ -303,7 +303,7 @@ def test_alignment_begins_no_epoch(problem, kind):
     model, losses_of, _, _ = problem
     pruner = Pruner(OrderDP(explore=1.0, exploit=1.0), N)
     with pytest.raises(
-        TypeError, match=r"^batches must hold all the data and start no epoch, got a loader of the prun"
+        TypeError, match=r"^batches must hold the full data and start no epoch, got a loader of the prun"
     ):
         alignment(model, losses_of, pruned(pruner, kind), torch.tensor([1, 2]))
     assert pruner.report().epoch == -1
@@ -364,5 +364,5 @@ def test_ids_chosen_twice_get_one_line(problem):
 
 def test_an_id_that_no_batch_holds_gets_one_line(problem):
     model, losses_of, batches, _ = problem
-    with pytest.raises(ValueError, match=r"^chosen must be ids that the batches hold, got 99; pass batches over all"):
+    with pytest.raises(ValueError, match=r"^chosen must be ids that the batches hold, got 99; pass batches over the full"):
         alignment(model, losses_of, batches, torch.tensor([1, 99]))

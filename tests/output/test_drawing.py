@@ -43,7 +43,7 @@ def test_another_ending_gets_one_line_and_writes_nothing(tmp_path, name):
 
 def test_a_folder_that_is_not_there_gets_one_line(tmp_path):
     with pytest.raises(
-        OSError, match=r"^a plot needs a folder that is there, got .*missing/plan.png; create that folder first$"
+        OSError, match=r"^a plot needs an existing folder, got .*missing/plan.png; create that folder first$"
     ):
         save(drawn(), tmp_path / "missing" / "plan.png")
 

@@ -195,7 +195,7 @@ def test_a_single_epoch_is_a_uniform_draw():
 def test_a_budget_of_all_the_data_leaves_nothing_to_prune():
     laid_out = plan(50_000, 0.0, epochs=3, batch_size=128)
     assert [(split.s, split.q) for split in laid_out.decompositions] == [(50_000, 50_000)]
-    assert laid_out.reason == "The budget pays for all the data in every epoch: there is nothing to prune."
+    assert laid_out.reason == "The budget covers full data in every epoch, so there is nothing to prune."
 
 
 REFUSED = {
@@ -231,7 +231,7 @@ REFUSED = {
     "hours of what": (
         {"hours": 3},
         ValueError,
-        "hours must be a share of something, got hours=3 without full_hours; give the hours of a run on all the data",
+        "hours must be a share of something, got hours=3 without full_hours; give the hours of a run on full data",
     ),
     "no hours": (
         {"hours": 0, "full_hours": 3},

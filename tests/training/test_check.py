@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_refused_in_one_line(settings, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_here_is_refused():
-    with pytest.raises(ValueError, match=r"^device must be one that is here, got cuda; write cpu or auto$"):
+    with pytest.raises(ValueError, match=r"^device must exist on this machine, got cuda; write cpu or auto$"):
         check_recipe(recipe_of(device="cuda"), 1000)
 
 

@@ -511,7 +511,7 @@ def test_a_run_that_diverges_says_so_and_has_no_result(tmp_path, train, settings
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there_is_refused(tiny, tmp_path, digits):
-    with raises(ValueError, "device must be one that is here, got cuda; write cpu or auto"):
+    with raises(ValueError, "device must exist on this machine, got cuda; write cpu or auto"):
         Run(tiny(device="cuda"), digits, RunFolder(tmp_path / "run"))
 
 

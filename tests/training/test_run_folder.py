@@ -178,7 +178,7 @@ def test_a_damaged_checkpoint_is_refused_by_name_and_left_as_it_is(folder, damag
     home = folder.path / "checkpoint" / "000000006"
     harm(home / name)
     before = content(folder.path)
-    begin = f"a checkpoint must be whole, got {got.format(home=home, file=home / name)}"
+    begin = f"a checkpoint must be complete, got {got.format(home=home, file=home / name)}"
     end = f"; remove {home} to start this run again"
     message = f"^{re.escape(begin)}.*{re.escape(end)}$"
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""`orderdp compare`: methods at several prune ratios, over several seeds."""
+"""`orderdp compare`: trains methods at several prune ratios, over several seeds."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from orderdp.output.text_table import number_or_text
 if TYPE_CHECKING:
     from orderdp.training.recipe import Recipe
 
-SUMMARY = "methods beside each other at several prune ratios, over several seeds"
+SUMMARY = "compare methods at several prune ratios, over several seeds"
 DESCRIPTION = """\
-Trains every method at every prune ratio with every seed. Beside them it always trains full data, full data for as
-many steps as each method makes, and a dynamic random selection. When it is stopped and resumed, finished runs are
-kept. A run that fails is reported as missing and the others continue. Several processes can share the work, on one
-machine (--processes) or on more that share the folder (--resume); no run is made twice."""
+Trains every method at every prune ratio with every seed. It also trains the baselines: full data, full data for as
+many steps as each method makes, and dynamic random selection. A stopped comparison can be resumed: finished runs are
+kept. A run that fails is reported as missing, and the others continue. Several processes can share the work, on one
+machine (--processes) or on several that share the folder (--resume). No run is trained twice."""
 EXAMPLES = """\
 examples:
   orderdp compare --methods orderdp infobatch ucb --prune-ratio 0.3 0.5 0.7 --processes 2
   orderdp compare --methods orderdp,explore=0.9,exploit=0.5 infobatch,epochs=30 --seed 0 1 2 3 4
   orderdp compare --resume runs/digits-20260101-120000"""
 
-_ADDED = ("--methods", "--prune-ratio", "--seed", "--data-root")  # what may stand beside --resume
+_ADDED = ("--methods", "--prune-ratio", "--seed", "--data-root")  # allowed with --resume
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -40,41 +40,41 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=_method,
         metavar="NAME",
-        help="methods by name ('orderdp methods' lists them), each with settings of its own after commas, "
-        "NAME,SETTING=VALUE; default orderdp infobatch",
+        help="methods by name ('orderdp methods' lists them), optionally with settings, "
+        "NAME,SETTING=VALUE,...; default orderdp infobatch",
     )
     run.add_argument(
         "--prune-ratio",
         nargs="+",
         type=number_or_text,
         metavar="R",
-        help="prune ratios, in [0, 1); default 0.3 0.5 0.7",
+        help="fractions of the samples that an epoch leaves out, in [0, 1); default 0.3 0.5 0.7",
     )
-    run.add_argument("--seed", nargs="+", type=number_or_text, metavar="N", help="seeds; default 0 1 2")
     run.add_argument(
-        "--processes", type=number_or_text, default=1, metavar="N", help="runs to make at the same time; default 1"
+        "--seed", nargs="+", type=number_or_text, metavar="N", help="seeds to train every run with; default 0 1 2"
+    )
+    run.add_argument(
+        "--processes", type=number_or_text, default=1, metavar="N", help="runs to train at the same time; default 1"
     )
     run.add_argument(
         "--recipe",
         metavar="FILE",
-        help=f"TOML file of settings, or one of {', '.join(sorted(shipped_recipes()))}; without it the one made for "
-        "the data set and model; its method is left aside",
+        help=f"TOML file of settings, or one of {', '.join(sorted(shipped_recipes()))}; default the recipe for the "
+        "data set and model; its method is ignored",
     )
-    run.add_argument(
-        "--run", metavar="DIR", type=Path, help="folder to write, which must be new; default runs/compare-DATASET-TIME"
-    )
+    run.add_argument("--run", metavar="DIR", type=Path, help="new folder to write; default runs/compare-DATASET-TIME")
     run.add_argument(
         "--resume",
         metavar="DIR",
         type=Path,
-        help="continue the runs in this folder, or join in; --methods, --prune-ratio and --seed add to them, "
-        "--data-root says where the data lies now",
+        help="resume the runs in this folder, or help to train them; --methods, --prune-ratio and --seed add runs, "
+        "--data-root gives the new place of the data",
     )
     add_settings(parser, leave_out=("seed", "max_steps"))
 
 
 def run(options: argparse.Namespace) -> int:
-    """Makes the runs of a comparison and prints the differences to full data."""
+    """Trains the runs of a comparison and prints the differences to full data."""
     from orderdp.comparison.checks import LoadedData
     from orderdp.comparison.grid import Comparison, at_ratio, grid
     from orderdp.comparison.workers import resume, start
@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
 def _more_methods(
     path: Path, chosen: Sequence[dict[str, Any]] | None, ratios: Sequence[float]
 ) -> Sequence[dict[str, Any]]:
-    """Returns the methods to add to a comparison: those named, or its own, at the ratios given, or its own."""
+    """Returns the methods to add to a comparison; methods or ratios that are not given are the comparison's own."""
     from orderdp.comparison.grid import grid, load_comparison
     from orderdp.strategies.registry import to_table
 
@@ -124,7 +124,7 @@ def _more_methods(
 
 
 def _random_beside(methods: Sequence[dict[str, Any]], recipe: Recipe) -> list[dict[str, Any]]:
-    """Returns the dynamic random choices that stand beside: at the plan's ratios, and at those that methods bring."""
+    """Returns the dynamic random baselines: at the planned ratios, and at those that methods set themselves."""
     from orderdp.strategies import DynamicRandom
     from orderdp.strategies.registry import find, from_table
 

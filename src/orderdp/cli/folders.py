@@ -1,4 +1,4 @@
-"""What the commands that train share: the recipe, the folder of runs, the exit status."""
+"""What the commands that train have in common: the recipe, the folder of runs, the exit status."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _changed(table: Mapping[str, Any], given: Mapping[str, Any], *, epochs: int)
 
 
 def new_folder(name: str) -> Path:
-    """Returns the folder where runs go by default: the name, as a folder may be called, and the time."""
+    """Returns the default folder of runs: the name, in letters that a folder may have, and the time."""
     return Path("runs") / f"{name.replace(':', '-')}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
 
 
@@ -66,13 +66,13 @@ def refuse_beside_resume(
     others: Sequence[str],
     added: Sequence[str] = ("--seed", "--data-root"),
 ) -> None:
-    """Raises ValueError where an option stands beside --resume that a run folder cannot take any more.
+    """Raises ValueError if an option is given with --resume that the run folder already fixes.
 
     Args:
         options: all of them; the folder is noted as the run folder.
         given: the settings of a recipe that were given.
-        others: names of options that are no settings.
-        added: options that may stand there.
+        others: names of options that are not settings.
+        added: options that are allowed.
     """
     named = {name for name in others if getattr(options, name) is not None}
     refused = sorted({f"--{name.replace('_', '-')}" for name in {*given, *named}} - set(added))
@@ -85,7 +85,7 @@ def refuse_beside_resume(
 
 
 def extend_all(parts: Iterable[Path], given: dict[str, Any], data: LoadedData) -> None:
-    """Adds the given seeds and methods to comparisons that are resumed, or says where their data lies now."""
+    """Adds the given seeds and methods to resumed comparisons, or records where their data is now."""
     from orderdp.comparison.workers import extend
 
     for part in parts if given else ():
@@ -121,7 +121,7 @@ def show_conclusions(sentences: Iterable[str]) -> None:
 
 
 def status_of(found: Any, options: argparse.Namespace) -> int:
-    """Returns the exit status: 1, after a line that names them, where runs are missing."""
+    """Returns the exit status: 1 if runs are missing, after a line that names them."""
     from accelerate import PartialState
 
     missing = []

@@ -1,4 +1,4 @@
-"""What the command line says: settings by the names of their options, one line for an error."""
+"""The messages of the command line: settings by the names of their options, one line for an error."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def tell(line: str) -> None:
 
 
 def teller(options: argparse.Namespace) -> Callable[[str], None]:
-    """Returns what prints a line on standard error, with settings by the names of their options."""
+    """Returns a function that prints a line on standard error, with settings by the names of their options."""
     return lambda line: tell(in_flags(line, options))
 
 
@@ -54,5 +54,5 @@ def in_flags(message: str, options: argparse.Namespace) -> str:
 
 
 def unknown_option(argument: str, flags: Sequence[str]) -> str:
-    """Returns what is wrong with an option that there is not, and the nearest that there is."""
+    """Returns the message for an unknown option, with the nearest known one."""
     return f"no option {argument}{did_you_mean(argument.partition('=')[0], flags)}"

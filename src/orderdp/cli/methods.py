@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 
 SUMMARY = "the pruning methods by name"
-DESCRIPTION = "Lists the pruning methods, and what the prune ratio means for each."
+DESCRIPTION = (
+    "Lists the pruning methods by the names that --strategy and --methods take, and what --prune-ratio means for each."
+)
 EXAMPLES = ""
 
 

@@ -18,9 +18,10 @@ class _Parser(argparse.ArgumentParser):
 
 
 def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """Returns the parser of `orderdp`; only a command that is named gets its options, which take a while to import."""
+    """Returns the parser of `orderdp`. Only the named command gets its options, which take a while to import."""
     parser = _Parser(
-        prog="orderdp", description="Dynamic data pruning for PyTorch: train on less, lose little, know it."
+        prog="orderdp",
+        description="Dynamic data pruning for PyTorch: train on fewer samples, and measure what it saves and costs.",
     )
     parser.add_argument("--version", action="version", version=f"orderdp {orderdp.__version__}")
     named = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 from orderdp.cli.messages import tell
 from orderdp.output.text_table import number_or_text
 
-SUMMARY = "what a pruned run costs and saves, before you pay for it"
+SUMMARY = "what a pruned run costs and saves, before you train it"
 DESCRIPTION = """\
-Shows the steps that a budget takes and what it saves. For every split of the budget into samples drawn and samples
-kept, it shows which samples are trained how often. The numbers are computed from the law of the selection, at once."""
+Shows how many steps a budget allows and what it saves. For every split of the budget into samples drawn and samples
+kept, it shows which samples are trained, and how often. The numbers are computed, so nothing is trained."""
 EXAMPLES = """\
 examples:
   orderdp plan --num-samples 50000 --epochs 200 --batch-size 128 --prune-ratio 0.5
@@ -21,22 +21,33 @@ examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `orderdp plan`."""
     parser.add_argument(
-        "--num-samples", type=number_or_text, metavar="N", required=True, help="n, samples in the data set"
+        "--num-samples", type=number_or_text, metavar="N", required=True, help="samples in the data set"
     )
     parser.add_argument("--epochs", type=number_or_text, metavar="N", required=True, help="epochs of the run")
     parser.add_argument(
-        "--batch-size", type=number_or_text, metavar="N", required=True, help="samples a step, over all ranks"
+        "--batch-size",
+        type=number_or_text,
+        metavar="N",
+        required=True,
+        help="samples in an optimiser step, over all ranks",
     )
     budget = parser.add_argument_group("the budget, one of")
     budget.add_argument(
-        "--prune-ratio", type=number_or_text, metavar="R", help="fraction left out of each epoch, in [0, 1)"
+        "--prune-ratio",
+        type=number_or_text,
+        metavar="R",
+        help="fraction of the samples that an epoch leaves out, in [0, 1)",
     )
     budget.add_argument("--steps", type=number_or_text, metavar="N", help="optimiser steps of the whole run")
     budget.add_argument("--samples", type=number_or_text, metavar="N", help="samples trained in the whole run")
     budget.add_argument("--hours", type=number_or_text, metavar="H", help="hours of the whole run; needs --full-hours")
-    parser.add_argument("--full-hours", type=number_or_text, metavar="H", help="hours of a run on full data")
+    parser.add_argument(
+        "--full-hours", type=number_or_text, metavar="H", help="hours of a run on full data; adds hours to the plan"
+    )
     parser.add_argument("--json", action="store_true", help="print every number as JSON instead of a table")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the probabilities, as .png, .svg or .pdf")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the probability of each sample, as .png, .svg or .pdf"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,9 +9,9 @@ from orderdp.output.text_table import number_or_text
 
 SUMMARY = "a page of tables and charts of finished runs"
 DESCRIPTION = """\
-Writes report/report.html, which needs no network, into the folder of a comparison or a study. The tables are written
-beside it as Markdown, CSV and LaTeX. With --archive it writes one compressed file with all results instead, without
-checkpoints. The report of an archive is the report of the folder."""
+Writes report/report.html, which needs no network, into the folder of a comparison or a study. The tables are also
+written there as Markdown, CSV and LaTeX. With --archive it writes one compressed file of all results instead, without
+checkpoints. An archive gives the same report as the folder."""
 EXAMPLES = """\
 examples:
   orderdp report runs/mine
@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=_percent,
         default=(),
         metavar="A",
-        help="accuracies in percent to give the seconds and samples to; default three a little below full data's",
+        help="accuracies in percent, for tables of seconds and samples until each; default three just below full data",
     )
 
 

@@ -1,4 +1,4 @@
-"""An option for each key of a recipe."""
+"""The options of the command line that set the keys of a recipe and of its strategy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_settings(
     """Adds an option for each key of a recipe but the strategy."""
     from orderdp.training.recipe import Recipe
 
-    settings = parser.add_argument_group("settings, in place of the recipe's own")
+    settings = parser.add_argument_group("settings; the default of each is the recipe's")
     for name, field in Recipe.model_fields.items():
         if name == "strategy" or name in leave_out:
             continue
@@ -25,7 +25,7 @@ def add_settings(
         if field.annotation is bool:
             settings.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         elif name in several:
-            text += "; several: a run with each"
+            text += "; several values make a run each"
             settings.add_argument(flag, nargs="+", type=number_or_text, metavar="N", help=text)
         elif str in (field.annotation, *typing.get_args(field.annotation)):
             settings.add_argument(flag, metavar="NAME", help=text)
@@ -40,29 +40,29 @@ def add_strategy(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the strategy: `STRATEGY_OPTIONS`."""
     from orderdp.strategies.registry import BY_NAME
 
-    group = parser.add_argument_group("the strategy, in place of the recipe's own")
+    group = parser.add_argument_group("the strategy; the default is the recipe's")
     group.add_argument(
         "--strategy",
         metavar="NAME",
         help=f"how each epoch's samples are selected: {', '.join(BY_NAME)}, or MODULE:CLASS of a custom strategy; "
-        "another strategy keeps the recipe's prune ratio",
+        "a different strategy keeps the recipe's prune ratio",
     )
     group.add_argument(
         "--prune-ratio",
         nargs="+",
         type=number_or_text,
         metavar="N",
-        help="fraction of the samples that an epoch leaves out, in [0, 1); several: a run with each",
+        help="fraction of the samples that an epoch leaves out, in [0, 1); several values make a run each",
     )
     for name, what in (("explore", "samples that is drawn"), ("exploit", "draw that is kept")):
-        text = f"fraction of the {what}, in (0, 1], in place of a prune ratio; orderdp only"
+        text = f"fraction of the {what}, in (0, 1], instead of a prune ratio; orderdp only"
         group.add_argument(f"--{name}", type=number_or_text, metavar="N", help=text)
     group.add_argument(
         "--settings",
         nargs="+",
         type=_setting,
         metavar="NAME=VALUE",
-        help="further settings, by the names of the strategy's class, such as per=iteration fresh=true, or every=1",
+        help="other settings of the strategy's class, such as per=iteration fresh=true, or every=1",
     )
 
 

@@ -11,10 +11,10 @@ from orderdp.cli.folders import extend_all, refuse_beside_resume, show_compariso
 from orderdp.cli.messages import teller
 from orderdp.output.text_table import number_or_text
 
-SUMMARY = "a table, figure or theorem of the paper, or a study of your own"
+SUMMARY = "a table, figure or theorem of the paper, or a custom study"
 DESCRIPTION = """\
-Makes a table or figure of the paper, at a size that fits the machine, with a report. For the theory, it computes a
-figure or measures a theorem, and writes numbers as CSV and pictures as SVG and PNG. A TOML file is a custom study."""
+Reruns a table or figure of the paper, at a size that fits the machine, and writes a report. For the theory, it
+computes a figure or measures a theorem, and writes CSV, SVG and PNG files. A custom study is a TOML file."""
 EXAMPLES = ""
 CUSTOM = """
 
@@ -23,8 +23,8 @@ a custom study, 'orderdp study my.toml':
   methods = ["orderdp", "infobatch"]
   prune_ratios = [0.3, 0.5]
   [[smoke]]                      # a comparison of this size; any number of them
-  recipe = "digits"              # a recipe by name, or a TOML file beside this one
-  changes = { epochs = 4 }       # settings in place of the recipe's own
+  recipe = "digits"              # a recipe by name, or a TOML file in this file's folder
+  changes = { epochs = 4 }       # settings instead of the recipe's
   seeds = [0, 1, 2]"""
 
 
@@ -40,16 +40,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--size",
         metavar="NAME",
         help="smoke (seconds), cpu (up to some hours on one processor core), gpu (shortened), paper (as published); "
-        "default the first of these that the study has",
+        "default the first of these sizes that the study has",
     )
-    training.add_argument("--processes", type=number_or_text, metavar="N", help="runs to train at the same time")
     training.add_argument(
-        "--resume", metavar="DIR", type=Path, help="resume the runs in this folder, or join in; --seed adds seeds"
+        "--processes", type=number_or_text, metavar="N", help="runs to train at the same time; default 1"
     )
-    training.add_argument("--seed", nargs="+", type=number_or_text, metavar="N", help="seeds in place of the study's")
+    training.add_argument(
+        "--resume",
+        metavar="DIR",
+        type=Path,
+        help="resume the runs in this folder, or help to train them; --seed adds seeds",
+    )
+    training.add_argument("--seed", nargs="+", type=number_or_text, metavar="N", help="seeds; default the study's")
     training.add_argument("--data-root", metavar="DIR", help="folder that holds the data sets")
     training.add_argument("--download", action="store_const", const=True, help="download missing data sets")
-    training.add_argument("--device", metavar="NAME", help="where to train: auto, cpu or cuda")
+    training.add_argument("--device", metavar="NAME", help="where to train: auto, cpu or cuda; default the recipe's")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -90,7 +95,7 @@ def _refuse_beside_theory(options: argparse.Namespace, changes: dict[str, Any]) 
 
 
 def _report_on(outcomes: Sequence[Any], folder: Path, options: argparse.Namespace) -> int:
-    """Prints the tables of a study, writes its report, and returns 1 where runs are missing."""
+    """Prints the tables of a study, writes its report, and returns 1 if runs are missing."""
     from accelerate import PartialState
 
     from orderdp.report.outline import load_outline

@@ -1,4 +1,4 @@
-"""`orderdp train`: one recipe with pruning, beside full data and a shorter schedule."""
+"""`orderdp train`: one recipe with pruning, with full data and with a shorter schedule."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from orderdp.cli.settings import STRATEGY_OPTIONS, add_settings, add_strategy, s
 SUMMARY = "train with pruning, with full data and with a shorter schedule"
 DESCRIPTION = """\
 Trains a model with OrderDP, then with full data, then with full data for as many steps as OrderDP made. Prints one
-table and writes a run folder with metrics, checkpoints and plots.
-Without options it trains on handwritten digits, which need no download, in about a minute."""
+table and writes a run folder with metrics, checkpoints and plots. Without options it trains on handwritten digits,
+which need no download, in about a minute."""
 EXAMPLES = """\
 examples:
   orderdp train
@@ -38,25 +38,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--recipe",
         metavar="FILE",
-        help=f"TOML file of settings, or one of {', '.join(sorted(shipped_recipes()))}; without it the one made for "
-        "the data set and model; the options below replace its settings",
+        help=f"TOML file of settings, or one of {', '.join(sorted(shipped_recipes()))}; default the recipe for the "
+        "data set and model; the options below replace its settings",
     )
-    run.add_argument(
-        "--run", metavar="DIR", type=Path, help="folder to write, which must be new; default runs/DATASET-TIME"
-    )
+    run.add_argument("--run", metavar="DIR", type=Path, help="new folder to write; default runs/DATASET-TIME")
     run.add_argument(
         "--resume",
         metavar="DIR",
         type=Path,
-        help="continue the runs in this folder, or join in; --seed adds seeds, "
-        "--data-root says where the data lies now",
+        help="resume the runs in this folder, or help to train them; --seed adds seeds, "
+        "--data-root gives the new place of the data",
     )
     run.add_argument(
         "--against",
         nargs="*",
         metavar="NAME",
-        help="references to train too: full (full data), short (full data for as many steps as the pruned run); "
-        "default both, nothing for none",
+        help="baselines to train too: full (full data), short (full data for as many steps as the pruned run); "
+        "default both; --against without a name trains neither",
     )
     add_strategy(parser)
     add_settings(parser, several=("seed",))

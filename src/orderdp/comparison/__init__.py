@@ -1,1 +1,1 @@
-"""Many runs: which ones, who trains them, what came out, what it shows."""
+"""Comparisons: planned runs, the processes that train them, and their results."""

@@ -1,8 +1,8 @@
 """One compressed file with everything that a report needs of a comparison, or of all parts of a study.
 
-The file is JSON Lines, compressed by xz: a header with the recipe and the planned runs of each part, then a line for
-each run with its result and its epochs by column. Equal runs give equal bytes. Numbers are written in full, so a report
-made from the file is the report made from the folder. Checkpoints and the gradient norm of every step stay behind.
+The file is JSON Lines, compressed by xz. A header holds the recipe and the planned runs of each part. Then each run has
+a line with its result and its epochs by column. Equal runs give equal bytes. Numbers are written in full, so the file
+and the folder give the same report. Checkpoints and the gradient norm of every step are left out.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _lines(archive: Archive) -> Iterator[dict[str, Any]]:
 
 
 def _columns(epochs: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Returns the epochs by column, which packs better; an epoch without a value has None there."""
+    """Returns the epochs by column, which compresses better; an epoch without a value has None."""
     names = dict.fromkeys(name for epoch in epochs for name in epoch)
     return {name: [epoch.get(name) for epoch in epochs] for name in names}
 
@@ -93,10 +93,10 @@ def read_archive(path: Path) -> Archive:
         }
         for records in parts.values():
             if set(records.runs) != {run.name for run in records.planned.runs}:
-                raise ValueError("not all runs are there")
+                raise ValueError("runs are missing")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, lzma.LZMAError, EOFError) as error:
         raise ValueError(
-            f"an archive must be a whole file that 'orderdp report --archive' wrote, got {path} ({error}); "
+            f"an archive must be a complete file that 'orderdp report --archive' wrote, got {path} ({error}); "
             "write it again from the folder of the runs"
         ) from None
     return Archive(header["title"], header["study"], parts)

@@ -23,7 +23,7 @@ class LoadedData:
         self._loaded: dict[tuple[object, ...], DataSets] = {}
 
     def of(self, recipe: Recipe) -> DataSets:
-        """Returns the data that a recipe names, and loads it where no recipe before named the same.
+        """Returns the data that a recipe names, and loads it when it is first named.
 
         Raises:
             ValueError, OSError: there is no such data.
@@ -40,7 +40,7 @@ class LoadedData:
         return self._loaded[key]
 
     def checked(self, recipe: Recipe, sizes: Sizes, path: Path) -> DataSets:
-        """Returns the data of the runs in a folder, which must have the sizes that the folder says.
+        """Returns the data of the runs in a folder, which must have the sizes recorded there.
 
         Raises:
             ValueError, OSError: there is no such data, or its sizes differ.
@@ -60,7 +60,7 @@ def check(comparison: Comparison, data: LoadedData | None = None, *, processes: 
     Args:
         comparison: the runs.
         data: the data that is already loaded; what is loaded here is added to it.
-        processes: how many are to train runs at the same time.
+        processes: how many processes train runs at the same time.
 
     Raises:
         ValueError, OSError: settings that do not fit the data or the machine.
@@ -84,7 +84,7 @@ def check_recipes(comparison: Comparison, sizes: Sizes, *, in_files: bool = Fals
 
 
 def check_processes(processes: int, state: PartialState) -> None:
-    """Raises ValueError unless so many processes can share the work."""
+    """Raises ValueError unless this many processes can share the work."""
     whole = isinstance(processes, int) and processes >= 1
     if not whole or (processes > 1 and state.num_processes > 1):
         raise ValueError(

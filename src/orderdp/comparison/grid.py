@@ -1,4 +1,4 @@
-"""Which runs a comparison makes: each method, full data, and full data for as many steps as each method makes."""
+"""The runs of a comparison: each method, full data, and full data for as many steps as each method makes."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ FULL = "full data"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which runs to make of one recipe.
+    """The runs of a comparison under one recipe.
 
     Args:
-        recipe: how everything is trained; its strategy prunes where no methods are given.
-        methods: a table for each strategy that prunes; empty for the recipe's own.
-        seeds: seeds to run everything with.
-        against: references. "full" is full data; "short" is full data for as many steps as a pruned run makes.
+        recipe: settings of every run, and the method if `methods` is empty.
+        methods: the table of each strategy to compare; empty for the recipe's own.
+        seeds: seeds to train every run with.
+        against: references: "full" is full data, "short" is full data for the number of steps of a pruned run.
 
     Raises:
         ValueError: an unknown reference, two equal methods, or settings that the recipe refuses.
@@ -61,7 +61,7 @@ class Comparison:
                 raise ValueError(f"no reference named {name!r}{hint}")
         if self.recipe.max_steps is not None and self.against:
             raise ValueError(
-                f"max_steps cuts the pruned run and its references alike, got {self.recipe.max_steps}; "
+                f"max_steps cuts the pruned run and its references equally, got {self.recipe.max_steps}; "
                 "leave it out, or compare against nothing"
             )
         labels = [recipe.label for recipe in self.pruned()]
@@ -74,7 +74,7 @@ class Comparison:
         return [with_method(self.recipe, method) for method in self.methods] or [self.recipe]
 
     def members(self, num_samples: int, num_ranks: int = 1) -> list[Member]:
-        """Returns the runs in the order of training: all runs of the first seed, then of the next."""
+        """Returns the runs in training order: all runs of the first seed, then of the next."""
         return [member for seed in self.seeds for member in self._of_seed(seed, num_samples, num_ranks)]
 
     def _of_seed(self, seed: int, num_samples: int, num_ranks: int) -> Iterator[Member]:
@@ -148,7 +148,7 @@ def _plain(run: PlannedRun) -> dict[str, Any]:
 
 
 def grid(recipe: Recipe, methods: Iterable[Mapping[str, Any]], ratios: Sequence[float]) -> tuple[dict[str, Any], ...]:
-    """Returns each method at every prune ratio, ratio by ratio. A method that names its own sizes is there once.
+    """Returns each method at every prune ratio, ratio by ratio; a method that sets its size appears once.
 
     Raises:
         ValueError: a method that the recipe refuses.
@@ -184,10 +184,10 @@ def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
 def planned_in(path: Path) -> Planned:
     """Returns the planned runs of a comparison's folder, also of one of release 0.1.
 
-    That release did not write down the runs. They follow from its methods, so a custom strategy is imported there.
+    That release did not write down the runs, so they are derived from its methods.
 
     Raises:
-        ValueError: it is no such folder, or a file cannot be read.
+        ValueError: the folder holds no comparison, or a file cannot be read.
     """
     if (path / FILE).exists() or not (path / FILE_0_1).exists():
         return read_planned(path)
@@ -196,12 +196,12 @@ def planned_in(path: Path) -> Planned:
 
 
 def at_ratio(method: Mapping[str, Any], ratio: float) -> dict[str, Any]:
-    """Returns the table of a strategy at a prune ratio; a table that names its own size stays as it is."""
+    """Returns the table of a strategy at a prune ratio; a table that sets the size is returned unchanged."""
     return dict(method) if find(method["name"]).has_size(method) else {**method, "prune_ratio": ratio}
 
 
 def with_method(recipe: Recipe, method: Mapping[str, Any]) -> Recipe:
-    """Returns a recipe with the strategy of a table in place of its own."""
+    """Returns a recipe with its strategy replaced by that of a table."""
     return recipe.model_copy(update={"strategy": method})
 
 
@@ -211,7 +211,7 @@ def _table(method: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shortened(full: Recipe, steps: int, num_samples: int, num_ranks: int = 1) -> Recipe:
-    """Returns a recipe on full data that ends after so many steps, and its learning rate with it."""
+    """Returns a recipe on full data that ends, with its learning-rate schedule, after this many steps."""
     epoch = most_steps(full.model_copy(update={"epochs": 1, "max_steps": None}), num_samples, num_ranks)
     return full.model_copy(update={"max_steps": steps, "epochs": math.ceil(steps / epoch)})
 
@@ -223,8 +223,8 @@ class Member:
     Args:
         label: what tables call it, the same for all seeds.
         recipe: its settings.
-        steps_of: name of the run whose number of steps it takes, which is not known before that run has ended.
-        short: label of full data with as many steps as this run makes; None where that is not planned.
+        steps_of: name of the run whose number of steps it takes, if the number is not known before that run ends.
+        short: label of full data with as many steps as this run makes; None if it is not planned.
     """
 
     label: str

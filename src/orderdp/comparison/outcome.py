@@ -1,4 +1,4 @@
-"""How far a comparison has come, and the summary of it in its folder."""
+"""The outcome of a comparison: which runs finished, failed or are open, and the summary in its folder."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from orderdp.training.run_folder import RunFolder, alone_in
 
 
 class Outcome(NamedTuple):
-    """How far a comparison has come.
+    """Which runs of a comparison finished, failed or are open.
 
     Args:
         path: its folder.
-        results: what its finished runs came to.
+        results: results of its finished runs.
         failed: label and seed of each run that failed, and the reason.
         damaged: label and seed of each finished run whose files are damaged, and what to do.
-        open: label and seed of each run that is neither finished nor failed. Another process is training it, or the
-            run whose number of steps it takes has no result.
+        open: label and seed of each run that is neither finished nor failed: another process trains it, or it waits for
+            the number of steps of another run.
         at_work: those of them that another process is training.
     """
 
@@ -45,10 +45,10 @@ class Outcome(NamedTuple):
 
 
 def outcome(path: Path) -> Outcome:
-    """Returns how far the comparison in a folder has come.
+    """Returns the outcome of the comparison in a folder.
 
     Raises:
-        ValueError: it is no such folder, or it holds a run of another recipe than planned.
+        ValueError: the folder holds no comparison, or it holds a run of another recipe than planned.
     """
     records = read_folder(path)
     reasons: dict[str, dict[str, str]] = {"failed": {}, "damaged": {}, "open": {}}

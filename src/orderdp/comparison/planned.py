@@ -1,6 +1,6 @@
-"""Which runs a comparison has planned, in plain values: what its folder and its archive say of each run.
+"""The planned runs of a comparison in plain values, as its folder and its archive hold them.
 
-Nothing here builds a strategy or imports user code, so a folder can be read where its methods are not installed.
+Nothing here builds a strategy or imports user code, so a folder can be read without its methods being installed.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class PlannedRun(NamedTuple):
     """One planned run.
 
     Args:
-        label: what tables call it, the same for all seeds.
+        label: its name in tables, the same for all seeds.
         method: the label without its prune ratio.
         name: of its folder.
         seed: its seed.
         reference: whether it trains on full data, for the whole schedule or a shorter one.
         strategy: the table that describes its strategy in a recipe.
         ratio: the prune ratio under which tables show it; None for full data.
-        short: label of full data with as many steps; None for references, or where that is not planned.
-        steps_of: name of the run whose number of steps it takes, which is not known before that run has ended.
-        max_steps: where a shorter schedule ends; None where it does not end early, or with `steps_of`.
+        short: label of full data with as many steps; None for references, or if that is not planned.
+        steps_of: name of the run whose number of steps it takes, if the number is not known before that run ends.
+        max_steps: steps of a shorter schedule; None if it does not end early, or with `steps_of`.
         epochs: epochs of a shorter schedule; None for those of the recipe.
     """
 
@@ -63,13 +63,13 @@ class PlannedRun(NamedTuple):
 
 @dataclass(frozen=True)
 class Planned:
-    """What a comparison's folder says of all its runs.
+    """What a comparison's folder says about all its runs.
 
     Args:
         recipe: the recipe as a plain table.
         recipe_text: the recipe as TOML.
         table: the content of `comparison.toml`.
-        seeds: seeds to run everything with.
+        seeds: seeds of every run.
         against: references, of `REFERENCES`.
         sizes: of the data.
         runs: in the order in which they are made.
@@ -110,7 +110,7 @@ def read_planned(path: Path) -> Planned:
     """Returns the planned runs of a comparison's folder.
 
     Raises:
-        ValueError: it is no such folder, or a file cannot be read.
+        ValueError: the folder holds no comparison, or a file cannot be read.
     """
     try:
         table = read_toml(path / FILE, "a comparison", example="seeds = [0, 1, 2]")
@@ -120,7 +120,7 @@ def read_planned(path: Path) -> Planned:
 
 
 def no_comparison(path: Path, error: Exception) -> ValueError:
-    """Returns the error to raise where a folder is not that of a comparison, or is damaged."""
+    """Returns the error to raise if a folder holds no comparison, or is damaged."""
     why = f" ({error})" if (path / FILE).exists() or (path / FILE_0_1).exists() else ""
     return ValueError(
         f"the folder of a comparison must hold recipe.toml and {FILE}, got {path}{why}; "

@@ -11,7 +11,7 @@ from orderdp.comparison.planned import Planned, PlannedRun
 from orderdp.training.recipe import Recipe, read_recipe
 from orderdp.training.run_folder import RunFolder
 
-_ELSEWHERE = {"data_root", "download"}  # where the data lies may change
+_ELSEWHERE = {"data_root", "download"}  # the place of the data may change
 
 
 class Record(NamedTuple):
@@ -30,7 +30,7 @@ class Missing(NamedTuple):
     """A run without a result to use.
 
     Args:
-        kind: "failed", "damaged", or "open" where it is not finished.
+        kind: "failed", "damaged", or "open" if it is not finished.
         reason: one line for a reader.
     """
 
@@ -39,11 +39,11 @@ class Missing(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Everything about the runs of one comparison, before it is put into entries.
+    """Everything about the runs of one comparison, not yet grouped into entries.
 
     Args:
         planned: which runs were planned.
-        runs: name of each planned run to what there is of it.
+        runs: name of each planned run to its record, or to why it is missing.
         unplanned: names of runs in the folder that are not planned.
     """
 
@@ -56,7 +56,7 @@ def read_folder(path: Path) -> Records:
     """Reads the folder of a comparison. Changes nothing, builds no strategy and imports no user code.
 
     Raises:
-        ValueError: it is no such folder, or it holds a run of another recipe than planned.
+        ValueError: the folder holds no comparison, or it holds a run of another recipe than planned.
     """
     planned = planned_in(path)
     runs = {run.name: _read(RunFolder(path / run.name)) for run in planned.runs}
@@ -78,7 +78,7 @@ def _read(folder: RunFolder) -> Record | Missing:
 
 
 def _check_recipe(run: PlannedRun, path: Path, planned: Planned, runs: Mapping[str, Record | Missing]) -> None:
-    """Raises ValueError where the folder of a run holds another recipe than planned."""
+    """Raises ValueError if the folder of a run holds another recipe than planned."""
     file = path / run.name / "recipe.toml"
     if not file.exists():
         return
@@ -109,8 +109,8 @@ def _value(recipe: Mapping[str, Any], name: str) -> Any:
 
 
 def another_recipe(folder: Path, name: str, mine: Any, planned: Any) -> ValueError:
-    """Returns the error to raise where a run's folder holds another recipe than planned."""
+    """Returns the error to raise if a run's folder holds another recipe than planned."""
     return ValueError(
-        f"every run in a folder must have its planned recipe, got {folder} with {name} {mine!r} where "
-        f"{planned!r} is planned; move that run elsewhere, and write --resume {folder.parent}"
+        f"every run in a folder must have its planned recipe, got {folder} with {name} {mine!r} instead of "
+        f"{planned!r}; move that run elsewhere, and resume with --resume {folder.parent}"
     )

@@ -22,14 +22,14 @@ from orderdp.training.run_folder import spent_s
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a comparison: the runs that differ in nothing but their seed.
+    """One line of a comparison: the runs that differ only in their seed.
 
     Args:
-        label: what tables call it.
+        label: its name in tables.
         method: the label without the prune ratio under which it is shown.
         ratio: the prune ratio under which it is shown; None for full data.
         reference: whether it is full data, for the whole schedule or a shorter one.
-        short: label of full data with as many steps; None for references, or where that is not planned.
+        short: label of full data with as many steps; None for references, or if that is not planned.
         strategy: the table that describes its strategy in a recipe.
         results: seed to the result of the run.
         metrics: seed to a row for each epoch.
@@ -48,7 +48,7 @@ class Entry:
 
     @property
     def mark(self) -> str:
-        """Text such as " (1 of 3)" to put behind the label where runs are missing; else nothing."""
+        """Text such as " (1 of 3)" to put behind the label if runs are missing; else nothing."""
         planned = len(self.results) + len(self.missing)
         return f" ({len(self.results)} of {planned})" if self.missing else ""
 
@@ -71,7 +71,7 @@ class Entry:
         return self.mean(spent_s)
 
     def seconds_to(self, accuracy: float) -> dict[int, float | None]:
-        """Returns the seconds until an epoch first reached an accuracy in percent, by seed; None where none did."""
+        """Returns the seconds until an epoch first reached an accuracy in percent, by seed; None if none did."""
         found = {seed: _until(rows, accuracy) for seed, rows in self.metrics.items()}
         return {seed: None if rows is None else sum(map(spent_s, rows)) for seed, rows in found.items()}
 
@@ -140,7 +140,7 @@ class Results:
 
     @cached_property
     def mixed_pairs(self) -> tuple[int, int]:
-        """How many paired differences join runs of different commits or processors, and how many pairs there are."""
+        """The number of paired differences between runs of different commits or processors, and of all pairs."""
         mixed = total = 0
         for one, other in self._pairs():
             total += 1
@@ -158,7 +158,7 @@ class Results:
 
     @property
     def mixed_note(self) -> str:
-        """A sentence on `mixed_pairs` for a note or a summary; empty where all pairs are of one commit and processor.
+        """A sentence on `mixed_pairs` for a note or a summary; empty if all pairs are of one commit and processor.
 
         Arithmetic may differ slightly between processors, and seconds may differ a lot.
         """
@@ -172,14 +172,14 @@ class Results:
 def read_results(path: Path, *, together: float | None = None) -> Results:
     """Reads the folder of a comparison.
 
-    A run counts as missing where it failed, is not finished, is damaged, or has no finite accuracy.
+    A run counts as missing if it failed, is not finished, is damaged, or has no finite accuracy.
 
     Args:
         path: the folder.
         together: prune ratio under which all methods are shown; None shows each under its own.
 
     Raises:
-        ValueError: it is no such folder, or it holds a run of another recipe than planned.
+        ValueError: the folder holds no comparison, or it holds a run of another recipe than planned.
     """
     return results_of(read_folder(path), together=together)
 
@@ -200,5 +200,5 @@ def results_of(records: Records, *, together: float | None = None) -> Results:
 
 
 def _until(rows: list[dict[str, Any]], accuracy: float) -> list[dict[str, Any]] | None:
-    """Returns the epochs up to the first that ended at the accuracy; None where none did."""
+    """Returns the epochs up to the first that reached the accuracy; None if none did."""
     return next((rows[:number] for number, row in enumerate(rows, 1) if row["accuracy"] >= accuracy), None)

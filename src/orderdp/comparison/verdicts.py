@@ -1,4 +1,4 @@
-"""Paired differences between runs with the same seeds, and what may be concluded from them."""
+"""Paired differences between runs with the same seeds, and the verdicts that they support."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orderdp.theory.sizes import check_count
 
 TOLERANCE = 0.1  # percentage points below full data that still count as lossless
 CONFIDENCE = 0.95
-FEWEST_SEEDS = 3  # for any verdict; two differences hardly show their spread
+FEWEST_SEEDS = 3  # for any verdict; two differences say almost nothing about their spread
 
 Verdict = Literal["lossless", "loses", "too few seeds to say"]
 
@@ -35,9 +35,9 @@ class Difference(NamedTuple):
     def verdict(self) -> Verdict:
         """What may be concluded about a run against full data, in percentage points of accuracy.
 
-        "lossless" needs the whole interval above -0.1. "loses" needs it below 0, and not lossless. Both need three
-        seeds. A real loss within the tolerance, such as 0.08 points, is called "loses" while its interval lies below 0
-        and reaches below -0.1. It is called "lossless" once more seeds have narrowed the interval.
+        "lossless": the whole interval lies above -0.1. "loses": it lies below 0 and is not lossless. Fewer than three
+        seeds give neither. More seeds narrow the interval, so the verdict on a real loss of 0.08 points may change from
+        "loses" to "lossless".
         """
         if self.seeds < FEWEST_SEEDS:
             return "too few seeds to say"
@@ -49,16 +49,16 @@ class Difference(NamedTuple):
 def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], *, test_size: int) -> Difference:
     """Returns mean and 95 % confidence interval of run - reference over the seeds of both, by Student's t.
 
-    Pairing by seed removes what both share: the first weights, and the augmentation of each sample in each epoch. The
-    interval assumes normal differences, which three seeds cannot show. It holds for one training set and one test set,
-    and does not cover what other sets would give.
+    Pairing by seed takes out what both share: the first weights and the augmentation of each sample in each epoch. The
+    interval assumes normal differences, which three seeds cannot show. It covers one training set and one test set
+    only.
 
     Accuracies are multiples of 100/m, so a few differences may be equal by chance. The standard deviation is therefore
-    at least 100/(m·√6), that of the difference of two numbers which are each rounded to 100/m.
+    taken as at least 100/(m·√6), that of the difference of two numbers each rounded to 100/m.
 
     Args:
         run: seed to accuracy, in percent.
-        reference: the same for the run to compare with.
+        reference: the same for the runs of the reference.
         test_size: m, number of images that the accuracies were measured on.
 
     Raises:
@@ -72,7 +72,8 @@ def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], 
     seeds = sorted(set(run) & set(reference))
     if not seeds:
         raise ValueError(
-            f"run and reference must have a seed in common, got {sorted(run)} and {sorted(reference)}; train both alike"
+            f"run and reference must have a seed in common, got {sorted(run)} and {sorted(reference)}; "
+            "train both with the same seeds"
         )
     differences = [run[seed] - reference[seed] for seed in seeds]
     if not all(math.isfinite(difference) for difference in differences):

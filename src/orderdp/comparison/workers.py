@@ -48,7 +48,7 @@ def start(comparison: Comparison, path: Path, *, processes: int = 1, show: bool 
         comparison: the runs.
         path: folder to create.
         processes: how many train runs at the same time.
-        show: show progress bars, where standard error is a terminal.
+        show: show progress bars, if standard error is a terminal.
         log: called with one line as each run begins, ends or fails.
 
     Raises:
@@ -101,12 +101,12 @@ def resume(
     Args:
         paths: folders of comparisons.
         processes: how many train runs at the same time.
-        show: show progress bars, where standard error is a terminal.
+        show: show progress bars, if standard error is a terminal.
         log: called with one line as each run begins, ends or fails.
         data: the data that is already loaded.
 
     Raises:
-        ValueError: it is no such folder, or it holds a run of another recipe than planned.
+        ValueError: the folder holds no comparison, or it holds a run of another recipe than planned.
     """
     comparisons = [load_comparison(path)[0] for path in paths]
     check_processes(processes, PartialState(cpu=comparisons[0].recipe.device == "cpu"))
@@ -128,18 +128,18 @@ def extend(
     data_root: str | None = None,
     data: LoadedData | None = None,
 ) -> None:
-    """Adds seeds and methods to a comparison, or says where its data lies now. Its runs stay as they are.
+    """Adds seeds and methods to a comparison, or records where its data is now. Its runs do not change.
 
     Args:
         path: the folder.
-        seeds: seeds to have runs of; those it already has make no difference.
-        methods: methods to have runs of, likewise.
+        seeds: seeds to add; planned ones are ignored.
+        methods: methods to add; planned ones are ignored.
         data_root: folder that holds the data; None leaves it as it is.
         data: the data that is already loaded.
 
     Raises:
-        ValueError: it is no such folder, the recipe refuses a seed or method, or other data lies there.
-        OSError: no data lies there.
+        ValueError: the folder holds no comparison, the recipe refuses a seed or method, or the folder holds other data.
+        OSError: there is no data.
     """
     if PartialState().is_main_process:
         with alone_in(path):
@@ -165,7 +165,7 @@ def extend(
 
 @contextmanager
 def _helpers(count: int, paths: Sequence[Path]) -> Iterator[None]:
-    """Starts other processes that train runs too, and waits for them; ends them where this process is stopped."""
+    """Starts other processes that train runs too, and waits for them; ends them if this process is stopped."""
     context, children = multiprocessing.get_context("spawn"), []
     try:
         for _ in range(count):
@@ -247,7 +247,7 @@ def _work(paths: Sequence[Path], loaded: LoadedData, *, show: bool, log: Log) ->
 
 @contextmanager
 def _claimed(member: Member, folder: RunFolder, sizes: Sizes) -> Iterator[Recipe | None]:
-    """Gives the recipe of a run that this process is to train, and holds its lock; None where nothing is to do."""
+    """Yields the recipe of a run to train and holds its lock; yields None if there is nothing to do."""
     with ExitStack() as stack:
         recipe = None
         if PartialState().is_main_process:  # the other ranks follow: the folder may change meanwhile
@@ -263,7 +263,7 @@ def _claimed(member: Member, folder: RunFolder, sizes: Sizes) -> Iterator[Recipe
 
 
 def _is_open(folder: RunFolder) -> bool:
-    """Returns whether a run is still to be trained; one with a damaged result is not, and is named at the end."""
+    """Returns whether a run still has to be trained. A damaged result is not retrained, but reported at the end."""
     try:
         return folder.is_open()
     except ValueError:
@@ -301,7 +301,7 @@ def _planned_recipe(member: Member, folder: RunFolder, sizes: Sizes) -> Recipe |
     recipe = member.recipe_in(folder.path.parent, sizes.num_samples, sizes.num_ranks)
     if recipe is None or not (folder.path / "recipe.toml").exists():
         return recipe
-    elsewhere = {"data_root", "download"}  # where the data lies may change
+    elsewhere = {"data_root", "download"}  # the place of the data may change
     there, planned = folder.recipe().model_dump(exclude=elsewhere), recipe.model_dump(exclude=elsewhere)
     for name, value in planned.items():
         if there[name] != value:
@@ -310,7 +310,7 @@ def _planned_recipe(member: Member, folder: RunFolder, sizes: Sizes) -> Recipe |
 
 
 def _forget_failures(path: Path) -> None:
-    """Makes failed runs count as not begun, except those that another process is rerunning."""
+    """Marks failed runs as not begun, except those that another process is rerunning."""
     if PartialState().is_main_process:
         for failed in path.glob("*/failure.txt"):
             with RunFolder(failed.parent).locked() as mine:

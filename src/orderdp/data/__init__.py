@@ -1,1 +1,1 @@
-"""Data sets: as they lie on disk, in memory and in files, and as a DataLoader reads them."""
+"""Data sets: how they are loaded from disk, augmented, and read by a DataLoader."""

@@ -1,4 +1,4 @@
-"""What the published data sets share: how they are downloaded, and how a missing or a wrong file is reported."""
+"""What the published data sets have in common: their download, and messages about missing or wrong files."""
 
 import hashlib
 from pathlib import Path

@@ -78,7 +78,7 @@ def draw_views(augment: Augment, ids: npt.ArrayLike, *, seed: int, epoch: int, p
         padding: largest move, in pixels.
 
     Returns:
-        (3, b) int64: moves down and to the right, uniform in [-padding, padding]; flips, 0 or 1 with equal chance.
+        (3, b) int64: moves down and to the right, uniform in [-padding, padding]; flips, 0 or 1, equally likely.
     """
     views = np.zeros((3, np.size(ids)), dtype=np.int64)
     if augment != "none":
@@ -96,15 +96,15 @@ def _below(bound: int, bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
 
 
 def padding_of(height: int, width: int) -> int:
-    """Returns by how many pixels a crop may move: 4, but 2 where an image is smaller than 16."""
+    """Returns by how many pixels a crop may move: 4, or 2 if an image is smaller than 16."""
     return 4 if min(height, width) >= 16 else 2
 
 
 def source_pixels(views: Tensor, height: int, width: int) -> Tensor:
     """Returns which pixel of the stored image each pixel of the augmented one shows.
 
-    A crop is a window of the image's own size over the image with reflected borders. The flip follows. Indices avoid a
-    padded copy.
+    A crop is a window of the image's size over the image with reflected borders. The flip comes after it. Indices avoid
+    a padded copy.
 
     Args:
         views: (3, b) int64, from `draw_views`.

@@ -1,4 +1,4 @@
-"""What a data set is: raw images and labels in two parts, and what a model must know of them."""
+"""The form of a data set: raw images and labels in two parts, and what a model must know about them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -78,7 +78,7 @@ class DataSets:
     std: tuple[float, ...]
 
     def with_train_size(self, size: int) -> "DataSets":
-        """Returns the data set with a stratified subset of so many training images; mean and std stay."""
+        """Returns the data set with a stratified subset of this many training images, and the same mean and std."""
         return replace(self, train=self.train.subset(subset(self.train.labels, size)))
 
 
@@ -87,7 +87,7 @@ class DataSetRow:
     """A data set by name.
 
     Args:
-        name: that recipes give it.
+        name: its name in recipes.
         summary: what it holds, in a few words.
         load: returns it; takes the options in `takes` by name.
         takes: options that it understands: the folder that holds it, whether to download it, the size of its images.
@@ -106,7 +106,7 @@ def from_arrays(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> DataSets:
-    """Returns a data set of images in memory, its classes, channels and size read off the training images.
+    """Returns a data set of images in memory, with classes, channels and size of the training images.
 
     Args:
         train: what a run trains on.

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 as they lie on disk."""
+"""CIFAR-10 and CIFAR-100, loaded from the published files."""
 
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ def load_cifar10(*, data_root: Path | None, download: bool) -> DataSets:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: data_root is None, or a file is not what was published.
+        ValueError: data_root is None, or a file differs from the published one.
         OSError: the download failed.
     """
     return _load("cifar10", data_root, download=download)
 
 
 def load_cifar100(*, data_root: Path | None, download: bool) -> DataSets:
-    """Returns as many images of a hundred classes; data_root holds cifar-100-python."""
+    """Returns as many images as CIFAR-10, of a hundred classes; data_root holds cifar-100-python."""
     return _load("cifar100", data_root, download=download)
 
 
@@ -38,7 +38,7 @@ def _load(name: str, data_root: Path | None, *, download: bool) -> DataSets:
     published = getattr(import_image_library("torchvision.datasets"), name.upper())
     try:
         train, test = (_part(published(data_root, train=train)) for train in (True, False))
-    except RuntimeError as error:  # torchvision's one text for missing and for wrong
+    except RuntimeError as error:  # torchvision's one message for missing and wrong files
         if not download:
             raise _what_is_wrong(name, data_root / published.base_folder, published) from error
         download_published(name, name.upper(), data_root)

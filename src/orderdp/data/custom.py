@@ -1,10 +1,10 @@
-"""Custom data sets: a function of the user, named MODULE:FUNCTION.
+"""Custom data sets, returned by a function of the user, MODULE:FUNCTION.
 
 The function returns ((train_images, train_labels), (test_images, test_labels)) of arrays or tensors. Images are uint8
 of shape (n, c, h, w), square; labels are whole numbers from 0, shape (n,). Classes, channels, size, mean and standard
-deviation are read off the training part. A function whose images lie in files returns a `DataSets`.
+deviation come from the training part. A function whose images are files returns a `DataSets`.
 
-The function may take `data_root`, `download` and `image_size`; it gets those that it names.
+The function may take `data_root`, `download` and `image_size`; it gets the ones in its signature.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _checked(name: str, function: Callable[..., Any]) -> Callable[..., DataSets]
 
 
 def data_sets(found: Any, name: str) -> DataSets:
-    """Returns the data set that ((train images, train labels), (test images, test labels)) make.
+    """Returns the data set of ((train images, train labels), (test images, test labels)).
 
     Args:
         found: arrays or tensors; images (n, c, h, w) uint8, labels (n,) whole numbers.
@@ -125,7 +125,7 @@ def _tensor(values: Any) -> Tensor:
     if array.dtype.kind not in "biufc":
         raise ValueError(f"images and labels must be arrays of numbers, got dtype {array.dtype}; convert them")
     if array.dtype.kind == "u" and array.dtype != np.uint8:
-        array = array.astype(np.int64)  # torch counts on few unsigned types
+        array = array.astype(np.int64)  # torch supports few unsigned types
     return torch.from_numpy(np.ascontiguousarray(array))
 
 

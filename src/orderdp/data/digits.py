@@ -1,4 +1,4 @@
-"""Handwritten digits that scikit-learn brings along."""
+"""Handwritten digits, which come with scikit-learn."""
 
 import numpy as np
 import torch

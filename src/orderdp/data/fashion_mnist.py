@@ -1,4 +1,4 @@
-"""Fashion-MNIST as it lies on disk."""
+"""Fashion-MNIST, loaded from the published files."""
 
 import gzip
 import zlib
@@ -12,7 +12,7 @@ from orderdp.data.base import DataSets, ImageArrays, from_arrays
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
-# Of the unzipped files: a file that was zipped again, as Debian's are, is as good as the published one.
+# Checksums of the unzipped files, because Debian compressed its files again.
 MD5 = {
     "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
     "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
@@ -29,7 +29,7 @@ def load_fashion_mnist(*, data_root: Path | None, download: bool) -> DataSets:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is not what was published.
+        ValueError: a file differs from the published one.
         OSError: the download failed.
     """
     homes = [] if data_root is None else [data_root / "FashionMNIST" / "raw", data_root]

@@ -1,4 +1,4 @@
-"""Images in a folder for each class."""
+"""Image files in one folder for each class."""
 
 from pathlib import Path
 

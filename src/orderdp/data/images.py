@@ -49,7 +49,7 @@ class ResidentImages(AugmentedImages):
     """Images on the device, where a whole batch is gathered, augmented and normalised in one call.
 
     A DataLoader hands `__getitems__` a list of ids and gets the finished batch, so it needs a `collate_fn` that passes
-    it on. This is several times as fast as sample by sample, and bit for bit the same as `SampleImages`.
+    it on. This is several times as fast as sample by sample, and bitwise equal to `SampleImages`.
 
     Args:
         source: images and labels.
@@ -143,7 +143,7 @@ class FileImages(AugmentedImages):
         source: paths and labels.
         mean: of each channel, on the scale of 0 to 1.
         std: of each channel, on the scale of 0 to 1.
-        image_size: side of the square that comes out, in pixels.
+        image_size: side of the resulting square, in pixels.
         augment: "none", "crop" or "flip_crop".
         seed: seed of the augmentation.
     """

@@ -1,4 +1,4 @@
-"""The data sets by name, a row each; and custom ones, which a function returns."""
+"""The data sets by name, a row each, and custom ones, which a function returns."""
 
 from pathlib import Path
 
@@ -32,14 +32,14 @@ def load_dataset(
 
     Args:
         name: one of `DATASETS`, or MODULE:FUNCTION of a custom one, see `orderdp.data.custom`.
-        data_root: folder that holds the files. Digits need none, nor does a Fashion-MNIST that Debian installed.
-        train_size: train on a subset of so many images, class by class in proportion, the same in every run.
+        data_root: folder that holds the files. Digits need none, and Fashion-MNIST as installed by Debian needs none.
+        train_size: train on a stratified subset of this many images, the same in every run.
         image_size: side of the images that "folder" is resized to; 224 if None.
-        download: fetch Fashion-MNIST or CIFAR into data_root through torchvision where it is not there.
+        download: fetch Fashion-MNIST or CIFAR into data_root through torchvision if it is missing.
 
     Raises:
-        ValueError: unknown name, a train_size that the set cannot give, an image_size for a set that has its own, a
-            file that is not what was published.
+        ValueError: unknown name, a train_size out of range, an image_size for a set of fixed size, a file that differs
+            from the published one.
         TypeError: a custom function that returns something else.
         FileNotFoundError: data_root, a folder or a file is missing.
         OSError: the download failed.
@@ -57,10 +57,10 @@ def load_dataset(
 
 
 def find_dataset(name: str) -> DataSetRow:
-    """Returns the row of a data set; that of a custom one imports its module.
+    """Returns the row of a data set; imports the module of a custom one.
 
     Raises:
-        ValueError: no such data set, or no such function. TypeError: a function with parameters of its own.
+        ValueError: no such data set, or no such function. TypeError: a function that needs other arguments.
     """
     if ":" in name:
         return custom_row(name)
@@ -71,7 +71,7 @@ def find_dataset(name: str) -> DataSetRow:
 
 
 def check_image_size(row: DataSetRow, image_size: int | None) -> None:
-    """Refuses an image size for a data set that has its own.
+    """Refuses an image size for a data set of fixed size.
 
     Raises:
         ValueError: it is given, and the data set does not take it.

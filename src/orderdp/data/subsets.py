@@ -1,4 +1,4 @@
-"""Subsets in which each class has its proportion, the same in every run."""
+"""Stratified subsets: each class in proportion, the same in every run."""
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ def subset(labels: Tensor, size: int) -> npt.NDArray[np.int64]:
     """
     if not 1 <= size <= len(labels):
         raise ValueError(
-            f"train_size must lie in [1, {len(labels)}], the images there are, got {size}; leave it out to take all"
+            f"train_size must lie in [1, {len(labels)}], the number of images, got {size}; leave it out to take all"
         )
     return np.sort(stratified_order(labels)[:size])
 

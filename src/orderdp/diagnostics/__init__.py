@@ -1,7 +1,7 @@
-"""What pruning did, measured in any loop: which samples it used, and how selection and gradient change.
+"""Diagnostics for any training loop: which samples pruning used, and how selection and gradient change.
 
 Coverage, stability and the gradient norm cost O(n) an epoch and no pass over the data. Alignment costs forward and
-backward passes over all the data, more than an epoch: measure it at a few checkpoints.
+backward passes over the full data, more than an epoch. Measure it at a few checkpoints.
 """
 
 from orderdp.diagnostics.alignment import Alignment, alignment

@@ -38,9 +38,9 @@ def alignment(
 ) -> dict[str, Alignment]:
     """Compares the mean gradient of the selected samples with the full one, and with ∇L_q if the sizes are given.
 
-    Costs a forward and a backward pass over all the data for each gradient. Weights, gradients and buffers of the model
-    do not change, nor do PyTorch's global generators. Put the model into eval mode: dropout makes the gradient random,
-    and batch normalisation makes it depend on the batches.
+    Costs a forward and a backward pass over the full data for each gradient. This changes neither the model's weights,
+    gradients and buffers nor PyTorch's global generators. Put the model into eval mode: dropout makes the gradient
+    random, and batch normalisation makes it depend on the batches.
 
     Args:
         model: at the weights to measure at.
@@ -56,8 +56,8 @@ def alignment(
 
     Raises:
         TypeError: batches that can be read only once, or whose passes are epochs.
-        ValueError: an id that no batch holds, or a repeated one; not one loss a sample; weights or sizes of another
-            number of samples; a gradient that is zero or not finite.
+        ValueError: an id that is repeated or in no batch; not one loss a sample; weights or sizes that do not fit; a
+            gradient that is zero or not finite.
 
     Source: OrderDP, Appendix E.2, Table 11; ∇L_q by eq. (11).
     """
@@ -113,7 +113,7 @@ def _check_batches(batches: Iterable[tuple[Tensor, Any]]) -> None:
         for name in ("batch_sampler", "sampler")
     ):
         raise TypeError(
-            "batches must hold all the data and start no epoch, got a loader of the pruner; pass a DataLoader of "
+            "batches must hold the full data and start no epoch, got a loader of the pruner; pass a DataLoader of "
             "IndexedDataset(dataset)"
         )
 
@@ -155,7 +155,7 @@ def _measure(
     place = {sample: position for position, sample in enumerate(ids)}
     missing = [sample for sample in chosen.tolist() if sample not in place]
     if missing:
-        raise ValueError(f"chosen must be ids that the batches hold, got {missing[0]}; pass batches over all the data")
+        raise ValueError(f"chosen must be ids that the batches hold, got {missing[0]}; pass batches over the full data")
     factors = {"chosen": torch.zeros(len(ids), dtype=torch.float64), "full": torch.full((len(ids),), 1 / len(ids))}
     positions = torch.tensor([place[sample] for sample in chosen.tolist()])
     factors["chosen"][positions] = weights.double() / len(chosen)

@@ -92,7 +92,7 @@ def gini(values: Any) -> float:
         values: (n,) numbers, array or tensor.
 
     Returns:
-        A number in [0, 1 - 1/n]; 0 where all are 0.
+        A number in [0, 1 - 1/n]; 0 if all are 0.
 
     Raises:
         ValueError: another shape, negative or infinite numbers, or NaN.

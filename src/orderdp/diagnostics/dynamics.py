@@ -83,7 +83,7 @@ def mean_norm(norms: Tensor, first_step: int) -> float:
 def mean_deviation(norms: Tensor, first_step: int) -> float | None:
     """Returns how much the gradient norm moves from step to step: the mean of its rolling deviation since a step.
 
-    The first windows reach back over the steps before. None where no window of `ROLLING_WINDOW` steps is full.
+    The first windows include earlier steps. None if no window of `ROLLING_WINDOW` steps is full.
 
     Args:
         norms: (steps,) norm of the gradient of each step of a run.

@@ -1,4 +1,4 @@
-"""When a run measures, and what its diagnostics can look at."""
+"""When a run measures its diagnostics, and what they can read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class When(Enum):
 
 
 def evenly(times: int, epochs: int) -> set[int]:
-    """Returns the last epochs, counted from 1, of so many parts of a run that are as equal as possible.
+    """Returns the last epoch, counted from 1, of each of `times` parts of a run, which are as equal as possible.
 
     >>> sorted(evenly(3, 7))
     [3, 5, 7]

@@ -26,9 +26,9 @@ class View:
     """One number of a diagnostic, as a report shows it.
 
     Args:
-        name: of its files: "cosine_full".
-        title: over its table and its chart, as the name of a thing: "Cosine to the full gradient".
-        path: keys that lead to the number, in a line of metrics or, for what is measured at the end, in the result.
+        name: name of its files: "cosine_full".
+        title: heading of its table and its chart: "Cosine to the full gradient".
+        path: keys that lead to the number, in a line of metrics, or in the result if it is measured at the end.
         table: name of the section that shows it in a table; None for none.
         chart: name of the section that draws it over the epochs, a curve for each method; None for none.
         y_label: of the chart's vertical axis, with the unit.
@@ -52,7 +52,7 @@ class View:
     read: Callable[[Any], float] = _as_it_is
 
     def of(self, record: Mapping[str, Any]) -> float | None:
-        """Returns the number in a line of metrics, or in a result; None where it was not measured."""
+        """Returns the number in a line of metrics, or in a result; None if it was not measured."""
         value: Any = record
         for key in self.path:
             value = value.get(key)
@@ -66,7 +66,7 @@ class Diagnostic:
     """Something that a run measures.
 
     Args:
-        key: of its value in the line of metrics, or in the result for what is measured at the end.
+        key: key of its value in the line of metrics, or in the result if it is measured at the end.
         title: what it is, in a few words.
         when: when it is measured.
         measure: returns plain values for JSON, or None if there is nothing to measure.

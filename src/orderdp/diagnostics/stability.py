@@ -41,10 +41,10 @@ def jaccard(first: Any, second: Any) -> float:
 
 
 def similarity(before: Tensor | None, now: Tensor) -> float | None:
-    """Returns `jaccard` of two masks, which need no sort; None where there is no first one, or both are empty.
+    """Returns `jaccard` of two masks, without a sort; None if there is no first one, or both are empty.
 
     Args:
-        before: (n,) bool, whether each sample was trained; None where nothing was trained before.
+        before: (n,) bool, whether each sample was trained; None if nothing was trained before.
         now: (n,) bool.
     """
     if before is None or not (before | now).any():

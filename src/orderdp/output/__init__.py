@@ -1,1 +1,1 @@
-"""What is written for people: whole files, tables of text, plots."""
+"""Output: complete files, tables of text, plots, and suggestions for mistyped names."""

@@ -1,4 +1,4 @@
-"""Classes and functions of users, by MODULE:NAME."""
+"""Imports classes and functions of users by MODULE:NAME."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def import_custom(setting: str, name: str) -> Any:
     """Returns what MODULE:NAME names. Imports the module, which may lie in the working directory.
 
     Args:
-        setting: that holds the name, for messages: "strategy".
+        setting: the setting that holds the name, for messages: "strategy".
         name: such as "my_data:load".
 
     Raises:

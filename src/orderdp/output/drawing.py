@@ -48,14 +48,14 @@ def thousands(value: float, _position: float | None = None) -> str:
 
 
 def shades(count: int) -> list[Any]:
-    """Returns colours that go from light to dark, for lines that belong to a growing number."""
+    """Returns colours from light to dark, for lines in the order of a growing number."""
     from matplotlib import colormaps
 
     return [colormaps["viridis_r"](0.1 + 0.9 * step / max(count - 1, 1)) for step in range(count)]
 
 
 def save(figure: Any, path: Path) -> Path:
-    """Writes the figure in the format of the file's ending and returns the path; PNG, SVG and PDF alike each time.
+    """Writes the figure in the format of the file's ending, with the same bytes each time, and returns the path.
 
     Raises:
         ValueError: matplotlib does not write that format. OSError: the file cannot be written.
@@ -64,13 +64,13 @@ def save(figure: Any, path: Path) -> Path:
     if ending not in figure.canvas.get_supported_filetypes():
         raise ValueError(f"a plot is a picture such as .png, .svg or .pdf, got {path}; write another ending")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"a plot needs a folder that is there, got {path}; create that folder first")
+        raise FileNotFoundError(f"a plot needs an existing folder, got {path}; create that folder first")
     write_whole(path, _drawn(figure, ending))
     return path
 
 
 def svg_of(figure: Any) -> str:
-    """Returns the figure as the text of an SVG, alike each time."""
+    """Returns the figure as the text of an SVG, the same each time."""
     return _drawn(figure, "svg").decode()
 
 

@@ -28,11 +28,11 @@ SERIES = tuple(light for role, (light, _) in THEME.items() if role.startswith("s
 
 
 def themed(svg: str) -> str:
-    """Returns an SVG whose colours are those of the page around it, which defines `--ink` and the others.
+    """Returns an SVG in the colours of the page around it, which defines `--ink` and the others.
 
     >>> themed('<path style="stroke: #1b1b1b"/>')
     '<path style="stroke: var(--ink)"/>'
     """
     for role, (light, _) in THEME.items():
         svg = svg.replace(light, f"var(--{role})")
-    return svg.replace("#000000", "var(--ink)")  # what matplotlib draws where nothing was asked for
+    return svg.replace("#000000", "var(--ink)")  # matplotlib's default colour

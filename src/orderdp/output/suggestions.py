@@ -1,4 +1,4 @@
-"""What to write in place of a mistyped name."""
+"""Suggestions for mistyped names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Returns the end of an error message: "; did you mean 'x'?", or "" if no candidate is near.
 
-    Capital letters make no difference.
+    Case is ignored.
 
     >>> did_you_mean("epoch", ["epochs", "model"])
     "; did you mean 'epochs'?"

@@ -107,7 +107,7 @@ def number_or_text(text: str) -> int | float | str:
 
 
 def as_csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Returns the rows as CSV, each float in the fewest digits that give it back."""
+    """Returns the rows as CSV, each float in the fewest digits that restore it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

@@ -1,4 +1,4 @@
-"""TOML files: read with one clear error."""
+"""Reads TOML files, with one clear error message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_toml(path: Path, what: str, *, example: str) -> dict[str, Any]:
     Args:
         path: the file.
         what: what it should be, such as "a recipe"; begins the error message.
-        example: a line of TOML to show where the file is not TOML.
+        example: a line of TOML to show if the file is not TOML.
 
     Raises:
         ValueError: a directory, an unreadable file, no UTF-8 text, or no TOML.

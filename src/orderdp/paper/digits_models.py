@@ -36,7 +36,7 @@ def losses(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def descend(model: nn.Module, images: Tensor, labels: Tensor, *, steps: int) -> Tensor:
-    """Makes steps on all the data; returns the losses after them."""
+    """Makes steps on full data; returns the losses after them."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
     for _ in range(steps):
         optimizer.zero_grad()

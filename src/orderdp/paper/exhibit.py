@@ -1,4 +1,4 @@
-"""What a study shows: pictures and tables, and how they are written."""
+"""The pictures and tables of a study, and how they are written."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Table: TypeAlias = tuple[Sequence[str], Sequence[Sequence[Any]]]
 
 
 class Shown(NamedTuple):
-    """What a study came to.
+    """What a study shows.
 
     Args:
         pictures: name to matplotlib figure; written as SVG and PNG.
         tables: name to (header, rows): every number drawn; written as CSV.
-        summary: (header, rows) of text, the first column a label; written as Markdown. None where the picture says all.
+        summary: (header, rows) of text, the first column a label; written as Markdown. None if the picture is enough.
     """
 
     pictures: Mapping[str, Any]

@@ -42,7 +42,7 @@ def figure5(sizes: Sequence[int] = (400, 1_000, 10_000, 100_000), s: int = 100, 
 
 
 def figure6(n: int = 200, s: int = 100, kept: Sequence[int] = (10, 30, 50, 70, 90, 100)) -> Shown:
-    """γ_j for growing q, beside the uniform draw of as many samples, q/n: the gap C_s of Theorem 4."""
+    """γ_j for growing q, compared with the uniform draw of as many samples, q/n: the gap C_s of Theorem 4."""
     picture, axes = new_axes(
         "rank j", r"$\gamma_j$", title=rf"$\gamma_j$ against uniform sampling (dotted), n = {n}, s = {s}", width=8.4
     )

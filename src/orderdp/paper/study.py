@@ -1,4 +1,4 @@
-"""A study: comparisons of the same methods under several recipes, at one of four sizes, and what to show of them.
+"""A study: comparisons of the same methods under several recipes, at one of four sizes, and its report.
 
 The folder of a study holds a comparison's folder for each part.
 """
@@ -38,7 +38,7 @@ class Study:
         size: one of `SIZES`.
         outline: what its report shows.
         parts: name of a folder to the comparison in it.
-        head: what the study's file says apart from the sizes.
+        head: the study's file without the sizes.
     """
 
     name: str
@@ -54,7 +54,7 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
     Args:
         path: a TOML file.
         size: one of the file's sizes; None for its first in the order of `SIZES`.
-        seeds: in place of the file's own.
+        seeds: seeds to use instead of the file's.
         **changes: keys of every recipe to replace, such as data_root.
 
     Raises:
@@ -79,7 +79,7 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
 
 
 def _recipe_file(name: str, folder: Path) -> Path:
-    """Returns the file of a recipe: one that comes with the library, or a path as seen from the study's folder."""
+    """Returns the file of a recipe: one that comes with the library, or a path relative to the study's folder."""
     shipped = shipped_recipes()
     if name in shipped:
         return shipped[name]

@@ -1,4 +1,4 @@
-"""The file of a study: which keys it may hold, of which types.
+"""The file of a study: its keys and their types.
 
 A study is data. Its TOML file says what the study asks, which methods it compares at which prune ratios, and what its
 report shows. For each size there is a list of parts. A part is one comparison: a recipe, and changes to its settings.
@@ -22,7 +22,7 @@ class _Key(NamedTuple):
 
     Args:
         rule: in words.
-        fits: tells whether a value follows it.
+        fits: returns whether a value follows it.
         example: a line of TOML.
     """
 

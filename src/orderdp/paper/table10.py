@@ -1,4 +1,4 @@
-"""The toy example of the paper's Table 10, by every draw, beside what is printed there."""
+"""The toy example of the paper's Table 10: the exact outcome of every draw, and the numbers that the paper prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chart of the page: drawn by matplotlib, legible on a telephone, with every number that was drawn."""
+"""A chart of the page: drawn by matplotlib, legible on a phone, with every number that was drawn."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Canvas:
         self.rows: list[Sequence[Any]] = []
 
     def finish(self, name: str, title: str, note: str = "") -> Chart:
-        """Returns the chart, with a legend below it where there is something to name."""
+        """Returns the chart, with a legend below it if there is something to name."""
         handles, labels = self.axes.get_legend_handles_labels()
         if labels:
             columns = 2 if max(map(len, labels)) <= _LONG else 1

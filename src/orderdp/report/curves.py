@@ -1,4 +1,4 @@
-"""Something over the course of a run: a curve for each method, and a table of means by part of the run."""
+"""Values over the course of a run: a curve for each method, and a table of means by part of the run."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class YAxis(NamedTuple):
 
     Args:
         label: of the axis, with its unit.
-        of: from the line of an epoch to the value; None where there is none.
-        end: whether to show the end of the curves only, where they are compared, in place of all of them.
+        of: from the line of an epoch to the value; None if there is none.
+        end: whether to show only the end of the curves, where they are compared.
     """
 
     label: str
@@ -97,8 +97,8 @@ def mean_curve(
 ) -> npt.NDArray[np.float64]:
     """Returns (points, 2): means over the seeds of x and y, at the epochs where all seeds have y.
 
-    Epochs are counted from the end: a shorter schedule may have one epoch more with one seed than with another, and
-    runs are compared where they end.
+    Epochs are counted from the end, where runs are compared. A shorter schedule may have one epoch more with one seed
+    than with another.
     """
     runs = [list(zip(x_of(lines), map(y_of, lines), strict=True))[::-1] for lines in entry.metrics.values()]
     points = [list(epoch) for epoch in zip(*runs, strict=False) if all(y is not None for _, y in epoch)]

@@ -1,4 +1,4 @@
-"""The diagnostics of a section: their rows say what it shows in tables and what it draws over the epochs."""
+"""The diagnostics of a section as tables and charts; their rows say what to show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs were made with, and when they finished."""
+"""The origin of runs: device, versions, commit, and when they finished."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from orderdp.comparison.results import Results
 
 
 def values_of(results: Results) -> dict[str, list[str]]:
-    """Returns what the finished runs were made with, each with its distinct values: device, versions, commit."""
+    """Returns the distinct values of what the finished runs were made with: device, versions, commit."""
     found: dict[str, set[str]] = {}
     for entry in results.entries.values():
         for run in entry.results.values():
@@ -30,6 +30,6 @@ def made_with(results: Results) -> str:
 
 
 def dates_of(results: Results) -> list[str]:
-    """Returns the distinct days on which runs finished, ascending; none where no run recorded it."""
+    """Returns the distinct days on which runs finished, ascending; empty if no run recorded it."""
     runs = (run for entry in results.entries.values() for run in entry.results.values())
     return sorted({run["finished"][:10] for run in runs if "finished" in run})

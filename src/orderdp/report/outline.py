@@ -1,4 +1,4 @@
-"""What a report shows: its title, its sections, and the paper's tables beside them."""
+"""The outline of a report: its title, its sections, and the paper's tables to compare with."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Outline:
         sections: names of `SECTIONS`, in order.
         edges: borders of the parts of a run that tables take means over, as shares of the run.
         published: tables of the paper.
-        together: one prune ratio under which all methods are shown. It is for methods that are asked for different
-            ratios in order to prune equally. None shows each under its own.
+        together: one prune ratio under which tables show all methods. Use it if methods have different ratios but prune
+            the same share. None shows each under its own.
     """
 
     title: str

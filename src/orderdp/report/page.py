@@ -1,4 +1,4 @@
-"""Puts a report together and writes it."""
+"""Builds a report, and writes its page and its tables."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Part(NamedTuple):
     """One comparison in the report.
 
     Args:
-        name: of its folder; "" where the report is of one.
+        name: of its folder; "" if the report is of one comparison.
         title: data set and model.
         summary: what a reader should know first.
         overview: the table that `orderdp train` prints.
@@ -63,7 +63,7 @@ def write_report(source: Path, *, accuracies: Sequence[float] = ()) -> Path:
     Args:
         source: folder of `orderdp compare`, `orderdp study` or `orderdp train`, or an archive of one. The report of an
             archive is written beside it.
-        accuracies: in percent, to give the seconds and samples to; empty for three below full data's.
+        accuracies: in percent; tables show the seconds and samples until each. Empty for three just below full data.
 
     Returns:
         The page.
@@ -167,7 +167,7 @@ def _download(text: str, kind: str) -> str:
 
 
 def _reach(table: Table) -> str:
-    """Returns how wide a table is: "" fits a telephone, "wide" fits a tablet, "vast" needs a desk's full width.
+    """Returns how wide a table is: "" fits a phone, "wide" fits a tablet, "vast" needs a wide screen.
 
     A page without scripts cannot measure itself, so the page shows its hint to scroll by this estimate.
     """

@@ -1,4 +1,4 @@
-"""Where each entry of a comparison stands in tables and charts: its row, its column, its colour."""
+"""The place of each entry of a comparison in tables and charts: its row, its column, its colour."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _SOLID = 5  # methods that are drawn with solid lines
 
 
 def full_data(results: Results) -> Entry | None:
-    """Returns the runs on full data for the whole schedule; None where none is finished."""
+    """Returns the runs on full data for the whole schedule; None if none is finished."""
     entry = results.entries.get(FULL)
     return entry if entry is not None and entry.results else None
 
 
 def is_shorter(entry: Entry) -> bool:
-    """Tells whether an entry is full data on a shorter schedule."""
+    """Returns whether an entry is full data on a shorter schedule."""
     return entry.reference and entry.label != FULL
 
 

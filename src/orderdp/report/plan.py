@@ -23,17 +23,17 @@ _LEGEND = """\
 An epoch draws s samples and trains those of highest loss. An arrow <- marks the recommended split.
   explore      s/n, share of the data that is drawn
   exploit      q/s, share of the draw that is trained
-The next columns suppose that losses keep their order.
+The next columns assume that losses keep their order.
   hardest, median, easiest
                chance that an epoch trains the sample of largest, middle or smallest loss
   zero         samples whose chance is exactly 0
-  C_s          spectrum gap: how far the weights are from uniform; at least 1 where exploit < 1
+  C_s          spectrum gap: how far the weights are from uniform; at least 1 if exploit < 1
   mean age     epochs since a sample was last trained, mean over the samples
   last age     the same for the sample of smallest loss
   dormant      samples that the whole run is not expected to train
   effective n  number of samples over which equal weights would be spread as widely
 The default of OrderDP trains samples without a loss first.
-  unseen       samples that the run never trains in spite of that"""
+  unseen       samples that the run still never trains"""
 _POINTS = 1_000
 _FEW = 50  # ranks that a line does not show
 _SMALL = 1e-9  # a probability below it is shown as ~0

@@ -29,7 +29,7 @@ def draw_plots(
     Args:
         groups: label to its runs, one for each seed; curves show their mean and the span from lowest to highest.
         references: label of each reference to the label of the run whose number of steps it takes; None for full data.
-        folder: where the pictures go; made where it does not exist.
+        folder: folder of the plots; created if it does not exist.
 
     Returns:
         The files written.

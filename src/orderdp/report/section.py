@@ -1,4 +1,4 @@
-"""A section of the report, and what a reader may ask of it."""
+"""A section of the report, and the choices of a reader."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Section(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What a reader may choose about the sections.
+    """The choices of a reader about the sections.
 
     Args:
         edges: borders of the windows that a run is divided into, as shares of it.
-        accuracies: in percent, to give the seconds and samples to; empty for three below full data's.
+        accuracies: in percent; tables show the seconds and samples until each. Empty for three just below full data.
     """
 
     edges: Sequence[float] = EDGES

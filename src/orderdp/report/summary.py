@@ -1,4 +1,4 @@
-"""The summary that a report begins with: what was compared, and what may be concluded from it and what may not."""
+"""The summary at the top of a report: what was compared, and what may or may not be concluded."""
 
 from __future__ import annotations
 

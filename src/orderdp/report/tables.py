@@ -1,4 +1,4 @@
-"""What the tables of a report are built from: cells, columns over runs, and grids of methods by prune ratio.
+"""The parts of a report's tables: cells, columns over runs, and grids of methods by prune ratio.
 
 The terminal and the page show the same tables, so they show the same numbers in the same form.
 """
@@ -25,7 +25,7 @@ def by_run(entries: Iterable[Entry], columns: Sequence[Column], *, marked: bool 
     Args:
         entries: the rows.
         columns: the columns behind the label.
-        marked: whether the label has a mark where runs are missing; false where a cell has one.
+        marked: whether the label has a mark if runs are missing; false if a cell has one.
     """
     lines = [["run", *(heading for heading, _ in columns)]]
     for entry in entries:
@@ -50,7 +50,7 @@ def by_method(results: Results, entries: Iterable[Entry], cell: Callable[[Entry]
 
 
 def _realised(results: Results, row: Mapping[float | None, Entry]) -> str:
-    """Returns what a method saves in fact, where that is not the prune ratio asked for; else nothing."""
+    """Returns what a method really saves, if that differs from the prune ratio asked for; else nothing."""
     full = full_data(results)
     pruned = [(ratio, row[ratio]) for ratio in sorted(set(row) - {None}) if row[ratio].results]  # type: ignore[type-var]
     pruned = [(ratio, entry) for ratio, entry in pruned if not entry.reference]
@@ -100,7 +100,7 @@ def share(
 
 
 def accuracy(entry: Entry, name: str = "accuracy_last") -> str:
-    """Returns an accuracy as mean ± standard deviation, with a mark where runs are missing."""
+    """Returns an accuracy as mean ± standard deviation, with a mark if runs are missing."""
     if not entry.results:
         return "missing" if entry.mark else ""
     deviation = entry.deviation(name)
@@ -109,7 +109,7 @@ def accuracy(entry: Entry, name: str = "accuracy_last") -> str:
 
 
 def interval(difference: Difference | None, planned: int) -> str:
-    """Returns a difference with its confidence interval, with a mark where fewer pairs exist than planned."""
+    """Returns a difference with its confidence interval, with a mark if fewer pairs exist than planned."""
     if difference is None:
         return ""
     text = f"{difference.mean:+.2f}"
@@ -120,7 +120,7 @@ def interval(difference: Difference | None, planned: int) -> str:
 
 
 def sign_of(difference: Difference | None) -> int:
-    """Returns 1 or -1 where the whole interval lies above or below 0; else, and with too few seeds, 0."""
+    """Returns 1 or -1 if the whole interval lies above or below 0; else, and with too few seeds, 0."""
     if difference is None or difference.seeds < FEWEST_SEEDS or difference.low <= 0 <= difference.high:
         return 0
     return 1 if difference.low > 0 else -1

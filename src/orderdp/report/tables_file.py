@@ -1,4 +1,4 @@
-"""All tables of a report in one Markdown file, which stands beside an archive."""
+"""All tables of a report in one Markdown file, which is stored beside an archive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def as_one_file(outline: Outline, parts: Sequence[Part]) -> str:
     """Returns all tables of a report as one text of Markdown, each with an anchor of its name.
 
     A link to `tables.md#accuracy` leads to the table named accuracy; in a study the name begins with its part, as in
-    `tables.md#cifar10-accuracy`. `table_in` finds it again.
+    `tables.md#cifar10-accuracy`. `table_in` finds the table.
     """
     return "\n\n".join(_paragraphs(outline, parts)) + "\n"
 

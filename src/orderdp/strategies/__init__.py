@@ -1,4 +1,4 @@
-"""One file for each published method, and the contract that they keep. `registry` has a row for each."""
+"""The pruning methods, one file each, and their contract. `registry` lists them by name."""
 
 from orderdp.strategies import registry
 from orderdp.strategies.base import Memory, Selection, Strategy

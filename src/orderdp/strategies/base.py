@@ -43,15 +43,14 @@ class Memory:
         num_samples: size n of the data set.
         epoch: number of the epoch to choose, from 0.
         columns: the columns that the strategy declared, each (n,) float32.
-        step_bounds: where each optimiser step of all ranks together begins and ends in the selection: half-open
-            intervals that follow each other from 0. With `drop_last` they end before the selection does. None where
-            the training loop forms its own batches, and where the strategy does not declare its size.
-        previous: (p,) int64, what the epoch begun before this one visited, if this strategy chose it. None at the first
-            epoch and after another strategy.
-        previous_epoch: number of that epoch, which need not be `epoch` - 1 after `set_epoch`. None where `previous` is
+        step_bounds: half-open intervals of the selection, one for each optimiser step of all ranks. With `drop_last`
+            they may end before the selection. None if the loop forms its own batches or the size is not declared.
+        previous: (p,) int64, what the epoch before visited, if this strategy chose it; None at the first epoch and
+            after another strategy.
+        previous_epoch: number of that epoch, which need not be `epoch` - 1 after `set_epoch`. None if `previous` is
             None.
-        visits: (n,) int32, in how many epochs each sample was trained, whichever strategy chose them. None where they
-            were not counted.
+        visits: (n,) int32, in how many epochs each sample was trained, whichever strategy chose them; None if they were
+            not counted.
     """
 
     num_samples: int
@@ -66,13 +65,13 @@ class Memory:
 class Strategy(ABC):
     """A pruning method: a frozen dataclass of settings with a pure `select`.
 
-    All that is random or remembered comes in as an argument, so equal arguments give equal selections. What the engine,
-    the trainer and the tables must know of a method, the method declares here. They never ask which method it is.
-    Write `@dataclass(frozen=True, repr=False)` to keep this class's `repr`, which evaluates back.
+    Everything random or remembered is an argument, so equal arguments give equal selections. A method declares here
+    what the engine, the trainer and the tables must know about it. They never ask which method it is. Write
+    `@dataclass(frozen=True, repr=False)` to keep this class's `repr`, which evaluates back.
 
     Attributes:
         name: what files and the command line call the method; by default `MODULE:CLASS`.
-        label: what tables call it; by default the name of the class.
+        label: its name in tables; by default the name of the class.
         ratio_means: what the prune ratio means for it.
         ratio_setting: the setting that a prune ratio sets; None if a prune ratio does not apply.
         has_default_size: whether a recipe may leave out how much is trained.
@@ -109,7 +108,7 @@ class Strategy(ABC):
 
     @abstractmethod
     def num_selected(self, num_samples: int, epoch: int) -> int | None:
-        """Returns how many samples `select` returns at this epoch, exactly; None where that depends on the losses.
+        """Returns how many samples `select` returns at this epoch, exactly; None if that depends on the losses.
 
         Raises:
             ValueError: the settings leave no sample of `num_samples`.
@@ -129,15 +128,15 @@ class Strategy(ABC):
         return dict.fromkeys(self.columns, losses)
 
     def batch_weights(self, losses: Tensor, uniforms: Callable[[], Tensor]) -> Tensor | None:
-        """Returns (b,) factors that choose within a batch by its fresh losses; None where all samples count alike.
+        """Returns (b,) factors that choose within a batch by its fresh losses; None if all samples count the same.
 
-        A sample with factor zero was looked at, not trained: it counts as no visit and is not recorded.
+        A sample with factor zero is not trained: it counts as no visit, and its loss is not recorded.
 
         Args:
-            losses: (b,) float32, without gradient, on the device of the model; under several ranks those of this rank's
-                part of the batch, since choosing among all would take a collective in every step.
-            uniforms: returns (b,) float32 in (0, 1) for a choice by chance, decided by seed, epoch and id of each
-                sample, so alike on every device and after a restart; costs nothing unless called.
+            losses: (b,) float32, without gradient, on the device of the model. With several ranks, only those of this
+                rank: a choice among all would need a collective in every step.
+            uniforms: returns (b,) pseudo-random float32 in (0, 1) that depend on seed, epoch and sample id only, so
+                that devices and restarts change nothing. Costs nothing unless called.
         """
         return None
 
@@ -153,12 +152,12 @@ class Strategy(ABC):
 
     @property
     def asked_ratio(self) -> float | None:
-        """The prune ratio under which tables show the method; None where there is none."""
+        """The prune ratio under which tables show the method; None if there is none."""
         ratio: float | None = None if self.ratio_setting is None else getattr(self, self.ratio_setting, None)
         return ratio
 
     def surrogate_sizes(self, num_samples: int) -> tuple[int, int] | None:
-        """Returns (s, q) of the surrogate loss L_q whose gradient is the expected one; None where there is none."""
+        """Returns (s, q) of the surrogate loss L_q whose gradient is the expected one; None if there is none."""
         return None
 
     @classmethod
@@ -203,7 +202,7 @@ class Strategy(ABC):
         return cls(**given)
 
     def settings(self) -> dict[str, Any]:
-        """Returns the settings from which `from_settings` makes an equal method: the size, and no other default."""
+        """Returns the settings that `from_settings` needs for an equal method: the size, and what is not a default."""
         ratio = self.asked_ratio
         found: dict[str, Any] = {}
         for field in fields(self):  # type: ignore[arg-type]
@@ -215,7 +214,7 @@ class Strategy(ABC):
         return found
 
     def describe(self, epochs: int | None = None) -> str:
-        """Returns what tables call the method with its settings.
+        """Returns the method's label in tables, with its settings.
 
         Args:
             epochs: epochs of the run. The method's own epochs are shown if they differ; with None they never are.
@@ -226,7 +225,7 @@ class Strategy(ABC):
         return " ".join([self.label, *self._describe(settings)])
 
     def for_epochs(self, epochs: int, *, instead_of: int) -> Self:
-        """Returns the method for a run of other epochs. A method with other epochs than the run stays as it is."""
+        """Returns the method for a run of other epochs; a method with other epochs than the run is unchanged."""
         return replace(self, epochs=epochs) if getattr(self, "epochs", None) == instead_of else self  # type: ignore[type-var]
 
     @classmethod
@@ -270,7 +269,7 @@ class FixedRatio(Strategy):
         """Returns q.
 
         Raises:
-            ValueError: that is zero.
+            ValueError: q is zero.
         """
         size = default_sizes(num_samples, self.prune_ratio)[1]
         if size < 1:
@@ -287,7 +286,7 @@ def _short(value: object) -> str:
 
 
 def _literal(value: object) -> str:
-    """Returns Python source of a setting: infinities have none of their own, nor do NumPy's numbers in ours."""
+    """Returns Python source of a setting. Infinities have no literal, and NumPy's numbers become Python's."""
     if not isinstance(value, float):
         return repr(value)
     return float.__repr__(value) if math.isfinite(value) else f"float('{float.__repr__(value)}')"

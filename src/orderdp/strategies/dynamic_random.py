@@ -1,4 +1,4 @@
-"""A fresh uniform subset each epoch: the baseline that knows nothing of the losses."""
+"""Dynamic random: a fresh uniform subset each epoch, the baseline that ignores the losses."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from orderdp.strategies.order import draw
 class DynamicRandom(FixedRatio):
     """Draws round((1 - prune_ratio)·n) samples uniformly without replacement, afresh each epoch.
 
-    Easily confused with repeated random sampling (RS2), which walks through a permutation and so visits every sample
-    before any twice.
+    Not to be confused with repeated random sampling (RS2), which visits every sample once before any twice.
 
     Args:
         prune_ratio: fraction of the data left out of each epoch, in [0, 1).

@@ -26,18 +26,17 @@ RAJU_2021 = (
 class EpsilonGreedy(FixedRatio):
     """Keeps the (1 - ε)·q samples of highest last-seen loss and ε·q drawn uniformly from the rest, for some epochs.
 
-    Every `every` epochs the samples are ranked anew; in between the same q are visited in another order. The first
-    ranking knows no losses and is a uniform draw. ε = 0 is plain top-q, ε = 1 a uniform draw.
+    The samples are ranked every `every` epochs. The epochs between visit the same q samples in another order. The first
+    ranking knows no losses and is a uniform draw. ε = 0 is plain top-q, and ε = 1 is a uniform draw.
 
-    With `initial_score=inf` the first n/q = 1/(1 - prune_ratio) rankings put unseen samples first, so for about
-    every/(1 - prune_ratio) epochs this is a repeated random subset that no loss has chosen: where a run has not many
-    times as many epochs, write `every=1`.
+    With `initial_score=inf`, unseen samples come first. The first n/q = 1/(1 - prune_ratio) rankings, about every/(1 -
+    prune_ratio) epochs, then select no sample by its loss. In short runs, use `every=1`.
 
     Args:
         prune_ratio: fraction of the data left out of each epoch, in [0, 1).
         epsilon: ε, fraction of the q that is drawn uniformly, in [0, 1].
         every: epochs from one ranking to the next.
-        initial_score: score of a sample not seen yet; +inf: unseen samples go before seen ones.
+        initial_score: score of a sample not seen yet; +inf puts unseen samples before seen ones.
 
     Raises:
         TypeError: `every` no whole number, or another setting no number. ValueError: a value out of range.
@@ -82,7 +81,7 @@ class EpsilonGreedy(FixedRatio):
 
 
 def same_again(memory: Memory, every: int, *, first: int) -> Indices | None:
-    """Returns what the last epoch visited, where this one need not rank anew; None where it must.
+    """Returns the last epoch's selection, or None if this epoch must rank again.
 
     Args:
         memory: of this epoch.

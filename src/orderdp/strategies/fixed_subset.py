@@ -16,10 +16,10 @@ _MOST_SHOWN = 1_000  # as arrays of NumPy and PyTorch, whose repr is shortened b
 
 @dataclass(frozen=True, repr=False)
 class FixedSubset(Strategy):
-    """Visits the given samples in every epoch, in an order of its own each time.
+    """Visits the given samples in every epoch, in a fresh random order.
 
-    Of more than a thousand positions the `repr` names their number and a digest instead of each, so that it tells
-    subsets apart but does not evaluate back.
+    With more than a thousand positions, `repr` shows their number and a digest. It then distinguishes subsets but does
+    not evaluate back.
 
     Args:
         indices: distinct positions in the data set; anything that iterates over whole numbers, kept as a tuple.
@@ -79,8 +79,7 @@ class FixedSubset(Strategy):
         """
         if self._highest >= num_samples:
             raise ValueError(
-                f"indices must lie in 0 .. {num_samples - 1}, got {self._highest}; "
-                "write positions in this very data set"
+                f"indices must lie in 0 .. {num_samples - 1}, got {self._highest}; write positions in this data set"
             )
         return len(self.indices)
 

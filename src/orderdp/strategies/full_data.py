@@ -1,4 +1,4 @@
-"""All the data, each epoch: what every saving is measured against."""
+"""Full data: every sample in every epoch, the baseline of every saving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""InfoBatch: drop some of the samples below the mean loss, and count the others of them for more."""
+"""InfoBatch: drop some of the samples below the mean loss, and weight the rest of them more."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class InfoBatch(Strategy):
-    """Drops each sample below the mean of the last-seen losses with probability r and counts those that stay 1/(1 - r).
+    """Drops samples below the mean last-seen loss with probability r, and weights the rest of them by 1/(1 - r).
 
-    So the sum over the epoch keeps its expectation. What it saves is not r but about r·P(loss < mean), which depends on
-    the losses: the number of steps is not known in advance. The first epoch is on all the data, since no loss is known.
+    This keeps the expected sum over the epoch. It saves not r but about r·P(loss < mean). That depends on the losses,
+    so the number of steps is not known in advance. The first epoch uses full data, since no loss is known.
 
-    Of the L samples below the mean ⌊(1 - r)·L⌋ are kept: where (1 - r)·L is a whole number they stand for all L, and
-    else for less, by fewer than 1/(1 - r) samples.
+    It keeps ⌊(1 - r)·L⌋ of the L samples below the mean. Their weights add up to L if (1 - r)·L is a whole number, and
+    otherwise to less, by under 1/(1 - r).
 
     Args:
         prune_probability: r, the share that is dropped of the samples below the mean, in [0, 1).
         epochs: epochs of the run, for annealing; None does not anneal, as the OrderDP paper compares it.
-        delta: from the epoch delta·epochs on, all the data with weight one, in [0, 1]; of no effect without epochs.
+        delta: from epoch delta·epochs on, full data with weight one, in [0, 1]; no effect without epochs.
 
     Raises:
         TypeError: epochs that are no whole number. ValueError: a fraction outside its interval.
@@ -86,7 +86,7 @@ class InfoBatch(Strategy):
 
     @property
     def columns(self) -> dict[str, float]:
-        """One column, `loss`: the last-seen loss, +inf where none was."""
+        """One column, `loss`: the last-seen loss, +inf if there is none."""
         return {"loss": math.inf}
 
     def num_selected(self, num_samples: int, epoch: int) -> int | None:

@@ -1,4 +1,4 @@
-"""KAKURENBO: hide the lowest losses that are certain, fewer as training goes on."""
+"""KAKURENBO: hide low-loss samples that the model is sure of, fewer as training goes on."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from orderdp.strategies.base import Memory, Selection, Strategy
 from orderdp.strategies.order import floor_share, largest
 from orderdp.theory.sizes import check_count, check_fraction
 
-# From each share of the epochs on, so much of the largest share is hidden.
+# (share of the epochs, factor of `hide` from there on)
 _DECAY = ((0.0, 1.0), (0.3, 0.8), (0.6, 0.6), (0.8, 0.4))
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Kakurenbo(Strategy):
-    """Hides the share F of lowest last-seen losses, but for samples that the model is not sure of.
+    """Hides the share F of lowest last-seen losses, except samples that the model is not sure of.
 
     A sample is sure if it was predicted right with probability at least `confidence`. With plain cross-entropy the
-    probability of the right class is exp(-loss), so that is loss ≤ -log(confidence), if `confidence` is more than a
-    half. F falls to 0.8, 0.6 and 0.4 of `hide` after 30, 60 and 80 % of the epochs. The others are weighted by
+    probability of the right class is exp(-loss). The condition is then loss ≤ -log(confidence), if `confidence` is more
+    than a half. F falls to 0.8, 0.6 and 0.4 of `hide` after 30, 60 and 80 % of the epochs. The others are weighted by
     1/(1 - F), which for plain SGD is the method's larger learning rate. How many are hidden depends on the losses.
 
     Args:
         hide: largest share hidden, in [0, 1).
         epochs: epochs of the run.
-        confidence: probability of the right class from which on a sample may be hidden, in (0.5, 1].
+        confidence: least probability of the right class at which a sample may be hidden, in (0.5, 1].
 
     Raises:
         TypeError: epochs that are no whole number. ValueError: a value out of range.
 
     Source: Nguyen et al., "KAKURENBO: adaptively hiding samples in deep neural network training", NeurIPS 2023; the
-        decay as in its public code for CIFAR. Departures: hidden samples keep their stored loss, where the method makes
-        a forward pass over them after every epoch; with label smoothing exp(-loss) is not the probability; and the
-        public code takes its probabilities over the batch instead of over the classes.
+        decay as in its public code for CIFAR. Departures: hidden samples keep their stored loss; the method runs a
+        forward pass on them after every epoch. With label smoothing, exp(-loss) is not the probability. The public code
+        normalises probabilities over the batch instead of over the classes.
 
     >>> Kakurenbo(hide=0.3, epochs=100).num_selected(1000, epoch=0)
     1000
@@ -73,12 +73,12 @@ class Kakurenbo(Strategy):
 
     @property
     def needs_plain_losses(self) -> bool:
-        """True at the default confidence, which a loss with label smoothing hardly ever shows."""
+        """True at the default confidence, which losses with label smoothing hardly ever reach."""
         return self.confidence == type(self).confidence
 
     @property
     def columns(self) -> dict[str, float]:
-        """One column, `loss`: the last-seen loss, +inf where none was."""
+        """One column, `loss`: the last-seen loss, +inf if there is none."""
         return {"loss": math.inf}
 
     def num_selected(self, num_samples: int, epoch: int) -> int | None:

@@ -1,7 +1,7 @@
 """Uniform draws and the k largest, exact and the same on every machine.
 
-Which of several equal values a library's partial sort returns depends on the processor and the version. Here only the
-threshold *value* comes from the partial sort; the ties at it are broken by the generator.
+Among equal values, a library's partial sort chooses by processor and version. Here only the threshold *value* comes
+from the partial sort, and the generator breaks the ties at it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def largest(values: npt.NDArray[Any], k: int, rng: np.random.Generator) -> Indic
     Args:
         values: (m,) numbers without NaN.
         k: how many, 0 <= k <= m.
-        rng: breaks the ties; not used where none cross the threshold.
+        rng: breaks the ties; not used if none cross the threshold.
 
     Returns:
         (k,) int64, distinct and ascending.
@@ -47,8 +47,8 @@ def largest(values: npt.NDArray[Any], k: int, rng: np.random.Generator) -> Indic
 def draw(num_samples: int, size: int, rng: np.random.Generator) -> Indices:
     """Draws `size` of the positions 0 .. num_samples - 1 uniformly without replacement, ascending.
 
-    A random key for each position, and the positions of the largest keys: O(n), and the later gather runs through
-    memory in order, three to five times as fast as in random order.
+    Draws a random key for each position and returns the positions of the largest keys, in order, in O(n). A gather in
+    this order is three to five times as fast as in random order.
 
     Returns:
         (size,) int64, distinct and ascending.

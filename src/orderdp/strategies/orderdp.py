@@ -19,32 +19,33 @@ from orderdp.theory.sizes import check_fraction, check_number, default_sizes
 class OrderDP(Strategy):
     """Trains each epoch on exactly q samples: the top q by last-seen loss of s drawn uniformly without replacement.
 
-    Only the losses of the q are refreshed; nothing is rescaled. The expected gradient is that of the surrogate loss
+    Only the losses of the q are refreshed, and nothing is rescaled. The expected gradient is that of the surrogate loss
     L_q = (1/q) Σ_j γ_j L_(j), where γ_j is the probability that the sample of rank j is kept. explore = 1 is plain
-    top-q; exploit = 1 is a uniform draw. A sample whose rank is worse than n - s + q cannot be kept in that epoch, so
-    "every sample has a chance" holds over a run, not in an epoch; `uniform_share` bounds it below in every epoch.
+    top-q; exploit = 1 is a uniform draw. A sample whose rank is worse than n - s + q cannot be kept in that epoch. So
+    every sample has a chance over a run, but not in each epoch; `uniform_share` gives it one in every epoch.
 
-    Sizes: s = round(explore·n), q = round(exploit·s). From a prune ratio r alone q = round((1 - r)·n) and
-    s = round(√(n·q)), that is explore = exploit = √(1 - r). With nothing given explore is 0.5 and exploit 0.6.
+    Sizes: s = round(explore·n), q = round(exploit·s). From a prune ratio r alone, q = round((1 - r)·n) and
+    s = round(√(n·q)), that is explore = exploit = √(1 - r). With nothing given, explore is 0.5 and exploit 0.6.
+
+    With per="iteration", an epoch's s samples are split into groups of candidates. Each step trains on the top scores
+    of its group. A group is a uniform draw, as in the paper. No sample is a candidate twice in an epoch, so stored
+    scores cannot change between the selection and the step, even if a loader reads ahead. If the last step is too small
+    to give each rank a sample, the last two steps, and so the selection, depend on the number of ranks.
+
+    With fresh=True, a batch of the loader holds the candidates. The step keeps round(exploit·b) of them, at least one,
+    by their losses or by `scores=`. This saves backward passes only: the loader visits s samples. The number trained is
+    q up to the rounding in each batch. With several ranks, each rank selects within its own part of the batch.
 
     Args:
         prune_ratio: fraction of the data left out of each epoch, in [0, 1); excludes `explore` and `exploit`.
         explore: fraction of the data that is drawn, s/n, in (0, 1].
         exploit: fraction of the draw that is kept, q/s, in (0, 1].
-        initial_score: score of a sample not seen yet. +inf: in the draw, unseen samples go before seen ones. The
-            public release of the paper uses 3.0 on CIFAR and 1.0 on ImageNet.
-        uniform_share: fraction of the q, rounded but at least one sample, that is taken uniformly from the rest of the
-            draw instead of by score, in [0, 1); 0 is the paper.
-        per: "epoch" makes one draw an epoch. "iteration" makes one for each optimiser step (Algorithm 1): the epoch's s
-            samples are dealt out into groups of candidates, and each step trains on the top scores of its own group.
-            A step's candidates are a uniform draw, as in the paper. No sample is a candidate twice in an epoch, so
-            stored scores cannot change between the choice and the step, however far a loader reads ahead. Steps are
-            those of all ranks together. If the last one is too small to give each rank a sample, the two last steps,
-            and so the selection, depend on the number of ranks.
-        fresh: with per="iteration": a batch of the loader holds the *candidates*, and the step keeps
-            round(exploit·b) of them, at least one, by the losses (or `scores=`) of the forward pass that it is just
-            making (ordered SGD). Saves backward work only: the loader visits s samples, and the number trained is q
-            only up to this rounding in each batch. Under several ranks each chooses within its own part of the batch.
+        initial_score: score of a sample not seen yet; +inf puts unseen samples of the draw before seen ones. The
+            paper's public release uses 3.0 on CIFAR and 1.0 on ImageNet.
+        uniform_share: fraction of the q, at least one sample, drawn uniformly from the rest of the draw, in [0, 1); 0
+            is the paper's method.
+        per: "epoch" for one draw an epoch, or "iteration" for one draw in each step of all ranks (Algorithm 1).
+        fresh: with per="iteration", select by the losses of the current forward pass (ordered SGD).
 
     Raises:
         TypeError: a setting that is no number. ValueError: a fraction outside its interval, sizes given twice,
@@ -132,7 +133,7 @@ class OrderDP(Strategy):
         return bool({"prune_ratio", "explore", "exploit"} & set(settings))
 
     def surrogate_sizes(self, num_samples: int) -> tuple[int, int] | None:
-        """Returns (s, q); None with draws of each step, which have an L_q each, and with a uniform share."""
+        """Returns (s, q); None if each step draws, since each then has its own L_q, and with a uniform share."""
         return self.sizes(num_samples) if self.per == "epoch" and not self.uniform_share else None
 
     @property
@@ -162,7 +163,7 @@ class OrderDP(Strategy):
         return s, q
 
     def num_selected(self, num_samples: int, epoch: int) -> int:
-        """Returns q, or s where the steps choose by fresh losses."""
+        """Returns q, or s if the steps select by fresh losses."""
         s, q = self.sizes(num_samples)
         return s if self.fresh else q
 
@@ -170,7 +171,7 @@ class OrderDP(Strategy):
         """Returns the q samples (with fresh losses: the s candidates) in training order.
 
         Raises:
-            ValueError: per="iteration" where the loop forms its own batches.
+            ValueError: per="iteration" if the loop forms its own batches.
         """
         s, q = self.sizes(memory.num_samples)
         drawn = draw(memory.num_samples, s, rng)

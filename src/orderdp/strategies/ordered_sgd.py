@@ -15,11 +15,11 @@ from orderdp.theory.sizes import check_fraction
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class OrderedSGD(Strategy):
-    """Trains each step on the share of highest loss in its batch, by the losses of the forward pass just made.
+    """Trains each step on the highest losses in its batch, by the current forward pass.
 
-    Saves backward work only: every sample is looked at in every epoch. It is
-    `OrderDP(explore=1.0, exploit=keep, per="iteration", fresh=True)` under its own name. Under several ranks each
-    chooses within its own part of the batch, so what is trained depends on their number.
+    Saves backward passes only: every sample has a forward pass in every epoch. It is the same as `OrderDP(explore=1.0,
+    exploit=keep, per="iteration", fresh=True)`. With several ranks, each rank selects within its own part of the batch,
+    so the selection depends on their number.
 
     Args:
         keep: share of each batch that is trained, rounded, at least one sample, in (0, 1].
@@ -65,7 +65,7 @@ class OrderedSGD(Strategy):
         return 1 - ratio
 
     def num_selected(self, num_samples: int, epoch: int) -> int:
-        """Returns n: every sample is looked at."""
+        """Returns n: every sample has a forward pass."""
         return num_samples
 
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:

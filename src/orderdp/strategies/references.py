@@ -1,4 +1,4 @@
-"""What to cite."""
+"""The BibTeX entries to cite for a method and for this library."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def parse(text: str) -> dict[str, Any]:
     {'name': 'epsilon_greedy', 'epsilon': 0.2}
     """
     name, *settings = text.split(",")
-    if ":" not in name:  # a custom one is imported only where it is used
+    if ":" not in name:  # a custom one is imported only when it is used
         find(name)
     return {"name": name, **dict(map(parse_setting, settings))}
 
@@ -116,7 +116,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """Returns name and value of a setting given as NAME=VALUE.
 
     Raises:
-        ValueError: it is not given so.
+        ValueError: the text has another form.
 
     >>> parse_setting("every=1")
     ('every', 1)

@@ -1,4 +1,4 @@
-"""Repeated random sampling without replacement across epochs: every sample before any twice."""
+"""Repeated random sampling (RS2): across epochs, every sample once before any twice."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from orderdp.strategies.order import largest
 class RepeatedRandom(FixedRatio):
     """Walks through a random permutation of the data, round((1 - prune_ratio)·n) samples an epoch, and then another.
 
-    Where a round ends inside an epoch, the epoch takes what is left of it and begins the next round with samples that
-    it does not hold yet. Easily confused with `DynamicRandom`, whose epochs are independent.
+    If a round ends inside an epoch, the epoch takes the rest of it. It then begins the next round with samples that it
+    does not hold yet. Not to be confused with `DynamicRandom`, whose epochs are independent.
 
-    The next are drawn uniformly from the samples trained least often so far, which is the same law as a permutation
-    made in advance. It goes by the engine's own count of visits, so a sample whose loss was not finite counts too; and
-    after epochs of another strategy it trains what those trained less often, until all are level.
+    The next samples are drawn uniformly from those trained least often so far, which is the same law as a permutation
+    made in advance. It uses the engine's count of visits. A sample whose loss was not finite counts too. After epochs
+    of another strategy, it first trains the samples with fewer visits.
 
     Args:
         prune_ratio: fraction of the data left out of each epoch, in [0, 1).

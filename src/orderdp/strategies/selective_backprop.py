@@ -14,11 +14,11 @@ from orderdp.strategies.ordered_sgd import OrderedSGD
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class SelectiveBackprop(OrderedSGD):
-    """Trains each step on a share of its batch, drawn without replacement with chances that grow with the loss.
+    """Trains each step on a share of its batch, drawn without replacement with weights that grow with the loss.
 
-    The chance of a sample is in proportion to percentile^(1/keep - 1), its percentile (rank + 1/2)/b among the losses
-    of the batch. `OrderedSGD` keeps the highest for certain; this one may keep any. Saves backward work only.
-    Under several ranks each chooses within its own part of the batch, so what is trained depends on their number.
+    The weight of a sample in the draw is percentile^(1/keep - 1), with its percentile (rank + 1/2)/b among the losses
+    of the batch. `OrderedSGD` always keeps the highest losses; this method may keep any. Saves backward passes only.
+    With several ranks, each rank selects within its own part of the batch, so the selection depends on their number.
 
     Args:
         keep: share of each batch that is trained, rounded, at least one sample, in (0, 1].

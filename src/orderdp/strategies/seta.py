@@ -19,9 +19,9 @@ _MOST_ROUNDS = 300
 class SeTa(Strategy):
     """Draws a share of the data uniformly, groups it by loss, and visits the groups inside a sliding window.
 
-    The groups are the k-means clusters of the last-seen losses; the window covers round(window·groups) of them and
-    moves by one group an epoch from the easiest to the hardest end, and again. The first epoch visits all groups, the
-    last ones (from delta·epochs on) the whole draw. How many samples a window holds depends on the losses.
+    The groups are the k-means clusters of the last-seen losses. The window covers round(window·groups) of them. It
+    moves by one group an epoch from the easiest to the hardest end, and starts again. The first epoch visits all
+    groups. The epochs from delta·epochs on visit the whole draw. How many samples a window holds depends on the losses.
 
     Args:
         prune_ratio: fraction of the data left out of the draw, in [0, 1).
@@ -35,7 +35,7 @@ class SeTa(Strategy):
 
     Source: the public code of SeTa ("Scale efficient training for large datasets", CVPR 2025): five groups, window
         0.9, delta 0.875. Departures: clusters start from quantiles rather than random centres, so that equal losses
-        give equal groups everywhere, and samples not seen yet are always visited.
+        give equal groups on every machine. Samples not seen yet are always visited.
 
     >>> SeTa(prune_ratio=0.3, epochs=100).num_selected(1000, epoch=95)
     700
@@ -74,11 +74,11 @@ class SeTa(Strategy):
 
     @property
     def columns(self) -> dict[str, float]:
-        """One column, `loss`: the last-seen loss, +inf where none was."""
+        """One column, `loss`: the last-seen loss, +inf if there is none."""
         return {"loss": math.inf}
 
     def num_selected(self, num_samples: int, epoch: int) -> int | None:
-        """Returns the size of the draw where all of it is visited, else None.
+        """Returns the size of the draw if all of it is visited, else None.
 
         Raises:
             ValueError: the draw is empty.

@@ -22,10 +22,15 @@ _LARGEST = torch.finfo(torch.float32).max
 class UCB(FixedRatio):
     """Keeps the q samples of highest mean + c·var, moving averages of the loss and of its squared change.
 
-    On each sample trained, with a = `smoothing`: v = (loss - mean)² with the mean before, mean ← (1 - a)·mean + a·loss,
-    var ← (1 - a)·var + a·v, at most the largest float32; the first loss is the mean, with var 0. Samples not trained
-    keep both. The first epoch is on all the data; then the samples are ranked, and anew every `every` epochs, the same
-    q in another order between.
+    With a = `smoothing`, each sample trained updates its averages, v taken with the mean before:
+
+        v = (loss - mean)²
+        mean ← (1 - a)·mean + a·loss
+        var ← (1 - a)·var + a·v
+
+    The first loss sets the mean, with var = 0. Values are capped at the largest float32. Samples not trained keep both.
+    The first epoch uses full data. Samples are then ranked every `every` epochs. The epochs between visit the same q
+    samples in another order.
 
     Args:
         prune_ratio: fraction of the data left out of each epoch but the first, in [0, 1).
@@ -62,7 +67,7 @@ class UCB(FixedRatio):
 
     @property
     def columns(self) -> dict[str, float]:
-        """`mean`, +inf where no loss is known, and `var`."""
+        """`mean`, +inf if no loss is known, and `var`."""
         return {"mean": math.inf, "var": 0.0}
 
     def num_selected(self, num_samples: int, epoch: int) -> int:
@@ -76,7 +81,7 @@ class UCB(FixedRatio):
         again = same_again(memory, self.every, first=1)
         if again is not None:
             return Selection(rng.permutation(again))
-        with np.errstate(over="ignore"):  # an infinite bound is one of the highest, as it should be
+        with np.errstate(over="ignore"):  # an infinite bound counts as one of the highest
             bound = memory.columns["mean"] + np.float32(self.c) * memory.columns["var"]
         return Selection(rng.permutation(largest(bound, q, rng)))
 

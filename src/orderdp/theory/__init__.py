@@ -1,4 +1,4 @@
-"""The theory of the paper, exact, in its own letters.
+"""The theory of the paper, computed exactly, in the paper's letters.
 
 | letter | meaning |
 |---|---|

@@ -1,4 +1,4 @@
-"""Plans a run with OrderDP before it is paid for: every split (s, q) of a budget, by the law γ."""
+"""Plans a run with OrderDP before it is trained: every split (s, q) of a budget, by the law γ."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class Decomposition:
 
     Probabilities by rank, ages and `dormant` assume that all losses are known and keep their order. Each epoch then
     trains the sample of rank j with probability γ_j, whatever happened before. In training the order moves: a loss
-    falls when its sample is trained, and stays stored otherwise. The assumption is therefore the slow end. `never_seen`
-    describes the first epochs, in which samples without a loss come before all others (the default of `OrderDP`).
+    falls when its sample is trained, and stays stored otherwise. The assumption therefore gives the slowest turnover of
+    samples. `never_seen` describes the first epochs, in which samples without a loss come before all others (the
+    default of `OrderDP`).
 
     Args:
         s: exploration size.
@@ -43,8 +44,8 @@ class Decomposition:
             `Pruner.report`: 0 for the last epoch, and E if never.
         worst_age: the same for the last rank.
         dormant: expected share of the samples that E epochs do not train, Σ_j (1 - γ_j)^E / n.
-        never_seen: expected share of the samples that a run of E epochs never trains if unseen ones come first. It uses
-            the mean of each epoch's draw, and is about one sample off.
+        never_seen: expected share of the samples that a run of E epochs never trains if unseen ones come first. By the
+            mean of each epoch's draw; about one sample off.
         effective_samples: (Σγ)²/Σγ², Kish's effective number of samples; n if uniform.
     """
 
@@ -66,7 +67,7 @@ class Decomposition:
 
 @dataclass(frozen=True)
 class Plan:
-    """A budget, what it saves, and the splits of it.
+    """A budget, what it saves, and its splits.
 
     Args:
         n: number of samples.
@@ -110,15 +111,15 @@ def plan(
     hours: float | None = None,
     full_hours: float | None = None,
 ) -> Plan:
-    """Lays out a budget: what it costs, what it saves, and what each split (s, q) of it does to the samples.
+    """Plans a budget: what it costs, what it saves, and how each split (s, q) of it trains the samples.
 
     Exactly one of `prune_ratio`, `steps`, `samples` and `hours` sets the budget. The last three are for the whole run,
     and are used up as far as whole samples of an epoch allow. Hours assume that time is in proportion to the samples
     trained. Leave fixed costs (evaluation, start) out of both numbers of hours.
 
     The recommended split is the one of `OrderDP(prune_ratio=r)`: s/n = q/s = √(1 - r). Its draws may be too narrow: the
-    run then leaves over one sample in a hundred more untrained than the budget requires. The recommended split is then
-    the first row of the table that does not.
+    run then leaves over one sample in a hundred more untrained than the budget requires. In that case the recommended
+    split is the first row of the table that does not.
 
     Args:
         n: number of samples.
@@ -135,8 +136,8 @@ def plan(
 
     Raises:
         TypeError: a number of another kind.
-        ValueError: a number out of range; no budget or several; hours without `full_hours`; a budget that does not pay
-            for one sample (one step) an epoch; so many samples that the table would take minutes.
+        ValueError: a number out of range; no budget or several; hours without `full_hours`; a budget below one sample
+            (one step) an epoch; so many samples that the table would take minutes.
 
     Source: OrderDP. Every column follows from γ, eq. (3); C_s is of Theorem 4, and the split of Section 5.3.
 
@@ -178,7 +179,7 @@ def plan(
 
 
 def _kept(n: int, epochs: int, batch_size: int, budgets: Mapping[str, Any], full_hours: float | None) -> int:
-    """Returns q, the samples of an epoch that the budget pays for."""
+    """Returns q, the samples of an epoch that the budget allows."""
     if len(budgets) != 1:
         raise ValueError(
             f"one budget is needed, got {' and '.join(budgets) or 'none'}; give prune_ratio, steps, samples or hours"
@@ -194,7 +195,7 @@ def _kept(n: int, epochs: int, batch_size: int, budgets: Mapping[str, Any], full
         if full_hours is None:
             raise ValueError(
                 f"hours must be a share of something, got hours={value} without full_hours; "
-                "give the hours of a run on all the data as full_hours"
+                "give the hours of a run on full data as full_hours"
             )
         q, least = math.floor(n * value / full_hours + 1e-9), "more hours"
     else:
@@ -232,7 +233,7 @@ def _decomposition(n: int, s: int, q: int, epochs: int) -> Decomposition:
         some = gammas[: len(gammas) - int(np.searchsorted(gammas[::-1], _NOTHING))]  # γ is non-increasing
         none = length if not len(some) else len(gammas) - len(some)
         with np.errstate(divide="ignore"):  # log(1 - γ) of γ = 1 is -inf, and its exponential 0 is right
-            missed = np.expm1(epochs * np.log1p(-some))  # (1 - γ)^E - 1, without cancelling where γ is small
+            missed = np.expm1(epochs * np.log1p(-some))  # (1 - γ)^E - 1, without cancellation if γ is small
         squares += times * float((some * some).sum())  # not `@`, whose threads wait for each other at this size
         # Σ_{k = 1 .. E} (1 - γ)^k: the epochs since a sample was last trained, at most E.
         ages += times * float((-missed * (1 - some) / some).sum()) + none * epochs
@@ -286,7 +287,7 @@ def _recommend(n: int, q: int, epochs: int, splits: tuple[Decomposition, ...]) -
     """Returns the recommended split and the sentence that says why."""
     default = next(split for split in splits if split.s == default_exploration(n, q))
     if q == n:
-        return default, "The budget pays for all the data in every epoch: there is nothing to prune."
+        return default, "The budget covers full data in every epoch, so there is nothing to prune."
     call = f"OrderDP(prune_ratio={_shortest_ratio(n, q)})"
     if epochs == 1:
         return default, f"{call}: the only epoch knows no losses yet, so every split is a uniform draw of q samples."

@@ -1,4 +1,4 @@
-"""The sizes n, s and q: what is allowed, and how a prune ratio is split into them."""
+"""The sizes n, s and q: the values allowed, and the sizes that a prune ratio gives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_sizes(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> tuple[i
     """
     n, s, q = check_count("n", n), check_count("s", s), check_count("q", q)
     if n > MAX_SAMPLES:
-        raise ValueError(f"n must be at most 2**53, got {n}; beyond it float64 does not tell ranks apart")
+        raise ValueError(f"n must be at most 2**53, got {n}; beyond it float64 does not distinguish ranks")
     if q > s:
         raise ValueError(f"q must be at most s, got q={q} and s={s}; q samples are kept of the s that are drawn")
     if s > n:
@@ -64,8 +64,8 @@ def default_sizes(n: int, prune_ratio: float) -> tuple[int, int]:
 def default_exploration(n: int, q: int) -> int:
     """Returns s = round(√(n·q)): as large a share of n as q is of s, so s/n = q/s = √(q/n).
 
-    This lies between a uniform draw and ranking everything. Ranking everything did slightly better in the mean where a
-    network fits the data easily, and lost more where it does not (docs/findings.md, the split and the first scores).
+    This lies between a uniform draw and ranking everything. If a network fits the data easily, ranking everything did
+    slightly better in the mean; otherwise it lost more (docs/findings.md, the split and the first scores).
     """
     return round(math.sqrt(n * q))
 

@@ -1,4 +1,4 @@
-"""L_q, the loss whose gradient OrderDP follows, also as a spectral risk."""
+"""The surrogate loss L_q, whose gradient OrderDP follows, also as a spectral risk."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ def spectrum(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> Floats:
 def limit_spectrum(n: SupportsIndex, s: SupportsIndex, q: SupportsIndex) -> Floats:
     """σ_j = ∫ γ(z)/q dz over ((j-1)/n, j/n]: the spectrum that need not be redefined for each n, eq. (30).
 
-    It is the limit of `spectrum` as n grows with s and q fixed. With it, Σ_j σ_j L_(j) is exactly the quantile form
-    ∫ (γ(z)/q)·F_n^{-1}(1 - z) dz of eq. (31), because the empirical quantile function F_n^{-1} of the losses is
+    It is the limit of `spectrum` as n grows with s and q fixed. With it, Σ_j σ_j L_(j) is exactly the quantile form of
+    eq. (31), ∫ (γ(z)/q)·F_n^{-1}(1 - z) dz. The reason: the empirical quantile function F_n^{-1} of the losses is
     constant on each interval. s may exceed n, since the limit has no draw without replacement.
 
     Returns:

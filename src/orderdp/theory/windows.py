@@ -1,4 +1,4 @@
-"""γ for selections that keep other positions of the draw than the top q."""
+"""γ for selections that keep positions of the draw other than the top q."""
 
 from __future__ import annotations
 

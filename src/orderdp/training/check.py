@@ -26,7 +26,7 @@ def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, in_fil
     """
     device = PartialState(cpu=recipe.device == "cpu").device.type
     if recipe.device not in ("auto", device):
-        raise ValueError(f"device must be one that is here, got {recipe.device}; write {device} or auto")
+        raise ValueError(f"device must exist on this machine, got {recipe.device}; write {device} or auto")
     check_model(recipe.model)
     check_optimizer(recipe.optimizer)
     if total_steps(recipe, num_samples, num_ranks) is None:  # then the schedule is as long as that of full data

@@ -18,7 +18,7 @@ from orderdp.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class DataPath:
-    """The path that a recipe asks for.
+    """The images of a recipe's run, and how a DataLoader reads them.
 
     Args:
         recipe: the settings.
@@ -47,7 +47,7 @@ class DataPath:
         return {"num_workers": self.recipe.num_workers, "pin_memory": self.device.type == "cuda"}
 
     def in_order(self, images: AugmentedImages, *, rank: int = 0, num_ranks: int = 1) -> InOrder:
-        """Returns images in order, in batches of the evaluation's size: those of a rank, or all."""
+        """Returns images in order, all or those of one rank, in batches of `eval_batch_size`."""
         ids = torch.arange(rank, len(images), num_ranks)
         return InOrder(images, ids, self.recipe.eval_batch_size, self.loading(images))
 
@@ -67,7 +67,7 @@ class InOrder:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
         batches = [ids.tolist() for ids in self._ids]
-        # A generator of its own: without one, each pass would draw a seed from the global one.
+        # Its own generator: without one, each pass would draw a seed from the global generator.
         loader: Any = DataLoader(self._images, batch_sampler=batches, generator=torch.Generator(), **self._loading)
         return zip(self._ids, loader, strict=True)
 

@@ -59,7 +59,7 @@ class Run:
             torch.set_num_threads(recipe.num_threads)
         # None: tqdm checks for a terminal.
         self._quiet = None if show and self.accelerator.is_main_process else True
-        # Weights, dropout and the like draw from the global generators.
+        # The weights and dropout draw from the global generators.
         torch.manual_seed(recipe.seed)  # noqa: TID251
         self.model = build_model(
             recipe.model, num_classes=data.num_classes, in_channels=data.in_channels, image_size=data.image_size
@@ -237,7 +237,7 @@ class Run:
         self._write_metrics()
 
     def _moment(self, epochs: int, *, before: Tensor | None = None, checkpoint: Tensor | None = None) -> Moment:
-        """Returns the run after so many epochs, as its diagnostics see it."""
+        """Returns the state of the run after this many epochs, for the diagnostics."""
         self.net.eval()
         history = self.progress.history
         return Moment(

@@ -1,4 +1,4 @@
-"""Models by name: three small ones for one processor core, the paper's ResNets, and whatever timm knows."""
+"""Models by name: three small ones for one processor core, the paper's ResNets, and all of timm's."""
 
 from collections.abc import Callable
 
@@ -14,18 +14,19 @@ LARGEST_CIFAR_IMAGE = 64
 def build_model(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     """A freshly initialised classifier from (b, in_channels, image_size, image_size) to (b, num_classes) logits.
 
-    The weights come from torch's global generator: seed it first, and equal seeds give equal weights.
+    The weights come from torch's global generator. Seed it first: equal seeds give equal weights.
+
+    Up to 64 pixels, ResNets have the CIFAR stem (3×3, stride 1, no max-pool), and above 64 the ImageNet stem. Models of
+    timm with a fixed input size are built for this size. The small models take any size.
 
     Args:
         name: one of `model_names()`, or a name from `timm.list_models()`.
         num_classes: outputs of the last layer.
         in_channels: 1 for grey images, 3 for colour.
-        image_size: side of the square images, in pixels. Up to 64 the ResNets get the CIFAR stem, 3×3 with stride 1 and
-            no max-pool; above, the ImageNet stem. Passed on to timm models of fixed input size; the small ones
-            take any.
+        image_size: side of the square images, in pixels.
 
     Raises:
-        ValueError: nobody knows a model of that name, or a size is below 1.
+        ValueError: no model of that name, or a size below 1.
         ImportError: the model is timm's, and timm is not installed.
 
     >>> import torch
@@ -74,7 +75,7 @@ def _classifier(in_channels: int, num_classes: int) -> nn.Sequential:
 
 
 def _small_cnn(in_channels: int, num_classes: int) -> nn.Module:
-    """13 thousand parameters; the stride in the first layer is what makes it quick on one core."""
+    """13 thousand parameters; the stride in the first layer makes it fast on one core."""
     return nn.Sequential(
         _convolution(in_channels, 12, stride=2),
         _convolution(12, 32, stride=2),
@@ -96,7 +97,7 @@ def _cnn(in_channels: int, num_classes: int) -> nn.Module:
 
 
 class _ResidualBlock(nn.Module):
-    """Two convolutions around which the input is carried, through a 1×1 convolution where the width changes."""
+    """Two convolutions with a shortcut around them, which is a 1×1 convolution if the width changes."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
         super().__init__()

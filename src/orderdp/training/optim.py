@@ -55,7 +55,7 @@ def build_optimizer(model: nn.Module, *, name: str, momentum: float, weight_deca
 
 
 def check_optimizer(name: str) -> None:
-    """Raises ImportError where an optimiser is timm's, and timm is not installed."""
+    """Raises ImportError if an optimiser is timm's and timm is not installed."""
     if name in _OF_TIMM:
         import_image_library("timm.optim")
 

@@ -1,4 +1,4 @@
-"""How far a run has come."""
+"""The progress of a run, as a checkpoint saves it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECONDS = ("training_s", "selection_s", "data_s", "evaluation_s")  # in each lin
 
 @dataclass
 class Progress:
-    """What a checkpoint keeps of a run beside the model. The sums of an unfinished epoch are among it.
+    """What a checkpoint saves besides the model, including the sums of an unfinished epoch.
 
     Args:
         step: optimiser steps made.

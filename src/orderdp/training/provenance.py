@@ -1,4 +1,4 @@
-"""What a measured number depends on."""
+"""The environment of a measurement: device, threads, versions and commit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _commit() -> str | None:
     """Returns the commit of the checkout that this code runs from, None outside one."""
     here = Path(__file__)
     try:
-        # An environment may lie inside somebody else's checkout, whose commit would say nothing of this code.
+        # A virtual environment may lie in another project's checkout, whose commit says nothing about this code.
         _git("ls-files", "--error-unmatch", here.name, cwd=here.parent)
         return _git("describe", "--always", "--dirty", "--abbrev=12", cwd=here.parent)
     except (OSError, subprocess.CalledProcessError):

@@ -27,7 +27,7 @@ from orderdp.strategies import OrderDP, Strategy
 from orderdp.strategies.registry import find, from_table, to_table
 
 # Release 0.1 wrote the strategy as flat keys: `strategy` was a name and `settings` a table. Every recipe held these
-# keys of OrderDP, at these defaults where its strategy was another.
+# keys of OrderDP, at these defaults if it had another strategy.
 _FLAT = {
     "prune_ratio": None,
     "explore": None,
@@ -43,13 +43,13 @@ STRATEGY_KEYS = {"strategy", "settings", *_FLAT}  # of a recipe, in any release
 class Recipe(BaseModel):
     """The settings of one training run, a frozen value.
 
-    The description beside each key says what it means, its unit and its range.
-    Values are not coerced ("1" is no number, 1.0 no whole number, True neither), except that a whole number may stand
-    for a float. `model_copy(update=...)` checks the changed recipe as the constructor does.
+    The description of each key gives its meaning, unit and range. Values are not coerced: "1" is no number, and 1.0 and
+    True are no whole numbers. Only a whole number may stand for a float. `model_copy(update=...)` checks the changed
+    recipe as the constructor does.
 
     Raises:
         ValueError: an unknown key, a value of the wrong type or out of range, keys that contradict each other. The
-            message is one line about the first error and counts the others.
+            message shows the first error and counts the others.
 
     >>> Recipe(strategy={"name": "ucb", "prune_ratio": 50})
     Traceback (most recent call last):
@@ -64,22 +64,27 @@ class Recipe(BaseModel):
     dataset: str = Field(
         "digits",
         description=f"data set: {', '.join(f'{row.name} ({row.summary})' for row in DATASETS.values())}, or "
-        "MODULE:FUNCTION of a custom one",
+        "MODULE:FUNCTION for a custom one",
     )
     data_root: str | None = Field(None, description="folder that holds the data set", examples=["data"])
-    download: bool = Field(default=False, description="fetch the data set into data_root if it is not there")
+    download: bool = Field(default=False, description="download the data set into data_root if it is missing")
     train_size: int | None = Field(
-        None, ge=1, description="train on a class-balanced subset of so many samples, in [1, inf)", examples=[20_000]
+        None,
+        ge=1,
+        description="train on a class-balanced subset of this many samples, in [1, inf); default all",
+        examples=[20_000],
     )
     image_size: int | None = Field(
         None,
         ge=1,
-        description="side of the training images in pixels, in [1, inf); for data sets without a size of their own",
+        description="side of the training images in pixels, in [1, inf); for data set folder, "
+        "or a custom one that takes it",
         examples=[224],
     )
     data_path: Literal["auto", "resident", "loader"] = Field(
         "auto",
-        description="keep the images on the device (resident), read them by DataLoader (loader), or choose (auto)",
+        description="keep the images on the device (resident), read them by DataLoader (loader), or auto: "
+        "loader for files only",
     )
     num_workers: int = Field(0, ge=0, description="worker processes of the DataLoader, in [0, inf)")
     augment: Literal["none", "crop", "flip_crop"] = Field(
@@ -94,40 +99,54 @@ class Recipe(BaseModel):
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the model: float32 or bf16")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train: auto, cpu or cuda")
     num_threads: int | None = Field(
-        None, ge=1, description="processor threads of the arithmetic, in [1, inf); else torch's choice", examples=[1]
+        None, ge=1, description="CPU threads, in [1, inf); default torch's choice", examples=[1]
     )
 
     epochs: int = Field(30, ge=1, description="passes over the selected samples, in [1, inf)")
     max_steps: int | None = Field(
-        None, ge=1, description="stop after exactly so many optimiser steps, in [1, inf)", examples=[1000]
+        None, ge=1, description="stop after exactly this many optimiser steps, in [1, inf)", examples=[1000]
     )
     batch_size: int = Field(128, ge=1, description="samples per optimiser step, in [1, inf)")
     drop_last: bool = Field(default=False, description="leave out an epoch's last batch if it is not full")
     optimizer: Literal["sgd", "adamw", "lars", "lamb"] = Field("sgd", description="optimiser: sgd, adamw, lars or lamb")
     max_lr: float = Field(0.1, gt=0, description="highest learning rate of the schedule, in (0, inf)")
     momentum: float = Field(
-        0.9, ge=0, lt=1, description="momentum, for adamw and lamb β₁, in [0, 1); onecycle replaces it by 0.95 to 0.85"
+        0.9,
+        ge=0,
+        lt=1,
+        description="momentum, in [0, 1); β₁ of adamw and lamb; onecycle varies it from 0.95 to 0.85 instead",
     )
     weight_decay: float = Field(5e-4, ge=0, description="weight decay of the optimiser, in [0, inf)")
-    schedule: Literal["onecycle", "constant"] = Field("onecycle", description="learning rate: onecycle or constant")
-    pct_start: float = Field(0.3, ge=0, lt=1, description="fraction of onecycle's steps that raise the rate, in [0, 1)")
-    div_factor: float = Field(25.0, ge=1, description="max_lr over onecycle's first learning rate, in [1, inf)")
-    final_div_factor: float = Field(1e4, ge=1, description="onecycle's first learning rate over its last, in [1, inf)")
+    schedule: Literal["onecycle", "constant"] = Field(
+        "onecycle", description="schedule of the learning rate: onecycle or constant"
+    )
+    pct_start: float = Field(
+        0.3, ge=0, lt=1, description="onecycle: fraction of the steps in which the rate rises, in [0, 1)"
+    )
+    div_factor: float = Field(
+        25.0, ge=1, description="onecycle: max_lr divided by the first learning rate, in [1, inf)"
+    )
+    final_div_factor: float = Field(
+        1e4, ge=1, description="onecycle: first learning rate divided by the last, in [1, inf)"
+    )
     label_smoothing: float = Field(
-        0.1, ge=0, lt=1, description="fraction of the target spread evenly over all classes, in [0, 1)"
+        0.1, ge=0, lt=1, description="label smoothing: share of the target spread evenly over all classes, in [0, 1)"
     )
 
     seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random in the run, in [0, 2**63)")
     checkpoint_steps: int | None = Field(
-        None, ge=1, description="write a checkpoint every so many steps and each epoch, in [1, inf)", examples=[1000]
+        None,
+        ge=1,
+        description="also write a checkpoint every N steps, in [1, inf); default only after each epoch",
+        examples=[1000],
     )
     alignment: int = Field(
         0,
         ge=0,
-        description="times, evenly over the run, at which the direction of the gradient is measured, each at the price "
-        "of some three epochs on all the data; in [0, inf)",
+        description="how often to measure the direction of the gradient, evenly over the run, in [0, inf); each "
+        "measurement costs about three epochs of full data",
     )
-    eval_batch_size: int = Field(512, ge=1, description="samples per batch of the evaluation, in [1, inf)")
+    eval_batch_size: int = Field(512, ge=1, description="samples per batch in the evaluation, in [1, inf)")
 
     # After the epochs, which some strategies need.
     strategy: Strategy = Field(
@@ -145,7 +164,7 @@ class Recipe(BaseModel):
     def _made(cls, given: object, info: ValidationInfo) -> object:
         try:
             if isinstance(given, Mapping):
-                # Epochs that are refused get a message of their own.
+                # Refused epochs get their own message.
                 return from_table(given, epochs=info.data.get("epochs", cls.model_fields["epochs"].default))
             if isinstance(given, Strategy) and find(given.name) is not type(given):
                 raise ValueError(f"strategy must be of a class that is found by its name, got {given.name}; rename it")
@@ -167,7 +186,7 @@ class Recipe(BaseModel):
 
     @property
     def label(self) -> str:
-        """What tables call the strategy with its settings."""
+        """The label of the strategy in tables, with its settings."""
         return self.strategy.describe(self.epochs)
 
     @field_serializer("strategy")
@@ -185,7 +204,7 @@ class Recipe(BaseModel):
         return type(self)(**changed)
 
     def to_toml(self) -> str:
-        """The recipe as TOML: every key but those that are None; of the strategy, what is not at its default."""
+        """The recipe as TOML: every key that is not None, and the strategy's settings that are not defaults."""
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
     def write(self, path: str | PathLike[str]) -> None:
@@ -212,7 +231,7 @@ def load_recipe(path: str | PathLike[str], /, **overrides: Any) -> Recipe:
 
 
 def read_recipe(path: str | PathLike[str], /) -> dict[str, Any]:
-    """The keys in a recipe's file, not checked; those of release 0.1 in today's form.
+    """The keys in a recipe's file, not checked; keys of release 0.1 are converted.
 
     Raises:
         ValueError: the file cannot be read or is not TOML.
@@ -221,7 +240,7 @@ def read_recipe(path: str | PathLike[str], /) -> dict[str, Any]:
 
 
 def gathered(keys: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a recipe with those of its method in a table `strategy`, where release 0.1 has them flat.
+    """The keys of a recipe, with the flat strategy keys of release 0.1 moved into a table `strategy`.
 
     >>> gathered({"strategy": "ucb", "prune_ratio": 0.5, "per": "epoch", "settings": {"every": 1}, "seed": 3})
     {'seed': 3, 'strategy': {'name': 'ucb', 'prune_ratio': 0.5, 'every': 1}}
@@ -246,7 +265,7 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def find_recipe(dataset: str, model: str | None = None) -> Path | None:
-    """The shipped recipe for a data set, and for a model on it where there is one; None if there is none."""
+    """The shipped recipe for a data set and model, or else for the data set; None if there is none."""
     shipped = shipped_recipes()
     return shipped.get(f"{dataset}_{model}") or shipped.get(dataset)
 
@@ -284,7 +303,7 @@ _TYPES = {"int_type": "a whole number", "float_type": "a number", "bool_type": "
 
 
 def _rule(name: str, value: Any) -> str:
-    """What is wrong with a number out of the range that its description states, and what to write."""
+    """What is wrong with a number outside the range in its description, and what to write."""
     description = Recipe.model_fields[name].description or ""
     interval = re.findall(r"in ([\[(].+?[\])])", description)[0]
     if not description.startswith("fraction"):
@@ -294,6 +313,6 @@ def _rule(name: str, value: Any) -> str:
 
 
 def _example(name: str) -> str:
-    """The line of TOML that sets a key to its default, or to an example where the default is None."""
+    """The line of TOML that sets a key to its default, or to an example if the default is None."""
     field = Recipe.model_fields[name]
     return tomli_w.dumps({name: field.examples[0] if field.examples else field.default}).strip()

@@ -1,7 +1,7 @@
-"""The folder of one run: its recipe, its metrics, its checkpoint, its result; whatever is in it is whole.
+"""The folder of one run: its recipe, metrics, checkpoint and result, each file always complete.
 
-Every file is written beside its place, flushed to the disk and renamed into it, so a run that is killed, or a disk that
-is full, leaves the last whole file. A checkpoint is a folder named after its step; of several the newest counts.
+Every file is written under another name, flushed and renamed. A killed run or a full disk leaves the last complete
+file. A checkpoint is a folder named after its step; if there are several, the newest counts.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _RESULT = {"accuracy_last", "epochs", "steps", "samples_forward", "samples_backw
 
 
 def alone_in(path: Path) -> FileLock:
-    """Returns a lock to hold while something is written about all the runs of a folder: others may end just then."""
+    """Returns a lock to hold while writing about all runs of a folder, since other runs may end meanwhile."""
     return FileLock(path / "lock")
 
 
 def spent_s(record: Mapping[str, Any]) -> float:
-    """Returns the seconds of a run, from its result, or of an epoch, from its line of metrics; without evaluation."""
+    """Returns the seconds without evaluation, of a run from its result, or of an epoch from its line of metrics."""
     return float(record["training_s"] + record["selection_s"] + record["data_s"])
 
 
@@ -64,7 +64,7 @@ class RunFolder:
         return folder
 
     def begin(self, recipe: Recipe) -> None:
-        """Writes the recipe unless there is one; makes the folder too, of which a killed run may have left a part.
+        """Writes the recipe if there is none, and creates the folder, which a killed run may have left incomplete.
 
         Raises:
             OSError: the folder cannot be written.
@@ -100,7 +100,7 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
-        # Written again when the run goes on from its last checkpoint, which it does if it has no result.
+        # A run without a result resumes from its last checkpoint and writes this file again.
         return [_parsed(line, path, "delete result.json beside it") for line in path.read_text().splitlines()]
 
     def write_gradient_norms(self, norms: Tensor) -> None:
@@ -116,12 +116,12 @@ class RunFolder:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[bool]:
-        """Holds the run for this process, and tells whether it got it: not if another process has it.
+        """Locks the run for this process. Yields False, without a lock, if another process holds it.
 
         The system frees a lock when its process ends, however it ends.
         """
         self.path.mkdir(exist_ok=True)
-        # Not at once: another process may hold it for a moment, to see whether the run is being made.
+        # Waits a moment, since another process may hold it briefly, to see whether the run is in training.
         lock = FileLock(self.path / "lock", timeout=0.2)
         try:
             lock.acquire()
@@ -134,23 +134,23 @@ class RunFolder:
             lock.release()
 
     def is_held(self) -> bool:
-        """Tells whether another process is making the run."""
+        """Returns whether another process is training the run."""
         with self.locked() as mine:
             return not mine
 
     def write_failure(self, reason: str) -> None:
-        """Writes why the run failed, which counts until it is finished after all."""
+        """Writes why the run failed; the reason counts until the run is finished."""
         files.write_whole(self.path / "failure.txt", f"{reason}\n".encode())
 
     def failure(self) -> str | None:
-        """Returns why the run failed when it was tried last; None if it did not."""
+        """Returns why the run failed in its last try; None if it did not."""
         try:
             return (self.path / "failure.txt").read_text().strip()
-        except FileNotFoundError:  # another process may just have taken it away
+        except FileNotFoundError:  # another process may just have removed it
             return None
 
     def is_open(self) -> bool:
-        """Tells whether the run is still to be made: neither finished nor failed."""
+        """Returns whether the run still has to be trained: neither finished nor failed."""
         return self.result() is None and self.failure() is None
 
     def result(self) -> dict[str, Any] | None:
@@ -164,7 +164,7 @@ class RunFolder:
             return None
         result = _parsed(path.read_text(), path)
         if not isinstance(result, dict) or not set(result) >= _RESULT:
-            raise ValueError(f"{path} must hold the result of a run, got another; delete it, and go on with --resume")
+            raise ValueError(f"{path} must hold the result of a run, got another; delete it and resume with --resume")
         return result
 
     def record(self) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
@@ -177,7 +177,7 @@ class RunFolder:
         if result is None:
             return None
         metrics = self.metrics()
-        again = f"delete {self.path / 'result.json'}, and go on with --resume"
+        again = f"delete {self.path / 'result.json'} and resume with --resume"
         if len(metrics) < result["epochs"]:
             raise ValueError(f"metrics.jsonl lacks epochs: {len(metrics)} of {result['epochs']}; {again}")
         if not math.isfinite(result["accuracy_last"]):
@@ -222,7 +222,7 @@ class RunFolder:
             shutil.rmtree(older)
 
     def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Returns the model's state dict and the rest of the newest checkpoint; None where there is none.
+        """Returns the model's state dict and the rest of the newest checkpoint; None if there is none.
 
         Raises:
             ValueError: the checkpoint is damaged, of another version or of another recipe.
@@ -237,7 +237,7 @@ class RunFolder:
             version, recipe, sha256 = (manifest[key] for key in ("version", "recipe", "sha256"))
             contents = {name: (newest / name).read_bytes() for name in sha256}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"a checkpoint must be whole, got {newest} ({error}); {anew}") from None
+            raise ValueError(f"a checkpoint must be complete, got {newest} ({error}); {anew}") from None
         if version != CHECKPOINT_VERSION:
             raise ValueError(
                 f"a checkpoint must be of version {CHECKPOINT_VERSION}, got {version} in {newest}; "
@@ -245,7 +245,7 @@ class RunFolder:
             )
         for name, data in contents.items():
             if hashlib.sha256(data).hexdigest() != sha256[name]:
-                raise ValueError(f"a checkpoint must be whole, got {newest / name} cut short or changed; {anew}")
+                raise ValueError(f"a checkpoint must be complete, got {newest / name} cut short or changed; {anew}")
         if recipe != self.recipe().to_toml():
             raise ValueError(
                 f"a checkpoint must be of the run's own recipe, got {newest} of another; "
@@ -262,4 +262,4 @@ def _parsed(text: str, path: Path, first: str = "delete it") -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} must hold JSON, got {error}; {first}, and go on with --resume") from None
+        raise ValueError(f"{path} must hold JSON, got {error}; {first} and resume with --resume") from None

@@ -1,4 +1,4 @@
-"""How many steps and epochs a recipe has, known before it is trained."""
+"""The number of steps and epochs of a recipe, before it is trained."""
 
 from itertools import accumulate
 
@@ -8,7 +8,7 @@ from orderdp.training.recipe import Recipe
 
 
 def total_steps(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int | None:
-    """Returns the exact number of optimiser steps of a run; None where it depends on the losses.
+    """Returns the exact number of optimiser steps of a run; None if it depends on the losses.
 
     Raises:
         ValueError: `max_steps` is more than the epochs hold, or the epochs are of unknown length.
@@ -31,7 +31,7 @@ def total_steps(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int | N
 
 
 def num_epochs(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int:
-    """Returns how many epochs a run begins: the recipe's, or fewer where `max_steps` ends it."""
+    """Returns how many epochs a run begins: the recipe's, or fewer if `max_steps` ends it."""
     if recipe.max_steps is None:
         return recipe.epochs
     lengths = _lengths(recipe.strategy, recipe, num_samples, num_ranks)
@@ -40,12 +40,12 @@ def num_epochs(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int:
 
 
 def most_steps(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int:
-    """Returns the optimiser steps of as many epochs on all the data."""
+    """Returns the optimiser steps of the recipe's epochs on full data."""
     return sum(filter(None, _lengths(FullData(), recipe, num_samples, num_ranks)))
 
 
 def _lengths(strategy: Strategy, recipe: Recipe, num_samples: int, num_ranks: int) -> list[int | None]:
-    """Returns the steps of each epoch; None where they depend on the losses."""
+    """Returns the steps of each epoch; None if they depend on the losses."""
     return steps_by_epoch(
         strategy,
         num_samples,

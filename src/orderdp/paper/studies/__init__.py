@@ -19,10 +19,10 @@ class Row(NamedTuple):
     """One study.
 
     Args:
-        name: by which it is called.
+        name: its name on the command line.
         shows: one line for a list.
-        module: of `orderdp.paper`, which holds a function of the study's name; imported when the study runs. "" where
-            the study trains.
+        module: of `orderdp.paper`, which holds a function of the study's name; imported when the study runs. "" if the
+            study trains.
         file: TOML file of a study that trains; None for the theory.
     """
 

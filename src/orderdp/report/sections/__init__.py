@@ -1,4 +1,4 @@
-"""The sections of a report, a row each: the name by which an outline asks for it, and the function that makes it.
+"""The sections of a report, a row each: its name in an outline, and the function that makes it.
 
 A new section is a file here and a row. A new chart or table is an edit of its section's file.
 """

@@ -1,4 +1,4 @@
-"""Where the gradient of the selected samples points, compared with that of all data and with ∇L_q."""
+"""The direction of the selected samples' gradient, compared with that of full data and with ∇L_q."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ _TEXT = (
 
 
 def section(results: Results, choices: Choices) -> Section | None:
-    """Returns what the diagnostics of this section have measured; nothing where none was asked for."""
+    """Returns what the diagnostics of this section have measured; nothing if none was asked for."""
     tables, charts = tables_of("alignment", results, choices), charts_of("alignment", results)
     return Section("Direction of the gradient", _TEXT, tables, charts) if tables else None

@@ -1,4 +1,4 @@
-"""What runs cost: samples, steps and seconds, and what it took to reach given accuracies."""
+"""The cost of runs: samples, steps and seconds, also until given accuracies."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def _below_full_data(results: Results) -> Sequence[float]:
 def _reached(
     goal: float, costs: Callable[[Entry, float], Mapping[int, float | None]], form: str
 ) -> tuple[str, Callable[[Entry], str]]:
-    """Returns the column of what it took to reach an accuracy.
+    """Returns the column of the cost until an accuracy.
 
-    The mean is shown only where all seeds reached it: a mean over the fast seeds alone would flatter the run.
+    The mean is shown only if all seeds reached it: a mean over the fast seeds alone would flatter the run.
     """
 
     def cell(entry: Entry) -> str:

@@ -25,7 +25,7 @@ class _Split(NamedTuple):
 
 
 def section(results: Results, _choices: Choices) -> Section | None:
-    """Returns a chart for each prune ratio; nothing where no method is given by its split."""
+    """Returns a chart for each prune ratio; nothing if no method is given by its split."""
     splits = [split for entry in pruned_entries(results) if entry.results and (split := _split_of(entry))]
     if not splits:
         return None
@@ -42,9 +42,9 @@ def section(results: Results, _choices: Choices) -> Section | None:
 
 
 def _split_of(entry: Entry) -> _Split | None:
-    """Returns how an entry splits its prune ratio; None where its strategy is not given by a split.
+    """Returns how an entry splits its prune ratio; None if its strategy is not given by a split.
 
-    Where only one half is given, the other follows from the prune ratio.
+    If only one half is given, the other follows from the prune ratio.
     """
     given: dict[str, float] = {half: entry.strategy[half] for half in ("explore", "exploit") if half in entry.strategy}
     if not given:

@@ -16,7 +16,7 @@ _BETTER = "“better”: the whole interval lies above 0. “worse”: the whole
 
 
 def section(results: Results, _choices: Choices) -> Section | None:
-    """Returns the differences, at a glance and run by run; nothing where there is nothing to compare with."""
+    """Returns the differences, at a glance and run by run; nothing if there is nothing to compare with."""
     if not results.references:
         return None
     pruned, planned = pruned_entries(results), len(results.seeds)

@@ -1,4 +1,4 @@
-"""The norm of the gradient over the epochs, and how accuracy goes with it."""
+"""The norm of the gradient over the epochs, and its correlation with accuracy."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from orderdp.report.curves import by_part
 from orderdp.report.diagnosed import tables_of
 from orderdp.report.section import Choices, Section
 
-_TRAINED = (  # what every run has beside its diagnostics: key, title, digits
+_TRAINED = (  # what every run has besides its diagnostics: key, title, digits
     ("accuracy", "Test accuracy, %", 2),
     ("loss", "Training loss of the samples trained, nats", 3),
 )

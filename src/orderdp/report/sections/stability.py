@@ -1,4 +1,4 @@
-"""How much of an epoch's samples the next epoch trains again."""
+"""The stability of the selection: how many of an epoch's samples the next epoch trains again."""
 
 from __future__ import annotations
 
