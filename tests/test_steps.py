@@ -110,7 +110,7 @@ def test_steps_are_counted_over_all_ranks():
 def test_counting_steps_needs_no_score_table():
     """A table, or a list of steps, for as many samples would not fit into memory."""
     n = 10**15
-    recipe = Recipe(strategy="orderdp", prune_ratio=0.5, batch_size=128, epochs=3)
+    recipe = Recipe(strategy={"name": "orderdp", "prune_ratio": 0.5}, batch_size=128, epochs=3)
     assert steps_by_epoch(OrderDP(prune_ratio=0.5), n, 128, epochs=3) == [n // 256] * 3
     assert total_steps(recipe, n) == 3 * n // 256
     assert most_steps(recipe, n) == 3 * n // 128

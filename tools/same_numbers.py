@@ -69,13 +69,24 @@ def tables_from(archive: Path) -> dict[str, Lines]:
 
 
 def differences(old: Lines, new: Lines) -> Iterator[str]:
-    """Yields a line for each row whose numbers differ; a cell of two numbers may have become two cells."""
+    """Yields a line for each row whose numbers differ.
+
+    Columns with the same head are compared wherever they stand. The others are compared in their order, and a cell of
+    two numbers may have become two cells.
+    """
     if len(old) != len(new):
         yield f"{len(old)} lines before, {len(new)} now"
         return
+    same = [(old[0].index(head), new[0].index(head)) for head in old[0] if head in new[0]]
+    befores, afters = ([pair[side] for pair in same] for side in (0, 1))
     for before, after in zip(old, new, strict=True):
         mine, other = (list(map(numbers_in, line)) for line in (before, after))
-        if mine != other and (len(mine) == len(other) or list(chain(*mine)) != list(chain(*other))):
+        moved = [mine[k] for k in befores] == [other[k] for k in afters]
+        rest = (
+            list(chain(*(cell for k, cell in enumerate(line) if k not in known)))
+            for line, known in ((mine, befores), (other, afters))
+        )
+        if not (moved and next(rest) == next(rest)):
             yield f"{' | '.join(before)}  →  {' | '.join(after)}"
 
 

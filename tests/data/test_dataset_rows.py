@@ -43,6 +43,6 @@ def test_a_new_row_is_a_data_set_like_the_others(monkeypatch):
 
     monkeypatch.setitem(DATASETS, "numbers", DataSetRow("numbers", "digits again", load, ("image_size",)))
     assert len(load_dataset("numbers", image_size=8, train_size=10).train) == 10
-    assert Recipe(dataset="numbers", image_size=8, prune_ratio=0.5).image_size == given.pop() == 8
+    assert Recipe(dataset="numbers", image_size=8).image_size == given.pop() == 8
     with pytest.raises(ValueError, match=r"no data set named 'number'; did you mean 'numbers'\?"):
         load_dataset("number")
