@@ -1,8 +1,8 @@
 """InfoBatch with a learning-rate schedule, although the number of steps depends on the losses.
 
-Claim: the learning rate follows the share of the run that is done, (epoch + step / steps) / epochs. It therefore ends
-at zero, whatever InfoBatch leaves out. `pruner.total_steps` raises an error for InfoBatch, but the steps of one epoch
-are known as soon as it has begun: call `pruner.steps_per_epoch(batch_size, epoch=epoch)` inside its loop.
+Claim: the learning rate follows the share of the run that is done, (epoch + step / steps) / epochs. It therefore moves
+smoothly and ends at zero, whatever InfoBatch leaves out. `pruner.total_steps` raises an error for InfoBatch. But the
+steps of one epoch are known once it has begun: call `pruner.steps_per_epoch(batch_size, epoch=epoch)` in its loop.
 
 InfoBatch leaves out some of the samples below the mean loss and gives the others below it a larger weight, so the
 expected gradient does not change. `pruner.update` applies the weights. With `epochs=` InfoBatch anneals: the last
@@ -15,11 +15,12 @@ Prints, with torch 2.13 on a CPU:
 
     steps of each epoch: 45 35 38 33 31 29 28 27 28 27 27 27 27 27 45 45
     29 % fewer samples than full data
-    learning rate at the last step: 0.000002
+    learning rate at the last step: 0.000002, largest change in one step: 0.0028
     test accuracy 95.6 %
 """
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -45,12 +46,13 @@ def main(epochs: int = 16, seed: int = 0) -> None:
     pruner = orderdp.Pruner(strategy, len(train_set), seed=seed)
     loader = pruner.loader(train_set, batch_size=BATCH_SIZE)
 
-    steps_of_epochs = []
+    steps_of_epochs, rates = [], []
     for epoch in range(epochs):
         for step, (index, (x, y)) in enumerate(loader):
             steps = pruner.steps_per_epoch(BATCH_SIZE, epoch=epoch)  # exact, since this epoch has begun
+            rates.append(learning_rate((epoch + step / steps) / epochs))
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate((epoch + step / steps) / epochs)
+                group["lr"] = rates[-1]
             losses = F.cross_entropy(model(x), y, reduction="none")
             loss = pruner.update(index, losses)  # mean of weights * losses
             loss.backward()
@@ -60,7 +62,8 @@ def main(epochs: int = 16, seed: int = 0) -> None:
 
     print("steps of each epoch:", *steps_of_epochs)
     print(f"{100 * (1 - pruner.report().visits / (epochs * len(train_set))):.0f} % fewer samples than full data")
-    print(f"learning rate at the last step: {optimizer.param_groups[0]['lr']:.6f}")
+    jump = max(abs(after - before) for before, after in pairwise(rates))
+    print(f"learning rate at the last step: {rates[-1]:.6f}, largest change in one step: {jump:.4f}")
     with torch.no_grad():
         x, y = test_set.tensors
         print(f"test accuracy {100 * (model(x).argmax(1) == y).double().mean().item():.1f} %")
