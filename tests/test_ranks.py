@@ -458,7 +458,7 @@ def test_ids_repeated_on_one_rank_raise_on_all(tmp_path):
 
 
 def test_what_two_ranks_saved_inside_an_epoch_one_process_goes_on_with(tmp_path):
-    """The state speaks of steps and of samples in a step over all ranks, so that these may be shared out anew."""
+    """The state counts steps and samples of a step over all ranks, so that another number of ranks may share them."""
     strategy = OrderDP(explore=1.0, exploit=0.5)
 
     def work(rank):

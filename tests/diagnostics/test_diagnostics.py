@@ -364,5 +364,5 @@ def test_ids_chosen_twice_get_one_line(problem):
 
 def test_an_id_that_no_batch_holds_gets_one_line(problem):
     model, losses_of, batches, _ = problem
-    with pytest.raises(ValueError, match=r"^chosen must be ids that the batches hold, got 99; pass batches over the "):
+    with pytest.raises(ValueError, match=r"^chosen must be ids that the batches hold, got 99; pass batches over"):
         alignment(model, losses_of, batches, torch.tensor([1, 99]))

@@ -1,4 +1,4 @@
-"""Plots are written whole, alike each time, in the format that their name asks for."""
+"""Plots are written completely, with the same bytes each time, in the format that their name asks for."""
 
 import sys
 

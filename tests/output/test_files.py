@@ -1,4 +1,4 @@
-"""A file is whole at any moment; the folder of a run has tests of its own for the rest."""
+"""A file is complete at any moment; the tests of a run folder cover the rest."""
 
 import errno
 import os

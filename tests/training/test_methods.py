@@ -37,7 +37,7 @@ def test_every_method_trains(train, strategy):
 
 
 def test_where_the_steps_are_open_the_rate_follows_the_share_of_the_run(train, tiny):
-    """Each epoch's last rate is that of its end on a schedule over all the data's steps."""
+    """Each epoch's last rate is that of its end on a schedule with the steps of full data."""
     folder = train(strategy="infobatch", prune_ratio=0.9, epochs=4)
     recipe, metrics = folder.recipe(), folder.metrics()
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)

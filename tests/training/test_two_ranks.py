@@ -111,7 +111,7 @@ MEASURED = ("gradient_norm", "gradient_norm_deviation", "jaccard", "alignment")
 
 
 def test_two_ranks_measure_the_same(tmp_path, tiny, digits, on_two_ranks):
-    """And the folder holds it: norms of the gradient of both, sets of samples and alignment over all the data."""
+    """The folder also holds gradient norms of both ranks, sets of samples, and alignment over full data."""
     recipe = tiny(prune_ratio=0.5, batch_size=4, alignment=2)
     folder = RunFolder.create(tmp_path / "run", recipe)
 

@@ -43,8 +43,8 @@ class Memory:
         num_samples: size n of the data set.
         epoch: number of the epoch to choose, from 0.
         columns: the columns that the strategy declared, each (n,) float32.
-        step_bounds: half-open intervals of the selection, one for each optimiser step of all ranks. With `drop_last`
-            they may end before the selection. None if the loop forms its own batches or the size is not declared.
+        step_bounds: half-open intervals of the selection, one for each step of all ranks; `drop_last` may leave a rest.
+            None if the loop forms its own batches or the size is not declared.
         previous: (p,) int64, what the epoch before visited, if this strategy chose it; None at the first epoch and
             after another strategy.
         previous_epoch: number of that epoch, which need not be `epoch` - 1 after `set_epoch`. None if `previous` is

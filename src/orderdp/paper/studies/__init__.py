@@ -37,7 +37,7 @@ THEORY = (
     Row("figure6", "γ against uniform sampling, and the gap C_s", "figures"),
     Row("figure7", "the shares of the training by rank as q grows", "figures"),
     Row("figure8", "the sum of the shares, which is 1", "figures"),
-    Row("table10", "InfoBatch and OrderDP on five gradients, by every draw", "table10"),
+    Row("table10", "InfoBatch and OrderDP on five gradients, over every draw", "table10"),
     Row("theorem1", "OrderDP's mean gradient against those of L_q and L, on digits", "theorem1"),
     Row("theorem3", "the error after T steps against its bound, on convex problems", "theorem3"),
     Row("theorem4", "the bias terms over a grid of sizes, on digits", "theorem4"),
