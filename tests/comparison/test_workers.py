@@ -375,8 +375,8 @@ def test_a_run_of_another_recipe_than_planned_is_named_with_what_differs(small):
     changed = path / "full-data-seed0"
     load_recipe(changed / "recipe.toml", max_lr=0.3).write(changed / "recipe.toml")
     message = (
-        f"every run in a folder must have its planned recipe, got {changed} with max_lr 0.3 where 0.1 is planned; "
-        f"move that run elsewhere, and write --resume {path}"
+        f"every run in a folder must have its planned recipe, got {changed} with max_lr 0.3 instead of 0.1; "
+        f"move that run elsewhere, and resume with --resume {path}"
     )
     for call in (lambda: resume([path], show=False), lambda: outcome(path)):
         with raises(ValueError, message):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orderdp.comparison.results import Results
-from orderdp.diagnostics.rows import in_chart, in_table
+from orderdp.diagnostics.registry import in_chart, in_table
 from orderdp.output.text_table import Table
 from orderdp.report.canvas import Chart
 from orderdp.report.curves import EPOCHS, YAxis, by_part, curve_chart

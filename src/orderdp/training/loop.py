@@ -22,7 +22,7 @@ from orderdp.data.base import DataSets, ImageFiles
 from orderdp.data.images import AugmentedImages
 from orderdp.diagnostics import gradient_norm
 from orderdp.diagnostics.moment import Moment, When, due
-from orderdp.diagnostics.rows import measure, measure_at_end
+from orderdp.diagnostics.registry import measure, measure_at_end
 from orderdp.pruner import Pruner
 from orderdp.training.check import check_recipe
 from orderdp.training.data_path import DataPath

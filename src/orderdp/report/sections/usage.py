@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orderdp.comparison.results import Entry, Results
-from orderdp.diagnostics.rows import View, in_table
+from orderdp.diagnostics.registry import View, in_table
 from orderdp.output.text_table import Table
 from orderdp.report.canvas import Canvas, Chart
 from orderdp.report.placement import colors_of, entries_at, patterns_of, percent, ratios_of

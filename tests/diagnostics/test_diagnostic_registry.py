@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import orderdp
 from orderdp.diagnostics import jaccard
 from orderdp.diagnostics.moment import CHECKPOINTS, When, due, evenly
-from orderdp.diagnostics.rows import DIAGNOSTICS, View, in_chart, in_table
+from orderdp.diagnostics.registry import DIAGNOSTICS, View, in_chart, in_table
 from orderdp.diagnostics.stability import similarity
 from orderdp.report.outline import SECTIONS
 from orderdp.training.loop import Run
