@@ -105,7 +105,11 @@ BAD_CALLS = {
         ValueError,
         'losses has shape (), but the batch has 4 samples; pass one loss per sample (reduction="none")',
     ),
-    "too few losses": (bad_call(same, ones(3)), ValueError, "losses has shape (3,), but the batch has 4 samples"),
+    "too few losses": (
+        bad_call(same, ones(3)),
+        ValueError,
+        "losses has shape (3,), but the batch has 4 samples; take index and losses from the same batch",
+    ),
     "a loss matrix": (bad_call(same, ones((4, 1))), ValueError, "losses has shape (4, 1), but the batch has 4 samples"),
     "no gradient": (
         bad_call(same, ones(4, requires_grad=False)),

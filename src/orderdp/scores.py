@@ -291,7 +291,7 @@ def _check_values(size: int, values: Tensor, name: str) -> None:
         got = str(values.dtype) if isinstance(values, Tensor) else type(values).__name__
         raise ValueError(f"{name} must be a floating tensor, got {got}; pass one loss per sample")
     if values.shape != (size,):
-        raise ValueError(
-            f"{name} has shape {tuple(values.shape)}, but the batch has {size} samples; "
-            'pass one loss per sample (reduction="none")'
-        )
+        cure = 'pass one loss per sample (reduction="none")'
+        if values.ndim == 1 and len(values) > 1:
+            cure = f"take index and {name} from the same batch"
+        raise ValueError(f"{name} has shape {tuple(values.shape)}, but the batch has {size} samples; {cure}")

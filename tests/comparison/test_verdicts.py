@@ -39,13 +39,13 @@ def test_equal_differences_are_as_sure_as_the_number_of_test_images_allows(test_
     found = paired_difference({0: 90.0, 1: 91.0, 2: 92.0}, dict.fromkeys(range(3), 90.0), test_size=test_size)
     ties = paired_difference(dict.fromkeys(range(3), 89.95), dict.fromkeys(range(3), 90.0), test_size=test_size)
     assert (ties.mean - ties.low, ties.high - ties.mean) == pytest.approx((half, half), rel=0.01)
-    assert ties.verdict == ("lossless" if test_size == 10_000 else "too few seeds to say")
+    assert ties.verdict == ("lossless" if test_size == 10_000 else "inconclusive")
     assert found.high - found.mean == pytest.approx(stats.t.ppf(0.975, 2) / math.sqrt(3))  # spread by more than that
 
 
 def test_one_seed_says_nothing():
     found = paired_difference({0: 91.0}, {0: 90.0}, test_size=LARGE)
-    assert (found.mean, found.low, found.high, found.verdict) == (1.0, -math.inf, math.inf, "too few seeds to say")
+    assert (found.mean, found.low, found.high, found.verdict) == (1.0, -math.inf, math.inf, "inconclusive")
 
 
 def test_a_comparison_knows_how_many_images_its_accuracies_were_measured_on():
@@ -60,7 +60,7 @@ def test_a_comparison_knows_how_many_images_its_accuracies_were_measured_on():
         Results(planned_of("", {**table, "num_test_samples": size}), entries).against_full(entries["OrderDP"])
         for size in (10_000, 360)
     )
-    assert (sure.verdict, unsure.verdict) == ("lossless", "too few seeds to say")
+    assert (sure.verdict, unsure.verdict) == ("lossless", "inconclusive")
 
 
 @pytest.mark.parametrize(
@@ -69,15 +69,15 @@ def test_a_comparison_knows_how_many_images_its_accuracies_were_measured_on():
         (-0.09, 0.5, "lossless"),
         (0.1, 0.2, "lossless"),
         (-0.09, -0.01, "lossless"),
-        (-0.1, 0.3, "too few seeds to say"),
-        (-0.5, 0.0, "too few seeds to say"),
+        (-0.1, 0.3, "inconclusive"),
+        (-0.5, 0.0, "inconclusive"),
         (-0.5, -0.001, "loses"),
         (-3.0, -2.0, "loses"),
     ],
 )
 def test_the_verdict_needs_the_whole_interval(low, high, verdict):
     assert Difference((low + high) / 2, low, high, 3).verdict == verdict
-    assert Difference((low + high) / 2, low, high, 2).verdict == "too few seeds to say"
+    assert Difference((low + high) / 2, low, high, 2).verdict == "inconclusive"
 
 
 def test_the_interval_covers_the_truth_19_times_in_20():

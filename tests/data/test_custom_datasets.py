@@ -86,6 +86,11 @@ REFUSED = {
         ValueError,
         "train images must have shape (n, c, h, w), got (30, 6, 6); write images[:, None]",
     ),
+    "classes from 1": (
+        changed(labels=LABELS + 1),
+        ValueError,
+        "train labels must be classes from 0, got 1 as the lowest",
+    ),
     "no images": (
         changed(1, images=TEST_PIXELS[:0], labels=TEST_LABELS[:0]),
         ValueError,

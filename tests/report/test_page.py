@@ -310,9 +310,7 @@ def test_the_same_bytes_come_twice(pair):
 
 def test_without_a_finished_run_there_is_nothing_to_report(made):
     folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},))
-    message = (
-        rf"^a report needs a finished run, got none in {re.escape(str(folder.path))}; resume with the command that "
-    )
+    message = rf"^a report needs a finished run, got none in {re.escape(str(folder.path))}; resume with orderdp train, "
     with pytest.raises(ValueError, match=message):
         write_report(folder.path)
     assert not (folder.path / "report").exists()

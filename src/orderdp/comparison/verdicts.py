@@ -13,7 +13,7 @@ TOLERANCE = 0.1  # percentage points below full data that still count as lossles
 CONFIDENCE = 0.95
 FEWEST_SEEDS = 3  # for any verdict; two differences say almost nothing about their spread
 
-Verdict = Literal["lossless", "loses", "too few seeds to say"]
+Verdict = Literal["lossless", "loses", "inconclusive"]
 
 
 class Difference(NamedTuple):
@@ -40,10 +40,10 @@ class Difference(NamedTuple):
         "loses" to "lossless".
         """
         if self.seeds < FEWEST_SEEDS:
-            return "too few seeds to say"
+            return "inconclusive"
         if self.low > -TOLERANCE:
             return "lossless"
-        return "loses" if self.high < 0 else "too few seeds to say"
+        return "loses" if self.high < 0 else "inconclusive"
 
 
 def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], *, test_size: int) -> Difference:

@@ -80,6 +80,11 @@ def data_sets(found: Any, name: str) -> DataSets:
         sizes = f"{tuple(train.images.shape[1:])} and {tuple(test.images.shape[1:])}"
         raise ValueError(f"train and test images must have the same shape, got {sizes} from {name}; resize them")
     data = from_arrays(train, test)
+    if int(train.labels.min()) > 0:
+        raise ValueError(
+            f"train labels must be classes from 0, got {int(train.labels.min())} as the lowest from {name}; number the "
+            "classes from 0"
+        )
     if int(test.labels.max()) >= data.num_classes:
         raise ValueError(
             f"test labels must be classes of the training labels, 0 to {data.num_classes - 1}, got "

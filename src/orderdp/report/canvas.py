@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from orderdp.output.drawing import new_axes, svg_of, thousands
 from orderdp.output.palette import INK, themed
@@ -19,22 +21,28 @@ _LONGEST, _LONG = 56, 28  # letters of a label that fit into one line of the leg
 _UPRIGHT = 30  # letters that fit beside the vertical axis
 
 
-class Chart(NamedTuple):
-    """A drawn chart with the numbers in it.
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """A chart with the numbers in it; the picture is made when it is first asked for, since that takes a while.
 
     Args:
         name: name of its files, without ending.
         title: heading.
-        svg: the picture, for use on its own.
+        figure: matplotlib's figure.
         csv: every number drawn.
         note: explanation below it.
     """
 
     name: str
     title: str
-    svg: str
+    figure: Any
     csv: str
     note: str = ""
+
+    @cached_property
+    def svg(self) -> str:
+        """The picture, for use on its own."""
+        return svg_of(self.figure)
 
     @property
     def inline(self) -> str:
@@ -88,4 +96,4 @@ class Canvas:
                 handlelength=2.2,
                 labelspacing=0.3,
             )
-        return Chart(name, title, svg_of(self.figure), as_csv(self.columns, self.rows), note)
+        return Chart(name, title, self.figure, as_csv(self.columns, self.rows), note)

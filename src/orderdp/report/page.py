@@ -87,8 +87,8 @@ def read_parts(source: Path, *, accuracies: Sequence[float] = ()) -> tuple[Outli
     results = {name: results_of(records, together=outline.together) for name, records in archive.parts.items()}
     if not any(entry.results for each in results.values() for entry in each.entries.values()):
         raise ValueError(
-            f"a report needs a finished run, got none in {source}; resume with the command that began it, "
-            f"and --resume {source}"
+            f"a report needs a finished run, got none in {source}; resume with "
+            f"orderdp train, compare or study, whichever began it, and --resume {source}"
         )
     choices = Choices(outline.edges, accuracies)
     return outline, [_part(name, each, outline, choices) for name, each in results.items()]

@@ -109,12 +109,14 @@ def _draw_curves(
 
 
 def _draw_accuracy(curves: Mapping[str, Sequence[Series]], styles: Mapping[str, Style], over: str, x_label: str) -> Any:
-    title = f"Test accuracy over {over}; the first epochs are below the frame"
-    figure, axes = _draw_curves(curves, styles, title, x_label, "test accuracy, %")
+    figure, axes = _draw_curves(curves, styles, f"Test accuracy over {over}", x_label, "test accuracy, %")
     # The first epochs would squeeze the end, which is what is compared.
     highest = max(y.max() for runs in curves.values() for _, y in runs)
     typical = min(np.median(y) for runs in curves.values() for _, y in runs)
-    axes.set_ylim(typical - 0.5 * (highest - typical), highest + 0.1 * (highest - typical) + 0.1)
+    floor = typical - 0.5 * (highest - typical)
+    axes.set_ylim(floor, highest + 0.1 * (highest - typical) + 0.1)
+    if any((y < floor).any() for runs in curves.values() for _, y in runs):
+        axes.set_title(f"{axes.get_title('left')}; the first epochs are below the frame", loc="left")
     return figure
 
 

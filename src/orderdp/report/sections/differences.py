@@ -102,7 +102,7 @@ def _mixed(results: Results) -> str:
 
 
 def _with_verdict(difference: Difference | None, planned: int) -> str:
-    if difference is None or difference.verdict == "too few seeds to say":
+    if difference is None or difference.verdict == "inconclusive":
         return interval(difference, planned)
     return f"{interval(difference, planned)} {difference.verdict}"
 
