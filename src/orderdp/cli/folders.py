@@ -131,7 +131,8 @@ def status_of(found: Any, options: argparse.Namespace) -> int:
     if found.at_work:
         missing.append(f"running in another process: {'; '.join(found.at_work)}")
     if waiting := [run for run in found.open if run not in found.at_work]:
-        missing.append(f"waiting for a run that failed: {'; '.join(waiting)}")
+        why = "waiting for a run that failed" if found.failed else "not begun"
+        missing.append(f"{why}: {'; '.join(waiting)}")
     if missing and PartialState().is_main_process:
         resume = f"resume with {options.parser.prog} --resume {options.run_folder}"
         if not (found.finished or found.at_work):

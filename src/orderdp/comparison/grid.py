@@ -112,7 +112,9 @@ class Comparison:
         Raises:
             OSError: a file cannot be written.
         """
-        write_whole(path / "recipe.toml", self.recipe.to_toml().encode())
+        recipe = path / "recipe.toml"
+        if not recipe.exists() or load_recipe(recipe) != self.recipe:  # release 0.1 wrote it in another form
+            write_whole(recipe, self.recipe.to_toml().encode())
         write_whole(path / FILE, tomli_w.dumps(self.table(sizes)).encode())
 
 
@@ -165,7 +167,7 @@ def grid(recipe: Recipe, methods: Iterable[Mapping[str, Any]], ratios: Sequence[
 def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
     """Returns the comparison in a folder, and the sizes of the data that its runs train on.
 
-    A folder of release 0.1 is read too.
+    A folder of release 0.1 is read too, if its runs have the names that this release gives them.
 
     Raises:
         ValueError: there is none, or it cannot be read.
@@ -178,13 +180,27 @@ def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
         sizes = sizes_of(table)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise no_comparison(path, error) from None
-    return Comparison(load_recipe(path / "recipe.toml"), methods, seeds, against), sizes
+    comparison = Comparison(load_recipe(path / "recipe.toml"), methods, seeds, against)
+    if file.name == FILE_0_1:
+        _check_names(path, comparison, sizes)
+    return comparison, sizes
+
+
+def _check_names(path: Path, comparison: Comparison, sizes: Sizes) -> None:
+    """Raises ValueError if a folder of release 0.1 holds a run that would count as missing under its name of today."""
+    planned = {member.name for member in comparison.members(sizes.num_samples, sizes.num_ranks)}
+    others = sorted({file.parent.name for file in path.glob("*/recipe.toml")} - planned)
+    if others:
+        raise ValueError(
+            f"a folder of release 0.1 must hold runs that its plan names, got {others[0]} in {path} (of {len(others)}); "
+            "this release leaves default settings out of names, so use release 0.1 there, or move such runs elsewhere"
+        )
 
 
 def planned_in(path: Path) -> Planned:
     """Returns the planned runs of a comparison's folder, also of one of release 0.1.
 
-    That release did not write down the runs, so they are derived from its methods.
+    That release did not write down the runs, so they are derived from its methods, and a custom strategy is imported.
 
     Raises:
         ValueError: the folder holds no comparison, or a file cannot be read.

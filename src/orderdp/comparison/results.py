@@ -6,7 +6,7 @@ Reading needs no data set and no model, builds no strategy and imports no user c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -141,20 +141,14 @@ class Results:
     @cached_property
     def mixed_pairs(self) -> tuple[int, int]:
         """The number of paired differences between runs of different commits or processors, and of all pairs."""
-        mixed = total = 0
-        for one, other in self._pairs():
-            total += 1
-            mixed += (one["commit"], one["device"]) != (other["commit"], other["device"])
-        return mixed, total
+        return _mixed_of(self._compared())
 
-    def _pairs(self) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-        """Yields the results that `against_full` and `against_short` of the pruned runs compare."""
+    def _compared(self) -> Iterator[tuple[Entry, Entry]]:
+        """Yields what `against_full` and `against_short` of the pruned runs compare."""
         for entry in self.entries.values():
             for other in () if entry.reference else (self.entries.get(FULL), self._short_of(entry)):
                 if other is not None:
-                    yield from (
-                        (result, other.results[seed]) for seed, result in entry.results.items() if seed in other.results
-                    )
+                    yield entry, other
 
     @property
     def mixed_note(self) -> str:
@@ -162,11 +156,26 @@ class Results:
 
         Arithmetic may differ slightly between processors, and seconds may differ a lot.
         """
-        mixed, total = self.mixed_pairs
+        return self.mixed_note_of(self._compared())
+
+    def mixed_note_of(self, compared: Iterable[tuple[Entry, Entry]]) -> str:
+        """As `mixed_note`, of other comparisons."""
+        mixed, total = _mixed_of(compared)
         if not mixed:
             return ""
         join = "joins" if mixed == 1 else "join"
         return f"{mixed} of {total} pairs {join} runs of different commits or processors."
+
+
+def _mixed_of(compared: Iterable[tuple[Entry, Entry]]) -> tuple[int, int]:
+    """Returns how many pairs of the same seed differ in commit or processor, and how many pairs there are."""
+    mixed = total = 0
+    for entry, other in compared:
+        for seed in entry.results.keys() & other.results.keys():
+            one, two = entry.results[seed], other.results[seed]
+            total += 1
+            mixed += (one["commit"], one["device"]) != (two["commit"], two["device"])
+    return mixed, total
 
 
 def read_results(path: Path, *, together: float | None = None) -> Results:

@@ -67,7 +67,7 @@ def conclusions(results: Results) -> list[str]:
     first = first_methods(results)
     if not first:
         return ["No method prunes here, so nothing may be concluded about pruning."]
-    if not any(results.against_full(entry) or results.against_short(entry) for entry in first.values()):
+    if not any(results.against_full(entry) or results.against_short(entry) for entry in pruned_entries(results)):
         return ["No pair of a pruned run and its reference is finished, so nothing may be concluded about pruning."]
     if len(results.seeds) < FEWEST_SEEDS:
         return [_of_few_seeds(results, first.values())]
@@ -92,7 +92,8 @@ def _outcome(difference: Difference) -> str:
     if sign:
         low, high = sorted((abs(difference.low), abs(difference.high)))
         verb = "gains" if sign > 0 else "loses"
-        return f"{verb} {abs(difference.mean):.2f} points [{low:.2f}, {high:.2f}]"
+        within = f", within the tolerance of {TOLERANCE:g}" if sign < 0 and difference.verdict == "lossless" else ""
+        return f"{verb} {abs(difference.mean):.2f} points [{low:.2f}, {high:.2f}]{within}"
     if difference.verdict == "lossless":
         return f"loses at most {TOLERANCE:g} points ({shown})"
     return f"is statistically indistinguishable ({shown})"
@@ -131,8 +132,9 @@ def _of_others(results: Results, others: Sequence[Entry]) -> list[str]:
     outcomes = [f"{counts[sign]} {one if counts[sign] == 1 else more}" for sign, one, more in verbs if counts[sign]]
     if counts[0]:
         outcomes[-1] += " statistically indistinguishable"
-    cases = "other case" if len(judged) == 1 else "other cases"
-    return [f"Compared with {reference}, of {len(judged)} {cases} (a method at a prune ratio) {_listed(outcomes)}."]
+    if len(judged) == 1:
+        return [f"Compared with {reference}, the one other case {outcomes[0].removeprefix('1 ')}."]
+    return [f"Compared with {reference}, of {len(judged)} other cases (a method at a prune ratio) {_listed(outcomes)}."]
 
 
 def _limits(results: Results) -> list[str]:

@@ -212,11 +212,6 @@ class Recipe(BaseModel):
         Path(path).write_text(self.to_toml(), encoding="utf-8")
 
 
-def default_of(name: str) -> Any:
-    """The value of a key that is left out."""
-    return Recipe.model_fields[name].get_default(call_default_factory=True)
-
-
 def load_recipe(path: str | PathLike[str], /, **overrides: Any) -> Recipe:
     """The recipe in a TOML file, with some keys replaced.
 

@@ -20,7 +20,7 @@ def section(results: Results, _choices: Choices) -> Section | None:
     if not results.references:
         return None
     pruned, planned = pruned_entries(results), len(results.seeds)
-    mixed = _mixed(results)
+    mixed = _mixed(results.mixed_note)
 
     def to_full(entry: Entry) -> str:
         return _with_verdict(results.against_full(entry), planned)
@@ -70,11 +70,11 @@ def run_by_run(results: Results) -> Table:
     )
     note = (
         "Differences are in percentage points, run minus reference, paired by seed, with 95 % confidence intervals by "
-        "Student's t. “lossless”: the whole interval lies above −0.1. “loses”: the whole interval lies below 0. "
+        "Student's t. “lossless”: the whole interval lies above −0.1. “loses”: the whole interval lies below 0, and it is not lossless. "
         "Samples backward: samples with a backward pass, as a share of full data's. "
         "The shorter schedule is full data trained for the same number of steps. "
         "The intervals hold for these training samples and test images only. Other data could give other results."
-        f"{_mixed(results)}"
+        f"{_mixed(results.mixed_note)}"
     )
     return Table("differences", "Run by run", lines, note)
 
@@ -92,13 +92,17 @@ def _against_first(results: Results, pruned: Sequence[Entry]) -> list[Table]:
     def cell(entry: Entry) -> str:
         return _with_outcome(results.against(entry, first[ratio_of(entry)]), planned)
 
-    note = f"{_UNIT} {_BETTER} Methods may prune more or less than asked: the rows say how much they really prune."
+    pairs = [(entry, first[ratio_of(entry)]) for entry in others]
+    note = (
+        f"{_UNIT} {_BETTER} Methods may prune more or less than asked: the rows say how much they really prune."
+        f"{_mixed(results.mixed_note_of(pairs))}"
+    )
     title = f"Accuracy minus that of {reference} at the same prune ratio"
     return [Table("against_first", title, by_method(results, others, cell), note)]
 
 
-def _mixed(results: Results) -> str:
-    return f" {results.mixed_note}" if results.mixed_note else ""
+def _mixed(note: str) -> str:
+    return f" {note}" if note else ""
 
 
 def _with_verdict(difference: Difference | None, planned: int) -> str:

@@ -20,7 +20,9 @@ from orderdp.report.tables import by_run
 def section(results: Results, _choices: Choices) -> Section:
     """Returns a histogram for each prune ratio, and the coverage of each run in a table."""
     finished = [entry for entry in results.entries.values() if entry.results]
-    lines = by_run(finished, [(view.title, _mean_of(view)) for view in in_table("usage")])
+    columns = [(view.title, _mean_of(view)) for view in in_table("usage")]
+    columns = [(title, cell) for title, cell in columns if any(map(cell, finished))]  # earlier runs measured less
+    lines = by_run(finished, columns)
     note = (
         "Means over the seeds. Gini coefficient: 0 where all samples are trained equally often. Age: epochs since a "
         "sample was last trained. A shorter schedule may end within an epoch, of which it trains a part."
