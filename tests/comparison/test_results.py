@@ -242,6 +242,25 @@ def test_a_folder_of_release_0_1_can_be_extended(pair):
     assert (pair.path / "plan.toml").read_bytes() == plan
 
 
+def test_a_run_of_release_0_1_under_another_name_is_refused_and_not_missing(pair):
+    as_release_0_1(pair)
+    run = pair.folder("OrderDP 50 %", 1).path
+    run.rename(run.with_name("OrderDP-50-every-10-seed1"))
+    with pytest.raises(
+        ValueError, match=r"^a folder of release 0\.1 must hold planned runs only, got OrderDP-50-every-10-s"
+    ):
+        read_results(pair.path)
+
+
+def test_a_folder_that_grows_keeps_its_recipe_file_as_it_was_written(pair):
+    recipe = pair.path / "recipe.toml"
+    recipe.write_text(f"# mine\n{recipe.read_text()}")
+    before = recipe.read_bytes()
+    extend(pair.path, seeds=[3])
+    assert recipe.read_bytes() == before
+    assert read_results(pair.path).seeds == (0, 1, 2, 3)
+
+
 def test_a_damaged_plan_of_release_0_1_is_refused(pair):
     as_release_0_1(pair)
     (pair.path / "plan.toml").write_text("seeds = [0]\n")

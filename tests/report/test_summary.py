@@ -47,6 +47,22 @@ def test_a_difference_within_the_tolerance_is_said_to_be_one(judged):
     assert "OrderDP loses at most 0.1 points (+0.00 [−0.01, +0.01]) at 30 %" in first
 
 
+def test_a_small_loss_within_the_tolerance_is_called_one(judged):
+    judged.plan.write(judged.path, sizes_of_many_images())
+    judged.finish("OrderDP 30 %", (89.95, 90.45, 90.95))
+    first = conclusions(read_results(judged.path))[1]
+    assert "OrderDP loses 0.05 points [0.04, 0.06], within the tolerance of 0.1 at 30 %" in first
+
+
+def test_where_the_first_method_has_no_run_the_others_are_still_judged(judged):
+    for label in ("OrderDP 30 %", "OrderDP 60 %"):
+        without_results(judged, label, 0, 1, 2)
+    assert conclusions(read_results(judged.path)) == [
+        "Compared with full data trained for the same number of steps, of 4 other cases (a method at a prune ratio) "
+        "1 gains, 1 loses and 2 are statistically indistinguishable."
+    ]
+
+
 def sizes_of_many_images():
     from orderdp.comparison.planned import Sizes
 

@@ -192,7 +192,7 @@ def _check_names(path: Path, comparison: Comparison, sizes: Sizes) -> None:
     others = sorted({file.parent.name for file in path.glob("*/recipe.toml")} - planned)
     if others:
         raise ValueError(
-            f"a folder of release 0.1 must hold runs that its plan names, got {others[0]} in {path} (of {len(others)}); "
+            f"a folder of release 0.1 must hold planned runs only, got {others[0]} in {path} (1 of {len(others)}); "
             "this release leaves default settings out of names, so use release 0.1 there, or move such runs elsewhere"
         )
 

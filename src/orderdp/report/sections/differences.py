@@ -70,7 +70,8 @@ def run_by_run(results: Results) -> Table:
     )
     note = (
         "Differences are in percentage points, run minus reference, paired by seed, with 95 % confidence intervals by "
-        "Student's t. “lossless”: the whole interval lies above −0.1. “loses”: the whole interval lies below 0, and it is not lossless. "
+        "Student's t. “lossless”: the whole interval lies above −0.1. “loses”: the whole interval lies below 0, and is "
+        "not lossless. "
         "Samples backward: samples with a backward pass, as a share of full data's. "
         "The shorter schedule is full data trained for the same number of steps. "
         "The intervals hold for these training samples and test images only. Other data could give other results."
