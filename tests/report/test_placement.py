@@ -21,6 +21,14 @@ def test_every_run_has_a_place_by_method_and_ratio(many):
     }
 
 
+def test_a_shared_shorter_schedule_has_the_ratio_of_the_run_that_it_is_named_after(made):
+    folder = made(methods=methods("orderdp,prune_ratio=0.5", "dynamic_random,prune_ratio=0.501"))
+    entries = read_results(folder.path).entries
+    assert len({entry.short for entry in entries.values() if not entry.reference}) == 1
+    short = entries["full data, steps of OrderDP 50 %"]
+    assert (short.method, short.ratio) == ("full data, steps of OrderDP", 0.5)
+
+
 def test_each_method_has_a_colour_and_all_the_data_is_grey(many):
     colors = colors_of(read_results(many.path))
     pruned = {color for method, color in colors.items() if not method.startswith("full data")}

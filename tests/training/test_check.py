@@ -54,6 +54,13 @@ def test_what_does_not_fit_is_refused_in_one_line(settings, message):
         check_recipe(recipe_of(**settings), 1000, in_files=True)
 
 
+def test_the_steps_that_must_fit_are_those_of_all_ranks():
+    check_recipe(recipe_of(max_steps=200), 1000)
+    message = "max_steps must be within the 120 steps of 30 epochs, got 200; write more epochs"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_recipe(recipe_of(max_steps=200), 1000, num_ranks=2)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_here_is_refused():
     with pytest.raises(ValueError, match=r"^device must exist on this machine, got cuda; write cpu or auto$"):
