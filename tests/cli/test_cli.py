@@ -176,6 +176,11 @@ REFUSED = {
         "--resume takes its settings from the run folder, all but --seed and --data-root, "
         "got --against --epochs --prune-ratio --recipe --run --strategy; leave them out",
     ),
+    "sizes, settings and no reference beside --resume": (
+        "--resume runs --explore 0.5 --exploit 0.5 --settings fresh=true --no-drop-last --against",
+        "--resume takes its settings from the run folder, all but --seed and --data-root, "
+        "got --against --drop-last --exploit --explore --settings; leave them out",
+    ),
 }
 
 

@@ -23,6 +23,7 @@ from orderdp.paper import study
 from orderdp.strategies.registry import BY_NAME, to_table
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, load_recipe, shipped_recipes
+from orderdp.training.run_folder import RunFolder
 from reference.told import begun_or_failed
 
 TINY = ["--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu", "--num-threads=1"]
@@ -580,6 +581,15 @@ def test_a_damaged_run_is_named_and_gives_status_1(call, small):
     status, _, err = call("compare", "--resume", "run")
     assert status == 1
     assert "orderdp: some runs are missing, damaged: full data, seed 0 (run/full-data-seed0/result.json must" in err
+
+
+def test_a_run_that_another_process_trains_is_named_and_gives_status_1(call, small):
+    (small / "full-data-seed0" / "result.json").unlink()
+    with RunFolder(small / "full-data-seed0").locked() as mine:
+        assert mine
+        status, _, err = call("compare", "--resume", "run")
+    assert status == 1
+    assert "orderdp: some runs are missing, running in another process: full data, seed 0; resume with " in err
 
 
 @pytest.mark.usefixtures("short_studies")

@@ -184,6 +184,16 @@ def test_methods_of_equal_steps_share_a_shorter_schedule(tiny):
     assert all(member.steps_of is None for member in members.values())
 
 
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_a_shorter_schedule_has_the_pruned_runs_steps_on_several_ranks(tiny, num_ranks):
+    members = {member.label: member for member in Comparison(tiny(), methods=orderdp(0.3)).members(N, num_ranks)}
+    pruned = members["OrderDP 30 %"]
+    assert pruned.short == "full data, steps of OrderDP 30 %"
+    short = members[pruned.short].recipe
+    assert total_steps(short, N, num_ranks) == total_steps(pruned.recipe, N, num_ranks)
+    assert short.epochs == math.ceil(short.max_steps / math.ceil(N / (32 * num_ranks)))
+
+
 def test_full_data_is_the_shorter_schedule_of_what_forwards_everything(tiny):
     members = members_of(Comparison(tiny(), methods=(BATCHWISE, *orderdp(0.5))))
     assert members["ordered SGD 50 %"].short == "full data"
@@ -305,6 +315,11 @@ def test_a_plan_that_was_written_reads_back_equal(tmp_path, tiny, settings):
     plan.write(tmp_path, Sizes(200, 360))
     assert load_comparison(tmp_path) == (plan, Sizes(200, 360))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.toml", "recipe.toml"]
+
+
+def test_the_number_of_ranks_is_read_back(tmp_path, tiny):
+    Comparison(tiny()).write(tmp_path, Sizes(200, 360, 2))
+    assert load_comparison(tmp_path)[1] == Sizes(200, 360, 2)
 
 
 WHOLE = "seeds = [0]\nagainst = []\nnum_samples = 200\nnum_test_samples = 360\n"

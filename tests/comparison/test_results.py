@@ -215,6 +215,13 @@ def test_a_run_of_another_recipe_is_refused(pair):
         read_results(pair.path)
 
 
+def test_a_run_of_another_strategy_is_refused(pair):
+    path = pair.folder("OrderDP 50 %", 1).path / "recipe.toml"
+    load_recipe(path, strategy={"name": "orderdp", "prune_ratio": 0.25}).write(path)
+    with pytest.raises(ValueError, match=r"OrderDP-50-seed1 with strategy prune_ratio 0\.25 instead of 0\.5; move"):
+        read_results(pair.path)
+
+
 def as_release_0_1(folder):
     """Turns the folder into what release 0.1 wrote: a plan of methods, which does not list the runs."""
     (folder.path / "comparison.toml").unlink()

@@ -60,6 +60,11 @@ def test_a_custom_study_needs_few_keys_and_may_name_recipes_by_file(mine):
     assert (first.recipe.train_size, second.recipe.train_size) == (200, 200)
 
 
+def test_seeds_of_the_study_are_those_of_each_part_without_its_own(mine):
+    mine.write_text(f"seeds = [4, 5]\n{MINE}", encoding="utf-8")
+    assert [part.seeds for part in load_study(mine).parts.values()] == [(0,), (4, 5)]
+
+
 def test_a_custom_study_trains_and_its_folder_says_what_to_show(mine, tmp_path):
     folder = tmp_path / "run"
     found = start_study(load_study(mine, seeds=(3,)), folder, log=lambda line: None)
@@ -103,6 +108,30 @@ def test_a_mistake_in_the_file_is_named_with_what_to_write(mine, right, wrong, m
     with pytest.raises(ValueError, match=f"^{re.escape(message.format(mine))}") as caught:
         read_study(mine)
     assert "\n" not in str(caught.value)
+
+
+def test_settings_that_are_given_replace_those_of_a_part(mine):
+    parts = load_study(mine, train_size=100, epochs=2).parts
+    assert [(part.recipe.train_size, part.recipe.epochs) for part in parts.values()] == [(100, 2)] * 2
+    assert [part.recipe.num_threads for part in parts.values()] == [1, 1]
+
+
+def test_the_smallest_size_is_the_default_wherever_it_stands_in_the_file(mine):
+    mine.write_text(f'{MINE}\n[[smoke]]\nrecipe = "digits"\n', encoding="utf-8")
+    assert load_study(mine).size == "smoke"
+    assert load_study(mine, "cpu").size == "cpu"
+
+
+def test_a_recipe_is_read_beside_the_study_and_not_in_the_working_directory(mine, tmp_path, monkeypatch):
+    (tmp_path / "here" / "recipes").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    Recipe(train_size=100).write("recipes/own.toml")
+    assert load_study(mine).parts["own"].recipe.train_size == 200
+
+
+def test_the_parts_of_a_run_are_divided_where_the_study_says(mine):
+    mine.write_text(f"edges = [0, 0.25, 1]\n{MINE}", encoding="utf-8")
+    assert load_study(mine).outline.edges == (0, 0.25, 1)
 
 
 def test_a_size_or_recipe_that_is_not_there_is_named(mine, tmp_path):

@@ -1,7 +1,7 @@
 """Where entries stand, and in which colour."""
 
 from orderdp.comparison.results import read_results
-from orderdp.report.placement import colors_of, percent, ratios_of
+from orderdp.report.placement import colors_of, percent, ratios_of, references_of
 from reference.reported import methods
 
 
@@ -19,6 +19,16 @@ def test_every_run_has_a_place_by_method_and_ratio(many):
         "full data, steps of OrderDP 30 %": ("full data, steps of OrderDP", 0.3),
         "full data, steps of OrderDP 70 %": ("full data, steps of OrderDP", 0.7),
     }
+
+
+def test_a_shared_shorter_schedule_has_the_ratio_of_the_run_that_it_is_named_after(made):
+    folder = made(methods=methods("orderdp,prune_ratio=0.5", "dynamic_random,prune_ratio=0.501"))
+    results = read_results(folder.path)
+    entries = results.entries
+    assert len({entry.short for entry in entries.values() if not entry.reference}) == 1
+    short = entries["full data, steps of OrderDP 50 %"]
+    assert (short.method, short.ratio) == ("full data, steps of OrderDP", 0.5)
+    assert references_of(results) == {"full data": None, short.label: "OrderDP 50 %"}
 
 
 def test_each_method_has_a_colour_and_all_the_data_is_grey(many):

@@ -97,6 +97,25 @@ def test_too_few_pairs_support_nothing(pair):
     assert to_full == "Compared with full data, OrderDP has only 2 of the 3 pairs that a conclusion needs at 50 %."
 
 
+def test_a_case_of_too_few_pairs_is_not_counted_among_the_others(judged):
+    without_results(judged, "dynamic random 30 %", 0)
+    assert conclusions(read_results(judged.path))[-1] == (
+        "Compared with full data trained for the same number of steps, of 3 other cases (a method at a prune ratio) "
+        "1 gains, 1 loses and 1 is statistically indistinguishable."
+    )
+
+
+def test_without_shorter_schedules_the_others_are_compared_with_full_data(made):
+    grid = methods("orderdp,prune_ratio=0.5", "dynamic_random,prune_ratio=0.5")
+    folder = made(methods=grid, against=("full",), seeds=(0, 1, 2))
+    folder.finish("full data", (90.0, 90.5, 91.0)).finish("OrderDP 50 %", (91.0, 91.5, 92.0))
+    folder.finish("dynamic random 50 %", (88.0, 88.5, 89.0))
+    assert conclusions(read_results(folder.path)) == [
+        "Compared with full data, OrderDP gains 1.00 points [0.72, 1.28] at 50 %.",
+        "Compared with full data, of 1 other case (a method at a prune ratio) 1 loses.",
+    ]
+
+
 def test_it_names_what_was_compared_on_what_when_and_with_which_version(pair):
     facts = dict(summary_of(read_results(pair.path)).facts)
     assert facts == {

@@ -209,3 +209,10 @@ def test_no_sample_is_a_candidate_twice_in_an_epoch_of_iterations():
 def test_round_ratio_rounds_half_up(numerator, denominator):
     rounded = round_ratio(numerator, denominator)
     assert 2 * numerator - denominator < 2 * denominator * rounded <= 2 * numerator + denominator
+
+
+@pytest.mark.parametrize(
+    ("explore", "exploit", "ratio"), [(0.9, 0.45, 0.595), (0.95, 0.93, 0.1165), (1 / 3, 1, 0.6667), (1, 1, 0)]
+)
+def test_the_ratio_of_explore_and_exploit_has_four_digits(explore, exploit, ratio):
+    assert OrderDP(explore=explore, exploit=exploit).asked_ratio == ratio

@@ -320,6 +320,24 @@ def test_each_published_strategy_cites_its_publication():
     assert all(part in ours for part in (authors, "2606.08574", "2026", "theoretically guaranteed lossless"))
 
 
+TITLES = {
+    "orderdp": "{OrderDP}: ",
+    "repeated_random": "Repeated random sampling ",
+    "infobatch": "{InfoBatch}: ",
+    "epsilon_greedy": "Accelerating deep learning with dynamic data pruning",
+    "ucb": "Accelerating deep learning with dynamic data pruning",
+    "seta": "Scale efficient training ",
+    "kakurenbo": "{KAKURENBO}: ",
+    "ordered_sgd": "Ordered {SGD}: ",
+    "selective_backprop": "Accelerating deep learning by focusing on the biggest losers",
+}
+
+
+@pytest.mark.parametrize(("name", "title"), list(TITLES.items()), ids=list(TITLES))
+def test_a_strategy_cites_its_own_publication(name, title):
+    assert f"  title = {{{title}" in citation(BUILT[name]).split("\n\n")[0]
+
+
 def test_a_citation_is_of_a_strategy():
     with raises(TypeError, "strategy must be a Strategy, got 'orderdp'; write citation(OrderDP())"):
         citation("orderdp")

@@ -12,6 +12,7 @@ from orderdp.training.check import check_recipe
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
+from orderdp.training.steps import num_epochs
 
 REFUSED = {
     "an unknown model": (
@@ -52,6 +53,18 @@ def recipe_of(**settings):
 def test_what_does_not_fit_is_refused_in_one_line(settings, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         check_recipe(recipe_of(**settings), 1000, in_files=True)
+
+
+def test_the_steps_that_must_fit_are_those_of_all_ranks():
+    check_recipe(recipe_of(max_steps=200), 1000)
+    message = "max_steps must be within the 120 steps of 30 epochs, got 200; write more epochs"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_recipe(recipe_of(max_steps=200), 1000, num_ranks=2)
+
+
+@pytest.mark.parametrize(("max_steps", "epochs"), [(1, 1), (8, 1), (9, 2), (16, 2), (None, 30)])
+def test_a_run_begins_no_epoch_after_its_last_step(max_steps, epochs):
+    assert num_epochs(recipe_of(max_steps=max_steps), 1000) == epochs  # of 8 steps each
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

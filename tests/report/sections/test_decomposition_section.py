@@ -10,8 +10,8 @@ from orderdp.strategies.registry import parse
 from reference.reported import make_section, rows
 
 SPLITS = {  # to accuracy; at 50 % and 75 %
-    "orderdp,explore=0.5,exploit=1": 90.0,
     "orderdp,explore=1,exploit=0.5": 92.0,
+    "orderdp,explore=0.5,exploit=1": 90.0,
     "orderdp,explore=1,exploit=0.5,initial_score=0": 88.0,
     "orderdp,explore=0.5,exploit=0.5": 80.0,
     "orderdp,prune_ratio=0.5": 85.0,  # of no split of its own

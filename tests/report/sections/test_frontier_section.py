@@ -1,12 +1,13 @@
 """Accuracy against cost."""
 
+import re
 from statistics import stdev
 
 import pytest
 
 from orderdp.comparison.results import read_results
 from orderdp.strategies.registry import parse
-from reference.reported import SHORT, make_section, points, rows
+from reference.reported import SHORT, make_section, methods, points, rows
 
 
 def test_the_frontier_has_a_point_for_each_run_by_passes_and_by_seconds(pair, drawn):
@@ -44,11 +45,25 @@ def test_without_full_data_passes_are_counted_and_no_share(pair, drawn):
     assert drawn[0].get_xlabel() == "forward and backward passes, in samples"
 
 
+def test_each_ratio_of_a_method_is_drawn_with_its_own_cost_accuracy_and_bar(made, drawn):
+    folder = made(methods=methods("orderdp,prune_ratio=0.3", "orderdp,prune_ratio=0.7"), against=(), seeds=(0, 1))
+    folder.finish("OrderDP 30 %", (88.0, 89.0)).finish("OrderDP 70 %", (90.0, 94.0))
+    by_passes, _ = make_section("frontier", read_results(folder.path)).charts
+    dear, cheap = rows(by_passes)
+    ((line, _, (upright,)),) = drawn[0].containers
+    cells = [(float(row["passes"]), float(row["accuracy"])) for row in (cheap, dear)]
+    assert [tuple(point) for point in line.get_xydata()] == cells == [(192, 92), (480, 88.5)]
+    spreads = [high - low for low, high in (bar[:, 1] for bar in upright.get_segments())]
+    assert spreads == pytest.approx([2 * float(row["standard deviation"]) for row in (cheap, dear)])
+
+
 def test_every_chart_is_drawn_in_the_colours_of_the_page(pair):
     (chart, _) = make_section("frontier", read_results(pair.path)).charts
     assert "#0072b2" in chart.svg
     assert "#0072b2" not in chart.inline
     assert "var(--series-0)" in chart.inline
+    assert "var(--ink)" in chart.inline
+    assert not re.findall(r"#[0-9a-f]{6}\b", chart.inline)
     assert chart.inline.startswith("<svg")
     assert 'viewBox="' in chart.inline
     head = chart.inline[: chart.inline.index(">")]
