@@ -112,7 +112,7 @@ def test_without_shorter_schedules_the_others_are_compared_with_full_data(made):
     folder.finish("dynamic random 50 %", (88.0, 88.5, 89.0))
     assert conclusions(read_results(folder.path)) == [
         "Compared with full data, OrderDP gains 1.00 points [0.72, 1.28] at 50 %.",
-        "Compared with full data, of 1 other case (a method at a prune ratio) 1 loses.",
+        "Compared with full data, the one other case loses.",
     ]
 
 
