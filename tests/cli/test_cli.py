@@ -29,7 +29,7 @@ from orderdp.report.plan import as_page
 from orderdp.theory import plan
 from orderdp.training.recipe import Recipe, load_recipe
 from orderdp.training.run_folder import RunFolder
-from reference.told import begun_or_failed
+from reference.log_lines import begun_or_failed
 
 TINY = ["--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu", "--num-threads=1"]
 PLOTS = ["accuracy_samples", "accuracy_time", "loss", "scores", "visits"]

@@ -24,7 +24,7 @@ from orderdp.strategies.registry import BY_NAME, to_table
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, load_recipe, shipped_recipes
 from orderdp.training.run_folder import RunFolder
-from reference.told import begun_or_failed
+from reference.log_lines import begun_or_failed
 
 TINY = ["--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu", "--num-threads=1"]
 SMALL = ["compare", *TINY, "--methods", "orderdp", "--prune-ratio", "0.5", "--seed", "0", "--run", "run"]

@@ -28,7 +28,7 @@ from orderdp.training import run_folder
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, load_recipe
 from orderdp.training.run_folder import RunFolder, alone_in
-from reference.told import begun_or_failed
+from reference.log_lines import begun_or_failed
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -25,7 +25,7 @@ from orderdp.report.page import write_report
 from orderdp.report.section import Choices
 from orderdp.training.recipe import Recipe
 from orderdp.training.steps import total_steps
-from reference.told import begun_or_failed
+from reference.log_lines import begun_or_failed
 
 FILES = {row.name: row.file for row in catalogue().values() if row.file is not None}
 TRAINED = ["figure1", "figure3", "figure4", "figure9", "figure10", "figure11", "figure12", "figure13"]

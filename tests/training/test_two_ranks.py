@@ -27,7 +27,7 @@ from orderdp.training import loop
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.run_folder import RunFolder
-from reference.told import begun_or_failed
+from reference.log_lines import begun_or_failed
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -1,4 +1,4 @@
-"""What a comparison tells of its runs as it makes them."""
+"""The lines that a comparison logs of its runs as it trains them."""
 
 import re
 
