@@ -72,7 +72,8 @@ class Canvas:
         for axis in (self.axes.xaxis, self.axes.yaxis):
             axis.label.set_fontsize(_LABEL_POINTS)
         self.axes.tick_params(labelsize=_TICK_POINTS)
-        self.axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+        whole = x_label.startswith("epoch")  # epochs are counted
+        self.axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=whole))
         self.axes.xaxis.set_major_formatter(thousands)
         self.columns = columns
         self.rows: list[Sequence[Any]] = []

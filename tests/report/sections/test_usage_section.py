@@ -29,5 +29,6 @@ def test_the_bars_of_usage_are_centred_on_their_number_of_epochs_and_inside_the_
     (stairs,) = drawn[0].patches
     values, edges, _ = stairs.get_data()
     assert list((edges[:-1] + edges[1:]) / 2) == [0, 1, 2]
+    assert all(float(tick).is_integer() for tick in drawn[0].get_xticks())
     assert drawn[0].get_ylim()[0] == 0
     assert drawn[0].get_ylim()[1] > max(values)  # one method alone is no spike among others
