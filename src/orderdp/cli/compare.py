@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orderdp.cli.folders import chosen_recipe, extend_all, new_folder, refuse_beside_resume, show_comparison, status_of
+from orderdp.cli.folders import (
+    add_folder_options,
+    chosen_recipe,
+    extend_all,
+    new_folder,
+    refuse_beside_resume,
+    show_comparison,
+    status_of,
+)
 from orderdp.cli.messages import tell, teller
 from orderdp.cli.settings import add_settings
 from orderdp.output.text_table import number_or_text
@@ -32,8 +40,6 @@ _ADDED = ("--methods", "--prune-ratio", "--seed", "--data-root")  # allowed with
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `orderdp compare`."""
-    from orderdp.training.recipe import shipped_recipes
-
     run = parser.add_argument_group("the comparison")
     run.add_argument(
         "--methods",
@@ -56,19 +62,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--processes", type=number_or_text, default=1, metavar="N", help="runs to train at the same time; default 1"
     )
-    run.add_argument(
-        "--recipe",
-        metavar="FILE",
-        help=f"TOML file of settings, or one of {', '.join(sorted(shipped_recipes()))}; default the recipe for the "
-        "data set and model; its method is ignored",
-    )
-    run.add_argument("--run", metavar="DIR", type=Path, help="new folder to write; default runs/compare-DATASET-TIME")
-    run.add_argument(
-        "--resume",
-        metavar="DIR",
-        type=Path,
-        help="resume the runs in this folder, or help to train them; --methods, --prune-ratio and --seed add runs, "
-        "--data-root gives the new place of the data",
+    add_folder_options(
+        run,
+        recipe="its method is ignored",
+        default="runs/compare-DATASET-TIME",
+        added="--methods, --prune-ratio and --seed add runs",
     )
     add_settings(parser, leave_out=("seed", "max_steps"))
 
@@ -111,8 +109,8 @@ def _more_methods(
     from orderdp.comparison.grid import grid, load_comparison
     from orderdp.strategies.registry import to_table
 
-    plan, _ = load_comparison(path)
-    present = [to_table(recipe.strategy, epochs=recipe.epochs) for recipe in plan.pruned()]
+    comparison, _ = load_comparison(path)
+    present = [to_table(recipe.strategy, epochs=recipe.epochs) for recipe in comparison.pruned()]
     ratios = ratios or sorted({method["prune_ratio"] for method in present if "prune_ratio" in method})
     if not chosen:
         chosen = [
@@ -120,7 +118,7 @@ def _more_methods(
             for method in present
             if "prune_ratio" in method
         ]
-    return grid(plan.recipe, [*chosen, *_random_beside(chosen, plan.recipe)], ratios)
+    return grid(comparison.recipe, [*chosen, *_random_beside(chosen, comparison.recipe)], ratios)
 
 
 def _random_beside(methods: Sequence[dict[str, Any]], recipe: Recipe) -> list[dict[str, Any]]:
@@ -130,8 +128,8 @@ def _random_beside(methods: Sequence[dict[str, Any]], recipe: Recipe) -> list[di
 
     sized = [method for method in methods if find(method["name"]).has_size(method)]
     own = [from_table(method, epochs=recipe.epochs).asked_ratio for method in sized]
-    plans = [{"name": DynamicRandom.name}] if len(own) < len(methods) else []
-    return [*({"name": DynamicRandom.name, "prune_ratio": ratio} for ratio in own), *plans]
+    planned = [{"name": DynamicRandom.name}] if len(own) < len(methods) else []
+    return [*({"name": DynamicRandom.name, "prune_ratio": ratio} for ratio in own), *planned]
 
 
 def _end_comparison(found: Any, path: Path, options: argparse.Namespace) -> int:

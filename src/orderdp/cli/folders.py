@@ -16,6 +16,33 @@ if TYPE_CHECKING:
     from orderdp.training.recipe import Recipe
 
 
+def add_folder_options(group: argparse._ArgumentGroup, *, recipe: str, default: str, added: str) -> None:
+    """Adds `--recipe`, `--run` and `--resume`.
+
+    Args:
+        group: of the command's options.
+        recipe: what happens to the recipe, for its help.
+        default: name of the new folder.
+        added: what may be added to a resumed folder, for its help.
+    """
+    from orderdp.training.recipe import shipped_recipes
+
+    group.add_argument(
+        "--recipe",
+        metavar="FILE",
+        help=f"TOML file of settings, or one of {', '.join(sorted(shipped_recipes()))}; default the recipe for the "
+        f"data set and model; {recipe}",
+    )
+    group.add_argument("--run", metavar="DIR", type=Path, help=f"new folder to write; default {default}")
+    group.add_argument(
+        "--resume",
+        metavar="DIR",
+        type=Path,
+        help=f"resume the runs in this folder, or help to train them; {added}, --data-root gives the new place of the "
+        "data",
+    )
+
+
 def chosen_recipe(name: str | None, given: Mapping[str, Any], strategy: Mapping[str, Any]) -> Recipe:
     """Returns the named recipe, or the one for the data set and model, with the given keys and settings.
 

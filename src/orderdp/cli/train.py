@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orderdp.cli.folders import (
+    add_folder_options,
     chosen_recipe,
     extend_all,
     new_folder,
@@ -32,22 +33,9 @@ examples:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `orderdp train`."""
-    from orderdp.training.recipe import shipped_recipes
-
     run = parser.add_argument_group("the run")
-    run.add_argument(
-        "--recipe",
-        metavar="FILE",
-        help=f"TOML file of settings, or one of {', '.join(sorted(shipped_recipes()))}; default the recipe for the "
-        "data set and model; the options below replace its settings",
-    )
-    run.add_argument("--run", metavar="DIR", type=Path, help="new folder to write; default runs/DATASET-TIME")
-    run.add_argument(
-        "--resume",
-        metavar="DIR",
-        type=Path,
-        help="resume the runs in this folder, or help to train them; --seed adds seeds, "
-        "--data-root gives the new place of the data",
+    add_folder_options(
+        run, recipe="the options below replace its settings", default="runs/DATASET-TIME", added="--seed adds seeds"
     )
     run.add_argument(
         "--against",

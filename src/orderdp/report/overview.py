@@ -39,7 +39,8 @@ def write_overview(folder: Path) -> Results:
     """Writes `table.md` into a comparison's folder and returns the results that it shows.
 
     Raises:
-        ValueError: there is no plan, or runs have another recipe than planned. OSError: the file cannot be written.
+        ValueError: the folder holds no comparison, or runs have another recipe than planned.
+        OSError: the file cannot be written.
     """
     with alone_in(folder):  # from reading on: who reads last writes last
         results = read_results(folder)

@@ -39,7 +39,7 @@ class Part(NamedTuple):
         missing: the reasons why runs are missing, each with its runs.
         settings: what it ran on.
         recipe: the recipe as TOML.
-        unplanned: runs in its folder that its plan does not name.
+        unplanned: runs in its folder that are not planned.
     """
 
     name: str
