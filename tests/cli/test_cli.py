@@ -18,7 +18,6 @@ import torch
 
 import orderdp
 from orderdp import UCB, DynamicRandom, FullData, InfoBatch, OrderDP, OrderedSGD, SeTa
-from orderdp.cli import main
 from orderdp.cli.messages import in_flags
 from orderdp.comparison import workers
 from orderdp.data import fashion_mnist
@@ -35,46 +34,28 @@ TINY = ["--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu", "
 PLOTS = ["accuracy_samples", "accuracy_time", "loss", "scores", "visits"]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Every test works in a folder of its own, where no installed data set is found."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "not installed")
-    return tmp_path
-
-
 @pytest.fixture
 def no_plots(monkeypatch):
     monkeypatch.setattr(plots, "draw_plots", lambda groups, references, folder: None)
 
 
-def call(capsys, *arguments):
-    """Exit status, standard output and standard error of `orderdp ARGUMENTS`."""
-    try:
-        status = main(arguments)
-    except SystemExit as stop:
-        status = stop.code
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
-def test_each_level_explains_itself(capsys):
+def test_each_level_explains_itself(call):
     for arguments, words in (
         (["--help"], ["usage: orderdp", "train", "--version"]),
         (["train", "--help"], ["examples:", "orderdp train --resume", "--run DIR", "--prune-ratio N [N ...]"]),
     ):
-        status, out, err = call(capsys, *arguments)
+        status, out, err = call(*arguments)
         assert (status, err) == (0, "")
         assert all(word in out for word in words)
 
 
-def test_the_help_of_train_names_every_setting(capsys):
-    _, out, _ = call(capsys, "train", "--help")
+def test_the_help_of_train_names_every_setting(call):
+    _, out, _ = call("train", "--help")
     assert all(f"--{name.replace('_', '-')} " in out for name in Recipe.model_fields)
 
 
-def test_the_version_is_the_packages(capsys):
-    assert call(capsys, "--version") == (0, f"orderdp {orderdp.__version__}\n", "")
+def test_the_version_is_the_packages(call):
+    assert call("--version") == (0, f"orderdp {orderdp.__version__}\n", "")
 
 
 USAGE = "'orderdp train --help' explains"
@@ -98,13 +79,13 @@ MISTAKEN = {
 
 
 @pytest.mark.parametrize(("arguments", "line"), list(MISTAKEN.values()), ids=list(MISTAKEN))
-def test_a_mistaken_call_gets_one_line_and_status_2(capsys, here, arguments, line):
-    assert call(capsys, *arguments) == (2, "", f"{line}\n")
+def test_a_mistaken_call_gets_one_line_and_status_2(call, here, arguments, line):
+    assert call(*arguments) == (2, "", f"{line}\n")
     assert not list(here.iterdir())
 
 
-def test_an_unknown_command_gets_one_line_and_status_2(capsys):
-    status, out, err = call(capsys, "trian")
+def test_an_unknown_command_gets_one_line_and_status_2(call):
+    status, out, err = call("trian")
     assert (status, out) == (2, "")
     assert re.fullmatch(r"orderdp: argument COMMAND: invalid choice: 'trian' .*; 'orderdp --help' explains\n", err)
 
@@ -185,15 +166,15 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("options", "line"), list(REFUSED.values()), ids=list(REFUSED))
-def test_bad_input_gets_one_line_and_status_1_and_leaves_no_trace(capsys, here, options, line):
-    assert call(capsys, "train", *options.split()) == (1, "", f"orderdp: {line}\n")
+def test_bad_input_gets_one_line_and_status_1_and_leaves_no_trace(call, here, options, line):
+    assert call("train", *options.split()) == (1, "", f"orderdp: {line}\n")
     assert not list(here.iterdir())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_device_that_is_not_there_is_refused_before_anything_is_written(capsys, here):
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(call, here):
     line = "orderdp: --device must exist on this machine, got cuda; write cpu or auto\n"
-    assert call(capsys, "train", "--device", "cuda") == (1, "", line)
+    assert call("train", "--device", "cuda") == (1, "", line)
     assert not list(here.iterdir())
 
 
@@ -210,24 +191,24 @@ RECIPES = {
 
 
 @pytest.mark.parametrize(("text", "line"), list(RECIPES.values()), ids=list(RECIPES))
-def test_a_bad_recipe_gets_one_line(capsys, here, text, line):
+def test_a_bad_recipe_gets_one_line(call, here, text, line):
     Path("my.toml").write_text(text)
-    assert call(capsys, "train", "--recipe", "my.toml") == (1, "", f"orderdp: {line}\n")
+    assert call("train", "--recipe", "my.toml") == (1, "", f"orderdp: {line}\n")
     assert [path.name for path in here.iterdir()] == ["my.toml"]
 
 
-def test_half_a_data_set_and_a_wrong_file_are_named(capsys, here, monkeypatch):
+def test_half_a_data_set_and_a_wrong_file_are_named(call, here, monkeypatch):
     root = here / "data"
     root.mkdir()
     names = list(fashion_mnist.MD5)
     for name in names[:3]:
         (root / f"{name}.gz").write_bytes(gzip.compress(b"wrong"))
     arguments = ["train", "--dataset", "fashion_mnist", "--data-root", str(root)]
-    status, out, err = call(capsys, *arguments)
+    status, out, err = call(*arguments)
     lacks = f"orderdp: fashion_mnist lacks the file {names[3]} in {root}; put it there, or write --download\n"
     assert (status, out, err) == (1, "", lacks)
     (root / names[3]).write_bytes(b"wrong")
-    status, out, err = call(capsys, *arguments)
+    status, out, err = call(*arguments)
     md5, wrong = fashion_mnist.MD5[names[0]], hashlib.md5(b"wrong", usedforsecurity=False).hexdigest()
     line = (
         f"orderdp: fashion_mnist: the file {root / names[0]}.gz must have content of md5 {md5}, got {wrong}; "
@@ -237,15 +218,15 @@ def test_half_a_data_set_and_a_wrong_file_are_named(capsys, here, monkeypatch):
     assert [path.name for path in here.iterdir()] == ["data"]
 
 
-def test_a_run_folder_that_exists_is_refused_and_left_alone(capsys, here):
+def test_a_run_folder_that_exists_is_refused_and_left_alone(call, here):
     Path("mine").mkdir()
     line = "orderdp: the run folder must be new, got mine, which exists; write another --run, or --resume mine\n"
-    assert call(capsys, "train", *TINY, "--run", "mine") == (1, "", line)
+    assert call("train", *TINY, "--run", "mine") == (1, "", line)
     assert [path.name for path in here.rglob("*")] == ["mine"]
 
 
-def test_a_whole_run_prints_the_table_a_conclusion_and_the_folder_and_nothing_else(capsys):
-    status, out, err = call(capsys, "train", *TINY, "--run", "run")
+def test_a_whole_run_prints_the_table_a_conclusion_and_the_folder_and_nothing_else(call):
+    status, out, err = call("train", *TINY, "--run", "run")
     assert status == 0
     labels = ["OrderDP 50 %", "full data", "full data, steps of OrderDP 50 %"]
     assert begun_or_failed(err) == [f"[{number}/3] {label}, seed 0" for number, label in enumerate(labels, 1)]
@@ -280,13 +261,13 @@ def test_a_whole_run_prints_the_table_a_conclusion_and_the_folder_and_nothing_el
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_the_default_folder_is_named_after_the_data_set_and_the_time(capsys):
-    status, out, _ = call(capsys, "train", *TINY, "--against")
+def test_the_default_folder_is_named_after_the_data_set_and_the_time(call):
+    status, out, _ = call("train", *TINY, "--against")
     assert status == 0
     (path,) = Path("runs").iterdir()
     assert re.fullmatch(r"digits-\d{8}-\d{6}", path.name)
     assert out.endswith(f"settings, metrics, checkpoints and plots: {path}\n")
-    status, again, err = call(capsys, "train", "--resume", str(path))
+    status, again, err = call("train", "--resume", str(path))
     assert (status, again, err) == (0, out, "")
 
 
@@ -306,9 +287,9 @@ SEVERAL = {
 
 @pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize(("options", "members"), list(SEVERAL.values()), ids=list(SEVERAL))
-def test_options_say_which_runs_are_made(capsys, options, members):
+def test_options_say_which_runs_are_made(call, options, members):
     Recipe(strategy=DynamicRandom(prune_ratio=0.4), seed=6).write("my.toml")
-    status, _, err = call(capsys, "train", *TINY, "--run", "run", *options.split())
+    status, _, err = call("train", *TINY, "--run", "run", *options.split())
     assert (status, len(begun_or_failed(err))) == (0, len(members))
     assert sorted(path.name for path in Path("run").iterdir() if path.is_dir()) == members
     recipe = load_recipe("run/recipe.toml")
@@ -317,16 +298,16 @@ def test_options_say_which_runs_are_made(capsys, options, members):
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_a_recipe_by_name_is_the_shipped_one_but_for_what_was_given(capsys):
-    call(capsys, "train", *TINY, "--recipe", "digits", "--run", "run", "--augment", "none", "--no-compile", "--against")
+def test_a_recipe_by_name_is_the_shipped_one_but_for_what_was_given(call):
+    call("train", *TINY, "--recipe", "digits", "--run", "run", "--augment", "none", "--no-compile", "--against")
     changed = {"train_size": 200, "epochs": 1, "model": "small_cnn", "device": "cpu", "augment": "none"}
     shipped = load_recipe(Path(orderdp.__file__).parent / "training" / "recipes" / "digits.toml")
     assert load_recipe("run/recipe.toml") == shipped.model_copy(update=changed)
 
 
-def test_training_that_diverges_gets_one_line_as_it_fails_and_one_at_the_end(capsys):
+def test_training_that_diverges_gets_one_line_as_it_fails_and_one_at_the_end(call):
     diverging = "--max-lr 1e30 --epochs 3 --run run --against --checkpoint-steps 1"
-    status, out, err = call(capsys, "train", *TINY, *diverging.split())
+    status, out, err = call("train", *TINY, *diverging.split())
     assert (status, out) == (1, "")
     reason = r"the training loss must stay finite, got (nan|inf) in epoch \d; write a smaller --max-lr than 1e\+30"
     begins, fails, at_the_end = err.splitlines()
@@ -347,43 +328,43 @@ INTERRUPTED = {
 
 
 @pytest.mark.parametrize(("arguments", "function", "command"), list(INTERRUPTED.values()), ids=list(INTERRUPTED))
-def test_an_interruption_says_how_to_go_on(capsys, monkeypatch, arguments, function, command):
+def test_an_interruption_says_how_to_go_on(call, monkeypatch, arguments, function, command):
     def interrupt(*arguments, **named):
         Path("run").mkdir()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(workers, function, interrupt)
     line = f"orderdp: stopped; resume with orderdp {command} --resume run\n"
-    assert call(capsys, *arguments.split()) == (130, "", line)
+    assert call(*arguments.split()) == (130, "", line)
 
 
-def test_an_interrupted_study_says_how_to_go_on(capsys, monkeypatch):
+def test_an_interrupted_study_says_how_to_go_on(call, monkeypatch):
     def interrupt(*arguments, **named):
         Path("runs/table8-smoke").mkdir(parents=True)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(study, "start_study", interrupt)
     line = "orderdp: stopped; resume with orderdp study --resume runs/table8-smoke\n"
-    assert call(capsys, "study", "table8") == (130, "", line)
+    assert call("study", "table8") == (130, "", line)
 
 
-def test_an_interruption_before_anything_is_written_or_of_a_report_has_nothing_to_go_on_with(capsys, monkeypatch):
+def test_an_interruption_before_anything_is_written_or_of_a_report_has_nothing_to_go_on_with(call, monkeypatch):
     def interrupt(*arguments, **named):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(workers, "start", interrupt)
-    assert call(capsys, "train", *TINY, "--run", "run") == (130, "", "orderdp: stopped\n")
+    assert call("train", *TINY, "--run", "run") == (130, "", "orderdp: stopped\n")
     monkeypatch.setattr(page, "write_report", interrupt)
     Path("run").mkdir()
-    assert call(capsys, "report", "run") == (130, "", "orderdp: stopped\n")
+    assert call("report", "run") == (130, "", "orderdp: stopped\n")
 
 
-def test_an_error_of_several_lines_is_told_in_one(capsys, monkeypatch):
+def test_an_error_of_several_lines_is_told_in_one(call, monkeypatch):
     def fail(*arguments, **named):
         raise RuntimeError("first\n  second")
 
     monkeypatch.setattr(workers, "start", fail)
-    assert call(capsys, "train", *TINY) == (1, "", "orderdp: first second\n")
+    assert call("train", *TINY) == (1, "", "orderdp: first second\n")
 
 
 def test_a_process_ends_with_the_status_and_the_line():
@@ -425,14 +406,14 @@ def _read(terminal):
         return b""
 
 
-def test_a_ratio_beside_the_other_two_sizes_is_refused(capsys):
-    status, out, err = call(capsys, "train", *TINY, "--prune-ratio", "0.5", "--explore", "0.5", "--exploit", "0.5")
+def test_a_ratio_beside_the_other_two_sizes_is_refused(call):
+    status, out, err = call("train", *TINY, "--prune-ratio", "0.5", "--explore", "0.5", "--exploit", "0.5")
     assert (status, out) == (1, "")
     assert err.startswith("orderdp: --prune-ratio excludes explore and exploit, got prune_ratio=0.5, explore=0.5")
 
 
 @pytest.fixture
-def planned(capsys, monkeypatch):
+def planned(call, monkeypatch):
     """The plan that a call would carry out, without carrying it out."""
 
     def plan_of(*options):
@@ -443,7 +424,7 @@ def planned(capsys, monkeypatch):
             raise RuntimeError("enough")
 
         monkeypatch.setattr(workers, "start", keep)
-        assert call(capsys, "train", *options) == (1, "", "orderdp: enough\n")
+        assert call("train", *options) == (1, "", "orderdp: enough\n")
         return plans[0]
 
     return plan_of
@@ -506,8 +487,8 @@ def test_several_ratios_are_as_many_strategies_with_the_other_settings(planned):
 PLAN = ["plan", "--num-samples=1000", "--epochs=20", "--batch-size=32"]
 
 
-def test_plan_prints_a_page(capsys):
-    status, out, err = call(capsys, *PLAN, "--prune-ratio", "0.5")
+def test_plan_prints_a_page(call):
+    status, out, err = call(*PLAN, "--prune-ratio", "0.5")
     assert (status, err) == (0, "")
     assert out == as_page(plan(1_000, 0.5, epochs=20, batch_size=32)) + "\n"
 
@@ -521,13 +502,13 @@ def test_plan_prints_a_page(capsys):
         (["--prune-ratio", "0.9"], 100),
     ],
 )
-def test_plan_takes_any_budget_and_prints_json(capsys, budget, q):
-    status, out, _ = call(capsys, *PLAN, *budget, "--json")
+def test_plan_takes_any_budget_and_prints_json(call, budget, q):
+    status, out, _ = call(*PLAN, *budget, "--json")
     assert (status, json.loads(out)["q"]) == (0, q)
 
 
-def test_plan_draws(capsys, here):
-    status, out, err = call(capsys, *PLAN, "--prune-ratio", "0.5", "--plot", "plan.svg")
+def test_plan_draws(call, here):
+    status, out, err = call(*PLAN, "--prune-ratio", "0.5", "--plot", "plan.svg")
     assert (status, [path.name for path in here.iterdir()]) == (0, ["plan.svg"])
     assert err == "\nplot: plan.svg\n"
     assert out.startswith("1,000 samples, 20 epochs")
@@ -551,8 +532,8 @@ REFUSED_PLANS = {
 
 
 @pytest.mark.parametrize(("options", "line"), list(REFUSED_PLANS.values()), ids=list(REFUSED_PLANS))
-def test_a_wrong_plan_gets_one_line_and_leaves_no_trace(capsys, here, options, line):
-    assert call(capsys, *PLAN, *options.split()) == (1, "", f"orderdp: {line}\n")
+def test_a_wrong_plan_gets_one_line_and_leaves_no_trace(call, here, options, line):
+    assert call(*PLAN, *options.split()) == (1, "", f"orderdp: {line}\n")
     assert not list(here.iterdir())
 
 
@@ -563,8 +544,8 @@ def test_a_wrong_plan_gets_one_line_and_leaves_no_trace(capsys, here, options, l
         ("batch_size/p.png", "a plot needs an existing folder, got batch_size/p.png; create that folder first"),
     ],
 )
-def test_a_plot_that_cannot_be_written_gets_one_line_after_the_page(capsys, here, path, line):
-    status, out, err = call(capsys, *PLAN, "--steps", "40", "--plot", path)
+def test_a_plot_that_cannot_be_written_gets_one_line_after_the_page(call, here, path, line):
+    status, out, err = call(*PLAN, "--steps", "40", "--plot", path)
     assert (status, err) == (1, f"orderdp: {line}\n")
     assert out.startswith("1,000 samples")
     assert not list(here.iterdir())
@@ -595,41 +576,41 @@ def test_messages_name_settings_as_they_are_typed_and_leave_the_rest(message, sh
     assert in_flags(message, argparse.Namespace(flags=flags, recipe=None, resume=None)) == (shown or message)
 
 
-def test_what_a_command_needs_is_named(capsys, monkeypatch):
+def test_what_a_command_needs_is_named(call, monkeypatch):
     for name in ("pydantic", "orderdp.training.recipe"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "pydantic", None)
-    status, out, err = call(capsys, "train")
+    status, out, err = call("train")
     assert (status, out) == (1, "")
     assert err.startswith("orderdp: train needs pydantic: pip install 'orderdp[train]'")
 
 
-def test_a_plan_without_sizes_is_a_mistaken_call(capsys):
-    status, _, err = call(capsys, "plan", "--prune-ratio", "0.5")
+def test_a_plan_without_sizes_is_a_mistaken_call(call):
+    status, _, err = call("plan", "--prune-ratio", "0.5")
     assert status == 2
     assert err.startswith("orderdp plan: the following arguments are required: --num-samples, --epochs, --batch-size; ")
 
 
-def test_study_writes_and_names_its_files(capsys, here):
-    status, out, err = call(capsys, "study", "figure8")
+def test_study_writes_and_names_its_files(call, here):
+    status, out, err = call("study", "figure8")
     assert (status, err) == (0, "")
     names = ["figure8.csv", "figure8.png", "figure8.svg"]
     assert sorted(path.name for path in Path("runs/figure8").iterdir()) == names
     assert sorted(out.split()) == [f"runs/figure8/{name}" for name in names]
-    assert call(capsys, "study", "figure8", "--run", "elsewhere")[0] == 0
+    assert call("study", "figure8", "--run", "elsewhere")[0] == 0
     assert Path("elsewhere/figure8.csv").read_bytes() == Path("runs/figure8/figure8.csv").read_bytes()
 
 
-def test_an_unknown_study_gets_one_line(capsys, here):
+def test_an_unknown_study_gets_one_line(call, here):
     line = "orderdp: no study named 'figur5'; did you mean 'figure5'?\n"
-    assert call(capsys, "study", "figur5") == (1, "", line)
-    status, _, err = call(capsys, "study", "nothing")
+    assert call("study", "figur5") == (1, "", line)
+    status, _, err = call("study", "nothing")
     assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(catalogue())}\n")
     assert not list(here.iterdir())
 
 
-def test_help_lists_the_studies(capsys):
-    out = call(capsys, "study", "--help")[1]
+def test_help_lists_the_studies(call):
+    out = call("study", "--help")[1]
     assert all(f"  {name} " in out for name in catalogue())
     numbered = re.findall(r"^  (figure|table|theorem)(\d+) ", out, flags=re.MULTILINE)
     assert numbered == sorted(numbered, key=lambda name: (name[0], int(name[1])))
@@ -646,14 +627,14 @@ def test_planning_loads_no_torch():
     assert done.stdout.startswith("10,000,000 samples, 90 epochs")
 
 
-def test_a_plan_takes_no_shortened_options(capsys):
-    status, _, err = call(capsys, *PLAN, "--prune=0.5")
+def test_a_plan_takes_no_shortened_options(call):
+    status, _, err = call(*PLAN, "--prune=0.5")
     assert (status, "no option --prune=0.5; did you mean '--prune-ratio'?" in err) == (2, True)
 
 
-def test_a_plot_without_matplotlib_says_what_to_install(capsys, here, monkeypatch):
+def test_a_plot_without_matplotlib_says_what_to_install(call, here, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    status, _, err = call(capsys, *PLAN, "--prune-ratio", "0.5", "--plot", "p.png")
+    status, _, err = call(*PLAN, "--prune-ratio", "0.5", "--plot", "p.png")
     assert (status, err) == (1, 'orderdp: plots need matplotlib: pip install "orderdp[theory]"\n')
 
 

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from orderdp import FullData, OrderDP
-from orderdp.cli import main
 from orderdp.comparison import workers
 from orderdp.comparison.grid import load_comparison
 from orderdp.comparison.planned import REFERENCES
@@ -29,28 +28,6 @@ from reference.log_lines import begun_or_failed
 TINY = ["--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu", "--num-threads=1"]
 SMALL = ["compare", *TINY, "--methods", "orderdp", "--prune-ratio", "0.5", "--seed", "0", "--run", "run"]
 SMALL_RUNS = ["OrderDP-50-seed0", "dynamic-random-50-seed0", "full-data-seed0", "full-data-steps-of-OrderDP-50-seed0"]
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """Every test works in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def call(capsys):
-    """Exit status, standard output and standard error of `orderdp ARGUMENTS`."""
-
-    def called(*arguments):
-        try:
-            status = main(arguments)
-        except SystemExit as stop:
-            status = stop.code
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return called
 
 
 @pytest.fixture
