@@ -1,9 +1,12 @@
 """Calls of the command line, each in a folder of its own."""
 
+from pathlib import Path
+
 import pytest
 
 from orderdp.cli import main
 from orderdp.data import fashion_mnist
+from reference.command_line import SMALL
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +30,10 @@ def call(capsys):
         return status, captured.out, captured.err
 
     return called
+
+
+@pytest.fixture
+def small(call):
+    """A comparison in the folder `run`."""
+    assert call(*SMALL)[0] == 0
+    return Path("run")

@@ -1,3 +1,5 @@
+"""The command line as a whole, and `orderdp train`."""
+
 import argparse
 import fcntl
 import gzip
@@ -21,16 +23,12 @@ from orderdp import UCB, DynamicRandom, FullData, InfoBatch, OrderDP, OrderedSGD
 from orderdp.cli.messages import in_flags
 from orderdp.comparison import workers
 from orderdp.data import fashion_mnist
-from orderdp.paper import study
-from orderdp.paper.studies import catalogue
 from orderdp.report import page, plots
-from orderdp.report.plan import as_page
-from orderdp.theory import plan
 from orderdp.training.recipe import Recipe, load_recipe
 from orderdp.training.run_folder import RunFolder
+from reference.command_line import TINY
 from reference.log_lines import begun_or_failed
 
-TINY = ["--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu", "--num-threads=1"]
 PLOTS = ["accuracy_samples", "accuracy_time", "loss", "scores", "visits"]
 
 
@@ -59,6 +57,8 @@ def test_the_version_is_the_packages(call):
 
 
 USAGE = "'orderdp train --help' explains"
+
+
 MISTAKEN = {
     "nothing": ([], "orderdp: the following arguments are required: COMMAND; 'orderdp --help' explains"),
     "an option before the command": (["-x", "train"], f"orderdp train: no option -x; {USAGE}"),
@@ -91,6 +91,8 @@ def test_an_unknown_command_gets_one_line_and_status_2(call):
 
 
 FRACTION = "--prune-ratio is a fraction and must lie in [0, 1), got"
+
+
 REFUSED = {
     "prune ratio in percent": ("--prune-ratio 50", f"{FRACTION} 50; for 50 % write 0.5"),
     "negative prune ratio": ("--prune-ratio -1", f"{FRACTION} -1; write a number such as 0.5"),
@@ -338,16 +340,6 @@ def test_an_interruption_says_how_to_go_on(call, monkeypatch, arguments, functio
     assert call(*arguments.split()) == (130, "", line)
 
 
-def test_an_interrupted_study_says_how_to_go_on(call, monkeypatch):
-    def interrupt(*arguments, **named):
-        Path("runs/table8-smoke").mkdir(parents=True)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(study, "start_study", interrupt)
-    line = "orderdp: stopped; resume with orderdp study --resume runs/table8-smoke\n"
-    assert call("study", "table8") == (130, "", line)
-
-
 def test_an_interruption_before_anything_is_written_or_of_a_report_has_nothing_to_go_on_with(call, monkeypatch):
     def interrupt(*arguments, **named):
         raise KeyboardInterrupt
@@ -484,73 +476,6 @@ def test_several_ratios_are_as_many_strategies_with_the_other_settings(planned):
     assert [recipe.strategy for recipe in plan.pruned()] == [UCB(prune_ratio=ratio, every=1) for ratio in (0.3, 0.7)]
 
 
-PLAN = ["plan", "--num-samples=1000", "--epochs=20", "--batch-size=32"]
-
-
-def test_plan_prints_a_page(call):
-    status, out, err = call(*PLAN, "--prune-ratio", "0.5")
-    assert (status, err) == (0, "")
-    assert out == as_page(plan(1_000, 0.5, epochs=20, batch_size=32)) + "\n"
-
-
-@pytest.mark.parametrize(
-    ("budget", "q"),
-    [
-        (["--steps", "320"], 512),
-        (["--samples", "6000"], 300),
-        (["--hours", "1.5", "--full-hours", "2"], 750),
-        (["--prune-ratio", "0.9"], 100),
-    ],
-)
-def test_plan_takes_any_budget_and_prints_json(call, budget, q):
-    status, out, _ = call(*PLAN, *budget, "--json")
-    assert (status, json.loads(out)["q"]) == (0, q)
-
-
-def test_plan_draws(call, here):
-    status, out, err = call(*PLAN, "--prune-ratio", "0.5", "--plot", "plan.svg")
-    assert (status, [path.name for path in here.iterdir()]) == (0, ["plan.svg"])
-    assert err == "\nplot: plan.svg\n"
-    assert out.startswith("1,000 samples, 20 epochs")
-
-
-REFUSED_PLANS = {
-    "no budget": ("", "one budget is needed, got none; give --prune-ratio, steps, samples or hours"),
-    "percent": ("--prune-ratio 50", "--prune-ratio is a fraction and must lie in [0, 1), got 50; for 50 % write 0.5"),
-    "no samples": (
-        "--steps 40 --num-samples 0",
-        "--num-samples must be at least 1, got 0; write a positive whole number",
-    ),
-    "half a batch": ("--steps 40 --batch-size 0.5", "--batch-size must be a whole number, got 0.5; write an int"),
-    "words": ("--steps 40 --epochs ten", "--epochs must be a whole number, got 'ten'; write an int"),
-    "hours of what": (
-        "--hours 3",
-        "--hours must be a share of something, got hours=3 without full_hours; "
-        "give the hours of a run on full data as --full-hours",
-    ),
-}
-
-
-@pytest.mark.parametrize(("options", "line"), list(REFUSED_PLANS.values()), ids=list(REFUSED_PLANS))
-def test_a_wrong_plan_gets_one_line_and_leaves_no_trace(call, here, options, line):
-    assert call(*PLAN, *options.split()) == (1, "", f"orderdp: {line}\n")
-    assert not list(here.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("path", "line"),
-    [
-        ("plan.doc", "a plot is a picture such as .png, .svg or .pdf, got plan.doc; write another ending"),
-        ("batch_size/p.png", "a plot needs an existing folder, got batch_size/p.png; create that folder first"),
-    ],
-)
-def test_a_plot_that_cannot_be_written_gets_one_line_after_the_page(call, here, path, line):
-    status, out, err = call(*PLAN, "--steps", "40", "--plot", path)
-    assert (status, err) == (1, f"orderdp: {line}\n")
-    assert out.startswith("1,000 samples")
-    assert not list(here.iterdir())
-
-
 MESSAGES = [
     ("epochs must be whole, got 2.5; write epochs = 30", "--epochs must be whole, got 2.5; write --epochs 30"),
     ("n must be at least 1, got 0; write it", "--num-samples must be at least 1, got 0; write it"),
@@ -583,59 +508,6 @@ def test_what_a_command_needs_is_named(call, monkeypatch):
     status, out, err = call("train")
     assert (status, out) == (1, "")
     assert err.startswith("orderdp: train needs pydantic: pip install 'orderdp[train]'")
-
-
-def test_a_plan_without_sizes_is_a_mistaken_call(call):
-    status, _, err = call("plan", "--prune-ratio", "0.5")
-    assert status == 2
-    assert err.startswith("orderdp plan: the following arguments are required: --num-samples, --epochs, --batch-size; ")
-
-
-def test_study_writes_and_names_its_files(call, here):
-    status, out, err = call("study", "figure8")
-    assert (status, err) == (0, "")
-    names = ["figure8.csv", "figure8.png", "figure8.svg"]
-    assert sorted(path.name for path in Path("runs/figure8").iterdir()) == names
-    assert sorted(out.split()) == [f"runs/figure8/{name}" for name in names]
-    assert call("study", "figure8", "--run", "elsewhere")[0] == 0
-    assert Path("elsewhere/figure8.csv").read_bytes() == Path("runs/figure8/figure8.csv").read_bytes()
-
-
-def test_an_unknown_study_gets_one_line(call, here):
-    line = "orderdp: no study named 'figur5'; did you mean 'figure5'?\n"
-    assert call("study", "figur5") == (1, "", line)
-    status, _, err = call("study", "nothing")
-    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(catalogue())}\n")
-    assert not list(here.iterdir())
-
-
-def test_help_lists_the_studies(call):
-    out = call("study", "--help")[1]
-    assert all(f"  {name} " in out for name in catalogue())
-    numbered = re.findall(r"^  (figure|table|theorem)(\d+) ", out, flags=re.MULTILINE)
-    assert numbered == sorted(numbered, key=lambda name: (name[0], int(name[1])))
-
-
-def test_planning_loads_no_torch():
-    code = (
-        "import sys; from orderdp.cli import main; "
-        "main(['plan', '--num-samples=10000000', '--epochs=90', '--batch-size=1024', '--prune-ratio=0.4']); "
-        "assert 'torch' not in sys.modules, 'torch'"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("10,000,000 samples, 90 epochs")
-
-
-def test_a_plan_takes_no_shortened_options(call):
-    status, _, err = call(*PLAN, "--prune=0.5")
-    assert (status, "no option --prune=0.5; did you mean '--prune-ratio'?" in err) == (2, True)
-
-
-def test_a_plot_without_matplotlib_says_what_to_install(call, here, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    status, _, err = call(*PLAN, "--prune-ratio", "0.5", "--plot", "p.png")
-    assert (status, err) == (1, 'orderdp: plots need matplotlib: pip install "orderdp[theory]"\n')
 
 
 def test_a_reader_that_has_seen_enough_gets_no_error():

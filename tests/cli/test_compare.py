@@ -1,9 +1,8 @@
-"""The commands that compare: compare, methods, study, report."""
+"""`orderdp compare` and `orderdp methods` on the command line."""
 
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,16 +17,12 @@ from orderdp import FullData, OrderDP
 from orderdp.comparison import workers
 from orderdp.comparison.grid import load_comparison
 from orderdp.comparison.planned import REFERENCES
-from orderdp.paper import study
 from orderdp.strategies.registry import BY_NAME, to_table
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, load_recipe, shipped_recipes
 from orderdp.training.run_folder import RunFolder
+from reference.command_line import SMALL, SMALL_RUNS, TINY, labels
 from reference.log_lines import begun_or_failed
-
-TINY = ["--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu", "--num-threads=1"]
-SMALL = ["compare", *TINY, "--methods", "orderdp", "--prune-ratio", "0.5", "--seed", "0", "--run", "run"]
-SMALL_RUNS = ["OrderDP-50-seed0", "dynamic-random-50-seed0", "full-data-seed0", "full-data-steps-of-OrderDP-50-seed0"]
 
 
 @pytest.fixture
@@ -58,10 +53,6 @@ def image_folder(here):
             folder.mkdir(parents=True)
             for number in range(each):
                 Image.fromarray(random.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(folder / f"{number}.png")
-
-
-def labels(plan):
-    return [recipe.label for recipe in plan.pruned()]
 
 
 def folders(path):
@@ -113,6 +104,8 @@ def test_settings_of_the_training_replace_the_recipes_own(planned):
 
 
 USAGE = "'orderdp compare --help' explains"
+
+
 MISTAKEN = {
     "an unknown method": (
         "--methods orderpd",
@@ -392,161 +385,6 @@ def test_methods_are_listed_by_name_with_what_their_ratio_is(call):
     assert call("methods", "--all")[0] == 2
 
 
-@pytest.fixture
-def small(call):
-    """A comparison in the folder `run`."""
-    assert call(*SMALL)[0] == 0
-    return Path("run")
-
-
-def test_report_writes_a_page_and_prints_where_it_is(call, small):
-    assert call("report", "run") == (0, "run/report/report.html\n", "")
-    assert Path("run/report/report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert call("report", "run", "--accuracy", "5", "100") == (0, "run/report/report.html\n", "")
-    header, first = Path("run/report/tables/time_to_accuracy.csv").read_text().splitlines()[:2]
-    assert header == "run,5 %,100 %"
-    assert first.endswith(",never")
-
-
-def test_report_on_the_folder_of_train_is_the_same_page(call):
-    assert call("train", *TINY, "--run", "run", "--against")[0] == 0
-    assert call("report", "run") == (0, "run/report/report.html\n", "")
-    assert call("train", *TINY, "--strategy", "full", "--run", "full")[0] == 0
-    assert call("report", "full") == (0, "full/report/report.html\n", "")
-
-
-REFUSED_REPORTS = {
-    "no folder": (
-        "nothing",
-        "a folder of runs must hold comparison.toml or study.toml, got nothing; "
-        "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
-    ),
-    "a folder of something else": (
-        ".",
-        "a folder of runs must hold comparison.toml or study.toml, got .; "
-        "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
-    ),
-}
-
-
-@pytest.mark.parametrize(("folder", "line"), list(REFUSED_REPORTS.values()), ids=list(REFUSED_REPORTS))
-def test_a_report_on_nothing_gets_one_line(call, here, folder, line):
-    assert call("report", folder) == (1, "", f"orderdp: {line}\n")
-    assert not list(here.iterdir())
-
-
-def test_a_report_without_a_folder_is_a_mistaken_call(call):
-    status, _, err = call("report")
-    assert (status, err.startswith("orderdp report: the following arguments are required: DIR; ")) == (2, True)
-    status, _, err = call("report", "run", "--accuracy", "high")
-    assert (status, "argument --accuracy: an accuracy is a percentage in (1, 100], got high; write 90" in err) == (
-        2,
-        True,
-    )
-    status, _, err = call("report", "run", "--accuracy", "0.8")
-    assert (status, "got 0.8; for 80 % write 80" in err) == (2, True)
-    status, _, err = call("report", "run", "--accuracy", "101")
-    assert (status, "got 101; write 90" in err) == (2, True)
-
-
-@pytest.fixture
-def short_studies(monkeypatch):
-    """Shrinks every study to two epochs of 200 digits."""
-    load = study.load_recipe
-
-    def shrunk(path, **changes):
-        return load(path, **{**changes, "train_size": 200, "epochs": 2, "num_threads": 1})
-
-    monkeypatch.setattr(study, "load_recipe", shrunk)
-
-
-@pytest.mark.usefixtures("short_studies")
-def test_a_study_trains_and_writes_its_report_and_goes_on(call):
-    status, out, err = call("study", "table11", "--seed", "0", "--device", "cpu")
-    assert status == 0
-    part, *_, last = out.splitlines()
-    assert part == "digits"
-    assert last == "report: runs/table11-smoke/report/report.html"
-    plan, _ = load_comparison(Path("runs/table11-smoke/digits"))
-    assert (plan.seeds, plan.recipe.device, plan.recipe.alignment) == ((0,), "cpu", 5)
-    assert labels(plan) == [f"{name} {r} %" for r in (40, 70) for name in ("OrderDP", "InfoBatch", "dynamic random")]
-    count = len(plan.members(200))
-    assert len(begun_or_failed(err)) == count
-    page = Path("runs/table11-smoke/report/report.html").read_text(encoding="utf-8")
-    for text in ("Table 11: where the gradient points", "Direction of the gradient", "0.915 ± 0.044"):
-        assert text in page
-    Path("runs/table11-smoke/digits/OrderDP-40-seed0/result.json").unlink()
-    Path("runs/table11-smoke/report/report.html").unlink()
-    status, again, err = call("study", "--resume", "runs/table11-smoke")
-    assert (status, begun_or_failed(err)) == (0, [f"[1/{count}] OrderDP 40 %, seed 0"])
-    assert again.splitlines()[-1] == last
-    assert Path("runs/table11-smoke/report/report.html").exists()
-    status, _, err = call("study", "table11")
-    assert (status, err) == (
-        1,
-        "orderdp: the run folder must be new, got runs/table11-smoke, which exists; "
-        "write another --run, or --resume runs/table11-smoke\n",
-    )
-
-
-def test_a_custom_study_trains_and_writes_its_report(call):
-    Path("mine.toml").write_text(
-        'title = "Mine"\nmethods = ["orderdp"]\nprune_ratios = [0.5]\nshow = ["accuracy", "differences"]\n'
-        '[[smoke]]\nrecipe = "digits"\nseeds = [0]\n'
-        'changes = { model = "small_cnn", train_size = 200, epochs = 1, device = "cpu", num_threads = 1 }\n'
-    )
-    status, out, err = call("study", "mine.toml")
-    assert (status, out.splitlines()[-1]) == (0, "report: runs/mine-smoke/report/report.html"), err
-    assert labels(load_comparison(Path("runs/mine-smoke/digits"))[0]) == ["OrderDP 50 %", "dynamic random 50 %"]
-    assert "<h1>Mine</h1>" in Path("runs/mine-smoke/report/report.html").read_text(encoding="utf-8")
-    line = "orderdp: no size named 'gpu'; choose from smoke\n"
-    assert call("study", "mine.toml", "--size", "gpu") == (1, "", line)
-
-
-REFUSED_STUDIES = {
-    "unknown study": ("tabel2", "no study named 'tabel2'; did you mean 'table2'?"),
-    "unknown size": ("table2 --size smok", "no size named 'smok'; did you mean 'smoke'?"),
-    "sizes for theory": ("figure5 --size cpu", "study figure5 trains nothing, got --size; leave them out"),
-    "settings for theory": (
-        "theorem1 --processes 2 --seed 1 --data-root data --device cpu --download",
-        "study theorem1 trains nothing, got --data-root --device --download --processes --seed; leave them out",
-    ),
-    "a seed twice": (
-        "table2 --seed 1 1",
-        "--seed must be given once each, got [1, 1]; leave the repeats out",
-    ),
-    "no process": (
-        "table8 --processes 0",
-        "--processes must be a whole number from 1, and 1 under several ranks, got 0; write --processes 1",
-    ),
-    "a data set that is not there": (
-        "figure9 --size paper --data-root data",
-        "--data-root must be a folder that exists, got data; create it or correct it",
-    ),
-    "other options beside --resume": (
-        "table8 --resume runs --size cpu --seed 1 --run here --data-root data",
-        "--resume takes its settings from the run folder, all but --seed and --data-root, got --name --run --size; "
-        "leave them out",
-    ),
-    "no folder to go on with": (
-        "--resume runs",
-        "a folder of runs must hold comparison.toml or study.toml, got runs; "
-        "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
-    ),
-}
-
-
-@pytest.mark.parametrize(("options", "line"), list(REFUSED_STUDIES.values()), ids=list(REFUSED_STUDIES))
-def test_a_study_that_cannot_be_gets_one_line_and_leaves_no_trace(call, here, options, line):
-    assert call("study", *options.split()) == (1, "", f"orderdp: {line}\n")
-    assert not list(here.iterdir())
-
-
-def test_a_study_without_a_name_is_a_mistaken_call(call):
-    status, _, err = call("study", "--size", "smoke")
-    assert (status, err.startswith("orderdp study: the following arguments are required: NAME; ")) == (2, True)
-
-
 def test_the_table_of_a_whole_command_is_kept_in_the_folder(small):
     table, _ = (small / "table.md").read_text().split("\n\n")
     names = ["OrderDP 50 %", "dynamic random 50 %", "full data", "full data, steps of OrderDP 50 %"]
@@ -567,19 +405,3 @@ def test_a_run_that_another_process_trains_is_named_and_gives_status_1(call, sma
         status, _, err = call("compare", "--resume", "run")
     assert status == 1
     assert "orderdp: some runs are missing, running in another process: full data, seed 0; resume with " in err
-
-
-@pytest.mark.usefixtures("short_studies")
-def test_a_study_gives_status_1_where_any_part_lacks_a_run(call):
-    assert call("study", "figure10", "--seed", "0", "--device", "cpu", "--run", "run")[0] == 0
-    shutil.copytree("run/digits", "run/second")
-    head = Path("run/study.toml")
-    head.write_text(head.read_text().replace('"digits",', '"digits", "second",'))
-    for part in ("second", "digits"):
-        file = Path(f"run/{part}/full-data-seed0/result.json")
-        whole = file.read_text()
-        file.write_text(whole.replace('"steps"', '"stops"'))
-        status, _, err = call("study", "--resume", "run")
-        assert (status, "damaged: full data, seed 0" in err) == (1, True), part
-        file.write_text(whole)
-    assert call("study", "--resume", "run")[0] == 0

@@ -1,0 +1,104 @@
+"""`orderdp plan` on the command line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from orderdp.report.plan import as_page
+from orderdp.theory import plan
+
+PLAN = ["plan", "--num-samples=1000", "--epochs=20", "--batch-size=32"]
+
+
+def test_plan_prints_a_page(call):
+    status, out, err = call(*PLAN, "--prune-ratio", "0.5")
+    assert (status, err) == (0, "")
+    assert out == as_page(plan(1_000, 0.5, epochs=20, batch_size=32)) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("budget", "q"),
+    [
+        (["--steps", "320"], 512),
+        (["--samples", "6000"], 300),
+        (["--hours", "1.5", "--full-hours", "2"], 750),
+        (["--prune-ratio", "0.9"], 100),
+    ],
+)
+def test_plan_takes_any_budget_and_prints_json(call, budget, q):
+    status, out, _ = call(*PLAN, *budget, "--json")
+    assert (status, json.loads(out)["q"]) == (0, q)
+
+
+def test_plan_draws(call, here):
+    status, out, err = call(*PLAN, "--prune-ratio", "0.5", "--plot", "plan.svg")
+    assert (status, [path.name for path in here.iterdir()]) == (0, ["plan.svg"])
+    assert err == "\nplot: plan.svg\n"
+    assert out.startswith("1,000 samples, 20 epochs")
+
+
+REFUSED_PLANS = {
+    "no budget": ("", "one budget is needed, got none; give --prune-ratio, steps, samples or hours"),
+    "percent": ("--prune-ratio 50", "--prune-ratio is a fraction and must lie in [0, 1), got 50; for 50 % write 0.5"),
+    "no samples": (
+        "--steps 40 --num-samples 0",
+        "--num-samples must be at least 1, got 0; write a positive whole number",
+    ),
+    "half a batch": ("--steps 40 --batch-size 0.5", "--batch-size must be a whole number, got 0.5; write an int"),
+    "words": ("--steps 40 --epochs ten", "--epochs must be a whole number, got 'ten'; write an int"),
+    "hours of what": (
+        "--hours 3",
+        "--hours must be a share of something, got hours=3 without full_hours; "
+        "give the hours of a run on full data as --full-hours",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "line"), list(REFUSED_PLANS.values()), ids=list(REFUSED_PLANS))
+def test_a_wrong_plan_gets_one_line_and_leaves_no_trace(call, here, options, line):
+    assert call(*PLAN, *options.split()) == (1, "", f"orderdp: {line}\n")
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("plan.doc", "a plot is a picture such as .png, .svg or .pdf, got plan.doc; write another ending"),
+        ("batch_size/p.png", "a plot needs an existing folder, got batch_size/p.png; create that folder first"),
+    ],
+)
+def test_a_plot_that_cannot_be_written_gets_one_line_after_the_page(call, here, path, line):
+    status, out, err = call(*PLAN, "--steps", "40", "--plot", path)
+    assert (status, err) == (1, f"orderdp: {line}\n")
+    assert out.startswith("1,000 samples")
+    assert not list(here.iterdir())
+
+
+def test_a_plan_without_sizes_is_a_mistaken_call(call):
+    status, _, err = call("plan", "--prune-ratio", "0.5")
+    assert status == 2
+    assert err.startswith("orderdp plan: the following arguments are required: --num-samples, --epochs, --batch-size; ")
+
+
+def test_planning_loads_no_torch():
+    code = (
+        "import sys; from orderdp.cli import main; "
+        "main(['plan', '--num-samples=10000000', '--epochs=90', '--batch-size=1024', '--prune-ratio=0.4']); "
+        "assert 'torch' not in sys.modules, 'torch'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("10,000,000 samples, 90 epochs")
+
+
+def test_a_plan_takes_no_shortened_options(call):
+    status, _, err = call(*PLAN, "--prune=0.5")
+    assert (status, "no option --prune=0.5; did you mean '--prune-ratio'?" in err) == (2, True)
+
+
+def test_a_plot_without_matplotlib_says_what_to_install(call, here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    status, _, err = call(*PLAN, "--prune-ratio", "0.5", "--plot", "p.png")
+    assert (status, err) == (1, 'orderdp: plots need matplotlib: pip install "orderdp[theory]"\n')

@@ -1,0 +1,57 @@
+"""`orderdp report` on the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from reference.command_line import TINY
+
+
+def test_report_writes_a_page_and_prints_where_it_is(call, small):
+    assert call("report", "run") == (0, "run/report/report.html\n", "")
+    assert Path("run/report/report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert call("report", "run", "--accuracy", "5", "100") == (0, "run/report/report.html\n", "")
+    header, first = Path("run/report/tables/time_to_accuracy.csv").read_text().splitlines()[:2]
+    assert header == "run,5 %,100 %"
+    assert first.endswith(",never")
+
+
+def test_report_on_the_folder_of_train_is_the_same_page(call):
+    assert call("train", *TINY, "--run", "run", "--against")[0] == 0
+    assert call("report", "run") == (0, "run/report/report.html\n", "")
+    assert call("train", *TINY, "--strategy", "full", "--run", "full")[0] == 0
+    assert call("report", "full") == (0, "full/report/report.html\n", "")
+
+
+REFUSED_REPORTS = {
+    "no folder": (
+        "nothing",
+        "a folder of runs must hold comparison.toml or study.toml, got nothing; "
+        "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
+    ),
+    "a folder of something else": (
+        ".",
+        "a folder of runs must hold comparison.toml or study.toml, got .; "
+        "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("folder", "line"), list(REFUSED_REPORTS.values()), ids=list(REFUSED_REPORTS))
+def test_a_report_on_nothing_gets_one_line(call, here, folder, line):
+    assert call("report", folder) == (1, "", f"orderdp: {line}\n")
+    assert not list(here.iterdir())
+
+
+def test_a_report_without_a_folder_is_a_mistaken_call(call):
+    status, _, err = call("report")
+    assert (status, err.startswith("orderdp report: the following arguments are required: DIR; ")) == (2, True)
+    status, _, err = call("report", "run", "--accuracy", "high")
+    assert (status, "argument --accuracy: an accuracy is a percentage in (1, 100], got high; write 90" in err) == (
+        2,
+        True,
+    )
+    status, _, err = call("report", "run", "--accuracy", "0.8")
+    assert (status, "got 0.8; for 80 % write 80" in err) == (2, True)
+    status, _, err = call("report", "run", "--accuracy", "101")
+    assert (status, "got 101; write 90" in err) == (2, True)
