@@ -222,6 +222,15 @@ def test_a_run_of_another_strategy_is_refused(pair):
         read_results(pair.path)
 
 
+def test_a_run_without_a_setting_that_is_planned_is_refused(made):
+    folder = made(methods=({"name": "ucb", "prune_ratio": 0.5, "every": 1},), seeds=(0,))
+    folder.finish("UCB 50 % every 1", (90.0,))
+    path = folder.folder("UCB 50 % every 1").path / "recipe.toml"
+    load_recipe(path, strategy={"name": "ucb", "prune_ratio": 0.5}).write(path)
+    with pytest.raises(ValueError, match=r"UCB-50-every-1-seed0 with strategy every None instead of 1; move"):
+        read_results(folder.path)
+
+
 def as_release_0_1(folder):
     """Turns the folder into what release 0.1 wrote: a plan of methods, which does not list the runs."""
     (folder.path / "comparison.toml").unlink()

@@ -97,10 +97,11 @@ def _check_recipe(run: PlannedRun, path: Path, planned: Planned, runs: Mapping[s
     for name in sorted((there.keys() | expected.keys()) - _ELSEWHERE - {"strategy"}):
         mine, other = _value(there, name), _value(expected, name)
         if mine != other:
-            raise another_recipe(file.parent, name, mine, other)
-    for name, mine in there["strategy"].items():  # release 0.1 left out settings at their defaults
-        if mine != run.strategy.get(name):
-            raise another_recipe(file.parent, f"strategy {name}", mine, run.strategy.get(name))
+            raise _another_recipe(file.parent, name, mine, other)
+    for name in sorted(there["strategy"].keys() | run.strategy.keys()):
+        mine, other = there["strategy"].get(name), run.strategy.get(name)
+        if mine != other:
+            raise _another_recipe(file.parent, f"strategy {name}", mine, other)
 
 
 def _value(recipe: Mapping[str, Any], name: str) -> Any:
@@ -110,7 +111,7 @@ def _value(recipe: Mapping[str, Any], name: str) -> Any:
     return Recipe.model_fields[name].default
 
 
-def another_recipe(folder: Path, name: str, mine: Any, planned: Any) -> ValueError:
+def _another_recipe(folder: Path, name: str, mine: Any, planned: Any) -> ValueError:
     """Returns the error to raise if a run's folder holds another recipe than planned."""
     return ValueError(
         f"every run in a folder must have its planned recipe, got {folder} with {name} {mine!r} instead of "

@@ -26,7 +26,7 @@ from orderdp.comparison.checks import LoadedData, check, check_processes, check_
 from orderdp.comparison.grid import Comparison, Member, load_comparison, with_method
 from orderdp.comparison.outcome import Outcome, summarize
 from orderdp.comparison.planned import Sizes
-from orderdp.comparison.records import another_recipe
+from orderdp.comparison.records import read_folder
 from orderdp.data.base import DataSets
 from orderdp.output.files import make_new
 from orderdp.strategies.registry import to_table
@@ -112,6 +112,7 @@ def resume(
     check_processes(processes, PartialState(cpu=comparisons[0].recipe.device == "cpu"))
     data = LoadedData() if data is None else data
     for path in paths:
+        read_folder(path)  # refuses runs of another recipe
         _forget_failures(path)
     with _helpers(processes - 1, paths):
         _work(paths, data, show=show and processes == 1, log=log)
@@ -251,7 +252,7 @@ def _claimed(member: Member, folder: RunFolder, sizes: Sizes) -> Iterator[Recipe
     with ExitStack() as stack:
         recipe = None
         if PartialState().is_main_process:  # the other ranks follow: the folder may change meanwhile
-            recipe = _planned_recipe(member, folder, sizes)
+            recipe = member.recipe_in(folder.path.parent, sizes.num_samples, sizes.num_ranks)
             if (
                 recipe is None
                 or not _is_open(folder)
@@ -290,23 +291,6 @@ def _train(recipe: Recipe, data: DataSets, folder: RunFolder, *, what: str, show
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _planned_recipe(member: Member, folder: RunFolder, sizes: Sizes) -> Recipe | None:
-    """Returns the recipe of a run; None while its number of steps is not known.
-
-    Raises:
-        ValueError: its folder holds a run of another recipe.
-    """
-    recipe = member.recipe_in(folder.path.parent, sizes.num_samples, sizes.num_ranks)
-    if recipe is None or not (folder.path / "recipe.toml").exists():
-        return recipe
-    elsewhere = {"data_root", "download"}  # the place of the data may change
-    there, planned = folder.recipe().model_dump(exclude=elsewhere), recipe.model_dump(exclude=elsewhere)
-    for name, value in planned.items():
-        if there[name] != value:
-            raise another_recipe(folder.path, name, there[name], value)
-    return recipe
 
 
 def _forget_failures(path: Path) -> None:
