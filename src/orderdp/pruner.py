@@ -229,7 +229,7 @@ class Pruner(Ledger):
         assert selection is not None
         steps = None if batching is None else self.steps_of(batching, len(selection.indices))
         self._batching, chooser = batching, self._epochs.chooser
-        self._within = WithinBatch(chooser, self.seed, self._epochs.next - 1) if chooser.chooses_in_batch else None
+        self._within = WithinBatch(chooser, self.seed, self.epoch or 0) if chooser.chooses_in_batch else None
         if not resumed or self._record is None:
             self._record = EpochRecord(selection, self.num_samples)
         self._record.begin(steps)
@@ -282,7 +282,7 @@ class Pruner(Ledger):
     ) -> Tensor:
         """Remembers the losses of a batch and returns the scalar to back-propagate, the mean of weights·losses.
 
-        With several ranks, the mean over the ranks of what it returns is the mean of the step, also where the ranks have
+        With several ranks, the mean over the ranks of what it returns is the mean of the step, even if the ranks have
         parts of different sizes.
 
         Queues its work on the device and never waits for it. Does not change `losses`. A loss that is NaN or infinite
