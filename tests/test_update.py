@@ -255,7 +255,7 @@ def test_update_before_any_epoch_is_refused():
 def test_a_batch_whose_call_was_refused_may_be_trained_then():
     pruner, ids = begun()
     for more in ({"weights": torch.ones(3)}, {"reduction": "sum"}, {"scores": torch.ones(3)}):
-        with pytest.raises(ValueError, match="but the batch has 4 samples|must be 'mean' or 'none'"):
+        with pytest.raises(ValueError, match=r"but the batch has 4 samples|must be 'mean' or 'none'"):
             pruner.update(ids, with_gradient(1.0, 1.0, 1.0, 1.0), **more)
     assert pruner.report().trained == 0
     assert pruner.update(ids, with_gradient(1.0, 2.0, 3.0, 6.0)).item() == 3.0
