@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 import orderdp
-from orderdp.ranks import step_bounds
+from orderdp.ranks import Batching
 from orderdp.strategies import Memory, Selection, Strategy
 
 # What a column may hold: spread, equal, two values, one outlier, some or all samples not seen yet or failed.
@@ -27,7 +27,9 @@ _SCORES: dict[str, Callable[[int], npt.NDArray[Any]]] = {
     "some unseen": lambda n: np.where(np.arange(n) % 3, np.arange(n), math.inf),
     "all unseen": lambda n: np.full(n, math.inf),
     "some failed": lambda n: np.where(np.arange(n) % 3, np.arange(n), -math.inf),
-    "some unseen and some failed": lambda n: np.choose(np.arange(n) % 3, (np.arange(n), math.inf, -math.inf)),
+    "some unseen and some failed": lambda n: np.where(
+        np.arange(n) % 3, np.arange(n), np.where(np.arange(n) % 2, math.inf, -math.inf)
+    ),
     "all failed": lambda n: np.full(n, -math.inf),
 }
 _EPOCHS = (0, 1, 2, 11)
@@ -97,11 +99,15 @@ def _check_value(strategy: Strategy, names: dict[str, object]) -> None:
     if not shown.startswith("<"):
         public = {name: getattr(orderdp, name) for name in orderdp.__all__}
         back = eval(shown, {**public, "inf": math.inf, **names})
-        _law(back == strategy, f"repr evaluates back, got {back!r} of {shown}; write @dataclass(..., repr=False)")
+        _law(
+            back == strategy,
+            f"repr evaluates back, got {back!r} of {shown}; leave __repr__ as it is in orderdp.Strategy",
+        )
     for twin in (copy.deepcopy(strategy), pickle.loads(pickle.dumps(strategy))):
         _law(twin == strategy and hash(twin) == hash(strategy), f"a copy is equal and has the same hash, got {twin!r}")
         _law(
-            repr(twin) == shown, f"a copy has the same repr, got {twin!r} of {shown}; write @dataclass(..., repr=False)"
+            repr(twin) == shown,
+            f"a copy has the same repr, got {twin!r} of {shown}; leave __repr__ as in orderdp.Strategy",
         )
 
 
@@ -163,7 +169,7 @@ def _memory(strategy: Strategy, scores: npt.NDArray[np.float64], epoch: int) -> 
     for array in arrays:
         array.flags.writeable = False
     selected = strategy.num_selected(len(scores), epoch)
-    bounds = None if selected is None else tuple(step_bounds(selected, 8))
+    bounds = None if selected is None else Batching(8).steps(selected)
     return Memory(len(scores), epoch, columns, bounds, previous, epoch - 1 if epoch else None, visits)
 
 
