@@ -23,7 +23,7 @@ from orderdp.report import page
 from orderdp.report.outline import SECTIONS, Outline, Published, load_outline
 from orderdp.report.page import write_report
 from orderdp.report.section import Choices
-from orderdp.training.recipe import Recipe
+from orderdp.training.recipe import Recipe, load_recipe
 from orderdp.training.steps import total_steps
 from reference.log_lines import begun_or_failed
 
@@ -354,8 +354,6 @@ def test_a_study_leaves_a_folder_that_is_there_alone(tmp_path, small):
 
 
 def test_a_study_by_several_processes_shares_the_threads(tmp_path, small, monkeypatch):
-    given = []
-    monkeypatch.setattr(study_module, "create_folder", lambda plan, path, sizes: given.append(plan.recipe.num_threads))
     monkeypatch.setattr(study_module, "resume_study", lambda folder, **named: [])
     monkeypatch.setattr("orderdp.comparison.checks.os.cpu_count", lambda: 8)
     free = dataclasses.replace(
@@ -363,7 +361,7 @@ def test_a_study_by_several_processes_shares_the_threads(tmp_path, small, monkey
     )
     study = dataclasses.replace(small, parts={"first": free, "second": small.parts["second"]})
     start_study(study, tmp_path / "study", processes=4, log=quiet)
-    assert given == [2, 1]
+    assert [load_recipe(tmp_path / "study" / name / "recipe.toml").num_threads for name in study.parts] == [2, 1]
 
 
 def test_a_comparison_alone_shows_every_section(pair):

@@ -17,8 +17,8 @@ from orderdp.comparison.checks import LoadedData, check, sharing_threads
 from orderdp.comparison.grid import Comparison, grid
 from orderdp.comparison.outcome import Outcome
 from orderdp.comparison.planned import REFERENCES
-from orderdp.comparison.workers import Log, create_folder, new_folder, resume
-from orderdp.output.files import write_whole
+from orderdp.comparison.workers import Log, resume, same_on_all_ranks
+from orderdp.output.files import new_folder, write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.paper.study_file import SIZES, name_of, read_study
 from orderdp.report.outline import Outline, load_outline, outline_of
@@ -98,13 +98,14 @@ def start_study(study: Study, folder: Path, *, processes: int = 1, log: Log) -> 
     data = LoadedData()
     # All checks come first: nothing is written of a study that lacks one of its data sets.
     sizes = {name: check(part, data, processes=processes) for name, part in study.parts.items()}
-    folder = new_folder(folder)
-    for name, part in study.parts.items():
-        create_folder(sharing_threads(part, processes), folder / name, sizes[name])
+    folder = same_on_all_ranks(folder)
     if PartialState().is_main_process:
-        # Last: a folder without this file is incomplete.
-        head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
-        write_whole(folder / "study.toml", tomli_w.dumps({**head, **study.head}).encode())
+        with new_folder(folder) as unfinished:
+            for name, part in study.parts.items():
+                (unfinished / name).mkdir()
+                sharing_threads(part, processes).write(unfinished / name, sizes[name])
+            head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
+            write_whole(unfinished / "study.toml", tomli_w.dumps({**head, **study.head}).encode())
     PartialState().wait_for_everyone()
     return resume_study(folder, processes=processes, log=log, data=data)
 
