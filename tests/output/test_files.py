@@ -132,10 +132,10 @@ def test_several_writers_of_one_file_disturb_neither_each_other_nor_a_reader(tmp
     while any(writer.is_alive() for writer in writers):
         content = path.read_bytes()
         assert content == content[:1] * LENGTH
-        assert {name for name in os.listdir(tmp_path) if not name.startswith(".")} == {"a"}
+        assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {"a"}
         reads += 1
     assert ([writer.exitcode for writer in writers], reads > 20) == ([0, 0, 0], True)
-    assert os.listdir(tmp_path) == ["a"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def killed_while_writing(path):
@@ -180,22 +180,32 @@ def test_a_new_folder_is_there_only_once_it_is_filled(tmp_path):
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["more", "more/run", "more/run/a"]
 
 
+def fill(path, then):
+    """Makes a folder with a file in it, and calls a function before that is done."""
+    with files.new_folder(path) as folder:
+        files.write_whole(folder / "a", b"mine")
+        then()
+
+
 def test_a_folder_that_could_not_be_filled_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), files.new_folder(tmp_path / "run") as folder:
-        (folder / "a").write_bytes(b"1")
+    def interrupt():
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "run", interrupt)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_another_process_made_meanwhile_is_left_alone(tmp_path):
     path = tmp_path / "run"
-    with (
-        pytest.raises(FileExistsError, match="the run folder must be new, got .*, which exists; write another --run"),
-        files.new_folder(path) as folder,
-    ):
-        (folder / "a").write_bytes(b"mine")
+
+    def be_faster():
         path.mkdir()
         (path / "a").write_bytes(b"theirs")
+
+    message = r"^the run folder must be new, got .*run, which exists; write another --run, or --resume .*run$"
+    with pytest.raises(FileExistsError, match=message):
+        fill(path, be_faster)
     assert {file.name: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == {"a": b"theirs"}
 
 
@@ -205,6 +215,5 @@ def test_an_error_within_a_new_folder_names_the_folder_and_the_reason(tmp_path, 
 
     monkeypatch.setattr(files, "write_flushed", refuse)
     with pytest.raises(OSError, match=r"run could not be written \(No space left on device\); .*; make room on that"):
-        with files.new_folder(tmp_path / "run") as folder:
-            files.write_whole(folder / "a", b"1")
+        fill(tmp_path / "run", refuse)
     assert not list(tmp_path.iterdir())
