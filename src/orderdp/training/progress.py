@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+OF_A_RANK = ("loss_sum", "loss_count", "first_count")  # sums that each rank has of its own
 SECONDS = ("training_s", "selection_s", "data_s", "evaluation_s")  # in each line of metrics; the result has their sums
 
 
@@ -17,9 +18,12 @@ class Progress:
 
     Args:
         step: optimiser steps made.
-        samples_forward: samples that went through the model in training, on all ranks.
+        samples_forward: samples that went through the model in training, on all ranks. A sample counts once in each
+            forward pass.
         loss_sum: of the running epoch's losses on this rank.
         loss_count: losses in `loss_sum`.
+        first_count: samples of the running epoch in first passes without gradient, on this rank.
+        pass_s: seconds a sample of the passes of a method that chooses within the batch; None if not measured.
         training_s: seconds of the running epoch in training, data and selection included.
         waited_s: seconds of the running epoch in waiting for batches, selection included.
         choices: digest of every selection so far.
@@ -33,6 +37,8 @@ class Progress:
     samples_forward: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
+    first_count: int = 0
+    pass_s: dict[str, float] | None = None
     training_s: float = 0.0
     waited_s: float = 0.0
     choices: str = ""
