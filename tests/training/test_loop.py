@@ -408,9 +408,9 @@ def test_channels_last_lays_out_weights_and_images(tmp_path, tiny, digits, train
     layouts = []
     logits = Run._logits
 
-    def watch(self, images):
+    def watch(self, *arguments):
         layouts.append(self.model[1][0].weight.is_contiguous(memory_format=torch.channels_last))
-        return logits(self, images)
+        return logits(self, *arguments)
 
     monkeypatch.setattr(Run, "_logits", watch)
     last = train("last", **FULL, channels_last=True, data_path=data_path).metrics()

@@ -84,13 +84,14 @@ def two_passes(recipe, data):
     means = []
     for _ in range(recipe.epochs):
         trained = []
-        for ids in map(torch.as_tensor, pruner.sampler(recipe.batch_size)):
+        for ids, _ in pruner.loader(range(200), batch_size=recipe.batch_size):
             before = bits(model)
             with torch.no_grad():
                 first = losses_of(ids)
                 model.load_state_dict(before)
-            kept = torch.argsort(first, descending=True, stable=True)[: round(0.25 * len(ids))]
-            pruner.choose(ids, first)
+            kept = pruner.choose(ids, first)
+            highest = torch.argsort(first, descending=True, stable=True)[: round(0.25 * len(ids))]
+            assert sorted(kept.tolist()) == sorted(highest.tolist())
             losses = losses_of(ids[kept])
             pruner.update(ids[kept], losses)
             losses.mean().backward()
