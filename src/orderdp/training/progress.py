@@ -20,6 +20,7 @@ class Progress:
         step: optimiser steps made.
         samples_forward: samples that went through the model in training, on all ranks. A sample counts once in each
             forward pass.
+        epoch_step: optimiser steps made in the running epoch.
         loss_sum: of the running epoch's losses on this rank.
         loss_count: losses in `loss_sum`.
         first_count: samples of the running epoch in first passes without gradient, on this rank.
@@ -35,6 +36,7 @@ class Progress:
 
     step: int = 0
     samples_forward: int = 0
+    epoch_step: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
     first_count: int = 0
