@@ -216,12 +216,15 @@ class Run:
         mine = [self.progress.loss_sum, self.progress.loss_count, self.progress.first_count]
         sums = torch.tensor(mine, dtype=torch.float64, device=self.device)
         loss_sum, loss_count, first_count = self.accelerator.reduce(sums).tolist()
-        if not math.isfinite(loss_sum):
+        self._check_finite(loss_sum, "training", "in")
+        return loss_sum / loss_count, int(first_count + loss_count)
+
+    def _check_finite(self, loss: float, kind: str, when: str) -> None:
+        if not math.isfinite(loss):
             raise FloatingPointError(
-                f"the training loss must stay finite, got {loss_sum} in epoch {len(self.progress.history) + 1}; "
+                f"the {kind} loss must stay finite, got {loss} {when} epoch {len(self.progress.history) + 1}; "
                 f"write a smaller max_lr than {self.recipe.max_lr:g}"
             )
-        return loss_sum / loss_count, int(first_count + loss_count)
 
     def _close_epoch(self, *, lr: float) -> None:
         """Evaluates, and writes the epoch's line of metrics and a checkpoint."""
@@ -313,11 +316,7 @@ class Run:
                 sums[1] += (logits.argmax(1) == target).sum()
                 sums[2] += len(target)
         loss_sum, correct, count = self.accelerator.reduce(sums).tolist()
-        if not math.isfinite(loss_sum):
-            raise FloatingPointError(
-                f"the test loss must stay finite, got {loss_sum} after epoch {len(self.progress.history) + 1}; "
-                f"write a smaller max_lr than {self.recipe.max_lr:g}"
-            )
+        self._check_finite(loss_sum, "test", "after")
         return loss_sum / count, 100 * correct / count
 
     def _logits(self, images: Tensor, net: Any = None) -> Tensor:
