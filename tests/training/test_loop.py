@@ -28,6 +28,7 @@ from orderdp.training.steps import total_steps
 N = 200
 ORDERDP = {"strategy": "orderdp", "prune_ratio": 0.5}
 FULL = {"strategy": "full"}
+ORDERED = {"strategy": "ordered_sgd", "prune_ratio": 0.75}
 
 # Settings, then what a run of 3 epochs in batches of 32 makes: epochs, steps, samples forward, samples backward.
 COUNTS = {
@@ -45,7 +46,7 @@ COUNTS = {
     "orderdp, max_steps": ({**ORDERDP, "max_steps": 5}, 2, 5, 125, 125),
     # 141 candidates; of 28 or 29 the 20 or 21 hardest are trained, and those pass twice.
     "orderdp, fresh": ({**ORDERDP, "per": "iteration", "fresh": True}, 3, 15, 423 + 303, 303),
-    "ordered sgd": ({"strategy": "ordered_sgd", "prune_ratio": 0.75}, 3, 21, 600 + 147, 147),
+    "ordered sgd": (ORDERED, 3, 21, 600 + 147, 147),
 }
 
 
@@ -516,7 +517,7 @@ def test_a_folder_of_images_trains_with_any_number_of_workers_to_the_same_bits(t
         train("resident", data, **settings, data_path="resident")
 
 
-@pytest.mark.parametrize("settings", [FULL, {**FULL, "checkpoint_steps": 1}, ORDERDP], ids=str)
+@pytest.mark.parametrize("settings", [FULL, {**FULL, "checkpoint_steps": 1}, ORDERDP, ORDERED], ids=str)
 def test_a_run_that_diverges_says_so_and_has_no_result(tmp_path, train, settings):
     message = r"the training loss must stay finite, got (nan|inf) in epoch \d; write a smaller max_lr than 1e\+09"
     with pytest.raises(FloatingPointError, match=f"^{message}$"):

@@ -194,11 +194,13 @@ class Run:
         """Returns the losses of the samples that a step trains, and the scalar to back-propagate."""
         if self.recipe.strategy.chooses_in_batch:
             self.progress.first_count += len(index)
-            batch = batch[0].to(self.device, non_blocking=True), batch[1].to(self.device, non_blocking=True)
-            index = index.to(self.device, non_blocking=True)
+            index, images, labels = (each.to(self.device, non_blocking=True) for each in (index, *batch))
             with first_pass(self.model):
-                kept = self.pruner.choose(index, self._losses(batch, self.chooser))
-            index, batch = index[kept], (batch[0][kept], batch[1][kept])
+                first = self._losses((images, labels), self.chooser)
+            kept = self.pruner.choose(index, first)
+            if not len(kept):  # none of the losses is finite
+                self.progress.check_finite(float(first.sum()), "training loss", "in", self.recipe.max_lr)
+            index, batch = index[kept], (images[kept], labels[kept])
         losses = self._losses(batch)
         return losses, self.pruner.update(index, losses)
 
@@ -217,15 +219,8 @@ class Run:
         mine = [self.progress.loss_sum, self.progress.loss_count, self.progress.first_count]
         sums = torch.tensor(mine, dtype=torch.float64, device=self.device)
         loss_sum, loss_count, first_count = self.accelerator.reduce(sums).tolist()
-        self._check_finite(loss_sum, "training", "in")
+        self.progress.check_finite(loss_sum, "training loss", "in", self.recipe.max_lr)
         return loss_sum / loss_count, int(first_count + loss_count)
-
-    def _check_finite(self, loss: float, kind: str, when: str) -> None:
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"the {kind} loss must stay finite, got {loss} {when} epoch {len(self.progress.history) + 1}; "
-                f"write a smaller max_lr than {self.recipe.max_lr:g}"
-            )
 
     def _close_epoch(self, *, lr: float) -> None:
         """Evaluates, and writes the epoch's line of metrics and a checkpoint."""
@@ -318,7 +313,7 @@ class Run:
                 sums[1] += (logits.argmax(1) == target).sum()
                 sums[2] += len(target)
         loss_sum, correct, count = self.accelerator.reduce(sums).tolist()
-        self._check_finite(loss_sum, "test", "after")
+        self.progress.check_finite(loss_sum, "test loss", "after", self.recipe.max_lr)
         return loss_sum / count, 100 * correct / count
 
     def _logits(self, images: Tensor, net: Any = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,3 +49,21 @@ class Progress:
     checkpoint: Tensor | None = None
     gradient_norms: Tensor = field(default_factory=lambda: torch.empty(0))
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def check_finite(self, loss: float, name: str, when: str, max_lr: float) -> None:
+        """Raises if a loss of the running epoch is not finite.
+
+        Args:
+            loss: the loss, or a sum of losses.
+            name: what it is called.
+            when: "in" or "after" the epoch.
+            max_lr: the highest learning rate, which may be too high.
+
+        Raises:
+            FloatingPointError: it is not finite.
+        """
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the {name} must stay finite, got {loss} {when} epoch {len(self.history) + 1}; "
+                f"write a smaller max_lr than {max_lr:g}"
+            )
