@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 import orderdp
-from orderdp.ranks import step_bounds
+from orderdp.ranks import Batching
 from orderdp.strategies import Memory, Selection, Strategy
 
 # What a column may hold: spread, equal, two values, one outlier, some or all samples not seen yet.
@@ -135,7 +135,7 @@ def _memory(strategy: Strategy, scores: npt.NDArray[np.float64], epoch: int) -> 
     for array in arrays:
         array.flags.writeable = False
     selected = strategy.num_selected(len(scores), epoch)
-    bounds = None if selected is None else tuple(step_bounds(selected, 8))
+    bounds = None if selected is None else Batching(8).steps(selected)
     return Memory(len(scores), epoch, columns, bounds, previous, epoch - 1 if epoch else None, visits)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
@@ -56,7 +56,7 @@ class Memory:
     num_samples: int
     epoch: int
     columns: Mapping[str, npt.NDArray[np.float32]]
-    step_bounds: tuple[tuple[int, int], ...] | None = None
+    step_bounds: Sequence[tuple[int, int]] | None = None
     previous: Indices | None = None
     previous_epoch: int | None = None
     visits: npt.NDArray[np.int32] | None = None
@@ -113,6 +113,10 @@ class Strategy(ABC):
         Raises:
             ValueError: the settings leave no sample of `num_samples`.
         """
+
+    def size_changes(self) -> tuple[int, ...] | None:
+        """Returns the epochs > 0 at which `num_selected` may change, ascending; None if they are not known."""
+        return None
 
     @abstractmethod
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:

@@ -128,8 +128,7 @@ class Run:
     def _step_schedule(self, epoch: int) -> None:
         """Sets the learning rate of the next step, by its number or by the finished share of the run."""
         if self.num_steps is None:
-            batches = self.loader.batch_sampler
-            done = batches.delivered / (batches.delivered + batches.remaining)
+            done = self.progress.epoch_step / len(self.loader)
             step = round((epoch + done) / self.recipe.epochs * self.schedule_steps)
             self.schedule.last_epoch = min(step, self.schedule_steps - 1) - 1  # its own step adds one
         self.schedule.step()
@@ -152,6 +151,7 @@ class Run:
             norms.append(gradient_norm(parameters))
             lr = self.optimizer.param_groups[0]["lr"]
             self.optimizer.step()
+            progress.epoch_step += 1
             self._step_schedule(epoch)
             self.optimizer.zero_grad()
             loss_sum += losses.detach().sum()
@@ -163,7 +163,7 @@ class Run:
             if progress.step == self.num_steps:
                 break
             every = self.recipe.checkpoint_steps
-            if every and progress.step % every == 0 and self.loader.batch_sampler.remaining:
+            if every and progress.step % every == 0 and progress.epoch_step < len(self.loader):
                 progress.loss_sum += float(loss_sum)  # waits for the device
                 loss_sum.zero_()
                 self._keep(norms)
@@ -233,6 +233,7 @@ class Run:
         progress.trained = moment.trained
         progress.checkpoint = moment.trained if When.CHECKPOINT in kinds else progress.checkpoint
         progress.loss_sum, progress.loss_count, progress.training_s, progress.waited_s = 0.0, 0, 0.0, 0.0
+        progress.epoch_step = 0
         self._write_checkpoint(loader_state)
         self._write_metrics()
 

@@ -18,6 +18,7 @@ class Progress:
     Args:
         step: optimiser steps made.
         samples_forward: samples that went through the model in training, on all ranks.
+        epoch_step: optimiser steps made in the running epoch.
         loss_sum: of the running epoch's losses on this rank.
         loss_count: losses in `loss_sum`.
         training_s: seconds of the running epoch in training, data and selection included.
@@ -31,6 +32,7 @@ class Progress:
 
     step: int = 0
     samples_forward: int = 0
+    epoch_step: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
     training_s: float = 0.0
