@@ -176,8 +176,11 @@ def batches(pruner: Pruner, batch_size: int, ids_on: str) -> Iterator[list[Tenso
     """Yields up to `CALLS` batches of ids in a row, for ever; record them all before you take the next ones."""
     loader = pruner.loader(range(pruner.num_samples), batch_size=batch_size, drop_last=True)
     while True:
-        rest = iter(loader)
-        while chunk := [index.to(ids_on) for index, _ in itertools.islice(rest, CALLS)]:
+        taken, rest = 0, iter(loader)
+        for index, _ in rest:  # never beyond the last batch: that ends the epoch, which must be recorded before
+            others = itertools.islice(rest, min(CALLS, len(loader) - taken) - 1)
+            chunk = [index.to(ids_on), *(index.to(ids_on) for index, _ in others)]
+            taken += len(chunk)
             yield chunk
 
 
