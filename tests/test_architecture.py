@@ -18,7 +18,7 @@ LAYERS = [
     {"strategies"},
     {"ranks", "scores", "schedule", "states", "checks", "log", "accelerate_state"},
     {"record", "epochs"},
-    {"notices", "samplers"},
+    {"notices", "samplers", "within_batch"},
     {"loader", "ledger"},
     {"pruner"},
     {"testing", "diagnostics"},
@@ -31,7 +31,8 @@ LAYERS = [
 ]
 CORE = {
     *("theory", "output", "rng", "version", "strategies", "ranks", "scores", "schedule", "states", "checks", "log"),
-    *("accelerate_state", "record", "epochs", "notices", "samplers", "loader", "ledger", "pruner", "testing"),
+    *("accelerate_state", "record", "epochs", "notices", "samplers", "within_batch", "loader"),
+    *("ledger", "pruner", "testing"),
 }
 CORE_MAY_IMPORT = {"torch", "numpy", "orderdp", "scipy"}
 SOURCES = sorted(path for path in ROOT.rglob("*.py"))

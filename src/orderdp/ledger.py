@@ -64,6 +64,8 @@ class Ledger:
         self._epochs = self._new_epochs()
         self._record: EpochRecord | None = None  # of the epoch begun last, until it is closed
         self._batching: Batching | None = None  # of that epoch
+        # A strategy that keeps the last value of each sample need not be asked.
+        self._observe = None if type(strategy).observe is Strategy.observe else strategy.observe
         self._notices = Notices()
         self._non_finite = self._missing = 0
         self._recorded = 0  # checksum of what `record` was given
@@ -122,7 +124,7 @@ class Ledger:
             raise ValueError(
                 f"scores must be finite, got {np.count_nonzero(~np.isfinite(values))} that are not; leave them out"
             )
-        self._table.record(ids, values, self.strategy.observe)
+        self._table.record(ids, values, self._observe)
         self._recorded = zlib.crc32(values.tobytes(), zlib.crc32(ids.tobytes(), self._recorded))
 
     def resize(self, num_samples: int) -> None:
@@ -190,7 +192,7 @@ class Ledger:
         if not trained.all():
             ids, values = ids[trained], values[trained]
         missing = record.indices[record.missing()]
-        table.close(ids, values, missing, self._epochs.ordinal, self.strategy.observe)
+        table.close(ids, values, missing, self._epochs.ordinal, self._observe)
         return values, len(missing)
 
     def _table_now(self) -> ScoreTable:

@@ -18,11 +18,12 @@ from orderdp.loader import PrunedLoader
 from orderdp.notices import REPEATS
 from orderdp.ranks import Batching, Steps, step_runs, total
 from orderdp.record import EpochRecord
-from orderdp.rng import generator, uniforms
+from orderdp.rng import generator
 from orderdp.samplers import PrunedBatchSampler, PrunedSampler
 from orderdp.schedule import Constant, Schedule
 from orderdp.scores import ScoreTable
 from orderdp.strategies import Selection, Strategy
+from orderdp.within_batch import WithinBatch
 
 
 class Pruner(Ledger):
@@ -66,8 +67,7 @@ class Pruner(Ledger):
         fingerprint: str | None = None,
     ) -> None:
         super().__init__(strategy, num_samples, seed=seed, schedule=schedule, group=process_group, data=fingerprint)
-        self._chosen: Tensor | None = None  # ids that `choose` returned for the next update
-        self._chooses = False  # whether the strategy of the running epoch chooses within batches
+        self._within: WithinBatch | None = None  # if the strategy of the running epoch chooses within batches
         self.num_selected()  # sizes that keep no sample fail here
 
     def __repr__(self) -> str:
@@ -228,7 +228,8 @@ class Pruner(Ledger):
         selection = self.selection
         assert selection is not None
         steps = None if batching is None else self.steps_of(batching, len(selection.indices))
-        self._batching, self._chosen, self._chooses = batching, None, self._epochs.chooser.chooses_in_batch
+        self._batching, chooser = batching, self._epochs.chooser
+        self._within = WithinBatch(chooser, self.seed, self.epoch or 0) if chooser.chooses_in_batch else None
         if not resumed or self._record is None:
             self._record = EpochRecord(selection, self.num_samples)
         self._record.begin(steps)
@@ -281,6 +282,9 @@ class Pruner(Ledger):
     ) -> Tensor:
         """Remembers the losses of a batch and returns the scalar to back-propagate, the mean of weights·losses.
 
+        With several ranks, the mean over the ranks of what it returns is the mean of the step, even if the ranks have
+        parts of different sizes.
+
         Queues its work on the device and never waits for it. Does not change `losses`. A loss that is NaN or infinite
         is not recorded: its sample ranks below all others until a finite loss is. A second update of a batch replaces
         the first.
@@ -305,16 +309,18 @@ class Pruner(Ledger):
         if record is None or not record.is_open:
             raise RuntimeError("update needs an epoch, got none begun; take index and batch from pruner.loader")
         check_batch(index, losses)
-        values = losses.detach()
-        if scores is not None or self._chooses:
-            values, losses, kept = self._chosen_in_batch(index, values, losses, scores)
-        else:
-            kept = None
+        values, kept = losses.detach(), None
+        if scores is not None:
+            values = _scores_of(index, scores, values.device)
+        if self._within is not None:
+            losses, values, kept = self._within.reduce(index, losses, values)
         own = record.add(index, values, kept)
         if record.repeats:
             self._notices.warn("repeats", REPEATS.format(self.epoch))
         if own is not None:
             losses = losses * own
+        if record.factor != 1 and weights is None and reduction == "mean":
+            losses = losses * record.factor
         if weights is not None:
             check_values(len(index), weights, "weights")
             losses = losses * weights
@@ -323,24 +329,6 @@ class Pruner(Ledger):
         if reduction != "none":
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}; write 'mean'")
         return losses
-
-    def _chosen_in_batch(
-        self, index: Tensor, seen: Tensor, losses: Tensor, scores: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Returns what to remember of a batch, its losses with the factors of a choice within it, and what was kept."""
-        values = seen
-        if scores is not None:
-            check_values(len(index), scores, "scores")
-            values = scores.detach().to(seen.device, non_blocking=not seen.is_cpu)
-        if not self._chooses:
-            return values, losses, None
-        factors = self._factors(index, seen, values)
-        if factors is None:
-            return values, losses, None
-        # Zero times a loss that is not finite would be NaN. Such a sample is left out of the step, and counted.
-        losses = torch.where(factors != 0, losses, 0) * factors
-        values = torch.where(torch.isfinite(seen), values, torch.nan)
-        return values, losses, (factors != 0) | ~torch.isfinite(values)
 
     def choose(self, index: Tensor, losses: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Returns the positions in a batch that a method within batches trains, so that only they go backward.
@@ -370,33 +358,14 @@ class Pruner(Ledger):
             raise RuntimeError("choose needs an epoch, got none begun; take index and batch from pruner.loader")
         check_index(index)
         check_values(len(index), losses, "losses")
-        seen = values = losses.detach()
-        if scores is not None:
-            check_values(len(index), scores, "scores")
-            values = scores.detach().to(seen.device)
-        self._chosen = None
-        factors = self._factors(index, seen, values) if self._chooses else None
-        if factors is None:
+        seen = losses.detach()
+        if self._within is None:
             return torch.arange(len(index), device=seen.device)
-        values = torch.where(torch.isfinite(seen), values, torch.nan)
-        record.add(index, values, ~torch.isfinite(values))  # not trained yet, but a loss that is not finite has failed
-        kept = factors.nonzero().flatten()
-        self._chosen = index.to(kept.device)[kept]
-        return kept
+        values = seen if scores is None else _scores_of(index, scores, seen.device)
+        return self._within.choose(index, seen, values, record)
 
-    def _factors(self, index: Tensor, seen: Tensor, values: Tensor) -> Tensor | None:
-        """Returns (b,) float32 factors of the losses of a batch, by the strategy or by what `choose` returned."""
-        finite = torch.isfinite(seen)
-        if self._chosen is not None:
-            chosen, self._chosen = self._chosen, None
-            if len(chosen) != len(index) or not torch.equal(index.to(chosen.device, chosen.dtype), chosen):
-                raise ValueError(
-                    f"index must hold the {len(chosen)} samples that choose returned, got {len(index)} or others; "
-                    "write update(index[kept], losses of the same samples)"
-                )
-            return finite * (len(index) / finite.sum().clamp(min=1)).to(torch.float32)
-        epoch = self._epochs.running
-        assert epoch is not None
-        ids = index.to(seen.device, non_blocking=not seen.is_cpu)
-        masked = torch.where(finite, values.to(torch.float32), torch.nan)
-        return self._epochs.chooser.batch_weights(masked, lambda: uniforms(ids, self.seed, epoch))
+
+def _scores_of(index: Tensor, scores: Tensor, device: torch.device) -> Tensor:
+    """Returns the scores of a batch on a device, without gradient."""
+    check_values(len(index), scores, "scores")
+    return scores.detach().to(device, non_blocking=device.type != "cpu")

@@ -46,6 +46,8 @@ class EpochRecord:
         self._log = Log(0)
         self._alone = True  # one rank, or a loop that forms its own batches
         self.is_open = False
+        # Of the batch added last: with it, the mean over the ranks of their means is the mean of the step.
+        self.factor = 1.0
         self._batch = self._next = self._last = 0  # this rank's expected batch, and where it and the last one begin
         self._whole = True  # not only this rank's part
         self._window_begin, self._window_end, self._window = 0, -1, np.empty(0, dtype=np.int64)
@@ -93,6 +95,8 @@ class EpochRecord:
             self._settle(values)
         if not index.is_cpu:
             self._log.append(None, values, kept, ids=index)
+            if not self._alone:  # the next batch, which `fold` will verify
+                self._next = self._follow(self._next, self._next + index.numel())
             return None if self.weights is None else self._weights_by_id(index, values.device)
         ids = index.numpy()
         begin = self._next
@@ -103,7 +107,7 @@ class EpochRecord:
                 self.repeats |= bool(self.seen()[begin:end].all())
             self._log.append(begin, values, kept)
             self._last = begin
-            self._next = end if self._alone else self._after(end)
+            self._next = end if self._alone else self._follow(begin, end)
             return None if self.weights is None else self._weights_on(values.device)[begin:end]
         positions = self._find(ids)
         if self.closed:
@@ -111,7 +115,7 @@ class EpochRecord:
         self._log.append(positions, values, kept)
         self._last, self._next = int(positions[0]), int(positions[-1]) + 1
         if not self._alone:
-            self._next = self._after(self._next)
+            self._next = self._follow(self._last, self._next)
         if self.weights is None:
             return None
         return torch.from_numpy(self.weights[positions]).to(values.device, non_blocking=values.device.type != "cpu")
@@ -127,6 +131,8 @@ class EpochRecord:
         end = begin + len(ids)
         first = begin - self._window_begin
         if first < 0 or end > self._window_end:
+            if begin >= len(self.indices) or ids[0] != self.indices[begin]:
+                return False
             self._window_begin = first = begin
             self._window = self.indices[begin : begin + max(_WINDOW, len(ids))].astype(np.int64)
             self._window_end = begin + len(self._window)
@@ -136,15 +142,17 @@ class EpochRecord:
             return ids.tobytes() == expected.tobytes()
         return bool(np.array_equal(ids, expected))
 
-    def _after(self, position: int) -> int:
-        """Returns where this rank's next ids begin, after those before `position`."""
+    def _follow(self, begin: int, end: int) -> int:
+        """Returns where this rank's next ids begin after those of some positions, and sets the factor of these."""
         steps = self.steps
         assert steps is not None
-        count = len(steps)
-        if self._batch >= count or not steps[self._batch][0] <= position <= steps[self._batch][1]:
-            self._batch = min(int(steps.numbers(np.array([position - 1]))[0]), count - 1)
-        if position < steps.batch(self._batch)[1] or self._batch + 1 >= count:
-            return position
+        last = len(steps) - 1
+        if not (self._batch <= last and steps[self._batch][0] <= begin < steps[self._batch][1]):
+            self._batch = min(int(steps.numbers(np.array([begin]))[0]), last)
+        (step_begin, step_end), (mine_begin, mine_end) = steps[self._batch], steps.batch(self._batch)
+        self.factor = steps.num_ranks * (mine_end - mine_begin) / (step_end - step_begin)
+        if end < mine_end or self._batch == last:
+            return end
         self._batch += 1
         return steps.batch(self._batch)[0]
 

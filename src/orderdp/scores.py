@@ -45,7 +45,7 @@ class ScoreTable:
         values: npt.NDArray[np.float32],
         missing: npt.NDArray[Any],
         epoch: int,
-        observe: Observe,
+        observe: Observe | None,
     ) -> None:
         """Records an epoch that has ended.
 
@@ -54,15 +54,14 @@ class ScoreTable:
             values: (k,) what it saw of them.
             missing: (m,) distinct, the samples that it should have trained and did not.
             epoch: ordinal of the epoch among those begun.
-            observe: the strategy's rule from old columns and values to new columns.
+            observe: the rule from old columns and values to new columns; None if each column holds the value.
         """
         if epoch > _SMALL and self.visits.dtype == np.int16:
             self.last_epoch, self.visits = self.last_epoch.astype(np.int32), self.visits.astype(np.int32)
+        self._count(ids, epoch)
         failed = [missing]
         for begin in range(0, len(ids), _AT_ONCE):
             part, seen = ids[begin : begin + _AT_ONCE], values[begin : begin + _AT_ONCE]
-            self.last_epoch[part] = epoch
-            self.visits[part] += 1
             finite = np.isfinite(seen)
             if not finite.all():
                 failed.append(part[~finite])
@@ -71,13 +70,28 @@ class ScoreTable:
         self.failed = self.failed[self.last_epoch[self.failed] != epoch]
         self._fail(np.concatenate(failed))
 
-    def record(self, ids: npt.NDArray[Any], values: npt.NDArray[np.float32], observe: Observe) -> None:
+    def record(self, ids: npt.NDArray[Any], values: npt.NDArray[np.float32], observe: Observe | None) -> None:
         """Records finite values of distinct samples that no epoch has trained, (k,) each."""
         self._observe(ids, values, observe)
         if len(self.failed):
             self.failed = np.setdiff1d(self.failed, ids, assume_unique=True)
 
-    def _observe(self, ids: npt.NDArray[Any], values: npt.NDArray[np.float32], observe: Observe) -> None:
+    def _count(self, ids: npt.NDArray[Any], epoch: int) -> None:
+        """Counts a visit of each sample. Vector operations over all samples cost less than a scattered update."""
+        trained = np.zeros(self.num_samples, dtype=np.bool_)
+        for begin in range(0, len(ids), _AT_ONCE):
+            trained[ids[begin : begin + _AT_ONCE]] = True
+        for begin in range(0, self.num_samples, _AT_ONCE):
+            part = slice(begin, begin + _AT_ONCE)
+            now, last = trained[part].astype(self.visits.dtype), self.last_epoch[part]
+            self.visits[part] += now
+            last += now * (epoch - last)
+
+    def _observe(self, ids: npt.NDArray[Any], values: npt.NDArray[np.float32], observe: Observe | None) -> None:
+        if observe is None:
+            for column in self.columns.values():
+                column[ids] = values
+            return
         old = {name: torch.from_numpy(column[ids]) for name, column in self.columns.items()}
         for name, new in observe(old, torch.from_numpy(values)).items():
             self.columns[name][ids] = new.detach().cpu().numpy()

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object
@@ -202,7 +203,8 @@ class Run:
         progress, history = self.progress, self.progress.history
         loss, loss_count = self._mean_loss()
         assert self.pruner.selection is not None
-        chosen = hashlib.sha256(progress.choices.encode() + self.pruner.selection.indices.tobytes())
+        indices = self.pruner.selection.indices.astype(np.int64)
+        chosen = hashlib.sha256(progress.choices.encode() + indices.tobytes())
         began_s = time.perf_counter()
         test_loss, accuracy = self._evaluate()
         evaluation_s = time.perf_counter() - began_s
