@@ -105,7 +105,7 @@ class Pruner(Ledger):
             num_ranks = check_integer("num_ranks", num_ranks, 1, 2**31, "write the number of processes")
         exact = self._epochs.declared(epoch) is not None
         steps = Batching(batch_size, drop_last, stable_shapes).steps(
-            self.num_selected(epoch), num_ranks=num_ranks or self.ranks()[1], exact=exact
+            self.num_selected(epoch), num_ranks=self._num_ranks(num_ranks), exact=exact
         )
         return len(steps)
 
@@ -132,17 +132,20 @@ class Pruner(Ledger):
             ValueError: the strategy's number of samples depends on the losses.
         """
         epochs = check_integer("epochs", epochs, 1, 2**31, "write a number such as 90")
-        if num_ranks is not None:
-            num_ranks = check_integer("num_ranks", num_ranks, 1, 2**31, "write the number of processes")
         runs = step_runs(
             self.strategy,
             self.num_samples,
             Batching(batch_size, drop_last, stable_shapes),
             epochs=epochs,
-            num_ranks=self.ranks()[1] if num_ranks is None else num_ranks,
+            num_ranks=self._num_ranks(num_ranks),
             schedule=None if isinstance(self.schedule, Constant) else self.schedule,
         )
         return total(runs, of=shown(self.strategy))
+
+    def _num_ranks(self, given: int | None) -> int:
+        if given is None:
+            return self.ranks()[1]
+        return check_integer("num_ranks", given, 1, 2**31, "write the number of processes")
 
     def loader(
         self,
