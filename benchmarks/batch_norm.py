@@ -60,16 +60,15 @@ def main() -> None:
                 flush=True,
             )
     means = {
-        method: {
-            way: summary([row[way] - row["accuracy"] for row in rows if row["method"] == method]) for way in WAYS
-        }
+        method: {way: summary([row[way] - row["accuracy"] for row in rows if row["method"] == method]) for way in WAYS}
         for method in STRATEGIES
     }
     for method, ways in means.items():
         print(
             f"{method}, median over seeds: "
             + ", ".join(
-                f"{way} {found['median']:+.1f} [{found['min']:+.1f}, {found['max']:+.1f}]" for way, found in ways.items()
+                f"{way} {found['median']:+.1f} [{found['min']:+.1f}, {found['max']:+.1f}]"
+                for way, found in ways.items()
             )
         )
     write(given.json, torch.device("cpu"), {"benchmark": "batch_norm", "unit": "percent", "rows": rows, "added": means})

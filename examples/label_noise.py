@@ -54,7 +54,9 @@ def main(epochs: int = 60, num_seeds: int = 5) -> None:
         )
     differences = [ours - theirs for ours, theirs in zip(accuracy["OrderDP"], accuracy["uniform draw"], strict=True)]
     worse = sum(difference < 0 for difference in differences)
-    print(f"OrderDP minus uniform draw: {statistics.fmean(differences):+.1f} points, worse in {worse} of {num_seeds} seeds")
+    print(
+        f"OrderDP minus uniform draw: {statistics.fmean(differences):+.1f} points, worse in {worse} of {num_seeds} seeds"
+    )
 
 
 def train(strategy: orderdp.Strategy, total_steps: int, seed: int) -> tuple[float, float]:

@@ -145,7 +145,7 @@ def test_steps_are_a_sequence_that_takes_no_memory(how):
     assert steps[10:12] == [steps[10], steps[11]]
     assert steps[12][0] == steps[11][1]
     for outside in (count, -count - 1):
-        with pytest.raises(IndexError, match="step must lie in 0 .. "):
+        with pytest.raises(IndexError, match=r"step must lie in 0 \.\. "):
             steps[outside]
 
 

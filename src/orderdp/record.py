@@ -73,7 +73,8 @@ class EpochRecord:
         if steps is not None:
             done = self.steps_done(steps)
             self._batch = 0 if done.all() else int(np.argmin(done))
-            self._next, self._limit = steps.batch(self._batch)
+            self._next, limit = steps.batch(self._batch)
+            self._limit = len(self.indices) if self._alone else limit
             self._last, self._last_limit = self._next, self._limit
 
     def add(self, index: Tensor, values: Tensor, kept: Tensor | None = None) -> Tensor | None:
@@ -231,6 +232,12 @@ class EpochRecord:
         if not self._log.entries:
             return
         values, left_out, ids = self._log.take()
+        where, size = self._log.entries[0]
+        if self._values is None and left_out is None and type(where) is int and (where, size) == (0, len(self.indices)):
+            # One rank, every batch in order: the log is what is asked for.
+            self._values, self._stamps = values, np.ones(len(values), dtype=np.int32)
+            self._clock, self._log = 1, Log(self._capacity)
+            return
         if self._values is None:
             self._values = np.empty(len(self.indices), dtype=np.float32)
             self._stamps = np.zeros(len(self.indices), dtype=np.int32)
@@ -323,7 +330,7 @@ class EpochRecord:
         none counts.
         """
         seen = self.seen()
-        if not (seen.any() and self._whole):
+        if seen.all() or not (seen.any() and self._whole):
             return np.zeros(len(seen), dtype=np.bool_)
         missing = ~seen
         missing[self.num_expected :] = False
