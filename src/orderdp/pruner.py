@@ -240,7 +240,7 @@ class Pruner(Ledger):
         self._within = WithinBatch(chooser, self.seed, self.epoch or 0) if chooser.chooses_in_batch else None
         if not resumed or self._record is None:
             self._record = EpochRecord(selection, self.num_samples)
-        self._record.begin(steps)
+        self._record.begin(steps, self.ranks()[1])
         self.selection_s += time.perf_counter() - begin_s
         return selection
 
