@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from orderdp.strategies.base import FixedRatio, Memory, Selection
 from orderdp.strategies.draws import shuffled
@@ -48,9 +50,13 @@ class RepeatedRandom(FixedRatio):
 
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns q samples of those trained least."""
-        visits = np.zeros(memory.num_samples, dtype=np.int16) if memory.visits is None else memory.visits
-        turns = -visits
-        if memory.failed is not None:
-            turns[memory.failed] = np.iinfo(turns.dtype).min
         q = self.num_selected(memory.num_samples, memory.epoch)
-        return Selection(shuffled(largest(turns, q, rng), rng))
+        return Selection(shuffled(largest(_turns(memory), q, rng), rng))
+
+
+def _turns(memory: Memory) -> npt.NDArray[np.signedinteger[Any]]:
+    """Returns a number for each sample, highest for those whose turn it is."""
+    turns = np.zeros(memory.num_samples, dtype=np.int16) if memory.visits is None else -memory.visits
+    if memory.failed is not None:
+        turns[memory.failed] = np.iinfo(turns.dtype).min
+    return turns
