@@ -183,7 +183,7 @@ class Ledger:
             return
         values, missing = self._move(self._table)
         if self._epochs.is_open:
-            self._notices.of_epoch(self.epoch, record, values, missing)
+            self._notices.of_epoch(self.epoch, record, values, missing, ranked=bool(self.strategy.columns))
         self._non_finite += len(values) - int(np.count_nonzero(np.isfinite(values)))
         self._missing += missing
         self._record = self._batching = None

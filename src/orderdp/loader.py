@@ -124,6 +124,7 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
             collate_fn=_Collate(collate_fn or default_collate),
             **dataloader_arguments,
         )
+        self.batch_sampler.tells_end = True
 
     @property
     def remaining(self) -> int:

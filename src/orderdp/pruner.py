@@ -357,7 +357,7 @@ class Pruner(Ledger):
 
         Returns:
             (k,) int64 positions in the batch, ascending, on the device of `losses`; all of them if the strategy does
-            not choose within batches.
+            not choose within batches. None of them if no loss is finite: leave out the step then.
 
         Raises:
             ValueError, IndexError, RuntimeError: as for `update`.
@@ -368,9 +368,9 @@ class Pruner(Ledger):
         check_index(index)
         check_values(len(index), losses, "losses")
         seen = losses.detach()
+        values = seen if scores is None else _scores_of(index, scores, seen.device)
         if self._within is None:
             return torch.arange(len(index), device=seen.device)
-        values = seen if scores is None else _scores_of(index, scores, seen.device)
         return self._within.choose(index, seen, values, record)
 
 

@@ -93,6 +93,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
         self.current = _Pass()
         self._steps: Steps | None = None  # of the epoch that this sampler began last, or that was loaded
         self._in_pass = 0  # batches that the pass yields
+        self.tells_end = False  # whether `finish` will be called
         self._handed_out = False  # the pass has yielded all of them
         self._over = False  # the loop has received all of them
         self._steps_of_next()  # an impossible batch size fails here
@@ -153,8 +154,10 @@ class PrunedBatchSampler(Sampler[list[int]]):
         if self._steps is None or self._over:
             return False
         done = self.pruner.steps_done(self._steps)
-        # A loop that never calls update is over when all batches are handed out.
-        return not (done.all() or (self._handed_out and not done.any()))
+        if done.all():
+            return False
+        # A loop that never calls update is over when all batches are handed out, if nothing else tells.
+        return self.tells_end or not self._handed_out or bool(done.any())
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the pruner's state, and how the epoch is cut into steps.
