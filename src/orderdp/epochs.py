@@ -269,7 +269,7 @@ class Epochs:
                     f"the state must be of {name} {shown(now)}, got {shown(state[name])}; {_how_to_change(name)}"
                 )
         following = repr(self.scheduled(state["next_epoch"]))
-        if not change and following != state["scheduled"]:
+        if not change and state["scheduled"] not in (None, following):  # None in version 1
             raise ValueError(
                 f"the schedule must name {shown(state['scheduled'])} in epoch {state['next_epoch']}, as the state was "
                 f"saved, got {shown(following)}; {_how_to_change('schedule')}"
