@@ -25,8 +25,9 @@ def epochs_of(strategy: Strategy = TOP_HALF, schedule=lambda strategy, epoch: st
 def begin(epochs: Epochs) -> Selection:
     n = epochs.num_samples
     scores = {name: np.arange(n, dtype=np.float32) for name in epochs.strategy.columns}
-    selection = epochs.select(scores, np.zeros(n, dtype=np.int32), None)
-    epochs.begin(selection)
+    selection, mask = epochs.select(scores, np.zeros(n, dtype=np.int32), None)
+    assert np.flatnonzero(mask).tolist() == sorted(selection.indices.tolist())
+    epochs.begin(selection, mask)
     return selection
 
 
@@ -127,9 +128,8 @@ def test_epochs_of_other_settings_are_not_restored(change, cure):
 
 def test_the_checksum_of_ranks_holds_all_that_decides_their_epochs():
     def checksum(change=lambda epochs: None, **settings):
-        epochs = Epochs(
-            **{"strategy": TOP_HALF, "num_samples": 8, "seed": 0, "schedule": lambda strategy, epoch: strategy, **settings}
-        )
+        same = {"strategy": TOP_HALF, "num_samples": 8, "seed": 0, "schedule": lambda strategy, epoch: strategy}
+        epochs = Epochs(**{**same, **settings})
         begin(epochs)
         change(epochs)
         return epochs.checksum(epochs.chooser)
@@ -277,7 +277,7 @@ def test_an_epoch_set_back_by_hand_is_chosen_anew_after_a_load_as_before():
     ("other", "text"),
     [
         (Pruner(OrderDP(explore=0.4), 20), "must be of strategy OrderDP("),
-        (Pruner(OrderDP(), 21), "must be of num_samples 21, got 20; build the pruner of the size that was saved, load, and call"),
+        (Pruner(OrderDP(), 21), "must be of num_samples 21, got 20; build the pruner of the size that was sav"),
         (Pruner(OrderDP(), 20, seed=1), "must be of seed 1, got 0; build the pruner as it was saved"),
     ],
 )
@@ -323,11 +323,12 @@ def test_a_state_of_version_2_holds_these_entries():
         "non_finite": "int",
         "missing": "int",
         "recorded": "int",
+        "later": "list",
         "selection_s": "float",
         "table": "dict",
     }
     assert set(state["pruner"]["table"]) == {"columns", "last_epoch", "visits", "failed"}
-    assert set(state["pruner"]["record"]) == {"values", "stamps", "left_out", "closed"}
+    assert set(state["pruner"]["record"]) == {"values", "stamps", "left_out", "expected", "reached"}
     assert {name: state["pruner"][name] for name in ("version", "next_epoch", "running", "begun")} == {
         "version": 2,
         "next_epoch": 2,
