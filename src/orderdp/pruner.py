@@ -234,14 +234,14 @@ class Pruner(Ledger):
         assert selection is not None
         steps = None if batching is None else self.steps_of(batching, len(selection.indices))
         self._batching, chooser = batching, self._epochs.chooser
-        if not resumed:
-            kept_step = steps is not None and steps.batching != batching
-            self._notices.of_size(self.epoch, len(selection.indices), added=self._epochs.added, kept_step=kept_step)
         self._within = WithinBatch(chooser, self.seed, self.epoch or 0) if chooser.chooses_in_batch else None
         if not resumed or self._record is None:
             self._record = EpochRecord(selection, self.num_samples)
-        self._record.begin(steps)
+        self._record.begin(steps, self.ranks()[1])
         self.selection_s += time.perf_counter() - begin_s
+        if not resumed:  # last, since a warning may be raised as an error
+            kept_step = steps is not None and steps.batching != batching
+            self._notices.of_size(self.epoch, len(selection.indices), added=self._epochs.added, kept_step=kept_step)
         return selection
 
     def end_epoch(self) -> None:
