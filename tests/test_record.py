@@ -19,7 +19,7 @@ def record_of(order=ORDER, *, batch_size=None, rank=0, num_ranks=1, weights=None
     selection = Selection(np.array(order, dtype=np.int32), None if weights is None else np.float32(weights))
     record = EpochRecord(selection, n)
     steps = None if batch_size is None else Batching(batch_size, **batching).steps
-    record.begin(None if steps is None else steps(len(order), rank=rank, num_ranks=num_ranks))
+    record.begin(None if steps is None else steps(len(order), rank=rank, num_ranks=num_ranks), num_ranks)
     return record
 
 
