@@ -256,6 +256,13 @@ class Member:
         plain = re.sub(r"(?<!\w)-", "minus ", self.label.replace("ε", "epsilon").replace("e+", "e"))
         return "-".join([*re.findall(r"[A-Za-z0-9.]+", plain), f"seed{self.recipe.seed}"])
 
+    @property
+    def title(self) -> str:
+        """The label, with the prune ratio if the label does not show it."""
+        strategy = self.recipe.strategy
+        share = f" {100 * (strategy.asked_ratio or 0):.12g} %"
+        return f"{self.label} (prunes{share})" if strategy.prunes and share not in self.label else self.label
+
     def recipe_in(self, path: Path, num_samples: int, num_ranks: int = 1) -> Recipe | None:
         """Returns the settings in a comparison's folder; None while the run whose steps it takes has no result."""
         if self.steps_of is None:

@@ -243,7 +243,7 @@ def _work(paths: Sequence[Path], loaded: LoadedData, *, show: bool, log: Log) ->
                 with _claimed(member, folder, sizes) as recipe:
                     if recipe is not None:
                         trained = True
-                        what = f"[{number}/{len(members)}] {member.label}, seed {member.recipe.seed}"
+                        what = f"[{number}/{len(members)}] {member.title}, seed {member.recipe.seed}"
                         if state.is_main_process:
                             log(what)
                         _train(recipe, data, folder, what=what, show=show, log=log)
