@@ -60,16 +60,15 @@ def main() -> None:
                 flush=True,
             )
     means = {
-        method: {
-            way: summary([row[way] - row["accuracy"] for row in rows if row["method"] == method]) for way in WAYS
-        }
+        method: {way: summary([row[way] - row["accuracy"] for row in rows if row["method"] == method]) for way in WAYS}
         for method in STRATEGIES
     }
     for method, ways in means.items():
         print(
             f"{method}, median over seeds: "
             + ", ".join(
-                f"{way} {found['median']:+.1f} [{found['min']:+.1f}, {found['max']:+.1f}]" for way, found in ways.items()
+                f"{way} {found['median']:+.1f} [{found['min']:+.1f}, {found['max']:+.1f}]"
+                for way, found in ways.items()
             )
         )
     write(given.json, torch.device("cpu"), {"benchmark": "batch_norm", "unit": "percent", "rows": rows, "added": means})
@@ -86,7 +85,7 @@ def images(data_root: Path | None) -> tuple[TensorDataset, tuple[Tensor, Tensor]
 
 def measure(strategy: Strategy, seed: int, train_set: TensorDataset, test: tuple[Tensor, Tensor]) -> dict[str, float]:
     """Trains once and returns the accuracies in percent."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # of the first weights
     model = build_model("small_cnn", num_classes=10, in_channels=1, image_size=28)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY), use_buffers=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=MAX_LR, momentum=0.9, weight_decay=5e-4)

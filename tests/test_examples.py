@@ -151,6 +151,29 @@ def two_passes(lines: list[str], folder: Path) -> None:
     assert numbers(lines[2])[0] > 93
 
 
+def label_noise(lines: list[str], folder: Path) -> None:
+    wrong = -1
+    orderdp_arm, uniform, short, full = ([*numbers(line.partition("steps")[2])] for line in lines[1:5])
+    steps = [int(line.partition(" steps")[0].split()[-1]) for line in lines[1:5]]
+    assert steps == [600, 600, 600, 1920]
+    assert orderdp_arm[wrong] > 30 > 21 > max(uniform[wrong], short[wrong], full[wrong])
+    assert uniform[0] - orderdp_arm[0] > 2
+    assert short[0] > full[0]  # long training learns the wrong labels
+    difference, worse, seeds = numbers(lines[5])
+    assert difference == pytest.approx(orderdp_arm[0] - uniform[0], abs=0.11)
+    assert 4 <= worse <= seeds == 5
+
+
+def bfloat16(lines: list[str], folder: Path) -> None:
+    tied, plain = (numbers(line.partition("  ")[2]) for line in lines)
+    zeros, samples, _, values, found, top = range(6)
+    assert tied[samples] == plain[samples] == 1797
+    assert tied[zeros] > 60 > 5 > plain[zeros]
+    assert plain[values] > 10 * tied[values]
+    assert tied[top] == plain[top] == 30
+    assert tied[found] < 85 < plain[found] == 100
+
+
 def worth_it(lines: list[str], folder: Path) -> None:
     accuracies = [numbers(line)[1:] for line in lines[:5]]
     assert min(map(min, accuracies)) > 85
@@ -171,7 +194,7 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
     claim.__name__: claim
     for claim in (
         *(four_lines, resume, mixed_precision, gradient_accumulation, regression, multi_label, language_model),
-        *(class_weights, infobatch, tensorboard_log, two_passes, worth_it),
+        *(class_weights, bfloat16, label_noise, infobatch, tensorboard_log, two_passes, worth_it),
     )
 }
 
