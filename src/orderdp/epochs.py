@@ -197,6 +197,11 @@ class Epochs:
         self.next += 1
         self._loaded = self._resume = False
 
+    def end(self) -> None:
+        """Ends the epoch begun last, also if it was to be resumed."""
+        self.next += self.resuming
+        self._resume = False
+
     def drop_weights(self) -> None:
         """Forgets the weights of an epoch that is over."""
         if self.selection is not None:
@@ -269,7 +274,7 @@ class Epochs:
                     f"the state must be of {name} {shown(now)}, got {shown(state[name])}; {_how_to_change(name)}"
                 )
         following = repr(self.scheduled(state["next_epoch"]))
-        if not change and following != state["scheduled"]:
+        if not change and state["scheduled"] not in (None, following):
             raise ValueError(
                 f"the schedule must name {shown(state['scheduled'])} in epoch {state['next_epoch']}, as the state was "
                 f"saved, got {shown(following)}; {_how_to_change('schedule')}"

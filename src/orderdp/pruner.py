@@ -101,9 +101,11 @@ class Pruner(Ledger):
             epoch: which one; None is the next to begin.
             num_ranks: number of ranks; None is that of the process group, which must exist then.
         """
+        if num_ranks is not None:
+            num_ranks = check_integer("num_ranks", num_ranks, 1, 2**31, "write the number of processes")
         exact = self._epochs.declared(epoch) is not None
         steps = Batching(batch_size, drop_last, stable_shapes).steps(
-            self.num_selected(epoch), num_ranks=num_ranks or self.ranks()[1], exact=exact
+            self.num_selected(epoch), num_ranks=self._num_ranks(num_ranks), exact=exact
         )
         return len(steps)
 
@@ -130,17 +132,20 @@ class Pruner(Ledger):
             ValueError: the strategy's number of samples depends on the losses.
         """
         epochs = check_integer("epochs", epochs, 1, 2**31, "write a number such as 90")
-        if num_ranks is not None:
-            num_ranks = check_integer("num_ranks", num_ranks, 1, 2**31, "write the number of processes")
         runs = step_runs(
             self.strategy,
             self.num_samples,
             Batching(batch_size, drop_last, stable_shapes),
             epochs=epochs,
-            num_ranks=self.ranks()[1] if num_ranks is None else num_ranks,
+            num_ranks=self._num_ranks(num_ranks),
             schedule=None if isinstance(self.schedule, Constant) else self.schedule,
         )
         return total(runs, of=shown(self.strategy))
+
+    def _num_ranks(self, given: int | None) -> int:
+        if given is None:
+            return self.ranks()[1]
+        return check_integer("num_ranks", given, 1, 2**31, "write the number of processes")
 
     def loader(
         self,
@@ -309,11 +314,15 @@ class Pruner(Ledger):
         if record is None or not record.is_open:
             raise RuntimeError("update needs an epoch, got none begun; take index and batch from pruner.loader")
         check_batch(index, losses)
+        if weights is not None:
+            check_values(len(index), weights, "weights")
+        if reduction not in ("mean", "none"):
+            raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}; write 'mean'")
         values, kept = losses.detach(), None
         if scores is not None:
             values = _scores_of(index, scores, values.device)
         if self._within is not None:
-            losses, values, kept = self._within.reduce(index, losses, values)
+            losses, values, kept, weights = self._within.reduce(index, losses, values, weights, record)
         own = record.add(index, values, kept)
         if record.repeats:
             self._notices.warn("repeats", REPEATS.format(self.epoch))
@@ -322,13 +331,10 @@ class Pruner(Ledger):
         if record.factor != 1 and weights is None and reduction == "mean":
             losses = losses * record.factor
         if weights is not None:
-            check_values(len(index), weights, "weights")
             losses = losses * weights
-        if reduction == "mean":
-            return losses.mean() if weights is None else losses.sum() / weights.sum()
-        if reduction != "none":
-            raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}; write 'mean'")
-        return losses
+        if reduction == "none":
+            return losses
+        return losses.mean() if weights is None else losses.sum() / weights.sum()
 
     def choose(self, index: Tensor, losses: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Returns the positions in a batch that a method within batches trains, so that only they go backward.

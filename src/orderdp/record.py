@@ -35,6 +35,7 @@ class EpochRecord:
         self.weights = selection.weights
         self.num_samples = num_samples
         self.steps: Steps | None = None
+        self.num_expected = len(self.indices)  # how many the steps visit; `drop_last` may leave out a rest
         self.closed = False  # the loop has received every batch
         self.repeats = False  # a batch came again after that
         self.foreign = self.repeated = 0  # wrong ids that were found when ids came from a device
@@ -49,6 +50,8 @@ class EpochRecord:
         # Of the batch added last: with it, the mean over the ranks of their means is the mean of the step.
         self.factor = 1.0
         self._batch = self._next = self._last = 0  # this rank's expected batch, and where it and the last one begin
+        self._limit = self._last_limit = len(self.indices)  # where this rank's part of them ends
+        self._latest: npt.NDArray[np.int64] | None = None  # positions of the last batch, if it was no slice
         self._whole = True  # not only this rank's part
         self._window_begin, self._window_end, self._window = 0, -1, np.empty(0, dtype=np.int64)
         self._map: npt.NDArray[Any] | None = None
@@ -63,18 +66,15 @@ class EpochRecord:
         """
         self.steps, self.closed, self.is_open = steps, False, True
         num_ranks = 1 if steps is None else steps.num_ranks
+        self.num_expected = len(self.indices) if steps is None else steps[-1][1]
         self._alone = num_ranks == 1
         self._capacity = -(-self.num_expected // num_ranks)
         self._log = Log(self._capacity)
         if steps is not None:
             done = self.steps_done(steps)
             self._batch = 0 if done.all() else int(np.argmin(done))
-            self._last = self._next = steps.batch(self._batch)[0]
-
-    @property
-    def num_expected(self) -> int:
-        """How many samples the steps of the epoch visit; `drop_last` may leave out a rest."""
-        return len(self.indices) if self.steps is None else self.steps[-1][1]
+            self._next, self._limit = steps.batch(self._batch)
+            self._last, self._last_limit = self._next, self._limit
 
     def add(self, index: Tensor, values: Tensor, kept: Tensor | None = None) -> Tensor | None:
         """Remembers the values of a batch.
@@ -99,23 +99,29 @@ class EpochRecord:
                 self._next = self._follow(self._next, self._next + index.numel())
             return None if self.weights is None else self._weights_by_id(index, values.device)
         ids = index.numpy()
-        begin = self._next
+        begin, limit = self._next, self._limit
         is_next = self._is_slice(ids, begin)
-        if is_next or self._is_slice(ids, begin := self._last):  # the next batch, or the last one again
-            end = begin + len(ids)
+        if not is_next:  # perhaps the last batch again
+            begin, limit = self._last, self._last_limit
+        end = begin + len(ids)
+        if end <= limit and (is_next or self._is_slice(ids, begin)):
             if self.closed and is_next:
                 self.repeats |= bool(self.seen()[begin:end].all())
             self._log.append(begin, values, kept)
-            self._last = begin
-            self._next = end if self._alone else self._follow(begin, end)
+            if is_next:
+                self._last, self._last_limit, self._latest = begin, limit, None
+                self._next = end if self._alone else self._follow(begin, end)
             return None if self.weights is None else self._weights_on(values.device)[begin:end]
         positions = self._find(ids)
-        if self.closed:
+        again = self._is_of_last(positions)
+        if self.closed and not again:
             self.repeats |= bool(self.seen()[positions].all())
         self._log.append(positions, values, kept)
-        self._last, self._next = int(positions[0]), int(positions[-1]) + 1
-        if not self._alone:
-            self._next = self._follow(self._last, self._next)
+        if not again:
+            self._last, self._next, self._latest = int(positions[0]), int(positions[-1]) + 1, positions
+            if not self._alone:
+                self._next = self._follow(self._last, self._next)
+            self._last_limit = self._last
         if self.weights is None:
             return None
         return torch.from_numpy(self.weights[positions]).to(values.device, non_blocking=values.device.type != "cpu")
@@ -152,9 +158,17 @@ class EpochRecord:
         (step_begin, step_end), (mine_begin, mine_end) = steps[self._batch], steps.batch(self._batch)
         self.factor = steps.num_ranks * (mine_end - mine_begin) / (step_end - step_begin)
         if end < mine_end or self._batch == last:
+            self._limit = mine_end
             return end
         self._batch += 1
-        return steps.batch(self._batch)[0]
+        begin, self._limit = steps.batch(self._batch)
+        return begin
+
+    def _is_of_last(self, positions: npt.NDArray[np.int64]) -> bool:
+        """Whether all positions are of the last batch: a second update of it, or of the part that was chosen."""
+        if self._latest is None:
+            return bool(positions.min() >= self._last and positions.max() < self._next)
+        return self.closed and bool(np.isin(positions, self._latest).all())
 
     def _find(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Returns the positions of ids in the selection; raises for a wrong id."""
@@ -333,6 +347,7 @@ class EpochRecord:
             "values": torch.from_numpy(np.where(seen, self.values(), 0)),
             "stamps": None if self._stamps is None else torch.from_numpy(self._stamps.copy()),
             "left_out": None if self._left_out is None else torch.from_numpy(self._left_out.copy()),
+            "expected": self.num_expected,
             "closed": self.closed,
         }
 
@@ -355,4 +370,4 @@ class EpochRecord:
             self._clock = int(self._stamps.max())
         if state["left_out"] is not None:
             self._left_out = state["left_out"].cpu().numpy().astype(np.bool_)
-        self.closed = state["closed"]
+        self.num_expected, self.closed = state["expected"], state["closed"]

@@ -93,6 +93,9 @@ class ScoreTable:
                 column[ids] = values
             return
         old = {name: torch.from_numpy(column[ids]) for name, column in self.columns.items()}
+        if len(self.failed):  # they begin anew, since nothing can be averaged with -inf
+            healed = torch.from_numpy(np.isin(ids, self.failed))
+            old = {name: column.masked_fill_(healed, self.first[name]) for name, column in old.items()}
         for name, new in observe(old, torch.from_numpy(values)).items():
             self.columns[name][ids] = new.detach().cpu().numpy()
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from orderdp.output.text_table import number_or_text
+from orderdp.cli.settings import one_of_several, some_path
 
 SUMMARY = "a page of tables and charts of finished runs"
 DESCRIPTION = """\
@@ -22,11 +21,16 @@ examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `orderdp report`."""
     parser.add_argument(
-        "source", metavar="DIR", type=Path, help="folder of 'orderdp compare', 'study' or 'train', or an archive of one"
+        "source",
+        metavar="DIR",
+        type=some_path,
+        help="folder of 'orderdp compare', 'study' or 'train', or an archive of one",
     )
-    parser.add_argument("--archive", metavar="FILE", type=Path, help="write an archive of the runs instead of a page")
     parser.add_argument(
-        "--tables", metavar="FILE", type=Path, help="write one Markdown file of all tables, and no page"
+        "--archive", metavar="FILE", type=some_path, help="write an archive of the runs instead of a page"
+    )
+    parser.add_argument(
+        "--tables", metavar="FILE", type=some_path, help="write one Markdown file of all tables, and no page"
     )
     parser.add_argument(
         "--accuracy",
@@ -59,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _percent(text: str) -> float:
-    value = number_or_text(text)
+    value = one_of_several(text)
     if isinstance(value, str) or not 1 < value <= 100:
         share = not isinstance(value, str) and 0 < value <= 1
         meant = f"for {100 * float(value):g} % write {100 * float(value):g}" if share else "write 90"

@@ -16,7 +16,7 @@ from orderdp.cli.folders import (
     status_of,
 )
 from orderdp.cli.messages import teller
-from orderdp.cli.settings import STRATEGY_OPTIONS, add_settings, add_strategy, strategy_given
+from orderdp.cli.settings import STRATEGY_OPTIONS, add_settings, add_strategy, one_name, strategy_given
 
 SUMMARY = "train with pruning, with full data and with a shorter schedule"
 DESCRIPTION = """\
@@ -40,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--against",
         nargs="*",
+        type=one_name,
         metavar="NAME",
         help="baselines to train too: full (full data), short (full data for as many steps as the pruned run); "
         "default both; --against without a name trains neither",

@@ -28,7 +28,7 @@ from orderdp.comparison.outcome import Outcome, summarize
 from orderdp.comparison.planned import Sizes
 from orderdp.comparison.records import read_folder
 from orderdp.data.base import DataSets
-from orderdp.output.files import make_new
+from orderdp.output.files import new_folder
 from orderdp.strategies.registry import to_table
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe
@@ -67,23 +67,17 @@ def create_folder(comparison: Comparison, path: Path, sizes: Sizes) -> Path:
     Raises:
         FileExistsError: the folder exists; nothing in it is changed.
     """
-    path = new_folder(path)
+    path = same_on_all_ranks(path)
     if PartialState().is_main_process:
-        comparison.write(path, sizes)
+        with new_folder(path) as folder:
+            comparison.write(folder, sizes)
     PartialState().wait_for_everyone()
     return path
 
 
-def new_folder(path: Path) -> Path:
-    """Creates a folder, once for all ranks, and returns it by the name that the main process gives it.
-
-    Raises:
-        FileExistsError: the folder exists; nothing in it is changed.
-    """
-    path = Path(broadcast_object_list([str(path)])[0])  # a name made of the time may differ between ranks
-    if PartialState().is_main_process:
-        make_new(path)
-    return path
+def same_on_all_ranks(path: Path) -> Path:
+    """Returns the path that the main process was given; a name made of the time may differ between ranks."""
+    return Path(broadcast_object_list([str(path)])[0])
 
 
 def resume(

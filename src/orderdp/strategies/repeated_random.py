@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from orderdp.strategies.base import FixedRatio, Memory, Selection
-from orderdp.strategies.order import largest
+from orderdp.strategies.draws import draw, shuffled
+from orderdp.strategies.order import Computed, largest
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class RepeatedRandom(FixedRatio):
     """Walks through a random permutation of the data, round((1 - prune_ratio)·n) samples an epoch, and then another.
 
@@ -47,7 +48,8 @@ class RepeatedRandom(FixedRatio):
 
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns q samples of those trained least."""
-        visits = np.zeros(memory.num_samples, dtype=np.int32) if memory.visits is None else memory.visits
-        kept = largest(-visits, self.num_selected(memory.num_samples, memory.epoch), rng)
-        rng.shuffle(kept)
-        return Selection(kept)
+        n, visits = memory.num_samples, memory.visits
+        q = self.num_selected(n, memory.epoch)
+        if visits is None:
+            return Selection(shuffled(draw(n, q, rng), rng))
+        return Selection(shuffled(largest(Computed(n, lambda part: -visits[part]), q, rng), rng))

@@ -58,10 +58,9 @@ class RunFolder:
             FileExistsError: there is something at `path` already.
             OSError: the folder cannot be written.
         """
-        files.make_new(path)
-        folder = cls(path)
-        folder.begin(recipe)
-        return folder
+        with files.new_folder(path) as folder:
+            cls(folder).begin(recipe)
+        return cls(path)
 
     def begin(self, recipe: Recipe) -> None:
         """Writes the recipe if there is none, and creates the folder, which a killed run may have left incomplete.
