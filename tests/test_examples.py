@@ -112,8 +112,11 @@ def language_model(lines: list[str], folder: Path) -> None:
 
 
 def class_weights(lines: list[str], folder: Path) -> None:
-    (of_data,) = numbers(lines[0])
-    plain, weighted, both = (numbers(line) for line in lines[1:])
+    drop_in, torchs, ours = numbers(lines[0])
+    assert ours == torchs
+    assert drop_in > 2 * torchs
+    (of_data,) = numbers(lines[1])
+    plain, weighted, both = (numbers(line) for line in lines[2:])
     share, recall = 0, 1
     assert plain[share] > of_data  # hard samples are kept
     assert weighted[recall] > plain[recall] + 10
@@ -256,18 +259,16 @@ def test_the_coefficients_of_two_passes_reduce_and_record_as_update_does(strateg
         assert torch.equal(ours.scores()[name], column), name
 
 
-def test_the_tip_for_the_mean_over_tokens_gives_it():
+def test_the_language_model_trains_the_mean_over_tokens_without_padding():
     module = example("language_model")
-    code = "\n".join(line.strip() for line in header("language_model").splitlines() if "token_losses.sum(1)" in line)
-    index, lengths = torch.arange(3), torch.tensor([2, 5, 1])
-    token_losses = torch.rand(3, 5) * (torch.arange(5) < lengths[:, None])
-    names = {"index": index, "lengths": lengths, "token_losses": token_losses}
-    exec(code, names)
-    assert names["shares"].mean().item() == pytest.approx((token_losses.sum() / lengths.sum()).item())
     tokens = module.padded([torch.tensor([1, 2, 3]), torch.tensor([1, 2])])
-    losses, counted = module.losses_of(module.Model(), tokens)
-    assert counted.tolist() == [2, 1]
+    losses, lengths = module.losses_of(module.Model(), tokens)
+    assert lengths.tolist() == [2, 1]
     assert losses[1, 1].item() == 0  # padding
+    pruner = orderdp.Pruner(orderdp.FullData(), 2)
+    index, _ = next(iter(pruner.loader(range(2), batch_size=2)))
+    trained = pruner.update(index, (losses.sum(1) / lengths)[index], weights=lengths.float()[index])
+    assert trained.item() == pytest.approx((losses.sum() / 3).item())
 
 
 def test_a_loss_that_broadcast_is_refused_as_the_regression_example_says():
