@@ -1,6 +1,6 @@
 """The pruner's report in TensorBoard, once an epoch.
 
-Claim: each field of `pruner.report()` becomes a curve: plain numbers, and of `failed` the length. It waits for the device;
+Claim: each field of `pruner.report()` becomes a curve; of `failed` it is the length. The report waits for the device;
 take it once an epoch rather than once a step. What to watch:
 
 - visits grows by num_selected in each epoch. If it stays at 0, the loop does not call `pruner.update`;

@@ -60,7 +60,9 @@ def test_the_batches_of_all_ranks_partition_the_steps(how, num_selected, batch_s
     together = list(zip(*map(batches_of, of_ranks), strict=True))  # equal numbers of steps, or zip raises
     covered = [position for step in together for begin, end in step for position in range(begin, end)]
     assert covered == list(range(num_selected))[: len(covered)]
-    assert len(covered) == (num_selected // (batch_size * num_ranks) * batch_size * num_ranks if drops else num_selected)
+    assert len(covered) == (
+        num_selected // (batch_size * num_ranks) * batch_size * num_ranks if drops else num_selected
+    )
     assert [(parts[0][0], parts[-1][1]) for parts in together] == list(of_ranks[0])
     for parts in together:
         sizes = sizes_of(parts)
@@ -143,7 +145,7 @@ def test_steps_are_a_sequence_that_takes_no_memory(how):
     assert steps[10:12] == [steps[10], steps[11]]
     assert steps[12][0] == steps[11][1]
     for outside in (count, -count - 1):
-        with pytest.raises(IndexError, match="step must lie in 0 .. "):
+        with pytest.raises(IndexError, match=r"step must lie in 0 \.\. "):
             steps[outside]
 
 

@@ -188,17 +188,17 @@ class Ledger:
         self._missing += missing
         self._record = self._batching = None
         self._later = []
-        self._epochs.drop_weights()
+        self._epochs.drop_details()
 
     def _move(self, table: ScoreTable) -> tuple[npt.NDArray[np.float32], int]:
         """Closes the running epoch in a table. Returns the values that it saw, and how many samples it left out."""
         record = self._record
         assert record is not None
-        trained, ids, values = record.trained(), record.indices, record.values()
+        trained, ids, values, mask = record.trained(), record.indices, record.values(), self._epochs.mask
         if not trained.all():
-            ids, values = ids[trained], values[trained]
+            ids, values, mask = ids[trained], values[trained], None
         missing = record.indices[record.missing()]
-        table.close(ids, values, missing, self._epochs.ordinal, self._observe)
+        table.close(ids, values, missing, self._epochs.ordinal, self._observe, mask)
         for later in self._later:
             table.record(*later, self._observe)
         return values, len(missing)

@@ -226,7 +226,7 @@ class Pruner(Ledger):
         resumed = self.resuming
         if not resumed:
             self._close_epoch()
-            self._epochs.begin(self._select(self._table, batching))
+            self._epochs.begin(*self._select(self._table, batching))
         else:
             assert self.selection is not None
             self._epochs.begin(self.selection)
@@ -234,10 +234,13 @@ class Pruner(Ledger):
         assert selection is not None
         steps = None if batching is None else self.steps_of(batching, len(selection.indices))
         self._batching, chooser = batching, self._epochs.chooser
+        if not resumed:
+            kept_step = steps is not None and steps.batching != batching
+            self._notices.of_size(self.epoch, len(selection.indices), added=self._epochs.added, kept_step=kept_step)
         self._within = WithinBatch(chooser, self.seed, self.epoch or 0) if chooser.chooses_in_batch else None
         if not resumed or self._record is None:
             self._record = EpochRecord(selection, self.num_samples)
-        self._record.begin(steps)
+        self._record.begin(steps, self.ranks()[1])
         self.selection_s += time.perf_counter() - begin_s
         return selection
 
@@ -268,10 +271,10 @@ class Pruner(Ledger):
         if self.resuming and self.selection is not None:
             return self.selection
         batching = None if batch_size is None else Batching(batch_size, drop_last, stable_shapes)
-        return self._select(self._table_now(), batching)
+        return self._select(self._table_now(), batching)[0]
 
-    def _select(self, table: ScoreTable, batching: Batching | None) -> Selection:
-        """Returns what the next epoch visits, from a table that holds all epochs before."""
+    def _select(self, table: ScoreTable, batching: Batching | None) -> tuple[Selection, npt.NDArray[np.bool_] | None]:
+        """Returns what the next epoch visits, from a table that holds all epochs before; and (n,) which samples."""
         size, (_, num_ranks) = self._epochs.declared(), self.ranks()
         steps = None if batching is None or size is None else batching.steps(size, num_ranks=num_ranks)
         return self._epochs.select(*table.snapshot(), steps, at_least=num_ranks)
