@@ -85,7 +85,7 @@ def images(data_root: Path | None) -> tuple[TensorDataset, tuple[Tensor, Tensor]
 
 def measure(strategy: Strategy, seed: int, train_set: TensorDataset, test: tuple[Tensor, Tensor]) -> dict[str, float]:
     """Trains once and returns the accuracies in percent."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # of the first weights
     model = build_model("small_cnn", num_classes=10, in_channels=1, image_size=28)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(DECAY), use_buffers=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=MAX_LR, momentum=0.9, weight_decay=5e-4)

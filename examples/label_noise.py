@@ -7,10 +7,16 @@ One fifth of the training labels is replaced by another class. Accuracy is measu
 OrderDP and a uniform draw (`DynamicRandom`), both with 70 % pruned, full data, and early stopping: full data for as
 many steps as the pruned runs. Early stopping is a strong baseline here, since long training learns the wrong labels.
 
-    python examples/label_noise.py        (needs scikit-learn; 20 s on one CPU core)
+    python examples/label_noise.py        (needs scikit-learn; 15 s on one CPU core)
 
 Prints, with torch 2.13 on a CPU, where ± is the standard deviation over seeds:
 
+    20 % of 1000 labels are wrong, 70 % pruned, n = 5
+    OrderDP          600 steps, accuracy 89.4 % ± 1.7, wrong labels among the trained: 34.7 %
+    uniform draw     600 steps, accuracy 94.1 % ± 0.6, wrong labels among the trained: 19.8 %
+    early stopping   600 steps, accuracy 94.8 % ± 0.6, wrong labels among the trained: 20.0 %
+    full data       1920 steps, accuracy 88.1 % ± 1.3, wrong labels among the trained: 20.0 %
+    OrderDP minus uniform draw: -4.7 points, worse in 5 of 5 seeds
 """
 
 import statistics
@@ -48,15 +54,14 @@ def main(epochs: int = 60, num_seeds: int = 5) -> None:
     for name, (strategy, steps) in arms.items():
         found = [train(strategy, steps, seed) for seed in range(num_seeds)]
         accuracy[name], shares = map(list, zip(*found, strict=True))
+        mean, spread = statistics.fmean(accuracy[name]), statistics.stdev(accuracy[name])
         print(
-            f"{name:14}  {steps:4} steps, accuracy {statistics.fmean(accuracy[name]):.1f} % "
-            f"± {statistics.stdev(accuracy[name]):.1f}, wrong labels among the trained: {statistics.fmean(shares):.1f} %"
+            f"{name:14}  {steps:4} steps, accuracy {mean:.1f} % ± {spread:.1f}, "
+            f"wrong labels among the trained: {statistics.fmean(shares):.1f} %"
         )
     differences = [ours - theirs for ours, theirs in zip(accuracy["OrderDP"], accuracy["uniform draw"], strict=True)]
-    worse = sum(difference < 0 for difference in differences)
-    print(
-        f"OrderDP minus uniform draw: {statistics.fmean(differences):+.1f} points, worse in {worse} of {num_seeds} seeds"
-    )
+    mean, worse = statistics.fmean(differences), sum(difference < 0 for difference in differences)
+    print(f"OrderDP minus uniform draw: {mean:+.1f} points, worse in {worse} of {num_seeds} seeds")
 
 
 def train(strategy: orderdp.Strategy, total_steps: int, seed: int) -> tuple[float, float]:
