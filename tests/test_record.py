@@ -233,6 +233,15 @@ def test_a_second_round_is_noticed(cut):
     assert record.repeats
 
 
+def test_a_second_round_is_noticed_where_its_first_batch_is_the_one_expected_next():
+    record = record_of(batch_size=2)
+    for ids in ([3, 8], [7, 2], [9, 4], [0, 5]):
+        add(record, ids)
+    record.closed = True
+    add(record, [3, 8])
+    assert record.repeats
+
+
 # Ids and losses on a device.
 
 
