@@ -61,13 +61,15 @@ class EpochRecord:
         self._device_weights: Tensor | None = None  # in the order of the selection, for ids on the host
         self._spread_weights: Tensor | None = None  # by id, for ids on the device
 
-    def begin(self, steps: Steps | None, num_ranks: int = 1) -> None:
+    def begin(self, steps: Steps | None, num_ranks: int | None = None) -> None:
         """Begins to record, or goes on after a state was loaded.
 
         Args:
             steps: the optimiser steps and this rank's part of them; None if the loop forms its own batches.
-            num_ranks: number of ranks.
+            num_ranks: number of ranks; None is that of the steps.
         """
+        if num_ranks is None:
+            num_ranks = 1 if steps is None else steps.num_ranks
         self.steps, self.closed, self.is_open, self._reached = steps, False, True, None
         self.num_expected = len(self.indices) if steps is None else steps[-1][1]
         self._shared = num_ranks > 1
