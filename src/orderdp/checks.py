@@ -54,7 +54,8 @@ def check_values(size: int, values: Any, name: str) -> None:
     """Raises ValueError unless values are a floating tensor of shape (size,)."""
     if not isinstance(values, Tensor) or not values.is_floating_point():
         got = str(values.dtype) if isinstance(values, Tensor) else type(values).__name__
-        raise ValueError(f"{name} must be a floating tensor, got {got}; pass one loss per sample")
+        cure = f"write {name}.float()" if name == "weights" else "pass one loss per sample"
+        raise ValueError(f"{name} must be a floating tensor, got {got}; {cure}")
     if values.shape != (size,):
         raise ValueError(
             f"{name} has shape {tuple(values.shape)}, but the batch has {size} samples; {_cure(size, values, name)}"
@@ -72,6 +73,8 @@ def check_losses(losses: Tensor) -> None:
 
 def _cure(size: int, values: Tensor, name: str) -> str:
     """Returns what to write instead of values of the wrong shape."""
+    if name == "weights":
+        return "pass one weight per sample, such as class_weights[y]"
     if values.ndim == 0 and size > 1:
         return 'pass one loss per sample (reduction="none")'
     if values.ndim > 1 and values.shape[0] == size:
@@ -81,9 +84,12 @@ def _cure(size: int, values: Tensor, name: str) -> str:
             f"average the other dimensions: {name}.flatten(1).mean(1); for tokens, take the mean over the unmasked "
             "tokens of each sample"
         )
-    if values.ndim == 1 and len(values) > size and len(values) % size == 0:
+    if values.ndim > 1 and size in values.shape:  # such as (tokens, batch)
+        first = f"{name}.movedim({values.shape.index(size)}, 0)"
+        return f"put the batch first and average the rest: {first}.flatten(1).mean(1)"
+    if values.numel() > size and values.numel() % size == 0:
         return (
-            f"got {len(values) // size} values a sample: {name}.view({size}, -1).mean(1); for tokens, take the mean "
+            f"got {values.numel() // size} values a sample: {name}.view({size}, -1).mean(1); for tokens, take the mean "
             "over the unmasked tokens of each sample"
         )
     if values.ndim == 1 and len(values) > 1:

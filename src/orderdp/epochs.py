@@ -13,6 +13,7 @@ import torch
 
 from orderdp.ranks import Batching, Steps
 from orderdp.rng import generator
+from orderdp.scores import mask_of
 from orderdp.strategies import Memory, Selection, Strategy
 
 
@@ -108,6 +109,8 @@ class Epochs:
         self.running: int | None = None  # number of the epoch begun last
         self.selection: Selection | None = None  # what the epoch begun last visits
         self.chooser = strategy  # of the epoch begun last
+        self.mask: npt.NDArray[np.bool_] | None = None  # (n,) which samples were selected last; None if not known
+        self.added = 0  # samples drawn beside those that the strategy selected, since they were too few
         self._chose = ""  # its repr, which a state may bring
         self.begun = 0  # how many epochs have begun
         self._loaded = False  # a state was loaded, and no epoch has begun since
@@ -154,8 +157,10 @@ class Epochs:
         step_bounds: Sequence[tuple[int, int]] | None,
         *,
         at_least: int = 1,
-    ) -> Selection:
+    ) -> tuple[Selection, npt.NDArray[np.bool_] | None]:
         """Returns what the next epoch visits if it is not resumed, and changes nothing.
+
+        The other result is (n,) which samples it visits, if that was found out by the way.
 
         Args:
             columns: what is remembered, each (n,) float32, read-only.
@@ -171,34 +176,41 @@ class Epochs:
         previous, previous_epoch = self._previous(chooser)
         memory = Memory(self.num_samples, epoch, columns, step_bounds, previous, previous_epoch, visits)
         selection = chooser.select(memory, generator(self.seed, epoch, "select"))
-        _check_selection(chooser, selection, self.num_samples, epoch)
-        if len(selection.indices) < at_least and self.declared() is None:
-            selection = self._with_more(selection, at_least)
+        mask: npt.NDArray[np.bool_] | None = _check_selection(chooser, selection, self.num_samples, epoch)
+        self.added = max(0, at_least - len(selection.indices)) if self.declared() is None else 0
+        if self.added:
+            selection, mask = self._with_more(selection), None
         if self.num_samples < 2**31:
             selection = Selection(selection.indices.astype(np.int32, copy=False), selection.weights)
-        return selection
+        return selection, mask
 
-    def _with_more(self, selection: Selection, size: int) -> Selection:
+    def _with_more(self, selection: Selection) -> Selection:
         """Returns a selection with other samples added at random."""
         rest = np.setdiff1d(np.arange(self.num_samples), selection.indices)
-        more = generator(self.seed, self.next, "more").permutation(rest)[: size - len(selection.indices)]
+        more = generator(self.seed, self.next, "more").permutation(rest)[: self.added]
         weights = selection.weights
         if weights is not None:
             weights = np.concatenate([weights, np.ones(len(more), dtype=np.float32)])
         return Selection(np.concatenate([selection.indices, more]), weights)
 
-    def begin(self, selection: Selection) -> None:
+    def begin(self, selection: Selection, mask: npt.NDArray[np.bool_] | None = None) -> None:
         """Begins the next epoch with its selection, or with the loaded selection if it is resumed."""
         self.chooser = self.checked()
         self._chose = repr(self.chooser)
         if not self.resuming:
             self.begun += 1
-            self.running, self.selection = self.next, selection
+            self.running, self.selection, self.mask = self.next, selection, mask
         self.next += 1
         self._loaded = self._resume = False
 
-    def drop_weights(self) -> None:
-        """Forgets the weights of an epoch that is over."""
+    def end(self) -> None:
+        """Ends the epoch begun last, also if it was to be resumed."""
+        self.next += self.resuming
+        self._resume = False
+
+    def drop_details(self) -> None:
+        """Forgets all of an epoch that is over but its samples in their order."""
+        self.mask = None
         if self.selection is not None:
             self.selection = Selection(self.selection.indices)
 
@@ -269,7 +281,7 @@ class Epochs:
                     f"the state must be of {name} {shown(now)}, got {shown(state[name])}; {_how_to_change(name)}"
                 )
         following = repr(self.scheduled(state["next_epoch"]))
-        if not change and following != state["scheduled"]:
+        if not change and state["scheduled"] not in (None, following):
             raise ValueError(
                 f"the schedule must name {shown(state['scheduled'])} in epoch {state['next_epoch']}, as the state was "
                 f"saved, got {shown(following)}; {_how_to_change('schedule')}"
@@ -315,8 +327,9 @@ def shown(value: object) -> str:
     return text if len(text) <= 200 else f"{text[:120]} ... {text[-60:]}"
 
 
-def _check_selection(strategy: Strategy, selection: Selection, num_samples: int, epoch: int) -> None:
-    """Raises unless a selection is what its strategy declares; O(n) with a small constant."""
+def _check_selection(strategy: Strategy, selection: Selection, num_samples: int, epoch: int) -> npt.NDArray[np.bool_]:
+    """Returns (n,) which samples are selected; raises unless the selection is what its strategy declares."""
+    mask = np.empty(0, dtype=np.bool_)
     indices, weights = selection.indices, selection.weights
     declared = strategy.num_selected(num_samples, epoch)
     if not isinstance(indices, np.ndarray) or indices.dtype not in (np.int64, np.int32) or indices.ndim != 1:
@@ -327,23 +340,17 @@ def _check_selection(strategy: Strategy, selection: Selection, num_samples: int,
         broken = "at least one sample, got none"
     elif indices.min() < 0 or indices.max() >= num_samples:
         broken = f"positions in 0 .. {num_samples - 1}, got {indices.min()} .. {indices.max()}"
-    elif (distinct := _num_distinct(indices, num_samples)) < len(indices):
+    elif (distinct := np.count_nonzero(mask := mask_of(indices, num_samples))) < len(indices):
         broken = f"distinct samples, got {len(indices)} of which {distinct} differ"
     elif weights is not None and (
         not isinstance(weights, np.ndarray) or weights.dtype != np.float32 or weights.shape != indices.shape
     ):
         broken = f"one float32 weight a sample, got {_kind(weights)} for {len(indices)}"
     else:
-        return
+        return mask
     raise RuntimeError(
         f"{shown(strategy)} must select {broken} in epoch {epoch}; run orderdp.testing.check_strategy on it"
     )
-
-
-def _num_distinct(indices: npt.NDArray[Any], num_samples: int) -> int:
-    seen = np.zeros(num_samples, dtype=np.bool_)
-    seen[indices] = True
-    return int(np.count_nonzero(seen))
 
 
 def _kind(value: object) -> str:

@@ -69,6 +69,7 @@ class Ledger:
         self._notices = Notices()
         self._non_finite = self._missing = 0
         self._recorded = 0  # checksum of what `record` was given
+        self._later: list[tuple[npt.NDArray[Any], npt.NDArray[np.float32]]] = []  # what it was given in this epoch
 
     @property
     def epoch(self) -> int | None:
@@ -97,8 +98,8 @@ class Ledger:
     def record(self, index: Tensor, scores: Tensor) -> None:
         """Remembers scores from outside: of a proxy model, or of a forward pass over samples that were not trained.
 
-        Each column is updated as by a loss, at once. It counts as no visit. With several ranks, give every rank the
-        same samples and scores; otherwise the next exchange refuses them.
+        Each column is updated as by a loss that is newer than those of the running epoch. It counts as no visit. With
+        several ranks, give every rank the same samples and scores; otherwise the next exchange refuses them.
 
         Args:
             index: (k,) distinct ids of the data set, of this epoch or not.
@@ -124,7 +125,10 @@ class Ledger:
             raise ValueError(
                 f"scores must be finite, got {np.count_nonzero(~np.isfinite(values))} that are not; leave them out"
             )
-        self._table.record(ids, values, self._observe)
+        if self._record is None:
+            self._table.record(ids, values, self._observe)
+        else:
+            self._later.append((ids.copy(), values.copy()))
         self._recorded = zlib.crc32(values.tobytes(), zlib.crc32(ids.tobytes(), self._recorded))
 
     def resize(self, num_samples: int) -> None:
@@ -138,6 +142,7 @@ class Ledger:
         size = check_integer("num_samples", num_samples, self.num_samples, 2**63, "samples can only be added")
         self.synchronize()
         self._close_epoch()
+        self._epochs.end()
         self._table.resize(size)
         self.num_samples = self._epochs.num_samples = size
 
@@ -177,22 +182,25 @@ class Ledger:
         if record is None:
             return
         values, missing = self._move(self._table)
-        if self._epochs.is_open:
-            self._notices.of_epoch(self.epoch, record, values, missing)
         self._non_finite += len(values) - int(np.count_nonzero(np.isfinite(values)))
         self._missing += missing
         self._record = self._batching = None
-        self._epochs.drop_weights()
+        self._later = []
+        self._epochs.drop_details()
+        if self._epochs.is_open:  # last, since a warning may be raised as an error
+            self._notices.of_epoch(self.epoch, record, values, missing, ranked=bool(self.strategy.columns))
 
     def _move(self, table: ScoreTable) -> tuple[npt.NDArray[np.float32], int]:
         """Closes the running epoch in a table. Returns the values that it saw, and how many samples it left out."""
         record = self._record
         assert record is not None
-        trained, ids, values = record.trained(), record.indices, record.values()
+        trained, ids, values, mask = record.trained(), record.indices, record.values(), self._epochs.mask
         if not trained.all():
-            ids, values = ids[trained], values[trained]
+            ids, values, mask = ids[trained], values[trained], None
         missing = record.indices[record.missing()]
-        table.close(ids, values, missing, self._epochs.ordinal, self._observe)
+        table.close(ids, values, missing, self._epochs.ordinal, self._observe, mask)
+        for later in self._later:
+            table.record(*later, self._observe)
         return values, len(missing)
 
     def _table_now(self) -> ScoreTable:
@@ -299,6 +307,7 @@ class Ledger:
             "non_finite": self._non_finite,
             "missing": self._missing,
             "recorded": self._recorded,
+            "later": [[torch.from_numpy(array) for array in arrays] for arrays in self._later],
             "selection_s": self.selection_s,
             "table": self._table.state_dict(),
         }
@@ -325,6 +334,7 @@ class Ledger:
             record.load_state_dict(state["record"])
         self._table, self._epochs, self._record = table, epochs, record
         self._batching = None
+        self._later = [(ids.cpu().numpy(), values.cpu().numpy()) for ids, values in state["later"]]
         self._non_finite, self._missing, self._recorded = state["non_finite"], state["missing"], state["recorded"]
         self.selection_s = state["selection_s"]
 

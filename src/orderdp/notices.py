@@ -59,7 +59,31 @@ class Notices:
             self._given.add(kind)
             warnings.warn(text, RuntimeWarning, stacklevel=5)
 
-    def of_epoch(self, epoch: int | None, record: EpochRecord, values: npt.NDArray[np.float32], missing: int) -> None:
+    def of_size(self, epoch: int | None, num_selected: int, *, added: int, kept_step: bool) -> None:
+        """Warns of an epoch that a strategy made too small for its ranks or for a full step.
+
+        Args:
+            epoch: its number.
+            num_selected: samples that it visits.
+            added: how many of them were drawn because the strategy selected too few.
+            kept_step: whether `drop_last` keeps a step that is not full.
+        """
+        if added:
+            self.warn(
+                "added",
+                f"epoch {epoch} selected {num_selected - added} samples, fewer than there are ranks, so {added} others "
+                "were drawn; prune less or use fewer ranks",
+            )
+        if kept_step:
+            self.warn(
+                "kept step",
+                f"epoch {epoch} selected {num_selected} samples, too few for a full step, so drop_last keeps one "
+                "smaller step; write a smaller batch_size",
+            )
+
+    def of_epoch(
+        self, epoch: int | None, record: EpochRecord, values: npt.NDArray[np.float32], missing: int, *, ranked: bool
+    ) -> None:
         """Warns of what went wrong in an epoch that has ended.
 
         Args:
@@ -67,6 +91,7 @@ class Notices:
             record: what it saw.
             values: (k,) what it saw of the samples that it trained.
             missing: how many samples it left without a loss.
+            ranked: whether the strategy remembers the losses, so that equal ones matter.
         """
         seen, expected = int(record.seen().sum()), record.num_expected
         if not seen:
@@ -96,7 +121,7 @@ class Notices:
                 f"{bad} losses of epoch {epoch} were NaN or infinite and were not recorded; these samples rank below "
                 "all others until a finite loss is recorded. pruner.report() counts them and lists them as failed",
             )
-        tied = _largest_tie(values)
+        tied = _largest_tie(values) if ranked else 0.0
         if tied > _TIED_SHARE:
             self.warn(
                 "ties",

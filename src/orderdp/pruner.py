@@ -101,9 +101,11 @@ class Pruner(Ledger):
             epoch: which one; None is the next to begin.
             num_ranks: number of ranks; None is that of the process group, which must exist then.
         """
+        if num_ranks is not None:
+            num_ranks = check_integer("num_ranks", num_ranks, 1, 2**31, "write the number of processes")
         exact = self._epochs.declared(epoch) is not None
         steps = Batching(batch_size, drop_last, stable_shapes).steps(
-            self.num_selected(epoch), num_ranks=num_ranks or self.ranks()[1], exact=exact
+            self.num_selected(epoch), num_ranks=self._num_ranks(num_ranks), exact=exact
         )
         return len(steps)
 
@@ -130,17 +132,20 @@ class Pruner(Ledger):
             ValueError: the strategy's number of samples depends on the losses.
         """
         epochs = check_integer("epochs", epochs, 1, 2**31, "write a number such as 90")
-        if num_ranks is not None:
-            num_ranks = check_integer("num_ranks", num_ranks, 1, 2**31, "write the number of processes")
         runs = step_runs(
             self.strategy,
             self.num_samples,
             Batching(batch_size, drop_last, stable_shapes),
             epochs=epochs,
-            num_ranks=self.ranks()[1] if num_ranks is None else num_ranks,
+            num_ranks=self._num_ranks(num_ranks),
             schedule=None if isinstance(self.schedule, Constant) else self.schedule,
         )
         return total(runs, of=shown(self.strategy))
+
+    def _num_ranks(self, given: int | None) -> int:
+        if given is None:
+            return self.ranks()[1]
+        return check_integer("num_ranks", given, 1, 2**31, "write the number of processes")
 
     def loader(
         self,
@@ -221,7 +226,7 @@ class Pruner(Ledger):
         resumed = self.resuming
         if not resumed:
             self._close_epoch()
-            self._epochs.begin(self._select(self._table, batching))
+            self._epochs.begin(*self._select(self._table, batching))
         else:
             assert self.selection is not None
             self._epochs.begin(self.selection)
@@ -232,8 +237,11 @@ class Pruner(Ledger):
         self._within = WithinBatch(chooser, self.seed, self.epoch or 0) if chooser.chooses_in_batch else None
         if not resumed or self._record is None:
             self._record = EpochRecord(selection, self.num_samples)
-        self._record.begin(steps)
+        self._record.begin(steps, self.ranks()[1])
         self.selection_s += time.perf_counter() - begin_s
+        if not resumed:  # last, since a warning may be raised as an error
+            kept_step = steps is not None and steps.batching != batching
+            self._notices.of_size(self.epoch, len(selection.indices), added=self._epochs.added, kept_step=kept_step)
         return selection
 
     def end_epoch(self) -> None:
@@ -263,10 +271,10 @@ class Pruner(Ledger):
         if self.resuming and self.selection is not None:
             return self.selection
         batching = None if batch_size is None else Batching(batch_size, drop_last, stable_shapes)
-        return self._select(self._table_now(), batching)
+        return self._select(self._table_now(), batching)[0]
 
-    def _select(self, table: ScoreTable, batching: Batching | None) -> Selection:
-        """Returns what the next epoch visits, from a table that holds all epochs before."""
+    def _select(self, table: ScoreTable, batching: Batching | None) -> tuple[Selection, npt.NDArray[np.bool_] | None]:
+        """Returns what the next epoch visits, from a table that holds all epochs before; and (n,) which samples."""
         size, (_, num_ranks) = self._epochs.declared(), self.ranks()
         steps = None if batching is None or size is None else batching.steps(size, num_ranks=num_ranks)
         return self._epochs.select(*table.snapshot(), steps, at_least=num_ranks)
@@ -309,11 +317,15 @@ class Pruner(Ledger):
         if record is None or not record.is_open:
             raise RuntimeError("update needs an epoch, got none begun; take index and batch from pruner.loader")
         check_batch(index, losses)
+        if weights is not None:
+            check_values(len(index), weights, "weights")
+        if reduction not in ("mean", "none"):
+            raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}; write 'mean'")
         values, kept = losses.detach(), None
         if scores is not None:
             values = _scores_of(index, scores, values.device)
         if self._within is not None:
-            losses, values, kept = self._within.reduce(index, losses, values)
+            losses, values, kept, weights = self._within.reduce(index, losses, values, weights, record)
         own = record.add(index, values, kept)
         if record.repeats:
             self._notices.warn("repeats", REPEATS.format(self.epoch))
@@ -322,13 +334,10 @@ class Pruner(Ledger):
         if record.factor != 1 and weights is None and reduction == "mean":
             losses = losses * record.factor
         if weights is not None:
-            check_values(len(index), weights, "weights")
             losses = losses * weights
-        if reduction == "mean":
-            return losses.mean() if weights is None else losses.sum() / weights.sum()
-        if reduction != "none":
-            raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}; write 'mean'")
-        return losses
+        if reduction == "none":
+            return losses
+        return losses.mean() if weights is None else losses.sum() / weights.sum()
 
     def choose(self, index: Tensor, losses: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Returns the positions in a batch that a method within batches trains, so that only they go backward.
@@ -348,7 +357,7 @@ class Pruner(Ledger):
 
         Returns:
             (k,) int64 positions in the batch, ascending, on the device of `losses`; all of them if the strategy does
-            not choose within batches.
+            not choose within batches. None of them if no loss is finite: leave out the step then.
 
         Raises:
             ValueError, IndexError, RuntimeError: as for `update`.
@@ -359,9 +368,9 @@ class Pruner(Ledger):
         check_index(index)
         check_values(len(index), losses, "losses")
         seen = losses.detach()
+        values = seen if scores is None else _scores_of(index, scores, seen.device)
         if self._within is None:
             return torch.arange(len(index), device=seen.device)
-        values = seen if scores is None else _scores_of(index, scores, seen.device)
         return self._within.choose(index, seen, values, record)
 
 

@@ -310,7 +310,7 @@ def step_runs(
 
     changes = None if schedule else strategy.size_changes()
     if changes is None:
-        return [(len(list(run)), size) for size, run in groupby(map(steps, range(epochs)))]
+        return [(sum(1 for _ in run), size) for size, run in groupby(map(steps, range(epochs)))]
     begins = [0, *(epoch for epoch in changes if epoch < epochs), epochs]
     return [(end - begin, steps(begin)) for begin, end in pairwise(begins) if end > begin]
 

@@ -15,6 +15,7 @@ from orderdp.ranks import Steps, wire
 from orderdp.strategies import Selection
 
 _INT64 = np.dtype(np.int64)
+_AT_ONCE = 1 << 22  # samples that one collective exchanges
 _WINDOW = 65_536  # positions of the selection whose ids are kept as int64, ready to be compared
 
 
@@ -35,46 +36,50 @@ class EpochRecord:
         self.weights = selection.weights
         self.num_samples = num_samples
         self.steps: Steps | None = None
+        self.num_expected = len(self.indices)  # how many the steps visit; `drop_last` may leave out a rest
         self.closed = False  # the loop has received every batch
         self.repeats = False  # a batch came again after that
         self.foreign = self.repeated = 0  # wrong ids that were found when ids came from a device
         self._values: npt.NDArray[np.float32] | None = None
-        self._stamps: npt.NDArray[np.int32] | None = None  # number of the update that saw a position last; 0: not seen
+        self._stamps: npt.NDArray[Any] | None = None  # number of the update that saw a position last; 0: not seen
         self._left_out: npt.NDArray[np.bool_] | None = None  # seen last, but not trained
         self._clock = 0
         self._capacity = 0
         self._log = Log(0)
+        self._shared = False  # with other ranks
         self._alone = True  # one rank, or a loop that forms its own batches
         self.is_open = False
         # Of the batch added last: with it, the mean over the ranks of their means is the mean of the step.
         self.factor = 1.0
         self._batch = self._next = self._last = 0  # this rank's expected batch, and where it and the last one begin
+        self._limit = self._last_limit = len(self.indices)  # where this rank's part of them ends
+        self._latest: npt.NDArray[np.int64] | None = None  # positions of the last batch, if it was no slice
         self._whole = True  # not only this rank's part
+        self._reached: int | None = None  # what `reached` was in a state that was loaded
         self._window_begin, self._window_end, self._window = 0, -1, np.empty(0, dtype=np.int64)
         self._map: npt.NDArray[Any] | None = None
         self._device_weights: Tensor | None = None  # in the order of the selection, for ids on the host
         self._spread_weights: Tensor | None = None  # by id, for ids on the device
 
-    def begin(self, steps: Steps | None) -> None:
+    def begin(self, steps: Steps | None, num_ranks: int = 1) -> None:
         """Begins to record, or goes on after a state was loaded.
 
         Args:
             steps: the optimiser steps and this rank's part of them; None if the loop forms its own batches.
+            num_ranks: number of ranks.
         """
-        self.steps, self.closed, self.is_open = steps, False, True
-        num_ranks = 1 if steps is None else steps.num_ranks
-        self._alone = num_ranks == 1
+        self.steps, self.closed, self.is_open, self._reached = steps, False, True, None
+        self.num_expected = len(self.indices) if steps is None else steps[-1][1]
+        self._shared = num_ranks > 1
+        self._alone = steps is None or num_ranks == 1
         self._capacity = -(-self.num_expected // num_ranks)
         self._log = Log(self._capacity)
         if steps is not None:
             done = self.steps_done(steps)
             self._batch = 0 if done.all() else int(np.argmin(done))
-            self._last = self._next = steps.batch(self._batch)[0]
-
-    @property
-    def num_expected(self) -> int:
-        """How many samples the steps of the epoch visit; `drop_last` may leave out a rest."""
-        return len(self.indices) if self.steps is None else self.steps[-1][1]
+            self._next, limit = steps.batch(self._batch)
+            self._limit = len(self.indices) if self._alone else limit
+            self._last, self._last_limit = self._next, self._limit
 
     def add(self, index: Tensor, values: Tensor, kept: Tensor | None = None) -> Tensor | None:
         """Remembers the values of a batch.
@@ -99,23 +104,29 @@ class EpochRecord:
                 self._next = self._follow(self._next, self._next + index.numel())
             return None if self.weights is None else self._weights_by_id(index, values.device)
         ids = index.numpy()
-        begin = self._next
+        begin, limit = self._next, self._limit
         is_next = self._is_slice(ids, begin)
-        if is_next or self._is_slice(ids, begin := self._last):  # the next batch, or the last one again
-            end = begin + len(ids)
+        if not is_next:  # perhaps the last batch again
+            begin, limit = self._last, self._last_limit
+        end = begin + len(ids)
+        if end <= limit and (is_next or self._is_slice(ids, begin)):
             if self.closed and is_next:
                 self.repeats |= bool(self.seen()[begin:end].all())
             self._log.append(begin, values, kept)
-            self._last = begin
-            self._next = end if self._alone else self._follow(begin, end)
+            if is_next:
+                self._last, self._last_limit, self._latest = begin, limit, None
+                self._next = end if self._alone else self._follow(begin, end)
             return None if self.weights is None else self._weights_on(values.device)[begin:end]
         positions = self._find(ids)
-        if self.closed:
+        again = self._is_of_last(positions)
+        if self.closed and not again:
             self.repeats |= bool(self.seen()[positions].all())
         self._log.append(positions, values, kept)
-        self._last, self._next = int(positions[0]), int(positions[-1]) + 1
-        if not self._alone:
-            self._next = self._follow(self._last, self._next)
+        if not again:
+            self._last, self._next, self._latest = int(positions[0]), int(positions[-1]) + 1, positions
+            if not self._alone:
+                self._next = self._follow(self._last, self._next)
+            self._last_limit = self._last
         if self.weights is None:
             return None
         return torch.from_numpy(self.weights[positions]).to(values.device, non_blocking=values.device.type != "cpu")
@@ -152,9 +163,17 @@ class EpochRecord:
         (step_begin, step_end), (mine_begin, mine_end) = steps[self._batch], steps.batch(self._batch)
         self.factor = steps.num_ranks * (mine_end - mine_begin) / (step_end - step_begin)
         if end < mine_end or self._batch == last:
+            self._limit = mine_end
             return end
         self._batch += 1
-        return steps.batch(self._batch)[0]
+        begin, self._limit = steps.batch(self._batch)
+        return begin
+
+    def _is_of_last(self, positions: npt.NDArray[np.int64]) -> bool:
+        """Whether all positions are of the last batch: a second update of it, or of the part that was chosen."""
+        if self._latest is None:
+            return bool(positions.min() >= self._last and positions.max() < self._next)
+        return self.closed and bool(np.isin(positions, self._latest).all())
 
     def _find(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Returns the positions of ids in the selection; raises for a wrong id."""
@@ -217,18 +236,24 @@ class EpochRecord:
         if not self._log.entries:
             return
         values, left_out, ids = self._log.take()
+        entries, done = self._log.entries, 0
+        in_order = len(entries) == 1 and type(entries[0][0]) is int and entries[0][1] == len(self.indices)
+        if in_order and self._values is None and left_out is None:
+            # One rank, every batch in order: the log is what is asked for.
+            self._values, self._stamps = values, np.ones(len(values), dtype=self._stamp_type())
+            self._clock, self._log = 1, Log(self._capacity)
+            return
         if self._values is None:
             self._values = np.empty(len(self.indices), dtype=np.float32)
-            self._stamps = np.zeros(len(self.indices), dtype=np.int32)
+            self._stamps = np.zeros(len(self.indices), dtype=self._stamp_type())
         assert self._stamps is not None
         if left_out is not None and self._left_out is None:
             self._left_out = np.zeros(len(self.indices), dtype=np.bool_)
-        entries, done = self._log.entries, 0
         self._log = Log(self._capacity)
-        self._whole = self._alone
+        self._whole = not self._shared
         for where, size in entries:
             part: Any = slice(done, done + size)
-            self._clock += 1
+            self._clock += self._shared or not self._clock  # alone, a stamp only says that a position was seen
             if where is None:
                 assert ids is not None
                 where, good = self._found_on_device(ids[part])
@@ -241,6 +266,9 @@ class EpochRecord:
                 self._left_out[where] = False if left_out is None else left_out[part]
             done += size
 
+    def _stamp_type(self) -> type[np.int32 | np.uint8]:
+        return np.int32 if self._shared else np.uint8
+
     def _found_on_device(self, ids: npt.NDArray[np.int64]) -> tuple[Any, npt.NDArray[np.bool_]]:
         """Returns the positions of good ids, and which ids are good; counts the others."""
         inside = (ids >= 0) & (ids < self.num_samples)
@@ -251,7 +279,7 @@ class EpochRecord:
         return positions[good], good
 
     def merge(self, group: Any) -> None:
-        """Merges what all ranks have seen, in one collective. The newest value of each sample wins.
+        """Merges what all ranks have seen, in one collective for each four million samples. The newest value wins.
 
         The number of the update, whether the sample was trained and the bits of its value travel as one integer, so the
         maximum over the ranks keeps them together.
@@ -260,21 +288,27 @@ class EpochRecord:
             group: the processes that share the data; None is all of them.
         """
         self.fold()
-        packed = torch.zeros(len(self.indices), dtype=torch.int64)
-        if self._values is not None and self._stamps is not None:
-            packed.copy_(torch.from_numpy(self._stamps)).mul_(2)
-            if self._left_out is not None:
-                packed.add_(torch.from_numpy(self._left_out))
-            # The bits as a number in 0 .. 2^32 - 1.
-            packed.mul_(2**32).add_(torch.from_numpy(self._values.view(np.uint32).astype(np.int64)))
-        packed = packed.to(wire(group))
-        dist.all_reduce(packed, op=dist.ReduceOp.MAX, group=group)
-        merged = packed.cpu().numpy()
-        self._values = (merged & 0xFFFFFFFF).astype(np.uint32).view(np.float32)
-        merged >>= 32
-        left_out = (merged & 1).astype(np.bool_)
-        self._left_out = left_out if left_out.any() else None
-        self._stamps = (merged >> 1).astype(np.int32)
+        size, device = len(self.indices), wire(group)
+        if self._values is None or self._stamps is None:
+            self._values, self._stamps = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.int32)
+        if self._left_out is None:
+            self._left_out = np.zeros(size, dtype=np.bool_)
+        for begin in range(0, size, _AT_ONCE):
+            part = slice(begin, begin + _AT_ONCE)
+            packed = self._stamps[part].astype(np.int64)
+            packed <<= 1
+            packed |= self._left_out[part]
+            packed <<= 32
+            packed |= self._values[part].view(np.uint32)
+            wired = torch.from_numpy(packed).to(device)
+            dist.all_reduce(wired, op=dist.ReduceOp.MAX, group=group)
+            merged = wired.cpu().numpy()
+            self._values[part] = (merged & 0xFFFFFFFF).astype(np.uint32).view(np.float32)
+            merged >>= 32
+            self._left_out[part] = merged & 1
+            self._stamps[part] = merged >> 1
+        if not self._left_out.any():
+            self._left_out = None
         self._clock = int(self._stamps.max())
         self._whole = True
 
@@ -309,16 +343,21 @@ class EpochRecord:
         none counts.
         """
         seen = self.seen()
-        if not (seen.any() and self._whole):
+        if seen.all() or not (seen.any() and self._whole):
             return np.zeros(len(seen), dtype=np.bool_)
         missing = ~seen
-        missing[self.num_expected :] = False
-        if not self.closed:
-            last = len(seen) - 1 - int(np.argmax(seen[::-1]))
-            if self.steps is not None:
-                last = self.steps[int(self.steps.numbers(np.array([last]))[0])][0]
-            missing[last:] = False
+        missing[self.reached() :] = False
         return missing
+
+    def reached(self) -> int:
+        """Returns the position before which every sample should have been seen; waits for the device."""
+        if self._reached is not None:
+            return self._reached
+        seen = self.seen()
+        if self.closed or not seen.any():
+            return self.num_expected if self.closed else 0
+        last = min(len(seen) - 1 - int(np.argmax(seen[::-1])), self.num_expected - 1)
+        return last if self.steps is None else self.steps[int(self.steps.numbers(np.array([last]))[0])][0]
 
     def steps_done(self, steps: Steps) -> npt.NDArray[np.bool_]:
         """Returns (len(steps),) bool: of which steps an update has seen a sample; waits for the device."""
@@ -333,7 +372,8 @@ class EpochRecord:
             "values": torch.from_numpy(np.where(seen, self.values(), 0)),
             "stamps": None if self._stamps is None else torch.from_numpy(self._stamps.copy()),
             "left_out": None if self._left_out is None else torch.from_numpy(self._left_out.copy()),
-            "closed": self.closed,
+            "expected": self.num_expected,
+            "reached": self.reached(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -355,4 +395,4 @@ class EpochRecord:
             self._clock = int(self._stamps.max())
         if state["left_out"] is not None:
             self._left_out = state["left_out"].cpu().numpy().astype(np.bool_)
-        self.closed = state["closed"]
+        self.num_expected, self._reached = state["expected"], state["reached"]

@@ -18,6 +18,14 @@ _AT_ONCE = 1 << 20  # samples whose columns are moved together, so that temporar
 _SMALL = np.iinfo(np.int16).max  # epochs up to which the counters take two bytes
 
 
+def mask_of(ids: npt.NDArray[Any], num_samples: int) -> npt.NDArray[np.bool_]:
+    """Returns (num_samples,) bool: which samples are among the ids."""
+    mask = np.zeros(num_samples, dtype=np.bool_)
+    for begin in range(0, len(ids), _AT_ONCE):  # NumPy copies indices of 32 bits before it uses them
+        np.put(mask, ids[begin : begin + _AT_ONCE], True)  # noqa: FBT003
+    return mask
+
+
 class ScoreTable:
     """The columns that a strategy remembers, and in how many epochs and when each sample was trained.
 
@@ -46,6 +54,7 @@ class ScoreTable:
         missing: npt.NDArray[Any],
         epoch: int,
         observe: Observe | None,
+        mask: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         """Records an epoch that has ended.
 
@@ -55,10 +64,11 @@ class ScoreTable:
             missing: (m,) distinct, the samples that it should have trained and did not.
             epoch: ordinal of the epoch among those begun.
             observe: the rule from old columns and values to new columns; None if each column holds the value.
+            mask: (n,) which samples are among `ids`; None finds out.
         """
         if epoch > _SMALL and self.visits.dtype == np.int16:
             self.last_epoch, self.visits = self.last_epoch.astype(np.int32), self.visits.astype(np.int32)
-        self._count(ids, epoch)
+        self._count(mask_of(ids, self.num_samples) if mask is None else mask, epoch)
         failed = [missing]
         for begin in range(0, len(ids), _AT_ONCE):
             part, seen = ids[begin : begin + _AT_ONCE], values[begin : begin + _AT_ONCE]
@@ -76,11 +86,8 @@ class ScoreTable:
         if len(self.failed):
             self.failed = np.setdiff1d(self.failed, ids, assume_unique=True)
 
-    def _count(self, ids: npt.NDArray[Any], epoch: int) -> None:
+    def _count(self, trained: npt.NDArray[np.bool_], epoch: int) -> None:
         """Counts a visit of each sample. Vector operations over all samples cost less than a scattered update."""
-        trained = np.zeros(self.num_samples, dtype=np.bool_)
-        for begin in range(0, len(ids), _AT_ONCE):
-            trained[ids[begin : begin + _AT_ONCE]] = True
         for begin in range(0, self.num_samples, _AT_ONCE):
             part = slice(begin, begin + _AT_ONCE)
             now, last = trained[part].astype(self.visits.dtype), self.last_epoch[part]
@@ -93,6 +100,9 @@ class ScoreTable:
                 column[ids] = values
             return
         old = {name: torch.from_numpy(column[ids]) for name, column in self.columns.items()}
+        if len(self.failed):  # they begin anew, since nothing can be averaged with -inf
+            healed = torch.from_numpy(np.isin(ids, self.failed))
+            old = {name: column.masked_fill_(healed, self.first[name]) for name, column in old.items()}
         for name, new in observe(old, torch.from_numpy(values)).items():
             self.columns[name][ids] = new.detach().cpu().numpy()
 

@@ -43,4 +43,5 @@ def checked_state(state: Mapping[str, Any], settings: Mapping[str, Any], *, resu
     last, visits = table["last_epoch"], table["visits"]
     table["visits"] = visits + (last == state["begun"] - 1).to(visits.dtype) if state["begun"] else visits
     table["failed"] = torch.empty(0, dtype=torch.int64)
-    return {**settings, **state, "table": table, "record": None, "batching": None, "missing": 0, "recorded": 0}
+    settings = {**settings, "scheduled": None}  # which strategy its schedule named next is not known
+    return {**settings, **state, "table": table, "record": None, "missing": 0, "recorded": 0, "later": []}

@@ -23,6 +23,9 @@ from orderdp.comparison.grid import Comparison, load_comparison
 from orderdp.comparison.outcome import outcome, summarize
 from orderdp.comparison.planned import Sizes
 from orderdp.comparison.workers import create_folder, extend, resume, start
+from orderdp.data.base import DataSetRow
+from orderdp.data.digits import load_digits
+from orderdp.data.registry import DATASETS
 from orderdp.output import files
 from orderdp.training import run_folder
 from orderdp.training.loop import Run
@@ -224,7 +227,9 @@ def loads(monkeypatch):
     return found
 
 
-def test_a_process_loads_its_data_once_for_the_check_and_all_runs(tmp_path, tiny, loads):
+def test_a_process_loads_its_data_once_for_the_check_and_all_runs(tmp_path, tiny, loads, monkeypatch):
+    row = DataSetRow("digits", "in a folder", lambda data_root: load_digits(), ("data_root",))
+    monkeypatch.setitem(DATASETS, "digits", row)
     start(Comparison(tiny(epochs=1, prune_ratio=0.5), seeds=(0, 1)), tmp_path / "run", show=False)
     assert loads == [("digits", 200)]
     data = LoadedData()

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,17 +186,18 @@ def test_a_function_in_the_working_directory_is_a_data_set(written):
 def test_a_function_gets_the_options_that_it_names(written, tmp_path, parameters, expected):
     (tmp_path / "here").mkdir()
     name = written(LOAD.format(parameters=parameters, body="GIVEN.update(locals())") + "\nGIVEN = {}\n")
-    size = {"image_size": 16} if "image_size" in parameters else {}
-    load_dataset(f"{name}:load", data_root=tmp_path / "here", download=True, **size)
+    options = {"data_root": tmp_path / "here", "download": True, "image_size": 16}
+    load_dataset(f"{name}:load", **{option: value for option, value in options.items() if option in parameters})
     given = {key: getattr(value, "name", value) for key, value in sys.modules[name].GIVEN.items()}
     assert given == expected
 
 
-def test_an_image_size_that_the_function_does_not_take_is_refused(written):
-    name = f"{written(LOAD.format(parameters='data_root=None', body=''))}:load"
-    line = f"image_size applies to data set 'folder' only, got 16 for {name!r}; leave it out"
+@pytest.mark.parametrize(("option", "value"), [("data_root", Path("here")), ("download", True), ("image_size", 16)])
+def test_an_option_that_the_function_does_not_take_is_refused(written, option, value):
+    name = f"{written(LOAD.format(parameters='', body=''))}:load"
+    line = f"{option} must be an argument of the function, got {value} for {name!r}; leave it out"
     with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
-        load_dataset(name, image_size=16)
+        load_dataset(name, **{option: value})
 
 
 def test_a_function_may_return_data_sets_of_files(written):

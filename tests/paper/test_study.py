@@ -14,6 +14,7 @@ from orderdp.comparison import checks
 from orderdp.comparison.checks import check
 from orderdp.comparison.grid import load_comparison
 from orderdp.comparison.results import read_results
+from orderdp.data.registry import DATASETS
 from orderdp.paper import study as study_module
 from orderdp.paper.studies import THEORY, catalogue, find_study
 from orderdp.paper.study import load_study, resume_study, start_study
@@ -23,7 +24,7 @@ from orderdp.report import page
 from orderdp.report.outline import SECTIONS, Outline, Published, load_outline
 from orderdp.report.page import write_report
 from orderdp.report.section import Choices
-from orderdp.training.recipe import Recipe
+from orderdp.training.recipe import Recipe, load_recipe
 from orderdp.training.steps import total_steps
 from reference.log_lines import begun_or_failed
 
@@ -233,11 +234,56 @@ def test_the_toy_example_stands_beside_what_is_printed():
     assert shown.summary[1] == [("InfoBatch", "4.336", "3", "3", "4.336"), ("OrderDP", "4.26", "0.852", "3", "4.06")]
 
 
-def test_seeds_and_settings_can_be_given_for_all_parts():
+def test_seeds_and_settings_can_be_given_for_all_parts(monkeypatch):
+    row = dataclasses.replace(DATASETS["fashion_mnist"], is_installed=lambda: False)
+    monkeypatch.setitem(DATASETS, "fashion_mnist", row)
     study = load_study(FILES["table8"], "cpu", seeds=(7, 8), data_root="data", device="cpu")
     assert set(study.parts) == {"fashion_mnist", "cifar10"}
     for plan in study.parts.values():
         assert (plan.seeds, plan.recipe.data_root, plan.recipe.device) == ((7, 8), "data", "cpu")
+
+
+CUSTOM = """
+title = "Two data sets"
+methods = ["orderdp"]
+prune_ratios = [0.5]
+[[smoke]]
+recipe = "digits"
+[[smoke]]
+recipe = "fashion_mnist"
+[[cpu]]
+recipe = "digits"
+"""
+
+
+def roots(path, size, **changes):
+    """The folder and the download of each part of the custom study."""
+    path.write_text(CUSTOM)
+    parts = load_study(path, size, **changes).parts
+    return {name: (part.recipe.data_root, part.recipe.download) for name, part in parts.items()}
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_folder_of_data_goes_to_the_parts_that_use_it(tmp_path, monkeypatch, installed):
+    row = dataclasses.replace(DATASETS["fashion_mnist"], is_installed=lambda: installed)
+    monkeypatch.setitem(DATASETS, "fashion_mnist", row)
+    found = roots(tmp_path / "my.toml", "smoke", data_root="data", download=True)
+    assert found == {"digits": (None, False), "fashion_mnist": ("data", True)}
+
+
+def test_a_folder_of_data_that_no_part_uses_is_refused(tmp_path):
+    for changes in ({"data_root": "data"}, {"download": True}):
+        with pytest.raises(
+            ValueError, match=r"^(data_root|download) applies to data sets '.*, got \w+ for 'digits'; leave"
+        ):
+            roots(tmp_path / "my.toml", "cpu", **changes)
+
+
+def test_what_is_installed_needs_no_folder_beside_what_is_not(monkeypatch):
+    row = dataclasses.replace(DATASETS["fashion_mnist"], is_installed=lambda: True)
+    monkeypatch.setitem(DATASETS, "fashion_mnist", row)
+    parts = load_study(FILES["table8"], "cpu", data_root="data").parts
+    assert {name: part.recipe.data_root for name, part in parts.items()} == {"fashion_mnist": None, "cifar10": "data"}
 
 
 WRONG = {
@@ -354,8 +400,6 @@ def test_a_study_leaves_a_folder_that_is_there_alone(tmp_path, small):
 
 
 def test_a_study_by_several_processes_shares_the_threads(tmp_path, small, monkeypatch):
-    given = []
-    monkeypatch.setattr(study_module, "create_folder", lambda plan, path, sizes: given.append(plan.recipe.num_threads))
     monkeypatch.setattr(study_module, "resume_study", lambda folder, **named: [])
     monkeypatch.setattr("orderdp.comparison.checks.os.cpu_count", lambda: 8)
     free = dataclasses.replace(
@@ -363,7 +407,7 @@ def test_a_study_by_several_processes_shares_the_threads(tmp_path, small, monkey
     )
     study = dataclasses.replace(small, parts={"first": free, "second": small.parts["second"]})
     start_study(study, tmp_path / "study", processes=4, log=quiet)
-    assert given == [2, 1]
+    assert [load_recipe(tmp_path / "study" / name / "recipe.toml").num_threads for name in study.parts] == [2, 1]
 
 
 def test_a_comparison_alone_shows_every_section(pair):

@@ -28,6 +28,7 @@ from orderdp.training.steps import total_steps
 N = 200
 ORDERDP = {"strategy": "orderdp", "prune_ratio": 0.5}
 FULL = {"strategy": "full"}
+ORDERED = {"strategy": "ordered_sgd", "prune_ratio": 0.75}
 
 # Settings, then what a run of 3 epochs in batches of 32 makes: epochs, steps, samples forward, samples backward.
 COUNTS = {
@@ -43,8 +44,9 @@ COUNTS = {
     "orderdp, uniform share": ({**ORDERDP, "uniform_share": 0.2}, 3, 12, 300, 300),
     "orderdp, per iteration": ({**ORDERDP, "per": "iteration"}, 3, 12, 300, 300),
     "orderdp, max_steps": ({**ORDERDP, "max_steps": 5}, 2, 5, 125, 125),
-    # 141 candidates; of 32 the 23 hardest are trained, of the last 13 the 9 hardest.
-    "orderdp, fresh": ({**ORDERDP, "per": "iteration", "fresh": True}, 3, 15, 423, 303),
+    # 141 candidates; of 28 or 29 the 20 or 21 hardest are trained, and those pass twice.
+    "orderdp, fresh": ({**ORDERDP, "per": "iteration", "fresh": True}, 3, 15, 423 + 303, 303),
+    "ordered sgd": (ORDERED, 3, 21, 600 + 147, 147),
 }
 
 
@@ -319,7 +321,19 @@ def test_the_result_says_what_was_run_and_where(train):
     result = train("here", seed=7).result()
     assert set(result) == {
         *("name", "accuracy_last", "accuracy_best", "epochs", "steps", "samples_forward", "samples_backward"),
-        *(*SECONDS, "coverage", "seed", "digests", "device", "ranks", "threads", "versions", "commit", "finished"),
+        *(
+            "pass_s",
+            *SECONDS,
+            "coverage",
+            "seed",
+            "digests",
+            "device",
+            "ranks",
+            "threads",
+            "versions",
+            "commit",
+            "finished",
+        ),
     }
     expected = {"name": "here", "seed": 7, "ranks": 1, "threads": 1}
     assert {name: result[name] for name in expected} == expected
@@ -399,9 +413,9 @@ def test_channels_last_lays_out_weights_and_images(tmp_path, tiny, digits, train
     layouts = []
     logits = Run._logits
 
-    def watch(self, images):
+    def watch(self, *arguments):
         layouts.append(self.model[1][0].weight.is_contiguous(memory_format=torch.channels_last))
-        return logits(self, images)
+        return logits(self, *arguments)
 
     monkeypatch.setattr(Run, "_logits", watch)
     last = train("last", **FULL, channels_last=True, data_path=data_path).metrics()
@@ -503,7 +517,7 @@ def test_a_folder_of_images_trains_with_any_number_of_workers_to_the_same_bits(t
         train("resident", data, **settings, data_path="resident")
 
 
-@pytest.mark.parametrize("settings", [FULL, {**FULL, "checkpoint_steps": 1}, ORDERDP], ids=str)
+@pytest.mark.parametrize("settings", [FULL, {**FULL, "checkpoint_steps": 1}, ORDERDP, ORDERED], ids=str)
 def test_a_run_that_diverges_says_so_and_has_no_result(tmp_path, train, settings):
     message = r"the training loss must stay finite, got (nan|inf) in epoch \d; write a smaller max_lr than 1e\+09"
     with pytest.raises(FloatingPointError, match=f"^{message}$"):

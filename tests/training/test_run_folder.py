@@ -15,7 +15,7 @@ import torch
 
 from orderdp import UCB
 from orderdp.output import files
-from orderdp.output.files import make_new, write_whole
+from orderdp.output.files import new_folder, write_whole
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 
@@ -74,9 +74,12 @@ def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path, kind):
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     path = tmp_path / "file" / "run"
-    message = f"{path} could not be written (Not a directory); existing files are unchanged; check path and free space"
-    with pytest.raises(OSError, match=re.escape(message)):
-        make_new(path)
+    message = (
+        f"{path} could not be written (File exists); existing files are unchanged; correct the path, since a part "
+        "of it is a file"
+    )
+    with pytest.raises(OSError, match=re.escape(message)), new_folder(path):
+        pass
 
 
 def test_a_recipe_that_is_there_is_not_written_again(folder):
@@ -139,7 +142,8 @@ def test_every_file_is_flushed_before_it_is_renamed_and_the_folder_after(folder,
     assert events == written + named
     events.clear()
     folder.write_result({})
-    unfinished = "result.json.unfinished"
+    (unfinished,) = {event.split()[1] for event in events if "unfinished" in event}
+    assert re.fullmatch(r"\.result\.json\.[0-9a-f]{16}\.unfinished", unfinished)
     assert events == [f"write {unfinished}", "fsync", f"rename {unfinished} to result.json", "flush run", "fsync"]
 
 
@@ -167,6 +171,26 @@ DAMAGES = {
     "manifest missing": ("manifest.json", lambda path: path.unlink(), "{home} ([Errno 2] No such file or directory: "),
     "manifest empty": ("manifest.json", lambda path: path.write_text(""), "{home} (Expecting value: line 1 column 1"),
     "manifest of another form": ("manifest.json", lambda path: path.write_text("[]"), "{home} (list indices must be"),
+    "manifest without checksums": (
+        "manifest.json",
+        lambda path: edit_manifest(path, sha256={}),
+        "{home} (no checksum of model.safetensors and state.pt in manifest.json)",
+    ),
+    "manifest with one checksum": (
+        "manifest.json",
+        lambda path: edit_manifest(path, sha256={"model.safetensors": "0" * 64}),
+        "{home} (no checksum of state.pt in manifest.json)",
+    ),
+    "manifest with an empty checksum": (
+        "manifest.json",
+        lambda path: edit_manifest(path, sha256={"model.safetensors": "", "state.pt": "0" * 64}),
+        "{home} (no checksum of model.safetensors in manifest.json)",
+    ),
+    "manifest with a list of checksums": (
+        "manifest.json",
+        lambda path: edit_manifest(path, sha256=["0" * 64]),
+        "{home} ('list' object has no attribute 'get')",
+    ),
     "manifest without a key": ("manifest.json", lambda path: path.write_text("{}"), "{home} ('version')"),
 }
 
@@ -261,7 +285,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_it(folder, monkeypatch, number
     monkeypatch.setattr(files, "write_flushed", half)
     message = (
         f"[Errno {errno.ENOSPC}] {folder.path / 'checkpoint'} could not be written (No space left on device); "
-        "existing files are unchanged; check path and free space"
+        "existing files are unchanged; make room on that disk"
     )
     with raises(OSError, message):
         write(folder, 9)

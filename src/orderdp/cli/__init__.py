@@ -6,18 +6,34 @@ import os
 import sys
 from collections.abc import Sequence
 
+from orderdp.cli.extras import what_is_missing
 from orderdp.cli.messages import in_flags, one_line, tell, unknown_option
 from orderdp.cli.parser import make_parser
 
+# What is wrong with the call: a setting, or a path that was given. Anything else went wrong while the call was carried
+# out: no room on the disk, no network, a run that failed.
+_REFUSED = (
+    *(ValueError, TypeError),
+    *(FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError),
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs `orderdp`; returns the exit status: 0, or 1 after one line on standard error, or 2 for a mistaken call."""
+    """Runs `orderdp`; returns the exit status.
+
+    Returns:
+        0 if all is done. 2 if the call was refused, and 1 if something failed or is missing; both after one line on
+        standard error. 130 after Ctrl-C.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        options, unknown = make_parser(arguments).parse_known_args(arguments)
+        parser = make_parser(arguments)
     except ModuleNotFoundError as error:
-        tell(f"orderdp: {arguments[0]} needs {error.name}: pip install 'orderdp[train]'")
-        return 1
+        if not {"-h", "--help"} & set(arguments):
+            tell(f"orderdp: {arguments[0]} needs {what_is_missing(error)}")
+            return 1
+        parser = make_parser(arguments, without_options=what_is_missing(error))
+    options, unknown = parser.parse_known_args(arguments)
     if unknown:
         options.parser.error(unknown_option(unknown[0], options.flags))
     try:
@@ -28,11 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ModuleNotFoundError as error:
-        tell(f"orderdp: this needs {error.name}: pip install 'orderdp[train]'")
+        tell(f"orderdp: this needs {what_is_missing(error)}")
         return 1
     except (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError, MemoryError) as error:
         tell(f"orderdp: {in_flags(one_line(error), options)}")
-        return 1
+        return 2 if isinstance(error, _REFUSED) else 1
     except KeyboardInterrupt:
         begun = getattr(options, "run_folder", None)
         resume = f"; resume with {options.parser.prog} --resume {begun}" if begun and begun.exists() else ""

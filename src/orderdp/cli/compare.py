@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +17,8 @@ from orderdp.cli.folders import (
     show_comparison,
     status_of,
 )
-from orderdp.cli.messages import tell, teller
-from orderdp.cli.settings import add_settings
+from orderdp.cli.messages import tell, tell_imports, teller
+from orderdp.cli.settings import add_settings, one_of_several
 from orderdp.output.text_table import number_or_text
 
 if TYPE_CHECKING:
@@ -52,12 +53,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--prune-ratio",
         nargs="+",
-        type=number_or_text,
+        type=one_of_several,
         metavar="R",
         help="fractions of the samples that an epoch leaves out, in [0, 1); default 0.3 0.5 0.7",
     )
     run.add_argument(
-        "--seed", nargs="+", type=number_or_text, metavar="N", help="seeds to train every run with; default 0 1 2"
+        "--seed", nargs="+", type=one_of_several, metavar="N", help="seeds to train every run with; default 0 1 2"
     )
     run.add_argument(
         "--processes", type=number_or_text, default=1, metavar="N", help="runs to train at the same time; default 1"
@@ -79,6 +80,7 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.strategies import InfoBatch, OrderDP
     from orderdp.training.recipe import Recipe
 
+    tell_imports()
     tell = teller(options)
     options_of_recipe = ["prune_ratio", *(name for name in Recipe.model_fields if hasattr(options, name))]
     given = {name: value for name in options_of_recipe if (value := getattr(options, name)) is not None}
@@ -140,8 +142,11 @@ def _end_comparison(found: Any, path: Path, options: argparse.Namespace) -> int:
 
 
 def _method(text: str) -> dict[str, Any]:
-    from orderdp.strategies.registry import parse
+    from orderdp.strategies.registry import BY_NAME, parse
 
+    apart = re.sub(rf",(?=({'|'.join(BY_NAME)}|[\w.]+:\w+)(,|$))", " ", text)
+    if apart != text:
+        raise argparse.ArgumentTypeError(f"several methods are separated by spaces, got {text}; write {apart}")
     try:
         return parse(text)
     except ValueError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orderdp.cli.messages import tell
+from orderdp.cli.settings import not_empty, some_path
 
 if TYPE_CHECKING:
     from orderdp.comparison.checks import LoadedData
@@ -29,15 +30,16 @@ def add_folder_options(group: argparse._ArgumentGroup, *, recipe: str, default: 
 
     group.add_argument(
         "--recipe",
+        type=not_empty,
         metavar="FILE",
         help=f"TOML file of settings, or one of {', '.join(sorted(shipped_recipes()))}; default the recipe for the "
         f"data set and model; {recipe}",
     )
-    group.add_argument("--run", metavar="DIR", type=Path, help=f"new folder to write; default {default}")
+    group.add_argument("--run", metavar="DIR", type=some_path, help=f"new folder to write; default {default}")
     group.add_argument(
         "--resume",
         metavar="DIR",
-        type=Path,
+        type=some_path,
         help=f"resume the runs in this folder, or help to train them; {added}, --data-root gives the new place of the "
         "data",
     )
@@ -113,14 +115,19 @@ def refuse_beside_resume(
 
 def extend_all(parts: Iterable[Path], given: dict[str, Any], data: LoadedData) -> None:
     """Adds the given seeds and methods to resumed comparisons, or records where their data is now."""
+    from orderdp.comparison.grid import load_comparison
     from orderdp.comparison.workers import extend
+    from orderdp.data.registry import sharing_folder
 
-    for part in parts if given else ():
+    names = {part: load_comparison(part)[0].recipe.dataset for part in parts} if given else {}
+    root = given.get("data_root")
+    using = set() if root is None else sharing_folder(set(names.values()), {"data_root": root})
+    for part, name in names.items():
         extend(
             part,
             seeds=given.get("seed", ()),
             methods=given.get("methods", ()),
-            data_root=given.get("data_root"),
+            data_root=root if name in using else None,
             data=data,
         )
 

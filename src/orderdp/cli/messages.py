@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,22 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+class _Told(logging.Handler):
+    """Prints what the library logs on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a line."""
+        tell(f"orderdp: {record.getMessage()}")
+
+
+def tell_imports() -> None:
+    """Says from now on which modules of the user are imported, and from which file."""
+    logger = logging.getLogger("orderdp")
+    if not any(isinstance(handler, _Told) for handler in logger.handlers):
+        logger.addHandler(_Told())
+        logger.setLevel(logging.INFO)
+
+
 def teller(options: argparse.Namespace) -> Callable[[str], None]:
     """Returns a function that prints a line on standard error, with settings by the names of their options."""
     return lambda line: tell(in_flags(line, options))
@@ -22,7 +39,10 @@ def teller(options: argparse.Namespace) -> Callable[[str], None]:
 
 def one_line(error: Exception) -> str:
     """Returns the message of an error on one line, or the name of its class."""
-    return " ".join(str(error).split()) or type(error).__name__
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without its number
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(message.split()) or type(error).__name__
 
 
 def in_flags(message: str, options: argparse.Namespace) -> str:
@@ -53,6 +73,36 @@ def in_flags(message: str, options: argparse.Namespace) -> str:
     return f"{word.sub(flag, rule)}{got}{value}{semicolon}{word.sub(flag, f' {advice}')[1:]}"
 
 
+# Names of options in other trainers, for what is called otherwise here.
+_ELSEWHERE = {
+    "--bs": "--batch-size",
+    "--data": "--data-root",
+    "--data-dir": "--data-root",
+    "--gpu": "--device",
+    "--learning-rate": "--max-lr",
+    "--method": "--strategy",
+    "--out": "--run",
+    "--output-dir": "--run",
+    "--save-dir": "--run",
+    "--strategy": "--methods",
+    "--wd": "--weight-decay",
+}
+_FEW = 3
+
+
 def unknown_option(argument: str, flags: Sequence[str]) -> str:
-    """Returns the message for an unknown option, with the nearest known one."""
-    return f"no option {argument}{did_you_mean(argument.partition('=')[0], flags)}"
+    """Returns the message for an unknown option, with the known ones that it may stand for.
+
+    >>> unknown_option("--lr", ["--run", "--max-lr"])
+    "no option --lr; did you mean '--max-lr'?"
+    """
+    name = argument.partition("=")[0]
+    words = set(name.lstrip("-").split("-"))
+    longer = [flag for flag in flags if words < set(flag.lstrip("-").split("-")) and not flag.startswith("--no-")]
+    if _ELSEWHERE.get(name) in flags:
+        hint = did_you_mean(_ELSEWHERE[name], flags)
+    elif 0 < len(longer) <= _FEW:
+        hint = f"; did you mean {' or '.join(repr(flag) for flag in longer)}?"
+    else:
+        hint = did_you_mean(name, flags)
+    return f"no option {argument}{hint}"

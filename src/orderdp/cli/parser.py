@@ -17,8 +17,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; '{self.prog} --help' explains\n")
 
 
-def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """Returns the parser of `orderdp`. Only the named command gets its options, which take a while to import."""
+def make_parser(arguments: Sequence[str], *, without_options: str | None = None) -> argparse.ArgumentParser:
+    """Returns the parser of `orderdp`. Only the named command gets its options, which take a while to import.
+
+    Args:
+        arguments: of the command line.
+        without_options: what is missing to list the options of the command, for its help; None lists them.
+
+    Raises:
+        ModuleNotFoundError: a package is missing that the options of the command need.
+    """
     parser = _Parser(
         prog="orderdp",
         description="Dynamic data pruning for PyTorch: train on fewer samples, and measure what it saves and costs.",
@@ -34,8 +42,12 @@ def make_parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             description=module.DESCRIPTION,
             epilog=module.EXAMPLES,
         )
-        if name in arguments:
+        if name not in arguments:
+            continue
+        if without_options is None:
             module.add_options(command)
-            flags = [flag for action in command._actions for flag in action.option_strings]
-            command.set_defaults(parser=command, flags=flags, call=module.run)
+        else:
+            command.epilog = f"{module.EXAMPLES}\n\nIts options need {without_options}".lstrip()
+        flags = [flag for action in command._actions for flag in action.option_strings]
+        command.set_defaults(parser=command, flags=flags, call=module.run)
     return parser

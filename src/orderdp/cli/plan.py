@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from orderdp.cli.messages import tell
+from orderdp.cli.settings import some_path
 from orderdp.output.text_table import number_or_text
 
 SUMMARY = "what a pruned run costs and saves, before you train it"
@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print every number as JSON instead of a table")
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw the probability of each sample, as .png, .svg or .pdf"
+        "--plot", type=some_path, metavar="FILE", help="draw the probability of each sample, as .png, .svg or .pdf"
     )
 
 

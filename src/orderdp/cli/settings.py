@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 import typing
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from orderdp.output.text_table import number_or_text
@@ -26,9 +28,9 @@ def add_settings(
             settings.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
         elif name in several:
             text += "; several values make a run each"
-            settings.add_argument(flag, nargs="+", type=number_or_text, metavar="N", help=text)
+            settings.add_argument(flag, nargs="+", type=one_of_several, metavar="N", help=text)
         elif str in (field.annotation, *typing.get_args(field.annotation)):
-            settings.add_argument(flag, metavar="NAME", help=text)
+            settings.add_argument(flag, type=not_empty, metavar="NAME", help=text)
         else:
             settings.add_argument(flag, type=number_or_text, metavar=_metavar(field.annotation), help=text)
 
@@ -38,7 +40,7 @@ STRATEGY_OPTIONS = ("strategy", "prune_ratio", "explore", "exploit", "settings")
 
 def add_strategy(parser: argparse.ArgumentParser) -> None:
     """Adds the options of the strategy: `STRATEGY_OPTIONS`."""
-    from orderdp.strategies.registry import BY_NAME
+    from orderdp.strategies.registry import BY_NAME, OrderDP
 
     group = parser.add_argument_group("the strategy; the default is the recipe's")
     group.add_argument(
@@ -50,9 +52,10 @@ def add_strategy(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--prune-ratio",
         nargs="+",
-        type=number_or_text,
+        type=one_of_several,
         metavar="N",
-        help="fraction of the samples that an epoch leaves out, in [0, 1); several values make a run each",
+        help="fraction of the samples that an epoch leaves out, in [0, 1); several values make a run each; orderdp "
+        f"without any size leaves out {OrderDP().asked_ratio:g}",
     )
     for name, what in (("explore", "samples that is drawn"), ("exploit", "draw that is kept")):
         text = f"fraction of the {what}, in (0, 1], instead of a prune ratio; orderdp only"
@@ -79,6 +82,33 @@ def strategy_given(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def one_of_several(text: str) -> int | float | str:
+    """Returns one value of an option that takes several, a number if it is one; refuses a list with commas."""
+    if "," in text:
+        apart = " ".join(value for value in text.split(",") if value)
+        decimal = f", or {text.replace(',', '.')} for one number" if re.fullmatch(r"0,\d+", text) else ""
+        raise argparse.ArgumentTypeError(f"several values are separated by spaces, got {text}; write {apart}{decimal}")
+    return number_or_text(text)
+
+
+def one_name(text: str) -> str:
+    """Returns one name of an option that takes several; refuses a list with commas."""
+    one_of_several(text)
+    return text
+
+
+def not_empty(text: str) -> str:
+    """Returns the text; raises ArgumentTypeError if it is empty, as an unset variable of a shell is."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a value must not be empty; leave the option out, or write a value")
+    return text
+
+
+def some_path(text: str) -> Path:
+    """Returns the path, which must not be empty: that would be the working directory."""
+    return Path(not_empty(text))
+
+
 def _metavar(annotation: Any) -> str:
     return "N" if {int, float} & {annotation, *typing.get_args(annotation)} else "NAME"
 
@@ -86,6 +116,9 @@ def _metavar(annotation: Any) -> str:
 def _setting(text: str) -> tuple[str, Any]:
     from orderdp.strategies.registry import parse_setting
 
+    if re.search(r",\w+=", text):
+        apart = re.sub(r",(?=\w+=)", " ", text)
+        raise argparse.ArgumentTypeError(f"several settings are separated by spaces, got {text}; write {apart}")
     try:
         return parse_setting(text)
     except ValueError as error:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from orderdp.cli.folders import extend_all, refuse_beside_resume, show_comparison, status_of
-from orderdp.cli.messages import teller
+from orderdp.cli.messages import tell_imports, teller
+from orderdp.cli.settings import not_empty, one_of_several, some_path
 from orderdp.output.text_table import number_or_text
 
 SUMMARY = "a table, figure or theorem of the paper, or a custom study"
@@ -34,7 +35,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     parser.epilog = "studies:\n" + "\n".join(f"  {row.name:10}{row.shows}" for row in catalogue().values()) + CUSTOM
     parser.add_argument("name", metavar="NAME", nargs="?", help="one of the studies below, or a TOML file")
-    parser.add_argument("--run", metavar="DIR", type=Path, help="folder to write; default runs/NAME or runs/NAME-SIZE")
+    parser.add_argument(
+        "--run", metavar="DIR", type=some_path, help="folder to write; default runs/NAME or runs/NAME-SIZE"
+    )
     training = parser.add_argument_group("for studies that train")
     training.add_argument(
         "--size",
@@ -48,11 +51,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     training.add_argument(
         "--resume",
         metavar="DIR",
-        type=Path,
+        type=some_path,
         help="resume the runs in this folder, or help to train them; --seed adds seeds",
     )
-    training.add_argument("--seed", nargs="+", type=number_or_text, metavar="N", help="seeds; default the study's")
-    training.add_argument("--data-root", metavar="DIR", help="folder that holds the data sets")
+    training.add_argument("--seed", nargs="+", type=one_of_several, metavar="N", help="seeds; default the study's")
+    training.add_argument("--data-root", metavar="DIR", type=not_empty, help="folder that holds the data sets")
     training.add_argument("--download", action="store_const", const=True, help="download missing data sets")
     training.add_argument("--device", metavar="NAME", help="where to train: auto, cpu or cuda; default the recipe's")
 
@@ -64,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.paper.study import load_study, resume_study, start_study
     from orderdp.report.outline import load_outline
 
+    tell_imports()
     tell = teller(options)
     changes = {name: value for name in ("data_root", "download", "device") if (value := getattr(options, name))}
     processes = 1 if options.processes is None else options.processes

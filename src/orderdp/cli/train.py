@@ -15,8 +15,8 @@ from orderdp.cli.folders import (
     show_conclusions,
     status_of,
 )
-from orderdp.cli.messages import teller
-from orderdp.cli.settings import STRATEGY_OPTIONS, add_settings, add_strategy, strategy_given
+from orderdp.cli.messages import tell_imports, teller
+from orderdp.cli.settings import STRATEGY_OPTIONS, add_settings, add_strategy, one_name, strategy_given
 
 SUMMARY = "train with pruning, with full data and with a shorter schedule"
 DESCRIPTION = """\
@@ -40,6 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--against",
         nargs="*",
+        type=one_name,
         metavar="NAME",
         help="baselines to train too: full (full data), short (full data for as many steps as the pruned run); "
         "default both; --against without a name trains neither",
@@ -57,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.strategies.registry import to_table
     from orderdp.training.recipe import Recipe
 
+    tell_imports()
     tell = teller(options)
     keys = [name for name in Recipe.model_fields if name != "strategy"]
     given = {name: value for name in keys if (value := getattr(options, name)) is not None}

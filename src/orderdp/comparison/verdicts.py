@@ -93,5 +93,5 @@ def _student() -> Any:
     try:
         from scipy.stats import t
     except ImportError:
-        raise ImportError('the interval of a difference needs SciPy: pip install "orderdp[theory]"') from None
+        raise ImportError("the interval of a difference needs SciPy: pip install scipy") from None
     return t

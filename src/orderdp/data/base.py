@@ -91,12 +91,14 @@ class DataSetRow:
         summary: what it holds, in a few words.
         load: returns it; takes the options in `takes` by name.
         takes: options that it understands: the folder that holds it, whether to download it, the size of its images.
+        is_installed: whether it is found without a folder.
     """
 
     name: str
     summary: str
     load: Callable[..., DataSets]
     takes: tuple[Option, ...] = ()
+    is_installed: Callable[[], bool] = lambda: False
 
 
 def from_arrays(

@@ -18,7 +18,7 @@ def load_digits() -> DataSets:
     try:
         from sklearn import datasets
     except ImportError as error:
-        raise ImportError('the digits data set needs scikit-learn: pip install "orderdp[train]"') from error
+        raise ImportError("the digits data set needs scikit-learn: pip install scikit-learn") from error
     pixels, target = datasets.load_digits(return_X_y=True)
     images = torch.from_numpy(np.rint(pixels * (255 / 16)).astype(np.uint8)).view(-1, 1, 8, 8)
     labels = torch.from_numpy(target.astype(np.int64))

@@ -24,16 +24,15 @@ MD5 = {
 def load_fashion_mnist(*, data_root: Path | None, download: bool) -> DataSets:
     """Returns 60,000 training and 10,000 test images, (n, 1, 28, 28).
 
-    Looks in torchvision's folder FashionMNIST/raw below data_root, in data_root itself, and where Debian's package
-    dataset-fashion-mnist puts the files. Each file may be gzipped.
+    Looks in torchvision's folder FashionMNIST/raw below data_root, and in data_root itself. Without a data_root, it
+    looks where Debian's package dataset-fashion-mnist puts the files. Each file may be gzipped.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file differs from the published one.
         OSError: the download failed.
     """
-    homes = [] if data_root is None else [data_root / "FashionMNIST" / "raw", data_root]
-    homes.append(DEBIAN)
+    homes = [DEBIAN] if data_root is None else [data_root / "FashionMNIST" / "raw", data_root]
     found = {home: {name: path for name in MD5 if (path := _find(home, name))} for home in homes}
     best = max(homes, key=lambda home: len(found[home]))  # the first of equals
     if download and len(found[best]) < len(MD5):
@@ -49,6 +48,11 @@ def load_fashion_mnist(*, data_root: Path | None, download: bool) -> DataSets:
             raise FileNotFoundError(missing_file("fashion_mnist", best / name))
     content = {name: _read_checked(path, MD5[name]) for name, path in found[best].items()}
     return from_arrays(_part(content, "train"), _part(content, "t10k"))
+
+
+def is_installed() -> bool:
+    """Returns whether Debian's package is installed."""
+    return all(_find(DEBIAN, name) for name in MD5)
 
 
 def _find(home: Path, name: str) -> Path | None:

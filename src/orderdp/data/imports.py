@@ -24,7 +24,7 @@ def import_image_library(name: str) -> ModuleType:
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
-        raise ImportError(f'the trainer needs {error.name}: pip install "orderdp[train]"') from error
+        raise ImportError(f"the trainer needs {error.name}: pip install {error.name}") from error
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise

@@ -21,7 +21,7 @@ def new_axes(
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError('plots need matplotlib: pip install "orderdp[theory]"') from None
+        raise ImportError("plots need matplotlib: pip install matplotlib") from None
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     axes = figure.subplots()
     axes.set_xlabel(x_label, color=INK)

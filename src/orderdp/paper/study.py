@@ -17,14 +17,15 @@ from orderdp.comparison.checks import LoadedData, check, sharing_threads
 from orderdp.comparison.grid import Comparison, grid
 from orderdp.comparison.outcome import Outcome
 from orderdp.comparison.planned import REFERENCES
-from orderdp.comparison.workers import Log, create_folder, new_folder, resume
-from orderdp.output.files import write_whole
+from orderdp.comparison.workers import Log, resume, same_on_all_ranks
+from orderdp.data.registry import PLACE, sharing_folder
+from orderdp.output.files import new_folder, write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.paper.study_file import SIZES, name_of, read_study
 from orderdp.report.outline import Outline, load_outline, outline_of
 from orderdp.strategies import DynamicRandom
 from orderdp.strategies.registry import parse
-from orderdp.training.recipe import load_recipe, shipped_recipes
+from orderdp.training.recipe import Recipe, read_recipe, shipped_recipes
 
 SEEDS = (0, 1, 2)  # of a study that names none
 
@@ -66,9 +67,9 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
     if size not in sizes:
         hint = did_you_mean(size, sizes) or f"; choose from {', '.join(sizes)}"
         raise ValueError(f"no size named {size!r}{hint}")
+    recipes = _recipes(table[size], path.parent, changes)
     parts = {}
-    for part in table[size]:
-        recipe = load_recipe(_recipe_file(part["recipe"], path.parent), **{**part.get("changes", {}), **changes})
+    for part, recipe in zip(table[size], recipes, strict=True):
         setting = {"seeds": SEEDS, "beside": [DynamicRandom.name], "against": REFERENCES, **table, **part}
         methods = grid(recipe, map(parse, [*setting["methods"], *setting["beside"]]), setting["prune_ratios"])
         parts[name_of(part)] = Comparison(
@@ -76,6 +77,18 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
         )
     head = {key: value for key, value in table.items() if key not in SIZES}
     return Study(path.stem, size, outline_of(head), parts, head)
+
+
+def _recipes(parts: Sequence[Mapping[str, Any]], folder: Path, changes: Mapping[str, Any]) -> list[Recipe]:
+    """Returns the recipe of each part with the changes; the place of the data is given only to parts that use it."""
+    tables = [{**read_recipe(_recipe_file(part["recipe"], folder)), **part.get("changes", {})} for part in parts]
+    names = [table.get("dataset", Recipe.model_fields["dataset"].default) for table in tables]
+    place = {name: changes[name] for name in PLACE if changes.get(name)}
+    using = sharing_folder(names, place) if place else set()
+    others = {name: value for name, value in changes.items() if name not in place}
+    return [
+        Recipe(**{**table, **(changes if name in using else others)}) for name, table in zip(names, tables, strict=True)
+    ]
 
 
 def _recipe_file(name: str, folder: Path) -> Path:
@@ -98,13 +111,14 @@ def start_study(study: Study, folder: Path, *, processes: int = 1, log: Log) -> 
     data = LoadedData()
     # All checks come first: nothing is written of a study that lacks one of its data sets.
     sizes = {name: check(part, data, processes=processes) for name, part in study.parts.items()}
-    folder = new_folder(folder)
-    for name, part in study.parts.items():
-        create_folder(sharing_threads(part, processes), folder / name, sizes[name])
+    folder = same_on_all_ranks(folder)
     if PartialState().is_main_process:
-        # Last: a folder without this file is incomplete.
-        head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
-        write_whole(folder / "study.toml", tomli_w.dumps({**head, **study.head}).encode())
+        with new_folder(folder) as unfinished:
+            for name, part in study.parts.items():
+                (unfinished / name).mkdir()
+                sharing_threads(part, processes).write(unfinished / name, sizes[name])
+            head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
+            write_whole(unfinished / "study.toml", tomli_w.dumps({**head, **study.head}).encode())
     PartialState().wait_for_everyone()
     return resume_study(folder, processes=processes, log=log, data=data)
 

@@ -95,7 +95,7 @@ def _mean_deviation(n: int, below: npt.NDArray[np.int64], s: int) -> Floats:
     try:
         from scipy.stats import hypergeom
     except ImportError:
-        raise ImportError('the distance of a draw needs SciPy: pip install "orderdp[theory]"') from None
+        raise ImportError("the distance of a draw needs SciPy: pip install scipy") from None
     # E|X - μ| is twice the sum of (x - μ)·P(x) over x >= a, where a is the first number above the mean μ = s·k/n. The
     # sum telescopes: x·(n-k-s+x)/n·P(x) falls by (x - μ)·P(x) from one x to the next.
     above = s * below // n + 1

@@ -86,5 +86,5 @@ def _special() -> Any:
     try:
         from scipy import special  # its incomplete beta function is Boost's, exact to the last digits at any size
     except ImportError:
-        raise ImportError('the limit density needs SciPy: pip install "orderdp[theory]"') from None
+        raise ImportError("the limit density needs SciPy: pip install scipy") from None
     return special
