@@ -55,8 +55,12 @@ class EpochSource(Protocol):
     def steps_done(self, steps: Steps) -> npt.NDArray[np.bool_]:
         """Returns (len(steps),) bool: which steps of the epoch begun last have been trained, on any rank."""
 
-    def end_epoch(self) -> None:
-        """Notes that the loop has received every batch of the epoch begun last."""
+    def end_epoch(self, last: int) -> None:
+        """Notes that the loop has received every batch of the epoch begun last.
+
+        Args:
+            last: number of the last step that came, perhaps not trained yet; -1 if none came.
+        """
 
     def total_steps(self, epochs: int, batch_size: int, *, drop_last: bool = False, stable_shapes: bool = False) -> int:
         """Returns the number of optimiser steps of epochs 0 .. epochs - 1."""

@@ -163,10 +163,11 @@ class Ledger:
         if record is not None:
             record.fold()
         faults = (0, 0) if record is None else record.take_faults()
+        end = -1 if record is None else record.end
         if num_ranks > 1:
             shape = None if batching is None else (batching.batch_size, batching.drop_last, batching.stable_shapes)
             checksum = self._epochs.checksum(chooser, record is None, self._recorded)
-            faults = agree(self._group, call, zlib.crc32(repr(shape).encode()), checksum, faults)
+            *faults, end = agree(self._group, call, zlib.crc32(repr(shape).encode()), checksum, faults, end)
         if any(faults):
             raise RuntimeError(
                 f"index must hold each sample of the epoch once, got {faults[0]} ids that epoch {self.epoch} "
@@ -174,7 +175,7 @@ class Ledger:
                 "and do not read ahead into the next epoch"
             )
         if num_ranks > 1 and record is not None:
-            record.merge(self._group)
+            record.merge(self._group, end)
 
     def _close_epoch(self) -> None:
         """Moves what the running epoch has seen into the table, and warns of what went wrong in it."""

@@ -16,6 +16,7 @@ from orderdp.strategies import Selection
 
 _INT64 = np.dtype(np.int64)
 _AT_ONCE = 1 << 22  # samples that one collective exchanges
+_OPEN = 2**62  # stands for the end of an epoch that the loop may still leave, and is larger than any step
 _WINDOW = 65_536  # positions of the selection whose ids are kept as int64, ready to be compared
 
 
@@ -55,6 +56,8 @@ class EpochRecord:
         self._limit = self._last_limit = len(self.indices)  # where this rank's part of them ends
         self._latest: npt.NDArray[np.int64] | None = None  # positions of the last batch, if it was no slice
         self._whole = True  # not only this rank's part
+        self.end = _OPEN  # the last step that came, once all have come; -1 if none is still to be trained
+        self._end_of_all = _OPEN  # the largest of all ranks
         self._reached: int | None = None  # what `reached` was in a state that was loaded
         self._window_begin, self._window_end, self._window = 0, -1, np.empty(0, dtype=np.int64)
         self._map: npt.NDArray[Any] | None = None
@@ -68,7 +71,9 @@ class EpochRecord:
             steps: the optimiser steps and this rank's part of them; None if the loop forms its own batches.
             num_ranks: number of ranks.
         """
-        self.steps, self.closed, self.is_open, self._reached = steps, False, True, None
+        self.steps, self.closed, self.is_open = steps, False, True
+        self.end = self._end_of_all = _OPEN
+        self._reached = None
         self.num_expected = len(self.indices) if steps is None else steps[-1][1]
         self._shared = num_ranks > 1
         self._alone = steps is None or num_ranks == 1
@@ -80,6 +85,14 @@ class EpochRecord:
             self._next, limit = steps.batch(self._batch)
             self._limit = len(self.indices) if self._alone else limit
             self._last, self._last_limit = self._next, self._limit
+
+    def close(self, end: int) -> None:
+        """Notes that the loop has received every batch.
+
+        Args:
+            end: number of the last step that came, which may have been read ahead; -1 if none is still to be trained.
+        """
+        self.closed, self.end = True, end
 
     def add(self, index: Tensor, values: Tensor, kept: Tensor | None = None) -> Tensor | None:
         """Remembers the values of a batch.
@@ -111,7 +124,7 @@ class EpochRecord:
         end = begin + len(ids)
         if end <= limit and (is_next or self._is_slice(ids, begin)):
             if self.closed and is_next:
-                self.repeats |= bool(self.seen()[begin:end].all())
+                self.repeats |= self._came(begin)
             self._log.append(begin, values, kept)
             if is_next:
                 self._last, self._last_limit, self._latest = begin, limit, None
@@ -120,7 +133,7 @@ class EpochRecord:
         positions = self._find(ids)
         again = self._is_of_last(positions)
         if self.closed and not again:
-            self.repeats |= bool(self.seen()[positions].all())
+            self.repeats |= self._came(int(positions[0]))
         self._log.append(positions, values, kept)
         if not again:
             self._last, self._next, self._latest = int(positions[0]), int(positions[-1]) + 1, positions
@@ -130,6 +143,13 @@ class EpochRecord:
         if self.weights is None:
             return None
         return torch.from_numpy(self.weights[positions]).to(values.device, non_blocking=values.device.type != "cpu")
+
+    def _came(self, position: int) -> bool:
+        """Whether an update has seen a position, as far as the host knows without waiting for a device."""
+        if self._stamps is not None and self._stamps[position]:
+            return True
+        slices = (first <= position < first + size for first, size in self._log.entries if type(first) is int)
+        return any(slices) or any(position in where for where, _ in self._log.entries if isinstance(where, np.ndarray))
 
     def _settle(self, values: Tensor) -> None:
         """Prepares the log for values on the host, or for values on a device."""
@@ -278,7 +298,7 @@ class EpochRecord:
         self.repeated += len(ids[good]) - len(np.unique(ids[good]))
         return positions[good], good
 
-    def merge(self, group: Any) -> None:
+    def merge(self, group: Any, end: int) -> None:
         """Merges what all ranks have seen, in one collective for each four million samples. The newest value wins.
 
         The number of the update, whether the sample was trained and the bits of its value travel as one integer, so the
@@ -286,8 +306,10 @@ class EpochRecord:
 
         Args:
             group: the processes that share the data; None is all of them.
+            end: the largest `end` of the ranks.
         """
         self.fold()
+        self._end_of_all = end
         size, device = len(self.indices), wire(group)
         if self._values is None or self._stamps is None:
             self._values, self._stamps = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.int32)
@@ -338,9 +360,9 @@ class EpochRecord:
     def missing(self) -> npt.NDArray[np.bool_]:
         """Returns (q,) bool: which samples the epoch left without a loss; waits for the device.
 
-        If the loop has received every batch, these are all that no update saw. Otherwise batches after the last one
-        that was seen do not count: the loop was left before them, or they were read ahead. If no update saw anything,
-        none counts.
+        If the loop has received every batch and trained the last one, these are all that no update saw. Otherwise
+        batches after the last one that was seen do not count: the loop was left before them, or they were read ahead.
+        If no update saw anything, none counts.
         """
         seen = self.seen()
         if seen.all() or not (seen.any() and self._whole):
@@ -353,9 +375,11 @@ class EpochRecord:
         """Returns the position before which every sample should have been seen; waits for the device."""
         if self._reached is not None:
             return self._reached
-        seen = self.seen()
-        if self.closed or not seen.any():
-            return self.num_expected if self.closed else 0
+        seen, end = self.seen(), self.end if self._alone else self._end_of_all
+        if end < 0 or (end < _OPEN and self.steps is not None and seen[slice(*self.steps[end])].any()):
+            return self.num_expected
+        if not seen.any():
+            return 0
         last = min(len(seen) - 1 - int(np.argmax(seen[::-1])), self.num_expected - 1)
         return last if self.steps is None else self.steps[int(self.steps.numbers(np.array([last]))[0])][0]
 
