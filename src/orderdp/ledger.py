@@ -167,7 +167,9 @@ class Ledger:
         if num_ranks > 1:
             shape = None if batching is None else (batching.batch_size, batching.drop_last, batching.stable_shapes)
             checksum = self._epochs.checksum(chooser, record is None, self._recorded)
-            *faults, end = agree(self._group, call, zlib.crc32(repr(shape).encode()), checksum, faults, end)
+            cut = zlib.crc32(repr(shape).encode())
+            foreign, repeated, end = agree(self._group, call, cut, checksum, faults, end)
+            faults = foreign, repeated
         if any(faults):
             raise RuntimeError(
                 f"index must hold each sample of the epoch once, got {faults[0]} ids that epoch {self.epoch} "

@@ -72,7 +72,9 @@ def wire(group: Any = None) -> torch.device:
     return torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
 
 
-def agree(group: Any, call: str, batching: int, checksum: int, counts: tuple[int, int], end: int) -> tuple[int, ...]:
+def agree(
+    group: Any, call: str, batching: int, checksum: int, counts: tuple[int, int], end: int
+) -> tuple[int, int, int]:
     """Checks in one small collective that all ranks make the same call with the same pruner.
 
     Args:
@@ -111,7 +113,7 @@ def agree(group: Any, call: str, batching: int, checksum: int, counts: tuple[int
             "every rank must cut an epoch into the same steps, got different batch_size, drop_last or stable_shapes; "
             "give all ranks the same arguments"
         )
-    return *map(sum, sums), max(ends)
+    return sum(sums[0]), sum(sums[1]), max(ends)
 
 
 @dataclass(frozen=True)

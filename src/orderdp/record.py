@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from orderdp.log import Log
+from orderdp.lookup import Lookup
 from orderdp.ranks import Steps, wire
 from orderdp.strategies import Selection
 
@@ -60,9 +61,7 @@ class EpochRecord:
         self._end_of_all = _OPEN  # the largest of all ranks
         self._reached: int | None = None  # what `reached` was in a state that was loaded
         self._window_begin, self._window_end, self._window = 0, -1, np.empty(0, dtype=np.int64)
-        self._map: npt.NDArray[Any] | None = None
-        self._device_weights: Tensor | None = None  # in the order of the selection, for ids on the host
-        self._spread_weights: Tensor | None = None  # by id, for ids on the device
+        self._lookup = Lookup(selection, num_samples)
 
     def begin(self, steps: Steps | None, num_ranks: int = 1) -> None:
         """Begins to record, or goes on after a state was loaded.
@@ -115,7 +114,7 @@ class EpochRecord:
             self._log.append(None, values, kept, ids=index)
             if not self._alone:  # the next batch, which `fold` will verify
                 self._next = self._follow(self._next, self._next + index.numel())
-            return None if self.weights is None else self._weights_by_id(index, values.device)
+            return None if self.weights is None else self._lookup.weights_by_id(index, values.device)
         ids = index.numpy()
         begin, limit = self._next, self._limit
         is_next = self._is_slice(ids, begin)
@@ -129,8 +128,8 @@ class EpochRecord:
             if is_next:
                 self._last, self._last_limit, self._latest = begin, limit, None
                 self._next = end if self._alone else self._follow(begin, end)
-            return None if self.weights is None else self._weights_on(values.device)[begin:end]
-        positions = self._find(ids)
+            return None if self.weights is None else self._lookup.weights_on(values.device)[begin:end]
+        positions = self._lookup.find(ids, self.steps)
         again = self._is_of_last(positions)
         if self.closed and not again:
             self.repeats |= self._came(int(positions[0]))
@@ -195,62 +194,6 @@ class EpochRecord:
             return bool(positions.min() >= self._last and positions.max() < self._next)
         return self.closed and bool(np.isin(positions, self._latest).all())
 
-    def _find(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Returns the positions of ids in the selection; raises for a wrong id."""
-        low, high = ids.min(), ids.max()
-        if low < 0 or high >= self.num_samples:
-            raise IndexError(
-                f"index must lie in 0 .. {self.num_samples - 1}, got {low if low < 0 else high}; "
-                "pass the ids that the loader yields"
-            )
-        positions: npt.NDArray[np.int64] = self._positions()[ids].astype(np.int64)
-        if (positions < 0).any():
-            raise ValueError(
-                f"index must hold samples selected for the running epoch, got {ids[positions < 0][0]}; take ids and "
-                "batches from pruner.loader or pruner.sampler, do not let a framework replace the sampler, and do not "
-                "read ahead into the next epoch"
-            )
-        ordered = np.sort(positions)
-        repeated = ordered[1:] == ordered[:-1]
-        if repeated.any():
-            raise ValueError(
-                f"index must hold each sample once, got {self.indices[ordered[1:][repeated][0]]} twice or more; "
-                "pass the ids that the loader yields"
-            )
-        if self.steps is not None and self.steps.num_ranks > 1 and not self.steps.owned(positions).all():
-            raise ValueError(
-                f"index must hold this rank's part of each step, got {ids[~self.steps.owned(positions)][0]} of another "
-                "rank's; do not let a framework split the batches again, and give ranks that share their data the "
-                "same Pruner(..., process_group=...)"
-            )
-        return positions
-
-    def _positions(self) -> npt.NDArray[Any]:
-        """Returns (n,) positions of all samples in the selection, -1 for those that it leaves out."""
-        if self._map is None:
-            dtype = np.int32 if len(self.indices) < 2**31 else np.int64
-            self._map = np.full(self.num_samples, -1, dtype=dtype)
-            self._map[self.indices] = np.arange(len(self.indices), dtype=dtype)
-        return self._map
-
-    def _weights_on(self, device: torch.device) -> Tensor:
-        """Returns the weights of the selection on a device."""
-        if self._device_weights is None or self._device_weights.device != device:
-            assert self.weights is not None
-            with torch.inference_mode(mode=False):
-                self._device_weights = torch.from_numpy(self.weights).to(device)
-        return self._device_weights
-
-    def _weights_by_id(self, index: Tensor, device: torch.device) -> Tensor:
-        """Returns the weights of ids that are on a device; a wrong id gets any weight, and `fold` finds it."""
-        if self._spread_weights is None:
-            assert self.weights is not None
-            spread = np.ones(self.num_samples, dtype=np.float32)
-            spread[self.indices] = self.weights
-            with torch.inference_mode(mode=False):
-                self._spread_weights = torch.from_numpy(spread).to(device)
-        return self._spread_weights[index.clamp(0, self.num_samples - 1)]
-
     def fold(self) -> None:
         """Moves the log into one value a position; waits for the device. Counts the wrong ids that came from it."""
         if not self._log.entries:
@@ -276,7 +219,8 @@ class EpochRecord:
             self._clock += self._shared or not self._clock  # alone, a stamp only says that a position was seen
             if where is None:
                 assert ids is not None
-                where, good = self._found_on_device(ids[part])
+                where, good, foreign, repeated = self._lookup.find_good(ids[part], self.steps)
+                self.foreign, self.repeated = self.foreign + foreign, self.repeated + repeated
                 part = np.arange(done, done + size)[good]
             elif isinstance(where, int):
                 where = slice(where, where + size)
@@ -288,15 +232,6 @@ class EpochRecord:
 
     def _stamp_type(self) -> type[np.int32 | np.uint8]:
         return np.int32 if self._shared else np.uint8
-
-    def _found_on_device(self, ids: npt.NDArray[np.int64]) -> tuple[Any, npt.NDArray[np.bool_]]:
-        """Returns the positions of good ids, and which ids are good; counts the others."""
-        inside = (ids >= 0) & (ids < self.num_samples)
-        positions = self._positions()[np.where(inside, ids, 0)].astype(np.int64)
-        good = inside & (positions >= 0)
-        self.foreign += int(np.count_nonzero(~good))
-        self.repeated += len(ids[good]) - len(np.unique(ids[good]))
-        return positions[good], good
 
     def merge(self, group: Any, end: int) -> None:
         """Merges what all ranks have seen, in one collective for each four million samples. The newest value wins.
