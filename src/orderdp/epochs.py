@@ -239,7 +239,7 @@ class Epochs:
     def checksum(self, chooser: Strategy, *more: object) -> int:
         """Returns a 32-bit number of what must be the same on all ranks, including the epoch's strategy."""
         selected = 0 if self.selection is None else zlib.crc32(self.selection.indices.tobytes())
-        values = (*self._settings().values(), repr(chooser), self.next, self.running, selected, *more)
+        values = (*self._settings().values(), repr(chooser), self._chose, self.next, self.running, selected, *more)
         return zlib.crc32(repr(values).encode())
 
     def _settings(self) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class Ledger:
         self._notices = Notices()
         self._non_finite = self._missing = 0
         self._recorded = 0  # checksum of what `record` was given
+        self._loaded = 0  # checksum of the columns of a state that was loaded
         self._later: list[tuple[npt.NDArray[Any], npt.NDArray[np.float32]]] = []  # what it was given in this epoch
 
     @property
@@ -166,7 +167,7 @@ class Ledger:
         end = -1 if record is None else record.end
         if num_ranks > 1:
             shape = None if batching is None else (batching.batch_size, batching.drop_last, batching.stable_shapes)
-            checksum = self._epochs.checksum(chooser, record is None, self._recorded)
+            checksum = self._epochs.checksum(chooser, record is None, self._recorded, self._loaded)
             cut = zlib.crc32(repr(shape).encode())
             foreign, repeated, end = agree(self._group, call, cut, checksum, faults, end)
             faults = foreign, repeated
@@ -335,7 +336,7 @@ class Ledger:
         if state["record"] is not None and epochs.selection is not None:
             record = EpochRecord(epochs.selection, self.num_samples)
             record.load_state_dict(state["record"])
-        self._table, self._epochs, self._record = table, epochs, record
+        self._table, self._epochs, self._record, self._loaded = table, epochs, record, table.checksum()
         self._batching = None
         self._later = [(ids.cpu().numpy(), values.cpu().numpy()) for ids, values in state["later"]]
         self._non_finite, self._missing, self._recorded = state["non_finite"], state["missing"], state["recorded"]
