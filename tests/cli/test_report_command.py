@@ -29,7 +29,8 @@ def test_a_report_names_damaged_runs_on_the_terminal_and_what_to_do(call, small)
     (damaged / "metrics.jsonl").write_text("")
     (small / "dynamic-random-50-seed0" / "result.json").unlink()
     why = f"metrics.jsonl lacks epochs: 0 of 1; delete {damaged / 'result.json'} and resume with --resume"
-    line = f"orderdp: some runs are missing, damaged: full data, seed 0 ({why}); not finished: dynamic random 50 %, seed 0\n"
+    line = f"orderdp: some runs are missing, damaged: full data, seed 0 ({why}); "
+    line += "not finished: dynamic random 50 %, seed 0\n"
     assert call("report", "run") == (1, "run/report/report.html\n", line)
     assert call("report", "run", "--archive", "a.xz") == (1, "a.xz\n", line)
     assert call("report", "a.xz", "--tables", "tables.md") == (1, "tables.md\n", line)
