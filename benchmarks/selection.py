@@ -1,137 +1,149 @@
-"""The time to select an epoch: the target is at most 0.05 s at 1,281,167 samples on one core, proportional to n.
+"""The time to choose an epoch: at most half of version d7287e3, and proportional to n.
 
-    python benchmarks/selection.py [--large] [--json results/benchmarks/selection.json]
+    git worktree add --detach ../old d7287e3
+    python benchmarks/selection.py --old ../old [--large] [--json results/benchmarks/selection.json]
 
-OrderDP has s = n/2 and q = 0.6 s, at n = 50,000, 1,281,167 (ImageNet) and 10,000,000 (--large: 100,000,000 too). It
-runs on the host with one thread. For each n there are three states of the scores:
+Four methods choose half of 1,281,167 samples (ImageNet) and of 10,000,000, on one thread. `--large` adds OrderDP at
+100,000,000, which needs 12 GB. All scores are known. What is timed is `Pruner.begin_epoch` after an epoch that was
+recorded: closing that epoch, the selection, and all checks. The old and this version run in processes of their own,
+which take turns ([worker.py](worker.py) has the details). The handwritten loop is `torch.randperm` and `topk` on the
+same n.
 
-- first: all are +inf, so that all tie;
-- mixed: a random half seen, the other half still +inf, as in the second epoch;
-- distinct: all seen.
+For each n and method it prints medians over the rounds: milliseconds of both versions, their ratio within a round,
+processor seconds, nanoseconds a sample, and for OrderDP the ratio to the handwritten loop. Without `--old` the ratio
+is left out. Then follow the seconds of `pruner.total_steps(epochs, 16)` at 10,000,000 samples.
 
-Prints milliseconds, medians over interleaved rounds. The first columns are the parts of the selection: draw s of n,
-gather their scores, find the top q, shuffle them. The next are the whole as `OrderDP.select`, the smallest of its
-rounds, and nanoseconds a sample of the median. Then follow `Pruner.begin_epoch`, which also records what was seen, and
-the plain `torch.randperm` and `topk` of a handwritten loop. The last column is select over plain, the median of the
-ratios of the rounds. Before timing, the parts are checked to select the same indices as `select`.
+Targets: a ratio of at most 0.5; OrderDP within 0.05 s at 1,281,167 and within 4 processor seconds at 100,000,000;
+`total_steps` within 1 ms for any number of epochs.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from timing import interleaved, parser, ratio, summary, write
+from timing import parser, ratio, summary, verdict, write
+from worker import METHODS, Worker
 
-from orderdp import Memory, OrderDP, Pruner
-from orderdp.strategies.order import draw, largest
+import orderdp
 
-STRATEGY = OrderDP(explore=0.5, exploit=0.6)
-PARTS = ("draw", "gather", "top-q", "shuffle")
-ROUNDS = {50_000: 101, 1_281_167: 21, 10_000_000: 7, 100_000_000: 3}
-TARGET_S = {1_281_167: 0.05}
+HERE = Path(__file__).resolve().parents[1]
+ROUNDS = {1_281_167: 21, 10_000_000: 7, 100_000_000: 7}
+LARGEST = 100_000_000
+RATIO = 0.5
+WALL_S = {("OrderDP", 1_281_167): 0.05}
+PROCESSOR_S = {("OrderDP", LARGEST): 4.0}
+TOTAL_STEPS_S = 1e-3
+COUNTED = {
+    "OrderDP": orderdp.OrderDP(prune_ratio=0.5),
+    "OrderDP by the step": orderdp.OrderDP(prune_ratio=0.5, per="iteration"),
+    "UCB": orderdp.UCB(prune_ratio=0.5),
+    "repeated random": orderdp.RepeatedRandom(prune_ratio=0.5),
+}
 
 
 def main() -> None:
     """Measures, prints and writes."""
     options = parser(__doc__ or "")
-    options.add_argument("--large", action="store_true", help="also 100,000,000 samples; needs 8 GB")
+    options.add_argument("--old", type=Path, metavar="DIR", help="a checkout of the version to compare with")
+    options.add_argument("--large", action="store_true", help="also OrderDP at 100,000,000 samples; needs 12 GB")
     given = options.parse_args()
     torch.set_num_threads(1)
-    columns = (*PARTS, "select", "min", "ns/sample", "begin_epoch", "plain", "select/plain")
-    print(f"{'n':>11} {'scores':>8} " + " ".join(f"{name:>12}" for name in columns))
+    print(f"{'n':>11} {'method':>10} {'old ms':>9} {'ms':>9} {'ratio':>6} {'CPU s':>7} {'ns/sample':>9} {'/plain':>7}")
     rows = []
-    for n in ROUNDS:
-        if n > 10_000_000 and not given.large:
-            continue
-        for state in ("first", "mixed", "distinct"):
-            row = measure(n, state)
-            rows.append(row)
-            milliseconds = [1e3 * row[name]["median"] for name in (*PARTS, "select")] + [1e3 * row["select"]["min"]]
-            others = [1e3 * row[name]["median"] for name in ("begin_epoch", "plain")]
-            cells = [*milliseconds, row["ns_per_sample"], *others, row["select_over_plain"]["median"]]
-            print(f"{n:>11,} {state:>8} " + " ".join(f"{cell:>12.3f}" for cell in cells), flush=True)
-    for n, target_s in TARGET_S.items():
-        for row in rows:
-            if row["n"] == n:
-                reached = "reached" if row["select"]["median"] <= target_s else "MISSED"
-                print(f"n = {n:,}, {row['scores']}: {row['select']['median']:.4f} s, target {target_s} s: {reached}")
-    write(given.json, torch.device("cpu"), {"benchmark": "selection", "unit": "s", "rows": rows})
+    for n, rounds in ROUNDS.items():
+        for method in METHODS:
+            if n == LARGEST and not (given.large and method == "OrderDP"):
+                continue
+            rows.append(measure(n, method, rounds, given.old))
+            show(rows[-1])
+    counts = [row for name in COUNTED for row in count(name)]
+    write(
+        given.json,
+        torch.device("cpu"),
+        {"benchmark": "selection", "unit": "s", "rows": rows, "total_steps": counts},
+        old=given.old,
+    )
 
 
-def measure(n: int, state: str) -> dict:
-    """Returns the times of one size and one state of the scores."""
-    scores = scores_of(n, state)
-    memory = Memory(n, 0, {"score": scores})
-    s, q = STRATEGY.sizes(n)
-    assert np.array_equal(timed_parts(scores, s, q, rng(0))[1], STRATEGY.select(memory, rng(0)).indices)
-    pruner = Pruner(STRATEGY, n, seed=0)
-    saved = pruner.state_dict()
-    saved["table"]["columns"]["score"] = torch.from_numpy(scores)
-    pruner.load_state_dict(saved)
-    parts: list[dict[str, float]] = []
-    on_torch = torch.from_numpy(scores)
-    chance = torch.Generator().manual_seed(0)
-    number = iter(range(1, 1_000_000))
-    calls: dict[str, Callable[[], object]] = {
-        "parts": lambda: parts.append(timed_parts(scores, s, q, rng(next(number)))[0]),
-        "select": lambda: STRATEGY.select(memory, rng(next(number))),
-        "begin_epoch": pruner.begin_epoch,
-        "plain": lambda: plain(on_torch, s, q, chance),
-    }
-    seconds = interleaved(calls, rounds=ROUNDS[n])
+def measure(n: int, method: str, rounds: int, old: Path | None) -> dict:
+    """Returns the times of one size and one method."""
+    versions = {"this": HERE} if old is None else {"old": old, "this": HERE}
+    wall: dict[str, list[float]] = {name: [] for name in (*versions, "plain")}
+    processor: dict[str, list[float]] = {name: [] for name in versions}
+    scores, draws = torch.rand(n), torch.Generator().manual_seed(0)
+    with ExitStack() as stack:
+        workers = {name: stack.enter_context(Worker(path, method, n)) for name, path in versions.items()}
+        for number in range(rounds + 1):
+            for name, worker in workers.items():
+                took = worker.choose()
+                if number:  # the first warms up
+                    wall[name].append(took["wall_s"])
+                    processor[name].append(took["processor_s"])
+            if number:
+                wall["plain"].append(seconds_of_plain(scores, draws))
     return {
         "n": n,
-        "scores": state,
-        "rounds": ROUNDS[n],
-        **{name: summary([times[name] for times in parts[1:]]) for name in PARTS},
-        **{name: summary(seconds[name]) for name in ("select", "begin_epoch", "plain")},
-        "ns_per_sample": 1e9 * summary(seconds["select"])["median"] / n,
-        "select_over_plain": ratio(seconds["select"], seconds["plain"]),
+        "method": method,
+        "rounds": rounds,
+        **{name: summary(times) for name, times in wall.items()},
+        "processor": {name: summary(times) for name, times in processor.items()},
+        **({} if old is None else {"this_over_old": ratio(wall["this"], wall["old"])}),
+        "ns_per_sample": 1e9 * summary(wall["this"])["median"] / n,
+        "this_over_plain": ratio(wall["this"], wall["plain"]),
     }
 
 
-def scores_of(n: int, state: str) -> npt.NDArray[np.float32]:
-    """Returns (n,) float32 scores, with the spread of losses, in one of the three states."""
-    chance = rng(n)
-    if state == "first":
-        return np.full(n, math.inf, dtype=np.float32)
-    scores = chance.standard_exponential(n, dtype=np.float32)
-    if state == "mixed":
-        scores[chance.random(n) < 0.5] = math.inf
-    return scores
+def seconds_of_plain(scores: torch.Tensor, draws: torch.Generator) -> float:
+    """Returns the seconds of the selection of a handwritten loop: the top q of s drawn, shuffled."""
+    n = len(scores)
+    began_s = time.perf_counter()
+    drawn = torch.randperm(n, generator=draws)[: round(n * math.sqrt(0.5))]
+    kept = drawn[scores[drawn].topk(n // 2, sorted=False).indices]
+    kept[torch.randperm(len(kept), generator=draws)]
+    return time.perf_counter() - began_s
 
 
-def rng(seed: int) -> np.random.Generator:
-    """Returns a generator."""
-    return np.random.Generator(np.random.PCG64(seed))
+def show(row: dict) -> None:
+    """Prints a row and what it says of its targets."""
+    n, method = row["n"], row["method"]
+    old = f"{1e3 * row['old']['median']:>9.1f}" if "old" in row else f"{'':>9}"
+    times = f"{row['this_over_old']['median']:>6.2f}" if "old" in row else f"{'':>6}"
+    plain = f"{row['this_over_plain']['median']:>7.2f}" if method == "OrderDP" else ""
+    cpu_s = row["processor"]["this"]["median"]
+    print(
+        f"{n:>11,} {method:>10} {old} {1e3 * row['this']['median']:>9.1f} {times} {cpu_s:>7.3f} "
+        f"{row['ns_per_sample']:>9.1f} {plain}",
+        flush=True,
+    )
+    if "old" in row and n < LARGEST:
+        print(verdict("this / old", row["this_over_old"]["median"], RATIO))
+    if (method, n) in WALL_S:
+        print(verdict("seconds", row["this"]["median"], WALL_S[method, n]))
+    if (method, n) in PROCESSOR_S:
+        print(verdict("processor seconds", cpu_s, PROCESSOR_S[method, n]))
 
 
-def timed_parts(
-    scores: npt.NDArray[np.float32], s: int, q: int, chance: np.random.Generator
-) -> tuple[dict[str, float], npt.NDArray[np.int64]]:
-    """Returns the seconds of each part of the selection, and the selection."""
-    stamps = [time.perf_counter()]
-    drawn = draw(len(scores), s, chance)
-    stamps.append(time.perf_counter())
-    gathered = scores[drawn]
-    stamps.append(time.perf_counter())
-    kept = drawn[largest(gathered, q, chance)]
-    stamps.append(time.perf_counter())
-    chance.shuffle(kept)
-    stamps.append(time.perf_counter())
-    return dict(zip(PARTS, np.diff(stamps).tolist(), strict=True)), kept
-
-
-def plain(scores: torch.Tensor, s: int, q: int, chance: torch.Generator) -> torch.Tensor:
-    """Returns the selection of a handwritten loop: top q of s drawn, shuffled."""
-    drawn = torch.randperm(len(scores), generator=chance)[:s]
-    kept = drawn[scores[drawn].topk(q, sorted=False).indices]
-    return kept[torch.randperm(q, generator=chance)]
+def count(name: str) -> list[dict]:
+    """Returns the seconds of `total_steps`, median of seven calls; of one call if that took a second."""
+    pruner = orderdp.Pruner(COUNTED[name], 10_000_000)
+    rows = []
+    for epochs in (100, 100_000_000):
+        if rows and rows[0]["median"] > 0.1:
+            print(f"    total_steps({epochs:,}, 16) of {name}: not tried, since 100 epochs took so long")
+            break
+        seconds: list[float] = []
+        while len(seconds) < 7 and (not seconds or seconds[0] < 1):
+            began_s = time.perf_counter()
+            pruner.total_steps(epochs, 16)
+            seconds.append(time.perf_counter() - began_s)
+        took = summary(seconds)
+        print(verdict(f"seconds of total_steps({epochs:,}, 16) of {name}", took["median"], TOTAL_STEPS_S), flush=True)
+        rows.append({"method": name, "epochs": epochs, "calls": len(seconds), **took})
+    return rows
 
 
 if __name__ == "__main__":

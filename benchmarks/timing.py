@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -57,9 +58,21 @@ def ratio(numerators: list[float], denominators: list[float]) -> dict[str, float
     return summary([above / below for above, below in zip(numerators, denominators, strict=True)])
 
 
-def write(path: Path | None, device: torch.device, numbers: dict[str, Any]) -> None:
-    """Writes the numbers and their environment as JSON; nothing if `path` is None."""
+def verdict(what: str, value: float, target: float) -> str:
+    """Returns a line that says whether a number is at most its target."""
+    return f"    {what}: {value:.3g}, target {target:g}: {'reached' if value <= target else 'MISSED'}"
+
+
+def commit_of(checkout: Path) -> str:
+    """Returns the commit of a checkout, with "-dirty" if its files were changed."""
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def write(path: Path | None, device: torch.device, numbers: dict[str, Any], **checkouts: Path | None) -> None:
+    """Writes the numbers, their environment and the commits that they are compared with as JSON, if `path` is given."""
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**environment(device), **numbers}, indent=2) + "\n")
+    commits = {f"{name}_commit": commit_of(checkout) for name, checkout in checkouts.items() if checkout is not None}
+    path.write_text(json.dumps({**environment(device), **commits, **numbers}, indent=2) + "\n")

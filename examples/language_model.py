@@ -7,11 +7,9 @@ sequence, so each sequence needs one loss. The mean over its own tokens is the r
 - a mean over the padded length depends on the other sequences in the batch, so scores would not be comparable;
 - padding is not a token. Its loss is zero and it does not count in the length.
 
-This trains on the mean over sequences, which gives the tokens of short sequences more weight. To train on the mean over
-tokens and still rank by the mean of each sequence, write
-
-    shares = token_losses.sum(1) * len(index) / lengths.sum()  # their mean is the mean over tokens
-    loss = pruner.update(index, shares, scores=losses.detach())
+With `weights=lengths.float()`, what is trained is the mean over all tokens of the batch, as language models are judged.
+The ranking is still by the mean of each sequence. Without `weights`, every sequence counts the same. This gives the
+tokens of short sequences more weight.
 
     python examples/language_model.py        (8 s on one CPU core)
 
@@ -19,7 +17,7 @@ Prints, with torch 2.13 on a CPU and Python 3.11:
 
     800 of 1600 sentences in each epoch
     10 to 150 characters a sentence
-    bits per character on the test sentences: 7.04 before, 3.36 after
+    bits per character on the test sentences: 7.04 before, 3.34 after
 """
 
 import math
@@ -72,8 +70,8 @@ def main(epochs: int = 6, seed: int = 0) -> None:
     for _ in range(epochs):
         for index, tokens in loader:
             token_losses, lengths = losses_of(model, tokens)
-            losses = token_losses.sum(1) / lengths  # (b,)
-            loss = pruner.update(index, losses)
+            losses = token_losses.sum(1) / lengths  # (b,), the mean of each sequence
+            loss = pruner.update(index, losses, weights=lengths.float())  # the mean over tokens
             loss.backward()
             optimizer.step()
             scheduler.step()

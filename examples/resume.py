@@ -66,9 +66,9 @@ def train(checkpoint: Path, kill_at: int | None = None) -> dict[str, Tensor]:
             part.load_state_dict(state[name])  # the loader's state holds the pruner's, and the position in the epoch
         torch.set_rng_state(state["rng"])
         step = state["step"]
-        print(f"resumed at step {step}, in epoch {pruner.epoch}")
+        print(f"resumed at step {step}, in epoch {pruner.next_epoch}")
 
-    for _ in range(pruner.epoch, EPOCHS):  # pruner.epoch is the one that is resumed
+    for _ in range(pruner.next_epoch, EPOCHS):
         for index, (x, y) in loader:
             loss = pruner.update(index, F.cross_entropy(model(x), y, reduction="none"))
             loss.backward()

@@ -1,11 +1,11 @@
 """The pruner's report in TensorBoard, once an epoch.
 
-Claim: every field of `pruner.report()` is a plain number, so each one becomes a curve. The report waits for the device;
+Claim: each field of `pruner.report()` becomes a curve; of `failed` it is the length. The report waits for the device;
 take it once an epoch rather than once a step. What to watch:
 
 - visits grows by num_selected in each epoch. If it stays at 0, the loop does not call `pruner.update`;
 - never_seen is the number of samples that were never trained, and max_age the longest wait of a sample in epochs;
-- non_finite counts losses that were NaN or infinite. It should stay at 0.
+- non_finite counts losses that were NaN or infinite, and failed the samples without one. Both should stay at 0.
 
     pip install tensorboard
     python examples/tensorboard_log.py [FOLDER]        (needs scikit-learn; 4 s on one CPU core)
@@ -13,7 +13,7 @@ take it once an epoch rather than once a step. What to watch:
 
 Prints, with torch 2.13 and TensorBoard 2.21 on a CPU:
 
-    wrote 9 curves of 10 epochs to runs/tensorboard_log
+    wrote 12 curves of 10 epochs to runs/tensorboard_log
     never trained: 899 of 1797 samples after the first epoch, 0 after the last
 """
 
@@ -59,6 +59,7 @@ def main(folder: str, epochs: int = 10, seed: int = 0) -> None:
                 scheduler.step()
                 optimizer.zero_grad()
             report = asdict(pruner.report())
+            report["failed"] = len(report["failed"])  # the ids of the samples that have no finite loss
             for name, value in report.items():
                 writer.add_scalar(f"pruner/{name}", value, epoch)
             never_seen.append(report["never_seen"])

@@ -16,9 +16,10 @@ ROOT = Path(orderdp.__file__).parent
 LAYERS = [
     {"theory", "output", "rng", "version"},
     {"strategies"},
-    {"ranks", "scores", "schedule", "epochs"},
-    {"samplers"},
-    {"loader"},
+    {"ranks", "scores", "schedule", "states", "checks", "log", "accelerate_state"},
+    {"record", "epochs"},
+    {"notices", "samplers", "within_batch"},
+    {"loader", "ledger"},
     {"pruner"},
     {"testing", "diagnostics"},
     {"data"},
@@ -29,8 +30,9 @@ LAYERS = [
     {"cli"},
 ]
 CORE = {
-    *("theory", "output", "rng", "version", "strategies", "ranks", "scores", "schedule", "epochs"),
-    *("samplers", "loader", "pruner", "testing"),
+    *("theory", "output", "rng", "version", "strategies", "ranks", "scores", "schedule", "states", "checks", "log"),
+    *("accelerate_state", "record", "epochs", "notices", "samplers", "within_batch", "loader"),
+    *("ledger", "pruner", "testing"),
 }
 CORE_MAY_IMPORT = {"torch", "numpy", "orderdp", "scipy"}
 SOURCES = sorted(path for path in ROOT.rglob("*.py"))

@@ -112,8 +112,11 @@ def language_model(lines: list[str], folder: Path) -> None:
 
 
 def class_weights(lines: list[str], folder: Path) -> None:
-    (of_data,) = numbers(lines[0])
-    plain, weighted, both = (numbers(line) for line in lines[1:])
+    drop_in, torchs, ours = numbers(lines[0])
+    assert ours == torchs
+    assert drop_in > 2 * torchs
+    (of_data,) = numbers(lines[1])
+    plain, weighted, both = (numbers(line) for line in lines[2:])
     share, recall = 0, 1
     assert plain[share] > of_data  # hard samples are kept
     assert weighted[recall] > plain[recall] + 10
@@ -151,6 +154,38 @@ def two_passes(lines: list[str], folder: Path) -> None:
     assert numbers(lines[2])[0] > 93
 
 
+def choose_in_batch(lines: list[str], folder: Path) -> None:
+    steps, first, second = numbers(lines[0])
+    assert (steps, first) == (20 * 45, 20 * 1437)
+    assert second == 20 * 45 * 16  # half of 31 or 32
+    assert numbers(lines[1])[0] == second
+    assert lines[1].endswith("True")
+    assert numbers(lines[2])[0] > 93
+
+
+def label_noise(lines: list[str], folder: Path) -> None:
+    wrong = -1
+    orderdp_arm, uniform, short, full = ([*numbers(line.partition("steps")[2])] for line in lines[1:5])
+    steps = [int(line.partition(" steps")[0].split()[-1]) for line in lines[1:5]]
+    assert steps == [600, 600, 600, 1920]
+    assert orderdp_arm[wrong] > 30 > 21 > max(uniform[wrong], short[wrong], full[wrong])
+    assert uniform[0] - orderdp_arm[0] > 2
+    assert short[0] > full[0]  # long training learns the wrong labels
+    difference, worse, seeds = numbers(lines[5])
+    assert difference == pytest.approx(orderdp_arm[0] - uniform[0], abs=0.11)
+    assert 4 <= worse <= seeds == 5
+
+
+def bfloat16(lines: list[str], folder: Path) -> None:
+    tied, plain = (numbers(line.partition("  ")[2]) for line in lines)
+    zeros, samples, _, values, found, top = range(6)
+    assert tied[samples] == plain[samples] == 1797
+    assert tied[zeros] > 60 > 5 > plain[zeros]
+    assert plain[values] > 10 * tied[values]
+    assert tied[top] == plain[top] == 30
+    assert tied[found] < 85 < plain[found] == 100
+
+
 def worth_it(lines: list[str], folder: Path) -> None:
     accuracies = [numbers(line)[1:] for line in lines[:5]]
     assert min(map(min, accuracies)) > 85
@@ -171,7 +206,7 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
     claim.__name__: claim
     for claim in (
         *(four_lines, resume, mixed_precision, gradient_accumulation, regression, multi_label, language_model),
-        *(class_weights, infobatch, tensorboard_log, two_passes, worth_it),
+        *(class_weights, bfloat16, label_noise, infobatch, tensorboard_log, two_passes, choose_in_batch, worth_it),
     )
 }
 
@@ -212,7 +247,7 @@ def test_without_tensorboard_the_example_says_what_to_install(monkeypatch):
         orderdp.OrderDP(prune_ratio=0.5),
         orderdp.InfoBatch(prune_probability=0.5),  # weights of the epoch
         orderdp.OrderDP(explore=0.9, exploit=0.5, per="iteration", fresh=True),  # a choice within the batch
-        orderdp.UCB(prune_ratio=0.3),  # averages, which a second record would move again
+        orderdp.UCB(prune_ratio=0.3),  # averages
     ],
     ids=lambda strategy: type(strategy).__name__,
 )
@@ -233,23 +268,21 @@ def test_the_coefficients_of_two_passes_reduce_and_record_as_update_does(strateg
         assert torch.equal(ours.scores()[name], column), name
 
 
-def test_the_tip_for_the_mean_over_tokens_gives_it():
+def test_the_language_model_trains_the_mean_over_tokens_without_padding():
     module = example("language_model")
-    code = "\n".join(line.strip() for line in header("language_model").splitlines() if "token_losses.sum(1)" in line)
-    index, lengths = torch.arange(3), torch.tensor([2, 5, 1])
-    token_losses = torch.rand(3, 5) * (torch.arange(5) < lengths[:, None])
-    names = {"index": index, "lengths": lengths, "token_losses": token_losses}
-    exec(code, names)
-    assert names["shares"].mean().item() == pytest.approx((token_losses.sum() / lengths.sum()).item())
     tokens = module.padded([torch.tensor([1, 2, 3]), torch.tensor([1, 2])])
-    losses, counted = module.losses_of(module.Model(), tokens)
-    assert counted.tolist() == [2, 1]
+    losses, lengths = module.losses_of(module.Model(), tokens)
+    assert lengths.tolist() == [2, 1]
     assert losses[1, 1].item() == 0  # padding
+    pruner = orderdp.Pruner(orderdp.FullData(), 2)
+    index, _ = next(iter(pruner.loader(range(2), batch_size=2)))
+    trained = pruner.update(index, (losses.sum(1) / lengths)[index], weights=lengths.float()[index])
+    assert trained.item() == pytest.approx((losses.sum() / 3).item())
 
 
 def test_a_loss_that_broadcast_is_refused_as_the_regression_example_says():
     pruner = orderdp.Pruner(orderdp.OrderDP(prune_ratio=0.5), 10, seed=0)
-    index, targets = next(iter(pruner.loader(torch.rand(10), batch_size=4)))
-    predictions = torch.rand(4, 1, requires_grad=True)
-    with pytest.raises(ValueError, match=r"losses has shape \(4, 4\)"):
+    index, targets = next(iter(pruner.loader(torch.rand(10), batch_size=5)))
+    predictions = torch.rand(5, 1, requires_grad=True)
+    with pytest.raises(ValueError, match=r"losses has shape \(5, 5\)"):
         pruner.update(index, (predictions - targets) ** 2)

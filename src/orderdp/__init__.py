@@ -8,7 +8,8 @@ from orderdp.version import __version__ as __version__
 if TYPE_CHECKING:
     from orderdp import strategies, theory
     from orderdp.loader import IndexedDataset
-    from orderdp.pruner import Pruner, Report
+    from orderdp.notices import Report
+    from orderdp.pruner import Pruner
     from orderdp.samplers import PrunedBatchSampler, PrunedSampler
     from orderdp.schedule import Constant
     from orderdp.strategies import *  # noqa: F403
@@ -24,7 +25,7 @@ _HOMES = {
     "PrunedBatchSampler": "samplers",
     "PrunedSampler": "samplers",
     "Pruner": "pruner",
-    "Report": "pruner",
+    "Report": "notices",
 }
 _PARTS = ("loader", "pruner", "samplers", "schedule", "scores", "strategies", "theory")
 

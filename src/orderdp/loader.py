@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
+from orderdp.accelerate_state import GradientStateMember
 from orderdp.epochs import EpochSource
 from orderdp.samplers import PrunedBatchSampler
 
@@ -58,11 +60,16 @@ class _Collate:
 class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
     """A DataLoader over the samples that a pruner selects. It yields (index, batch), and each pass is the next epoch.
 
+    Its length is always that of a whole epoch; `remaining` is what is left of the running one. After an error of the
+    data set, the loop may go on with the next batch, as with any DataLoader.
+
     Args:
         pruner: chooses the epochs; a `Pruner` or another `EpochSource`.
         dataset: any map-style data set of `pruner.num_samples` samples.
-        batch_size: samples of one step on one rank.
-        drop_last: leave out the last step of an epoch if it is not full.
+        batch_size: samples of one step on one rank, at most. By default the batches of an epoch are as equal as
+            possible, so none is tiny: 5,000 samples at 128 make 40 batches of 125.
+        drop_last: full batches only; the samples of the last batch are left out if it is not full.
+        stable_shapes: full batches and one smaller batch at the end, for compiled models and cuDNN.
         collate_fn: makes a batch of a list of samples; None is PyTorch's default.
         dataloader_arguments: any other argument of `torch.utils.data.DataLoader`. Without a `generator`, the pruner's
             seed, the epoch and the rank seed the workers, not the global generator.
@@ -81,6 +88,7 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         *,
         batch_size: int = 1,
         drop_last: bool = False,
+        stable_shapes: bool = False,
         collate_fn: Callable[[Any], Any] | None = None,
         **dataloader_arguments: Any,
     ) -> None:
@@ -97,10 +105,10 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         if len(dataset) != pruner.num_samples:
             raise ValueError(
                 f"dataset must have the pruner's {pruner.num_samples} samples, got {len(dataset)}; "
-                "write Pruner(strategy, len(dataset))"
+                "write Pruner(strategy, len(dataset)), or pruner.resize(len(dataset)) if samples were added"
             )
         if not dataloader_arguments.get("in_order", True):
-            raise ValueError("in_order must be True, got False; a state inside an epoch counts batches in their order")
+            raise ValueError("in_order must be True, got False; the ids of an epoch are compared in their order")
         for name in ("shuffle", "sampler", "batch_sampler"):
             if dataloader_arguments.pop(name, None):
                 raise ValueError(f"{name} must be left out, got one; the pruner chooses the samples and their order")
@@ -112,41 +120,100 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         self._is_accelerate_prepared = True
         super().__init__(
             _Fetch(dataset),
-            batch_sampler=PrunedBatchSampler(pruner, batch_size, drop_last=drop_last),
+            batch_sampler=PrunedBatchSampler(pruner, batch_size, drop_last=drop_last, stable_shapes=stable_shapes),
             collate_fn=_Collate(collate_fn or default_collate),
             **dataloader_arguments,
         )
 
+    @property
+    def remaining(self) -> int:
+        """Batches of the running epoch that `update` has not seen; 0 between epochs. Waits for the device."""
+        return self.batch_sampler.remaining
+
+    def total_steps(self, epochs: int) -> int:
+        """Returns the exact number of optimiser steps of epochs 0 .. epochs - 1 on this number of ranks.
+
+        Call it when the process group exists, with this loader's batches, to size a learning-rate schedule.
+
+        Raises:
+            ValueError: the strategy's number of samples depends on the losses.
+        """
+        cut = self.batch_sampler.batching
+        return self.batch_sampler.pruner.total_steps(
+            epochs, cut.batch_size, drop_last=cut.drop_last, stable_shapes=cut.stable_shapes
+        )
+
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:  # type: ignore[override]
+        caller = sys._getframe(1)
+        if caller.f_globals.get("__name__") == "torch.optim.swa_utils":
+            raise TypeError(
+                "update_bn takes the first entry of each batch as the input, got a loader that puts ids there and "
+                "would begin an epoch; write update_bn(torch.utils.data.DataLoader(dataset, ...), model)"
+            )
         if self.seeds_workers:  # by seed and epoch, like the selection, and not by the global generator
             self.generator.manual_seed(self.batch_sampler.pruner.worker_seed())
-        batches = super().__iter__()
-        mine = None
-        if self.num_workers:  # they have begun the epoch and read ahead; count only what the loop has received
-            self.batch_sampler.delivered = self.batch_sampler.first
-            mine = self.batch_sampler.current.begin()
-        return self._count(batches, mine)
-
-    def _count(self, batches: Iterator[tuple[Tensor, Any]], mine: int | None) -> Iterator[tuple[Tensor, Any]]:
-        try:
-            for number, batch in enumerate(batches, 1):
-                self.batch_sampler.delivered = self.batch_sampler.first + number
-                yield batch
-        finally:
-            if mine is not None:
-                self.batch_sampler.current.end(mine)
+        return _LoaderPass(self, super().__iter__())
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the pruner's state and how many batches of the running epoch the loop has received.
+        """Returns the pruner's state, which holds what `update` has seen, and how the epoch is cut into steps.
 
         With several ranks, every rank must call it, because the ranks first exchange what they have seen.
         """
         return self.batch_sampler.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the pruner and the position; the next pass yields the batches that were not delivered.
+    def load_state_dict(self, state: Mapping[str, Any], *, change: Collection[str] = ()) -> None:
+        """Restores the pruner. If the state was taken inside an epoch, the next pass yields what `update` had not seen.
+
+        Args:
+            state: what `state_dict` returned.
+            change: settings that may differ from the state's between two epochs: "strategy", "schedule".
 
         Raises:
             ValueError: the state does not fit; nothing is changed.
         """
-        self.batch_sampler.load_state_dict(state)
+        self.batch_sampler.load_state_dict(state, change=change)
+
+
+class _LoaderPass(Iterator[tuple[Tensor, Any]]):
+    """One pass over a loader. It outlives errors of the data set, and knows its last batch."""
+
+    def __init__(self, loader: PrunedLoader, batches: Iterator[tuple[Tensor, Any]]) -> None:
+        self._batches = batches
+        self._sampler = loader.batch_sampler
+        self._received = 0
+        self._accelerate = GradientStateMember(loader)
+        # Workers have begun the epoch and read ahead, perhaps to its end. Without workers the first batch begins it.
+        self._number = self._sampler.current.begin() if loader.num_workers else None
+        self._left = False
+
+    def __next__(self) -> tuple[Tensor, Any]:
+        try:
+            batch = next(self._batches)
+        except StopIteration:
+            if not self._left:
+                self._sampler.finish(self._begun())
+            self._leave()
+            raise
+        except Exception:
+            self._received += 1
+            raise
+        self._begun()
+        self._received += 1
+        if self._received == self._sampler.in_pass:
+            self._accelerate.last_batch()
+        return batch
+
+    def __del__(self) -> None:
+        self._leave()
+
+    def _begun(self) -> int:
+        """Returns the number of the pass; it has begun."""
+        if self._number is None:
+            self._number = self._sampler.current.number
+        return self._number
+
+    def _leave(self) -> None:
+        self._accelerate.leave()
+        self._left = True
+        if self._number is not None:
+            self._sampler.current.end(self._number)

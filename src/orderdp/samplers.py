@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from torch.utils.data import Sampler
 
+from orderdp.accelerate_state import refuse_second_split
 from orderdp.epochs import EpochSource
-from orderdp.ranks import batch_bounds, ranks, step_bounds
+from orderdp.ranks import Batching, Steps
 
 
 class _Pass:
@@ -16,17 +19,17 @@ class _Pass:
 
     def __init__(self) -> None:
         self.under_way = False
-        self._number = 0
+        self.number = 0  # of the pass that began last
 
     def begin(self) -> int:
         """Begins a pass and returns its number."""
         self.under_way = True
-        self._number += 1
-        return self._number
+        self.number += 1
+        return self.number
 
     def end(self, number: int | None = None) -> None:
         """Ends the pass of this number if it is still under way; without a number, any pass."""
-        if number in (None, self._number):
+        if number in (None, self.number):
             self.under_way = False
 
 
@@ -50,9 +53,10 @@ class PrunedSampler(Sampler[int]):
         return self._count if self.current.under_way else self.pruner.num_selected()
 
     def __iter__(self) -> Iterator[int]:
-        if ranks()[1] > 1:
+        num_ranks = self.pruner.ranks()[1]
+        if num_ranks > 1:
             raise RuntimeError(
-                f"pruner.sampler() cannot keep {ranks()[1]} ranks in step without the size of a batch, got none; "
+                f"pruner.sampler() cannot keep {num_ranks} ranks in step without the size of a batch, got none; "
                 "write DataLoader(..., batch_sampler=pruner.sampler(batch_size=...))"
             )
         indices = self.pruner.begin_epoch().indices
@@ -71,107 +75,132 @@ class PrunedBatchSampler(Sampler[list[int]]):
     The epoch begins when a fresh iterator is asked for its first batch. Making an iterator changes nothing, since a
     DataLoader with workers makes two for its first epoch.
 
-    The length is that of the pass under way, from its first batch until it ends or its iterator is dropped. Otherwise
-    it is the length of the next pass. A DataLoader with workers, and a loop that reads one batch ahead, end the pass
-    before they have trained its last batches; `pruner.loader` corrects this for workers.
+    The length is always that of a whole epoch: of the one under way, from its first batch until its pass ends, and
+    otherwise of the next one. `remaining` is what is left of it.
 
     Args:
         pruner: chooses the epoch; a `Pruner` or another `EpochSource`.
-        batch_size: samples of one step on one rank.
-        drop_last: leave out the last step of an epoch if it is not full.
+        batch_size: samples of one step on one rank, at most.
+        drop_last: full batches only.
+        stable_shapes: full batches and a rest, instead of batches that are as equal as possible.
     """
 
-    def __init__(self, pruner: EpochSource, batch_size: int, *, drop_last: bool = False) -> None:
+    def __init__(
+        self, pruner: EpochSource, batch_size: int, *, drop_last: bool = False, stable_shapes: bool = False
+    ) -> None:
         self.pruner = pruner
-        self.batch_size = batch_size
-        self.drop_last = drop_last
-        self.first = 0  # first batch of this pass, not 0 after a resume
-        self.delivered = 0  # batches of the running epoch that the loop has received
-        self._bounds: list[tuple[int, int]] = []  # of this rank's batches in the running epoch
-        self._num_selected = 0  # in the running epoch
-        self._resume_at = 0
+        self.batching = Batching(batch_size, drop_last, stable_shapes)
         self.current = _Pass()
-        self._split(pruner.num_selected())  # an impossible batch size fails here
+        self._steps: Steps | None = None  # of the epoch that this sampler began last, or that was loaded
+        self._in_pass = 0  # batches that the pass yields
+        self._over = False  # the loop has received all of them
+        self._steps_of_next()  # an impossible batch size fails here
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of one step on one rank, at most."""
+        return self.batching.batch_size
+
+    @property
+    def drop_last(self) -> bool:
+        """Whether an epoch has full batches only."""
+        return self.batching.drop_last
+
+    @property
+    def in_pass(self) -> int:
+        """How many batches the pass under way yields: fewer than `len` after a resume."""
+        return self._in_pass
 
     @property
     def remaining(self) -> int:
-        """Batches of the running epoch that the loop has not received yet; 0 between epochs."""
-        return len(self._bounds) - self.delivered
+        """Batches of the running epoch that `update` has not seen; 0 between epochs. Waits for the device."""
+        if self._steps is None or not self._inside():
+            return 0
+        return int(np.count_nonzero(~self.pruner.steps_done(self._steps)))
 
     def __len__(self) -> int:
-        """Returns how many batches the pass under way yields; between passes, how many the next one yields."""
-        if self.pruner.resuming:
-            return len(self._bounds) - self._resume_at
-        if self.current.under_way:
-            return len(self._bounds) - self.first
-        return len(self._split(self.pruner.num_selected()))
+        if self._steps is not None and self.current.under_way:
+            return len(self._steps)
+        return len(self._steps_of_next())
 
     def __iter__(self) -> Iterator[list[int]]:
-        resumed = self.pruner.resuming
-        selection = self.pruner.begin_epoch(self.batch_size, drop_last=self.drop_last)
-        self._num_selected = len(selection.indices)
-        self._bounds = self._split(self._num_selected)
-        self.first, self._resume_at = (self._resume_at if resumed else 0), 0
+        refuse_second_split(sys._getframe(1), self.pruner.ranks()[1])
+        resumed, cut = self.pruner.resuming, self.batching
+        selection = self.pruner.begin_epoch(cut.batch_size, drop_last=cut.drop_last, stable_shapes=cut.stable_shapes)
+        steps = self._steps = self.pruner.steps_of(cut, len(selection.indices))
+        left = np.flatnonzero(~self.pruner.steps_done(steps)).tolist() if resumed else range(len(steps))
+        self._in_pass, self._over = len(left), False
         mine = self.current.begin()
         try:
-            for number, (begin, end) in enumerate(self._bounds[self.first :], self.first + 1):
-                self.delivered = number
+            for number in left:
+                begin, end = steps.batch(number)
                 yield selection.indices[begin:end].tolist()
         finally:
             self.current.end(mine)
 
-    def _split(self, num_selected: int) -> list[tuple[int, int]]:
-        rank, num_ranks = ranks()
-        return batch_bounds(num_selected, self.batch_size, drop_last=self.drop_last, rank=rank, num_ranks=num_ranks)
+    def finish(self, number: int) -> None:
+        """Notes that the loop has received every batch of the pass of this number, unless another pass has begun."""
+        if number == self.current.number:
+            self._over = True
+            self.pruner.end_epoch()
+
+    def _steps_of_next(self) -> Steps:
+        return self.pruner.steps_of(self.batching, self.pruner.num_selected())
+
+    def _inside(self) -> bool:
+        """Whether the running epoch has batches left, by what `update` saw."""
+        if self._steps is None or self._over:
+            return False
+        return not self.pruner.steps_done(self._steps).all()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the pruner's state and the position in the epoch.
+        """Returns the pruner's state, and how the epoch is cut into steps.
 
-        Exact if the DataLoader fetches nothing ahead (num_workers=0); `pruner.loader` counts what was delivered. With
-        several ranks, every rank must call it, because the ranks first exchange what they have seen.
+        What counts as trained is what `update` saw, so a loop may read ahead. With several ranks, every rank must call
+        it, because the ranks first exchange what they have seen.
         """
-        inside = self.remaining > 0
-        return {
-            "pruner": self.pruner.state_dict(),
-            "batches": self.delivered if inside else None,
-            "samples": self._samples_before(self.delivered, self._num_selected) if inside else None,
-            "batch_size": self.batch_size * ranks()[1],
-            "drop_last": self.drop_last,
-        }
+        state = self.pruner.state_dict()
+        inside = self._inside()
+        return {"pruner": state, "inside": inside, **self._cut(len(self._steps) if inside and self._steps else None)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the pruner, and the position if the state was taken inside an epoch.
+    def load_state_dict(self, state: Mapping[str, Any], *, change: Collection[str] = ()) -> None:
+        """Restores the pruner. If the state was taken inside an epoch, the next pass yields what `update` had not seen.
 
-        Another number of ranks may resume it, if the steps have the same size and begin at the same samples.
+        Another number of ranks may resume it, if the steps have the same size.
+
+        Args:
+            state: what `state_dict` returned.
+            change: settings that may differ from the state's between two epochs: "strategy", "schedule".
 
         Raises:
             ValueError: inside an epoch, steps of another size; or what `Pruner.load_state_dict` raises.
         """
-        names = ("batch_size", "drop_last", "samples")
-        if not {"pruner", "batches", *names} <= set(state):
+        if "pruner" not in state or not {"inside", "batches"} & set(state):
             raise ValueError(
                 f"the state must be one of a loader or sampler, got the keys {sorted(state)}; "
                 "give a pruner's state to pruner.load_state_dict"
             )
-        inside = state["batches"] is not None
-        bounds, num_selected = [], 0
-        if inside:
-            num_selected = len(state["pruner"]["indices"])
-            saved = {name: state[name] for name in names}
-            samples = self._samples_before(state["batches"], num_selected)
-            now = {"batch_size": self.batch_size * ranks()[1], "drop_last": self.drop_last, "samples": samples}
+        inside = state["inside"] if "inside" in state else state["batches"] is not None
+        steps = None
+        if inside and "inside" in state:
+            steps = self.pruner.steps_of(self.batching, len(state["pruner"]["indices"]))
+            now = self._cut(len(steps))
+            saved = {name: state[name] for name in now}
             if saved != now:
                 raise ValueError(
                     f"a state inside an epoch needs the steps over all ranks that it was saved with, {saved}, "
                     f"got {now}; use those, or load only state['pruner'] to begin with the next epoch"
                 )
-            bounds = self._split(num_selected)
-        self.pruner.load_state_dict(state["pruner"], resume=inside)
+        self.pruner.load_state_dict(state["pruner"], resume=inside, change=change)
         self.current.end()
-        self._bounds, self._num_selected = bounds, num_selected
-        self._resume_at = self.delivered = state["batches"] or 0
+        self._steps, self._over = steps, False
 
-    def _samples_before(self, step: int, num_selected: int) -> int | None:
-        """Returns how many samples all ranks together train before a step; None where there is no such step."""
-        bounds = step_bounds(num_selected, self.batch_size, drop_last=self.drop_last, num_ranks=ranks()[1])
-        return bounds[step][0] if step < len(bounds) else None
+    def _cut(self, steps: int | None) -> dict[str, Any]:
+        """Returns how an epoch is cut into steps of all ranks, and how many there are."""
+        cut = self.batching
+        return {
+            "batch_size": cut.batch_size * self.pruner.ranks()[1],
+            "drop_last": cut.drop_last,
+            "stable_shapes": cut.stable_shapes,
+            "steps": steps,
+        }

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import torch
 
 import orderdp
-from orderdp.ranks import step_bounds
+from orderdp.ranks import Batching
 from orderdp.strategies import Memory, Selection, Strategy
 
-# What a column may hold: spread, equal, two values, one outlier, some or all samples not seen yet.
+# What a column may hold: spread, equal, two values, one outlier, some or all samples not seen yet or failed.
 _SCORES: dict[str, Callable[[int], npt.NDArray[Any]]] = {
     "spread": lambda n: np.random.default_rng(7).normal(size=n),
     "equal": lambda n: np.full(n, 2.5),
@@ -26,9 +26,14 @@ _SCORES: dict[str, Callable[[int], npt.NDArray[Any]]] = {
     "one apart": lambda n: np.where(np.arange(n) == n // 2, 1.0, 0.0),
     "some unseen": lambda n: np.where(np.arange(n) % 3, np.arange(n), math.inf),
     "all unseen": lambda n: np.full(n, math.inf),
-    "negative infinite": lambda n: np.where(np.arange(n) % 3, np.arange(n), -math.inf),
+    "some failed": lambda n: np.where(np.arange(n) % 3, np.arange(n), -math.inf),
+    "some unseen and some failed": lambda n: np.where(
+        np.arange(n) % 3, np.arange(n), np.where(np.arange(n) % 2, math.inf, -math.inf)
+    ),
+    "all failed": lambda n: np.full(n, -math.inf),
 }
 _EPOCHS = (0, 1, 2, 11)
+_MOST_EPOCHS = 200  # in which the declared changes of size are compared with the sizes
 
 
 def check_strategy(strategy: Strategy, *, num_samples: int = 100, names: dict[str, object] | None = None) -> None:
@@ -38,11 +43,14 @@ def check_strategy(strategy: Strategy, *, num_samples: int = 100, names: dict[st
       any columns, and after any strategy.
     - Equal arguments give equal selections and weights, whatever was selected in between. Different generators may give
       equal ones, since a curriculum may be deterministic.
+    - `size_changes` names every epoch at which `num_selected` changes, or is None.
     - `select`, `observe` and `batch_weights` do not change their arguments or use a global generator.
     - Settings cannot be changed, and copies and pickles are equal. `repr` evaluates back, or is in angle brackets if it
       would be too long.
-    - Columns begin with a number, not NaN, and `observe` returns all of them in float32.
-    - `batch_weights` are float32, finite, not negative and not all zero. Equal `uniforms` give equal weights.
+    - Columns begin with a number, not NaN, and `observe` returns all of them in float32. A sample that failed has -inf
+      in every column; its next loss leaves no -inf and no NaN.
+    - `batch_weights` are float32, finite, not negative and not all zero. Equal `uniforms` give equal weights. They are
+      finite also where a loss is not.
 
     Args:
         strategy: what to check.
@@ -58,6 +66,7 @@ def check_strategy(strategy: Strategy, *, num_samples: int = 100, names: dict[st
     """
     _check_value(strategy, names or {type(strategy).__name__: type(strategy)})
     _check_columns(strategy)
+    _check_size_changes(strategy, num_samples)
     for kind, scores in _SCORES.items():
         for epoch in _EPOCHS:
             where = f"with {kind} scores in epoch {epoch}"
@@ -90,11 +99,15 @@ def _check_value(strategy: Strategy, names: dict[str, object]) -> None:
     if not shown.startswith("<"):
         public = {name: getattr(orderdp, name) for name in orderdp.__all__}
         back = eval(shown, {**public, "inf": math.inf, **names})
-        _law(back == strategy, f"repr evaluates back, got {back!r} of {shown}; write @dataclass(..., repr=False)")
+        _law(
+            back == strategy,
+            f"repr evaluates back, got {back!r} of {shown}; leave __repr__ as it is in orderdp.Strategy",
+        )
     for twin in (copy.deepcopy(strategy), pickle.loads(pickle.dumps(strategy))):
         _law(twin == strategy and hash(twin) == hash(strategy), f"a copy is equal and has the same hash, got {twin!r}")
         _law(
-            repr(twin) == shown, f"a copy has the same repr, got {twin!r} of {shown}; write @dataclass(..., repr=False)"
+            repr(twin) == shown,
+            f"a copy has the same repr, got {twin!r} of {shown}; leave __repr__ as in orderdp.Strategy",
         )
 
 
@@ -120,6 +133,27 @@ def _check_columns(strategy: Strategy) -> None:
         _law(unchanged and losses.tolist() == [1.0, 2.0, 0.0], "observe does not change what it is given")
         old = new
         before = {name: column.clone() for name, column in old.items()}
+    failed = {name: torch.full((3,), -math.inf) for name in columns}
+    for name, column in strategy.observe(failed, losses).items():
+        sound = not bool((column.isnan() | (column == -math.inf)).any())
+        _law(sound, f"observe starts anew after a failure, from -inf in every column, got {column.tolist()} in {name}")
+
+
+def _check_size_changes(strategy: Strategy, num_samples: int) -> None:
+    changes = strategy.size_changes()
+    if changes is None:
+        return
+    _law(isinstance(changes, tuple), f"size_changes are a tuple or None, got {type(changes).__name__}")
+    ascending = list(changes) == sorted(set(changes)) and all(epoch > 0 for epoch in changes)
+    _law(ascending, f"size_changes are epochs after 0, ascending, got {changes}")
+    epochs = {*range(_MOST_EPOCHS), *(max(0, change + step) for change in changes for step in (-1, 0, 1))}
+    for epoch in sorted(epochs - {0} - set(changes)):
+        sizes = strategy.num_selected(num_samples, epoch - 1), strategy.num_selected(num_samples, epoch)
+        _law(
+            sizes[0] == sizes[1],
+            f"size_changes names every change of num_selected, got {sizes[1]} after {sizes[0]} in epoch {epoch}, which "
+            f"is not among {changes}; return None if they are not known",
+        )
 
 
 def _memory(strategy: Strategy, scores: npt.NDArray[np.float64], epoch: int) -> Memory:
@@ -135,7 +169,7 @@ def _memory(strategy: Strategy, scores: npt.NDArray[np.float64], epoch: int) -> 
     for array in arrays:
         array.flags.writeable = False
     selected = strategy.num_selected(len(scores), epoch)
-    bounds = None if selected is None else tuple(step_bounds(selected, 8))
+    bounds = None if selected is None else Batching(8).steps(selected)
     return Memory(len(scores), epoch, columns, bounds, previous, epoch - 1 if epoch else None, visits)
 
 
@@ -190,7 +224,8 @@ def _check_shape(selection: Selection, num_samples: int, size: int | None, where
     _law(isinstance(selection, Selection), f"select returns a Selection, got {type(selection).__name__}, {where}")
     indices, weights = selection.indices, selection.weights
     _law(isinstance(indices, np.ndarray), f"indices are a NumPy array, got {type(indices).__name__}, {where}")
-    _law(indices.dtype == np.int64 and indices.ndim == 1, f"indices are (q,) int64, got {indices.dtype}, {where}")
+    fits = indices.dtype in (np.int64, np.int32) and indices.ndim == 1
+    _law(fits, f"indices are (q,) int64 or int32, got {indices.dtype} of shape {indices.shape}, {where}")
     if size is not None:
         _law(len(indices) == size, f"as many samples as num_selected says, got {len(indices)} for {size}, {where}")
     _law(len(indices) > 0, f"at least one sample, {where}")
@@ -209,6 +244,12 @@ def _check_batch_weights(strategy: Strategy) -> None:
         uniforms = torch.rand(size, generator=rng).clamp(1e-6, 1 - 1e-6)
         for losses in (torch.rand(size, generator=rng), torch.full((size,), 2.5)):
             _check_weights_of(strategy, losses, uniforms)
+        for broken in (math.nan, math.inf, -math.inf):
+            losses = torch.full((size,), 2.5)
+            losses[size // 2 :] = broken
+            weights = strategy.batch_weights(losses, lambda: uniforms)  # noqa: B023
+            fair = weights is None or bool(weights.isfinite().all() and (weights >= 0).all())
+            _law(fair, f"batch_weights are finite and not negative where a loss is {broken}, got {weights}")
 
 
 def _check_weights_of(strategy: Strategy, losses: torch.Tensor, uniforms: torch.Tensor) -> None:

@@ -28,7 +28,8 @@ def test_the_folders_made_here_hold_what_the_trainer_writes(tmp_path, tiny_recip
     lines, made = folder.metrics(), [line(epoch, 2, 8, 256, 90.0) for epoch in (1, 2)]
     assert [list(one) for one in lines] == [list(one) for one in made]
     real, made = folder.result(), result("OrderDP-50-seed0", 0, made)
-    assert set(real) == {*made, "finished"}  # the made-up runs are as of release 0.1, which did not write the date
+    # The made-up runs are as of release 0.1, which wrote no date and measured no passes.
+    assert set(real) == {*made, "finished", "pass_s"}
     for name in ("coverage", "digests", "versions"):
         assert set(real[name]) == set(made[name])
 

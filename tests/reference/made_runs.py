@@ -33,7 +33,7 @@ class Made:
         """The folder of that run."""
         return RunFolder(self.path / self.run(label, seed).name)
 
-    def finish(self, label, accuracies, *, seeds=None, epochs=None, **line_of):
+    def finish(self, label, accuracies, *, seeds=None, epochs=None, also=None, **line_of):
         """Writes runs that ended with these accuracies, one for each seed.
 
         Args:
@@ -41,6 +41,7 @@ class Made:
             accuracies: in percent.
             seeds: whose they are; else the plan's.
             epochs: how many; else those of the recipe.
+            also: further keys of the result.
             **line_of: key of the metrics to a function of (seed, epoch from 1).
         """
         for seed, accuracy in zip(seeds or self.plan.seeds, accuracies, strict=True):
@@ -59,7 +60,7 @@ class Made:
             folder.begin(recipe)
             folder.write_metrics(lines)
             folder.write_gradient_norms(torch.ones(steps))
-            folder.write_result(result(member.name, seed, lines))
+            folder.write_result({**result(member.name, seed, lines), **(also or {})})
         return self
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
-from math import floor
+from math import floor, isqrt
 
 import numpy as np
+
+FEW = 10_000
 
 
 def largest(values: Sequence[float], k: int, rng: np.random.Generator) -> list[int]:
@@ -15,17 +17,40 @@ def largest(values: Sequence[float], k: int, rng: np.random.Generator) -> list[i
     threshold = sorted(values, reverse=True)[k - 1]
     better = [i for i, value in enumerate(values) if value > threshold]
     ties = [i for i, value in enumerate(values) if value == threshold]
-    surplus = len(better) + len(ties) - k
-    left_out = {ties[i] for i in draw(len(ties), surplus, rng)} if surplus else set()
-    return sorted({*better, *ties} - left_out)
+    return sorted([*better, *(ties[i] for i in draw(len(ties), k - len(better), rng))])
 
 
-def draw(n: int, size: int, rng: np.random.Generator) -> list[int]:
-    """The positions of the `size` largest of n random keys, ascending."""
-    if size == n:
-        return list(range(n))
-    keys = [int(rng.integers(0, 2**32, dtype=np.uint32)) for _ in range(n)]
-    return largest(keys, size, rng)
+def draw(n: int, size: int, rng: np.random.Generator, spread: int = 6) -> list[int]:
+    """A uniform draw, ascending: random bytes keep somewhat too few, and single draws add the rest.
+
+    The bytes keep each number with a chance of so many 256ths that `spread` standard deviations more are still too few.
+    """
+    if 2 * size > n:
+        left_out = draw(n, n - size, rng, spread)
+        return [number for number in range(n) if number not in left_out]
+    kept: set[int] = set()
+    share = max(0, 256 * (size - spread * isqrt(size)) // n) if n else 0
+    while share:
+        kept = {number for number, byte in enumerate(rng.bytes(n)) if byte < share}
+        if len(kept) <= size:
+            break
+    while len(kept) < size:
+        kept |= set(rng.integers(0, n, size - len(kept)).tolist())
+    return sorted(kept)
+
+
+def shuffle(values: list[int], rng: np.random.Generator, at_once: int = 3 * 2**17) -> None:
+    """A long list is dealt out into four, by two bits of a random byte each, and every part is shuffled by itself."""
+    if len(values) <= FEW:
+        rng.shuffle(values)
+    elif len(values) <= at_once:
+        values[:] = [values[i] for i in rng.choice(len(values), len(values), replace=False)]
+    else:
+        labels = [byte % 4 for byte in rng.bytes(len(values))]
+        parts = [[value for value, mine in zip(values, labels, strict=True) if mine == label] for label in range(4)]
+        for part in parts:
+            shuffle(part, rng, at_once)
+        values[:] = [value for part in parts for value in part]
 
 
 def num_uniform(uniform_share: float, size: int) -> int:
@@ -36,12 +61,11 @@ def num_uniform(uniform_share: float, size: int) -> int:
 def keep(
     candidates: list[int], scores: Sequence[float], size: int, uniform: int, rng: np.random.Generator
 ) -> list[int]:
-    """The top size - uniform of the candidates, then `uniform` of the others, each part ascending in `candidates`."""
+    """The top size - uniform of the candidates and `uniform` of the others, in the order of `candidates`."""
     top = largest([scores[i] for i in candidates], size - uniform, rng)
-    rest = [candidate for position, candidate in enumerate(candidates) if position not in top]
-    return [candidates[position] for position in top] + [
-        rest[i] for i in (draw(len(rest), uniform, rng) if uniform else [])
-    ]
+    rest = [position for position in range(len(candidates)) if position not in top]
+    added = [rest[i] for i in (draw(len(rest), uniform, rng) if uniform else [])]
+    return [candidates[position] for position in sorted(top + added)]
 
 
 def per_epoch(
@@ -49,7 +73,7 @@ def per_epoch(
 ) -> list[int]:
     """Draws s, keeps q, trains in random order."""
     kept = keep(draw(len(scores), s, rng), scores, q, num_uniform(uniform_share, q), rng)
-    rng.shuffle(kept)
+    shuffle(kept, rng)
     return kept
 
 
@@ -61,13 +85,13 @@ def per_iteration(
     `ends` are the positions in the selection where the steps end; the last one is q.
     """
     drawn = draw(len(scores), s, rng)
-    rng.shuffle(drawn)
+    shuffle(drawn, rng)
     order = []
     for begin, end in pairwise([0, *ends]):
         first, last = (floor(Fraction(s * edge, q) + Fraction(1, 2)) for edge in (begin, end))
         size = end - begin
         kept = keep(drawn[first:last], scores, size, num_uniform(uniform_share, size), rng)
-        rng.shuffle(kept)
+        shuffle(kept, rng)
         order += kept
     return order
 

@@ -3,9 +3,9 @@
 from orderdp.comparison.results import read_results
 from orderdp.output.text_table import as_text
 from orderdp.report.overview import overview, write_overview
-from reference.reported import SHORT, without_results
+from reference.reported import SHORT, methods, without_results
 
-HEADER = ["run", "accuracy, %", "best epoch, %", "samples", "samples saved", "steps"]
+HEADER = ["run", "accuracy, %", "best epoch, %", "samples", "cost saved", "steps"]
 HEADER += ["train, s", "select, s", "data, s", "evaluate, s", "time saved"]
 
 
@@ -19,6 +19,17 @@ def test_rows_are_means_over_seeds_and_savings_are_against_full_data(pair):
         [SHORT, "90.17 ± 1.04", "90.17 ± 1.04", "384", "42.9 %", "12", "3.0", "0.50", "0.5", "0.2", "33.3 %"],
     ]
     assert table.as_text().splitlines()[:4] == as_text(table.lines).splitlines()
+
+
+def test_a_first_pass_counts_among_the_samples_and_costs_what_was_measured(made):
+    folder = made(methods=methods("ordered_sgd,prune_ratio=0.5"), against=("full",))
+    samples = {"samples_forward": lambda seed, epoch: 336 * epoch, "samples_backward": lambda seed, epoch: 112 * epoch}
+    prices = {"first": 1e-5, "kept": 5e-5, "full": 4e-5}
+    folder.finish("ordered SGD 50 %", [90], also={"pass_s": prices}, **samples).finish("full data", [91])
+    table = overview(read_results(folder.path))
+    # 672 samples of first passes at 1/4 of a training step, 336 of second passes at 5/4; full data has 672 steps of 1.
+    assert table.lines[1][3:5] == ["1,008", "12.5 %"]
+    assert "First pass: a forward pass without gradient" in table.note
 
 
 def test_a_row_that_lacks_seeds_is_marked_and_one_without_results_is_blank(pair):

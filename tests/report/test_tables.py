@@ -16,6 +16,49 @@ def until(samples):
     return lambda _seed, epoch: samples * epoch // 3
 
 
+SHORT_RUN = {"pass_s": None}
+CHOICES = {  # in the batch, by the form of the runs: what stands behind the names of two methods, and below the tables
+    "of earlier releases": (
+        {"ordered SGD 50 %": (672, 336), "OrderDP 50 % per iteration, fresh": (475, 336)},
+        None,
+        {"ordered SGD (masked loss, passes on all data)", "OrderDP per iteration, fresh (masked loss, passes on 71 %)"},
+        "Their forward and backward passes ran over the whole batch, so they saved no time.",
+    ),
+    "in two passes": (
+        {"ordered SGD 50 %": (672 + 336, 336), "OrderDP 50 % per iteration, fresh": (475 + 336, 336)},
+        SHORT_RUN,
+        {"ordered SGD (first pass on all data)", "OrderDP per iteration, fresh (first pass on 71 %)"},
+        "First pass: a forward pass without gradient over the batch, by which a method chooses within it.",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", list(CHOICES))
+def test_a_method_that_chooses_within_the_batch_says_what_passes_through_the_model(made, form):
+    samples, also, names, note = CHOICES[form]
+    asked = ("ordered_sgd,prune_ratio=0.5", "orderdp,per=iteration,fresh=true,prune_ratio=0.5")
+    folder = made(methods=tuple(map(parse, asked)), against=("full",), seeds=(0, 1, 2))
+    for label, (forward, backward) in samples.items():
+        counts = {"samples_forward": until(forward), "samples_backward": until(backward)}
+        folder.finish(label, (90, 91, 92), also=also, **counts)
+    folder.finish("full data", (90, 91, 92))
+    results = read_results(folder.path)
+    found = [make_section(name, results) for name in ("accuracy", "differences", "cost")]
+    for table in [table for section in found for table in section.tables]:
+        if table.name in ("accuracy", "against_full", "against_short"):
+            assert {line[0] for line in table.lines[1:]} - {"full data"} == names
+        if not table.name.endswith("to_accuracy") and table.name != "prices":
+            assert note in table.note, table.name
+
+
+def test_runs_of_one_pass_need_no_word_about_it(pair):
+    results = read_results(pair.path)
+    for name in ("accuracy", "differences", "cost"):
+        for table in make_section(name, results).tables:
+            assert "pass:" not in table.note
+            assert "loss:" not in table.note
+
+
 def test_what_a_method_really_prunes_stands_beside_its_name(made):
     """In all tables by method and ratio, where it is not the ratio asked for."""
     names = ("ucb", "ordered_sgd", "orderdp,per=iteration,fresh=true")
@@ -41,7 +84,10 @@ def test_what_a_method_really_prunes_stands_beside_its_name(made):
     ]
     grids = {table.name: table for section in found for table in section.tables if table.name != "differences"}
     rows = {name: {line[0] for line in grid.lines[1:]} - {"full data"} for name, grid in grids.items()}
-    others = {"ordered SGD (forward pass on all data)", "OrderDP per iteration, fresh (forward pass on 84, 71 %)"}
+    others = {
+        "ordered SGD (masked loss, passes on all data)",
+        "OrderDP per iteration, fresh (masked loss, passes on 84, 71 %)",
+    }
     assert rows.pop("against_first") == others
     assert list(rows.values()) == [{"UCB (prunes 26, 50 %)", *others}] * 3
 

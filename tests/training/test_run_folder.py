@@ -243,7 +243,7 @@ def test_a_checkpoint_of_another_version_is_refused(folder):
     home = folder.path / "checkpoint" / "000000006"
     edit_manifest(home / "manifest.json", version=1)
     message = (
-        f"a checkpoint must be of version 2, got 1 in {home}; resume with the release of orderdp that wrote it, "
+        f"a checkpoint must be of version 3, got 1 in {home}; resume with the release of orderdp that wrote it, "
         f"or remove {home} to start this run again"
     )
     with raises(ValueError, message):

@@ -23,7 +23,7 @@ from orderdp.comparison.results import read_results
 from orderdp.comparison.workers import resume, start
 from orderdp.paper.study import Study, start_study
 from orderdp.report.outline import Outline
-from orderdp.training import loop
+from orderdp.training import loop, passes
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.run_folder import RunFolder
@@ -138,7 +138,7 @@ def test_two_ranks_measure_what_one_process_does(train, train_on_two_ranks, monk
         loop, "build_model", lambda name, **sizes: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     )
     settings = {"prune_ratio": 0.5, "alignment": 3, "augment": "crop"}
-    one, two = train("one", **settings, batch_size=8), train_on_two_ranks("two", **settings, batch_size=4)
+    one, two = train("one", **settings, batch_size=10), train_on_two_ranks("two", **settings, batch_size=5)
     assert two.result()["digests"]["choices"] == one.result()["digests"]["choices"]
     assert two.result()["coverage"] == one.result()["coverage"]
     norms = [np.load(folder.path / "gradient_norms.npy") for folder in (one, two)]
@@ -174,6 +174,59 @@ def test_two_ranks_killed_inside_an_epoch_go_on_to_the_same_end(
 
     def work():
         kill_at(Pruner, "update", 15)
+        Run(folder.recipe(), digits, folder, show=False).train()
+
+    assert on_two_ranks(work) == [KILLED, KILLED]
+    assert [path.name for path in (folder.path / "checkpoint").glob("0*")] == ["000000012"]
+    assert outcome(train_on_two_ranks("run")) == expected
+
+
+ORDERED = {"strategy": "ordered_sgd", "prune_ratio": 0.75, "batch_size": 16, "augment": "crop"}
+
+
+def test_two_ranks_make_both_passes_of_a_choice_within_the_batch(train_on_two_ranks, outcome, monkeypatch):
+    """Each chooses within its own part. Both measure the passes, which changes nothing."""
+    plain = train_on_two_ranks("plain", **ORDERED)
+    monkeypatch.setattr(passes, "_STEPS_A_ROUND", 7)
+    folder = train_on_two_ranks("measured", **ORDERED)
+    # 7 steps an epoch of 28 or 29 samples: each rank keeps 4 of its 14 or 15.
+    for line, epochs in zip(folder.metrics(), (1, 2, 3), strict=True):
+        assert [line["samples_forward"], line["samples_backward"]] == [256 * epochs, 56 * epochs]
+    assert plain.result()["pass_s"] is None
+    assert all(seconds > 0 for seconds in folder.result()["pass_s"].values())
+    assert outcome(folder) == outcome(plain)
+
+
+def test_two_ranks_agree_on_what_a_pass_costs(tmp_path, tiny, digits, on_two_ranks, monkeypatch):
+    """The mean of what each measured."""
+    monkeypatch.setattr(loop, "measure_passes", lambda *_, **named: {"full": 1.0 + 2 * int(os.environ["RANK"])})
+    recipe = tiny(**ORDERED, epochs=1)
+    folder = RunFolder.create(tmp_path / "run", recipe)
+
+    def work():
+        assert Run(recipe, digits, folder, show=False).train()["pass_s"] == {"full": 2.0}
+
+    assert on_two_ranks(work) == [0, 0]
+
+
+def test_a_first_pass_of_two_ranks_exchanges_nothing(tmp_path, tiny, digits, on_two_ranks):
+    def work():
+        run = Run(tiny(**ORDERED), digits, RunFolder(tmp_path), show=False)
+        assert run.chooser is run.model
+        assert run.net is not run.model
+
+    assert on_two_ranks(work) == [0, 0]
+
+
+def test_two_ranks_killed_between_two_passes_go_on_to_the_same_end(
+    tmp_path, tiny, digits, outcome, train_on_two_ranks, on_two_ranks, kill_at
+):
+    settings = {**ORDERED, "checkpoint_steps": 4}
+    expected = outcome(train_on_two_ranks("unbroken", **settings))
+    folder = RunFolder.create(tmp_path / "run", tiny(**settings))
+
+    def work():
+        kill_at(Pruner, "update", 13)  # the sixth step of the second epoch, whose fourth wrote a checkpoint
         Run(folder.recipe(), digits, folder, show=False).train()
 
     assert on_two_ranks(work) == [KILLED, KILLED]
@@ -272,7 +325,7 @@ def test_torchrun_trains_and_resumes_and_prints_one_table(tmp_path, outcome, on_
     assert [line.split("  ")[0] for line in table.splitlines()] == labels
     path = tmp_path / re.fullmatch(r"settings, metrics, checkpoints and plots: (\S+)\n", where)[1]
     members = [RunFolder(path / name) for name in ("OrderDP-50-seed0", "full-data-steps-of-OrderDP-50-seed0")]
-    assert [member.result()["samples_forward"] for member in members] == [200, 232]
+    assert [member.result()["samples_forward"] for member in members] == [200, 228]
     assert [member.result()["ranks"] for member in members] == [2, 2]
     expected = [outcome(member) for member in members]
     for member in members:

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from orderdp.pruner import Pruner, Report
+from orderdp.notices import Report
+from orderdp.pruner import Pruner
 from orderdp.strategies import Selection
 
 CHECKPOINTS = 5  # epochs, evenly over a run, whose samples are compared with each other

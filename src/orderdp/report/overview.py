@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from orderdp.comparison.prices import cost_of
 from orderdp.comparison.results import Results, read_results
 from orderdp.output.files import write_whole
 from orderdp.output.text_table import Table
 from orderdp.report.placement import full_data
-from orderdp.report.tables import SECONDS_COLUMNS, accuracy, by_run, mean, share
+from orderdp.report.tables import SECONDS_COLUMNS, accuracy, by_run, mean, passes_note, share
 from orderdp.training.run_folder import alone_in, spent_s
 
 
@@ -21,7 +22,7 @@ def overview(results: Results) -> Table:
             ("accuracy, %", accuracy),
             ("best epoch, %", lambda entry: accuracy(entry, "accuracy_best")),
             ("samples", mean("samples_forward", ",.0f")),
-            ("samples saved", share("samples_forward", full, left_out=True, own=False)),
+            ("cost saved", share(cost_of, full, left_out=True, own=False)),
             ("steps", mean("steps", ",.0f")),
             *SECONDS_COLUMNS,
             ("time saved", share(spent_s, full, left_out=True, own=False)),
@@ -29,8 +30,9 @@ def overview(results: Results) -> Table:
         marked=False,
     )
     note = (
-        "Accuracy: after the last epoch. Samples: those that went through the model in training. Saved: in comparison "
-        "with full data. Time is without evaluation."
+        "Accuracy: after the last epoch. Samples: those that went through the model in training. Cost: in training "
+        "steps of one sample. Saved: in comparison with full data. Time is without evaluation."
+        f"{passes_note(results)}"
     )
     return Table("overview", "Every run", lines, note)
 

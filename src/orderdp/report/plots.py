@@ -19,6 +19,7 @@ Style: TypeAlias = Mapping[str, Any]
 _ROOM = 1.15  # height of the frame of a histogram, in highest bars of the pruned runs
 _SHOWN = 0.99  # share of the scores that the frame shows; the rest is a long tail
 _LEGEND_LINE = 0.24  # inches
+_SAMPLES = "samples that went through the model"
 
 
 def draw_plots(
@@ -58,7 +59,7 @@ def draw_plots(
     scores = {label: runs[0]["score"] for label, runs in tables.items() if "score" in runs[0]}
     drawn = {
         "accuracy_time": _draw_accuracy(curves(seconds, "accuracy"), styles, "time", "seconds without evaluation"),
-        "accuracy_samples": _draw_accuracy(curves(samples, "accuracy"), styles, "samples", "samples trained on"),
+        "accuracy_samples": _draw_accuracy(curves(samples, "accuracy"), styles, "samples", _SAMPLES),
         "loss": _draw_loss(curves(samples, "loss"), styles),
         "visits": _draw_visits(visits, styles, references),
         "scores": _draw_scores(scores, styles),
@@ -122,7 +123,7 @@ def _draw_accuracy(curves: Mapping[str, Sequence[Series]], styles: Mapping[str, 
 
 def _draw_loss(curves: Mapping[str, Sequence[Series]], styles: Mapping[str, Style]) -> Any:
     title = "Training loss over samples, of the samples that each epoch selects"
-    return _draw_curves(curves, styles, title, "samples trained on", "mean loss, nats")[0]
+    return _draw_curves(curves, styles, title, _SAMPLES, "mean loss, nats")[0]
 
 
 def _draw_visits(

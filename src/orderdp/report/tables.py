@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from orderdp.comparison.prices import Rule, rule_of
 from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.verdicts import FEWEST_SEEDS, Difference
 from orderdp.report.placement import full_data, percent, ratios_of
@@ -56,18 +57,64 @@ def _realised(results: Results, row: Mapping[float | None, Entry]) -> str:
     pruned = [(ratio, entry) for ratio, entry in pruned if not entry.reference]
     if full is None or not pruned:
         return ""
-    if all(entry.mean("samples_forward") > 1.01 * entry.mean("samples_backward") for _, entry in pruned):
-        shares = [round(100 * entry.mean("samples_forward") / full.mean("samples_forward")) for _, entry in pruned]
-        return f" (forward pass on {'all data' if set(shares) == {100} else ', '.join(map(str, shares)) + ' %'})"
+    rules = {rule for _, entry in pruned for rule in rules_of(entry)}
+    if "one pass" not in rules:
+        first = [entry.mean(_first_passes) / full.mean("samples_forward") for _, entry in pruned]
+        shares = [round(100 * share) for share in first]
+        passes = "masked loss, passes" if "masked" in rules else "first pass"
+        return f" ({passes} on {'all data' if set(shares) == {100} else ', '.join(map(str, shares)) + ' %'})"
     realised = [(ratio, 1 - entry.mean("samples_backward") / full.mean("samples_backward")) for ratio, entry in pruned]
     if all(abs(really - (ratio or 0)) <= _CLOSE for ratio, really in realised):
         return ""
     return signed(f" (prunes {', '.join(f'{100 * really:.0f}' for _, really in realised)} %)")
 
 
-def mean(name: str, form: str) -> Callable[[Entry], str]:
+def rules_of(entry: Entry) -> set[Rule]:
+    """Returns how the passes of an entry's runs are priced."""
+    return {rule_of(result) for result in entry.results.values()}
+
+
+def _first_passes(result: Mapping[str, Any]) -> int:
+    """Returns how many samples a method that chooses within the batch chose from."""
+    forward, backward = result["samples_forward"], result["samples_backward"]
+    return int(forward if rule_of(result) == "masked" else forward - backward)
+
+
+def passes_note(results: Results) -> str:
+    """Returns what to say below a table about methods that choose within the batch, after a space; else nothing."""
+    rules = {rule for entry in results.entries.values() for rule in rules_of(entry)}
+    note = ""
+    if rules & {"measured", "assumed"}:
+        note += " First pass: a forward pass without gradient over the batch, by which a method chooses within it."
+    if "masked" in rules:
+        note += (
+            " Masked loss: these runs chose within the batch by masking the loss. Their forward and backward passes "
+            "ran over the whole batch, so they saved no time. Samples backward are those that the loss counted."
+        )
+    return note
+
+
+def cost_note(entries: Iterable[Entry]) -> str:
+    """Returns the rule by which the passes of these runs are priced."""
+    rules = {entry.label: rules_of(entry) for entry in entries}
+    sentences = ["A sample in a training step (forward pass, backward pass, optimiser) counts 1."]
+    if any("measured" in each for each in rules.values()):
+        sentences.append(
+            "A first pass, and the smaller step of the samples kept, count what the run measured on its machine."
+        )
+    if assumed := [label for label, each in rules.items() if "assumed" in each]:
+        sentences.append(
+            f"Not measured, since the run was short or compiled: {', '.join(assumed)}. There a first pass counts 1/3, "
+            "a backward pass as two forward passes."
+        )
+    if masked := [label for label, each in rules.items() if "masked" in each]:
+        sentences.append(f"These runs masked the loss, so all samples of their batches count 1: {', '.join(masked)}.")
+    return " ".join(sentences)
+
+
+def mean(value: str | Callable[[Mapping[str, Any]], float], form: str) -> Callable[[Entry], str]:
     """Returns the cell of a mean over the seeds of a number of the results; blank without results."""
-    return lambda entry: format(entry.mean(name), form) if entry.results else ""
+    return lambda entry: format(entry.mean(value), form) if entry.results else ""
 
 
 SECONDS_COLUMNS = (

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -13,12 +13,13 @@ import numpy.typing as npt
 from torch import Tensor
 
 from orderdp.output.suggestions import did_you_mean
+from orderdp.strategies.settings import instead_of, key_of, literal, short
 from orderdp.theory.sizes import check_fraction, default_sizes
 
 if TYPE_CHECKING:
     from typing import Self
 
-Indices: TypeAlias = npt.NDArray[np.int64]
+Indices: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 Weights: TypeAlias = npt.NDArray[np.float32]
 
 
@@ -27,7 +28,7 @@ class Selection:
     """What one epoch visits, in training order.
 
     Args:
-        indices: (q,) int64, distinct positions in the data set.
+        indices: (q,) int64 or int32, distinct positions in the data set.
         weights: (q,) float32, factor of each sample's loss; None where all are one.
     """
 
@@ -39,35 +40,52 @@ class Selection:
 class Memory:
     """What a strategy knows when it chooses an epoch. Its arrays are read-only.
 
+    A sample that failed has -inf in every column: its loss was not finite, or an epoch left it without a loss. It has
+    -inf until a finite loss is recorded. Rank it below every finite score.
+
     Args:
         num_samples: size n of the data set.
         epoch: number of the epoch to choose, from 0.
         columns: the columns that the strategy declared, each (n,) float32.
         step_bounds: half-open intervals of the selection, one for each step of all ranks; `drop_last` may leave a rest.
             None if the loop forms its own batches or the size is not declared.
-        previous: (p,) int64, what the epoch before visited, if this strategy chose it; None at the first epoch and
-            after another strategy.
+        previous: (p,) int64 or int32, what the epoch before visited, if this strategy chose it; None at the first epoch
+            and after another strategy.
         previous_epoch: number of that epoch, which need not be `epoch` - 1 after `set_epoch`. None if `previous` is
             None.
-        visits: (n,) int32, in how many epochs each sample was trained, whichever strategy chose them; None if they were
-            not counted.
+        visits: (n,) int32 or int16, in how many epochs each sample was trained, whichever strategy chose them; None if
+            they were not counted.
+        failed: (k,) int64 or int32, the samples that failed, for strategies without columns; None if there are none.
     """
 
     num_samples: int
     epoch: int
     columns: Mapping[str, npt.NDArray[np.float32]]
-    step_bounds: tuple[tuple[int, int], ...] | None = None
+    step_bounds: Sequence[tuple[int, int]] | None = None
     previous: Indices | None = None
     previous_epoch: int | None = None
-    visits: npt.NDArray[np.int32] | None = None
+    visits: npt.NDArray[np.signedinteger[Any]] | None = None
+    failed: Indices | None = None
+
+
+class _SignatureOfInit:
+    """What `inspect` shows of a class: the settings of its `__init__`, and not what `__new__` lets pass."""
+
+    def __get__(self, instance: object, owner: type) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("only the class has a signature")
+        signature = inspect.signature(owner.__init__)  # type: ignore[misc]
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 
 class Strategy(ABC):
     """A pruning method: a frozen dataclass of settings with a pure `select`.
 
     Everything random or remembered is an argument, so equal arguments give equal selections. A method declares here
-    what the engine, the trainer and the tables must know about it. They never ask which method it is. Write
-    `@dataclass(frozen=True, repr=False)` to keep this class's `repr`, which evaluates back.
+    what the engine, the trainer and the tables must know about it. They never ask which method it is.
+
+    Methods are compared by their settings, and `repr` evaluates back. A setting may be a NumPy array, a tensor or a
+    long tuple. It is then compared and shown by a digest, which is computed once, so its content must not change.
 
     Attributes:
         name: what files and the command line call the method; by default `MODULE:CLASS`.
@@ -95,11 +113,43 @@ class Strategy(ABC):
             cls.name = f"{cls.__module__}:{cls.__qualname__}"
         if "label" not in vars(cls):
             cls.label = cls.__name__
+        if "num_selected" in vars(cls) and "size_changes" not in vars(cls):  # other sizes than its base
+            cls.size_changes = Strategy.size_changes  # type: ignore[method-assign]
+        for name in ("__eq__", "__hash__", "__repr__"):
+            if name not in vars(cls):  # `dataclass` then finds them there and writes none of its own
+                setattr(cls, name, getattr(super(cls, cls), name))
+
+    __signature__ = _SignatureOfInit()
+
+    def __new__(cls, *positional: Any, **settings: Any) -> Self:
+        """Refuses settings that the class does not take, and names those that it takes."""
+        _check_names(cls, positional, settings)
+        return super().__new__(cls)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
     def __repr__(self) -> str:
-        settings = ((field, getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
-        given = (f"{field.name}={_literal(value)}" for field, value in settings if value != field.default)
-        return f"{type(self).__name__}({', '.join(given)})"
+        shown = [(field.name, *literal(getattr(self, field.name))) for field in self._not_default()]
+        text = f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text, _ in shown)})"
+        return text if all(back for _, _, back in shown) else f"<{text}>"
+
+    def _key(self) -> Hashable:
+        """Returns what the method is compared by; computed once."""
+        if "_compared_by" not in self.__dict__:
+            compared = (getattr(self, field.name) for field in fields(self) if field.compare)  # type: ignore[arg-type]
+            self.__dict__["_compared_by"] = tuple(map(key_of, compared))
+        key: Hashable = self.__dict__["_compared_by"]
+        return key
+
+    def _not_default(self) -> list[Field[Any]]:
+        """Returns the settings that are not at their defaults."""
+        return [field for field in fields(self) if key_of(getattr(self, field.name)) != key_of(field.default)]  # type: ignore[arg-type]
 
     @property
     def columns(self) -> dict[str, float]:
@@ -113,6 +163,14 @@ class Strategy(ABC):
         Raises:
             ValueError: the settings leave no sample of `num_samples`.
         """
+
+    def size_changes(self) -> tuple[int, ...] | None:
+        """Returns the epochs after 0 at which `num_selected` may change, ascending; None if they are not known.
+
+        With None the engine asks `num_selected` for every epoch. A class that defines `num_selected` anew has None
+        unless it defines this too.
+        """
+        return None
 
     @abstractmethod
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
@@ -155,6 +213,11 @@ class Strategy(ABC):
         """The prune ratio under which tables show the method; None if there is none."""
         ratio: float | None = None if self.ratio_setting is None else getattr(self, self.ratio_setting, None)
         return ratio
+
+    @property
+    def assumed_size(self) -> str | None:
+        """What is left out where no setting says how much, as a sentence; None if a setting says it."""
+        return None
 
     def surrogate_sizes(self, num_samples: int) -> tuple[int, int] | None:
         """Returns (s, q) of the surrogate loss L_q whose gradient is the expected one; None if there is none."""
@@ -205,11 +268,12 @@ class Strategy(ABC):
         """Returns the settings that `from_settings` needs for an equal method: the size, and what is not a default."""
         ratio = self.asked_ratio
         found: dict[str, Any] = {}
+        changed = self._not_default()
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
             if field.name == self.ratio_setting and ratio is not None and self._of_ratio(ratio) == value:
                 found["prune_ratio"] = ratio
-            elif value is not None and (field.name == self.ratio_setting or value != field.default):
+            elif value is not None and (field.name == self.ratio_setting or field in changed):
                 found[field.name] = value
         return found
 
@@ -238,10 +302,10 @@ class Strategy(ABC):
         ratio = self.asked_ratio
         words = [] if ratio is None else [f"{100 * ratio:.12g} %"]
         size = {"prune_ratio", self.ratio_setting}
-        return words + [f"{name} {_short(value)}" for name, value in sorted(settings.items()) if name not in size]
+        return words + [f"{name} {short(value)}" for name, value in sorted(settings.items()) if name not in size]
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class FixedRatio(Strategy):
     """A method that visits q = round((1 - prune_ratio)·n) samples in every epoch.
 
@@ -279,14 +343,43 @@ class FixedRatio(Strategy):
             )
         return size
 
+    def size_changes(self) -> tuple[int, ...] | None:
+        """Returns no epoch: q is the same in all."""
+        return ()
 
-def _short(value: object) -> str:
-    """Returns a setting as tables show it: 2.0 is 2."""
-    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+def check_settings(strategy: Strategy) -> None:
+    """Raises unless the settings are values: fixed, comparable in every process, and possible to write down.
+
+    Raises:
+        TypeError: a list, a dict, a set, a function or another object; or a strategy that is no dataclass.
+    """
+    name = type(strategy).__name__
+    if not is_dataclass(strategy):
+        raise TypeError(f"a strategy must be a frozen dataclass, got {name}; write @dataclass(frozen=True) above it")
+    for field in fields(strategy):
+        fault = instead_of(getattr(strategy, field.name))
+        if fault:
+            raise TypeError(f"{field.name} of {name} must be a value that cannot change, got {fault[0]}; {fault[1]}")
+    hash(strategy)  # digests large settings now, not in the middle of a run
 
 
-def _literal(value: object) -> str:
-    """Returns Python source of a setting. Infinities have no literal, and NumPy's numbers become Python's."""
-    if not isinstance(value, float):
-        return repr(value)
-    return float.__repr__(value) if math.isfinite(value) else f"float('{float.__repr__(value)}')"
+def _check_names(cls: type[Strategy], positional: Sequence[Any], settings: Mapping[str, Any]) -> None:
+    """Raises TypeError for settings that a class does not take, and names those that it takes."""
+    taken = inspect.signature(cls.__init__).parameters if positional or settings else {}
+    kinds = [parameter.kind for parameter in taken.values()]
+    names = list(taken)[1:]
+    if inspect.Parameter.VAR_KEYWORD in kinds or inspect.Parameter.VAR_POSITIONAL in kinds:
+        return  # a class with an __init__ of its own
+    most = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) - 1
+    takes = f"{cls.__name__} takes {', '.join(names)}" if names else f"{cls.__name__} takes no settings"
+    if len(positional) > max(most, 0):
+        example = cls.ratio_setting if cls.ratio_setting in names else (names or [""])[0]
+        write = f"; write {cls.__name__}({example}={positional[most]!r})" if names else ""
+        raise TypeError(f"{takes}, got {positional[most]!r} without a name{write}")
+    for name in settings:
+        if name not in names:
+            value, near = settings[name], did_you_mean(name, names)
+            if "ratio" in name and cls.ratio_setting in names and isinstance(value, float):
+                near = f"; did you mean {cls.ratio_setting}={cls._of_ratio(value):.12g}?"
+            raise TypeError(f"{name} is no setting of {cls.__name__}, got {value!r}{near or ';'} {takes}")

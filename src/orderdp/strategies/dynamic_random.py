@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from orderdp.strategies.base import FixedRatio, Memory, Selection
-from orderdp.strategies.order import draw
+from orderdp.strategies.draws import draw, shuffled
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class DynamicRandom(FixedRatio):
     """Draws round((1 - prune_ratio)·n) samples uniformly without replacement, afresh each epoch.
 
@@ -31,6 +31,5 @@ class DynamicRandom(FixedRatio):
 
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the draw in random order."""
-        indices = draw(memory.num_samples, self.num_selected(memory.num_samples, memory.epoch), rng)
-        rng.shuffle(indices)
-        return Selection(indices)
+        q = self.num_selected(memory.num_samples, memory.epoch)
+        return Selection(shuffled(draw(memory.num_samples, q, rng), rng))

@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from orderdp.strategies.base import FixedRatio, Indices, Memory, Selection
-from orderdp.strategies.order import draw, largest
+from orderdp.strategies.draws import Mask, draw_among, shuffle, shuffled
+from orderdp.strategies.order import largest
 from orderdp.theory.sizes import check_count, check_fraction, check_number
 
 RAJU_2021 = (
@@ -22,7 +24,7 @@ RAJU_2021 = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class EpsilonGreedy(FixedRatio):
     """Keeps the (1 - ε)·q samples of highest last-seen loss and ε·q drawn uniformly from the rest, for some epochs.
 
@@ -71,24 +73,33 @@ class EpsilonGreedy(FixedRatio):
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the q samples of the last ranking, or of a new one, in random order."""
         q = self.num_selected(memory.num_samples, memory.epoch)
-        again = same_again(memory, self.every, first=0)
+        again = same_again(memory, self.every, rng, first=0)
         if again is not None:
-            return Selection(rng.permutation(again))
+            return Selection(again)
+        return Selection(shuffled(self._kept(memory.columns["score"], q, rng), rng))
+
+    def _kept(self, scores: npt.NDArray[np.float32], q: int, rng: np.random.Generator) -> Mask:
         uniform = round(self.epsilon * q)
-        top = largest(memory.columns["score"], q - uniform, rng)
-        rest = np.setdiff1d(np.arange(memory.num_samples), top, assume_unique=True)
-        return Selection(rng.permutation(np.concatenate([top, rest[draw(len(rest), uniform, rng)]])))
+        kept = largest(scores, q - uniform, rng)
+        if uniform:
+            kept |= draw_among(~kept, uniform, rng)
+        return kept
 
 
-def same_again(memory: Memory, every: int, *, first: int) -> Indices | None:
-    """Returns the last epoch's selection, or None if this epoch must rank again.
+def same_again(memory: Memory, every: int, rng: np.random.Generator, *, first: int) -> Indices | None:
+    """Returns the last epoch's selection in a new order, or None if this epoch must rank again.
 
     Args:
         memory: of this epoch.
         every: epochs from one ranking to the next.
+        rng: makes the order; not used if this epoch must rank again.
         first: epoch of the first ranking.
     """
-    if memory.previous_epoch is None:
+    if memory.previous is None or memory.previous_epoch is None:
         return None
     ranking, last = ((epoch - first) // every for epoch in (memory.epoch, memory.previous_epoch))
-    return memory.previous if ranking == last else None
+    if ranking != last:
+        return None
+    again = memory.previous.copy()
+    shuffle(again, rng)
+    return again

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from orderdp.strategies.base import Memory, Selection, Strategy
+from orderdp.strategies.base import Indices, Memory, Selection, Strategy
+from orderdp.strategies.draws import shuffle
 
 _MOST_SHOWN = 1_000  # as arrays of NumPy and PyTorch, whose repr is shortened beyond
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class FixedSubset(Strategy):
     """Visits the given samples in every epoch, in a fresh random order.
 
@@ -57,6 +58,10 @@ class FixedSubset(Strategy):
         return max(self.indices)
 
     @cached_property
+    def _positions(self) -> Indices:
+        return np.array(self.indices, dtype=np.int32 if self._highest < 2**31 else np.int64)
+
+    @cached_property
     def _digest(self) -> str:
         return hashlib.sha256(np.array(self.indices, dtype="<i8").tobytes()).hexdigest()
 
@@ -83,6 +88,12 @@ class FixedSubset(Strategy):
             )
         return len(self.indices)
 
+    def size_changes(self) -> tuple[int, ...] | None:
+        """Returns no epoch."""
+        return ()
+
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the samples in random order."""
-        return Selection(rng.permutation(np.array(self.indices, dtype=np.int64)))
+        order = self._positions.copy()
+        shuffle(order, rng)
+        return Selection(order)

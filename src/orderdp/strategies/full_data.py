@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from orderdp.strategies.base import Memory, Selection, Strategy
+from orderdp.strategies.draws import permutation
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class FullData(Strategy):
     """Visits every sample once an epoch in a fresh random order.
 
@@ -27,8 +28,10 @@ class FullData(Strategy):
         """Returns `num_samples`."""
         return num_samples
 
+    def size_changes(self) -> tuple[int, ...] | None:
+        """Returns no epoch."""
+        return ()
+
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns a random permutation of the data set."""
-        indices = np.arange(memory.num_samples, dtype=np.int64)
-        rng.shuffle(indices)
-        return Selection(indices)
+        return Selection(permutation(memory.num_samples, rng))

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from orderdp.strategies.base import Indices, Memory, Selection, Strategy
-from orderdp.strategies.order import draw, floor_share
+from orderdp.strategies.base import Memory, Selection, Strategy
+from orderdp.strategies.draws import Mask, blocks, draw_among, permutation, shuffled
+from orderdp.strategies.order import first_after, floor_share, least_float32
 from orderdp.theory.sizes import check_count, check_fraction
 
 if TYPE_CHECKING:
     from typing import Self
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class InfoBatch(Strategy):
     """Drops samples below the mean last-seen loss with probability r, and weights the rest of them by 1/(1 - r).
 
@@ -93,25 +95,45 @@ class InfoBatch(Strategy):
         """Returns n in the first epoch and while annealing; None in the others."""
         return num_samples if epoch == 0 or self._annealing(epoch) else None
 
+    def size_changes(self) -> tuple[int, ...] | None:
+        """Returns the second epoch, which depends on the losses, and the first that anneals."""
+        if self.epochs is None:
+            return (1,)
+        last = first_after(self.delta, self.epochs)
+        return (1, last) if last > 1 else ()
+
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the samples kept in random order, and the weights 1/(1 - r) of those below the mean."""
         if self.num_selected(memory.num_samples, memory.epoch) is not None:
-            return Selection(rng.permutation(memory.num_samples))
+            return Selection(permutation(memory.num_samples, rng))
         below = below_mean(memory.columns["loss"])
-        others = np.setdiff1d(np.arange(memory.num_samples), below, assume_unique=True)
-        kept = below[draw(len(below), floor_share(1 - self.prune_probability, len(below)), rng)]
-        indices = np.concatenate([others, kept])
-        weights = np.ones(len(indices), dtype=np.float32)
-        weights[len(others) :] = 1 / (1 - self.prune_probability)
-        order = rng.permutation(len(indices))
-        return Selection(indices[order], weights[order])
+        num_below = int(np.count_nonzero(below))
+        size = floor_share(1 - self.prune_probability, num_below)
+        if num_below == memory.num_samples:  # all losses failed
+            size = max(1, size)
+        kept = draw_among(below, size, rng)
+        kept |= ~below
+        indices = shuffled(kept, rng)
+        del kept
+        weights = np.empty(len(indices), dtype=np.float32)
+        heavier = np.array([1, 1 / (1 - self.prune_probability)], dtype=np.float32)
+        for block in blocks(len(indices)):
+            weights[block] = heavier[below[indices[block]].view(np.uint8)]
+        return Selection(indices, weights)
 
     def _annealing(self, epoch: int) -> bool:
-        return self.epochs is not None and epoch >= self.delta * self.epochs - 1e-9  # δ is meant in decimals
+        return self.epochs is not None and epoch >= first_after(self.delta, self.epochs)
 
 
-def below_mean(losses: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Indices:
-    """Returns the positions of the losses below the mean of those that are known, in float64; unknown ones are +inf."""
-    values = losses.astype(np.float64)
-    known = np.isfinite(values)
-    return np.flatnonzero(known & (values < values[known].mean())) if known.any() else np.empty(0, dtype=np.int64)
+def below_mean(losses: npt.NDArray[np.float32]) -> Mask:
+    """Returns which losses lie below the mean of those that are finite, taken in float64.
+
+    A loss that is not known is +inf and does not. One of a failed sample is -inf and does.
+    """
+    total, num_finite = 0.0, 0
+    for block in blocks(len(losses)):
+        finite = losses[block][np.isfinite(losses[block])]
+        total += float(finite.sum(dtype=np.float64))
+        num_finite += len(finite)
+    mean = total / num_finite if num_finite else math.inf
+    return losses < least_float32(mean)

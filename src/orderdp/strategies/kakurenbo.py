@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from orderdp.strategies.base import Memory, Selection, Strategy
-from orderdp.strategies.order import floor_share, largest
+from orderdp.strategies.draws import blocks, permutation, shuffled
+from orderdp.strategies.order import Computed, floor_share, largest
 from orderdp.theory.sizes import check_count, check_fraction
 
 # (share of the epochs, factor of `hide` from there on)
 _DECAY = ((0.0, 1.0), (0.3, 0.8), (0.6, 0.6), (0.8, 0.4))
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class Kakurenbo(Strategy):
     """Hides the share F of lowest last-seen losses, except samples that the model is not sure of.
 
@@ -85,14 +86,19 @@ class Kakurenbo(Strategy):
         """Returns n in the first epoch, which knows no losses; then None."""
         return num_samples if epoch == 0 else None
 
+    def size_changes(self) -> tuple[int, ...] | None:
+        """Returns the second epoch, the first that depends on the losses."""
+        return (1,)
+
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the samples that are not hidden in random order, with equal weights."""
         if memory.epoch == 0:
-            return Selection(rng.permutation(memory.num_samples))
+            return Selection(permutation(memory.num_samples, rng))
         losses = memory.columns["loss"]
         share = self.hide * next(part for start, part in reversed(_DECAY) if memory.epoch >= start * self.epochs)
-        lowest = largest(-losses, floor_share(share, memory.num_samples), rng)
-        shown = np.ones(memory.num_samples, dtype=np.bool_)
-        shown[lowest[losses[lowest] <= -math.log(self.confidence)]] = False
-        indices = rng.permutation(np.flatnonzero(shown))
+        negated = Computed(memory.num_samples, lambda part: -losses[part])
+        hidden = largest(negated, floor_share(share, memory.num_samples), rng)
+        for block in blocks(memory.num_samples):
+            hidden[block] &= losses[block] <= -math.log(self.confidence)
+        indices = shuffled(np.logical_not(hidden, out=hidden), rng)
         return Selection(indices, np.full(len(indices), 1 / (1 - share), dtype=np.float32))

@@ -8,14 +8,16 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
-from orderdp.strategies.base import FixedRatio, Indices, Memory, Selection, Strategy
-from orderdp.strategies.order import draw, largest, weights_of_largest
+from orderdp.strategies.base import FixedRatio, Memory, Selection, Strategy
+from orderdp.strategies.draws import Mask, draw, draw_among, shuffle, shuffled
+from orderdp.strategies.order import largest, weights_of_largest
 from orderdp.theory.sizes import check_fraction, check_number, default_sizes
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class OrderDP(Strategy):
     """Trains each epoch on exactly q samples: the top q by last-seen loss of s drawn uniformly without replacement.
 
@@ -33,8 +35,10 @@ class OrderDP(Strategy):
     to give each rank a sample, the last two steps, and so the selection, depend on the number of ranks.
 
     With fresh=True, a batch of the loader holds the candidates. The step keeps round(exploit·b) of them, at least one,
-    by their losses or by `scores=`. This saves backward passes only: the loader visits s samples. The number trained is
-    q up to the rounding in each batch. With several ranks, each rank selects within its own part of the batch.
+    by their losses or by `scores=`. The loader visits s samples. With `pruner.update` alone, the backward pass runs
+    over all of them and saves nothing; `pruner.choose` gives the positions for a second forward pass. The number
+    trained is q up to the rounding in each batch. With several ranks, each rank selects within its own part of the
+    batch.
 
     Args:
         prune_ratio: fraction of the data left out of each epoch, in [0, 1); excludes `explore` and `exploit`.
@@ -127,6 +131,16 @@ class OrderDP(Strategy):
         explore, exploit = self._fractions()
         return float(f"{1 - explore * exploit:.4g}")
 
+    @property
+    def assumed_size(self) -> str | None:
+        """What the default sizes leave out, if neither a ratio nor a fraction is given."""
+        if (self.prune_ratio, self.explore, self.exploit) != (None, None, None):
+            return None
+        return (
+            "OrderDP without a size leaves out 70 % of the data in each epoch (explore=0.5, exploit=0.6); "
+            "write OrderDP(prune_ratio=0.7), or the ratio that you want"
+        )
+
     @classmethod
     def has_size(cls, settings: Iterable[str]) -> bool:
         """Whether a prune ratio is given, or one of `explore` and `exploit`."""
@@ -167,6 +181,10 @@ class OrderDP(Strategy):
         s, q = self.sizes(num_samples)
         return s if self.fresh else q
 
+    def size_changes(self) -> tuple[int, ...] | None:
+        """Returns no epoch: the size is the same in all."""
+        return ()
+
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the q samples (with fresh losses: the s candidates) in training order.
 
@@ -174,25 +192,23 @@ class OrderDP(Strategy):
             ValueError: per="iteration" if the loop forms its own batches.
         """
         s, q = self.sizes(memory.num_samples)
-        drawn = draw(memory.num_samples, s, rng)
         if self.fresh:
-            rng.shuffle(drawn)
-            return Selection(drawn)
+            return Selection(shuffled(draw(memory.num_samples, s, rng), rng))
         if self.per == "epoch":
-            kept = self._keep(drawn, q, memory, rng)
-            rng.shuffle(kept)
-            return Selection(kept)
+            scores = memory.columns["score"]
+            return Selection(shuffled(self._kept(scores, q, rng, draw(memory.num_samples, s, rng)), rng))
         if memory.step_bounds is None:
             raise ValueError("per='iteration' must know the batches, got none; write pruner.sampler(batch_size=...)")
-        rng.shuffle(drawn)
+        order = shuffled(draw(memory.num_samples, s, rng), rng)
         bounds = list(memory.step_bounds)
         if bounds[-1][1] < q:  # the rest is in no step, by drop_last, but counts among the q
             bounds.append((bounds[-1][1], q))
         steps = []
         for begin, end in bounds:
-            candidates = drawn[round_ratio(s * begin, q) : round_ratio(s * end, q)]
-            kept = self._keep(candidates, end - begin, memory, rng)
-            rng.shuffle(kept)
+            candidates = order[round_ratio(s * begin, q) : round_ratio(s * end, q)]
+            scores = memory.columns["score"][candidates]
+            kept = candidates[self._kept(scores, end - begin, rng)]
+            shuffle(kept, rng)
             steps.append(kept)
         return Selection(np.concatenate(steps))
 
@@ -224,13 +240,15 @@ class OrderDP(Strategy):
             return math.sqrt(1 - self.prune_ratio), math.sqrt(1 - self.prune_ratio)
         return 0.5 if self.explore is None else self.explore, 0.6 if self.exploit is None else self.exploit
 
-    def _keep(self, candidates: Indices, size: int, memory: Memory, rng: np.random.Generator) -> Indices:
+    def _kept(
+        self, scores: npt.NDArray[np.float32], size: int, rng: np.random.Generator, among: Mask | None = None
+    ) -> Mask:
+        """Returns the top of these scores, or of a mask of them, and the uniform share from the rest."""
         uniform = max(1, round(self.uniform_share * size)) if self.uniform_share else 0
-        top = largest(memory.columns["score"][candidates], size - uniform, rng)
-        if not uniform:
-            return candidates[top]
-        rest = np.delete(candidates, top)
-        return np.concatenate([candidates[top], rest[draw(len(rest), uniform, rng)]])
+        kept = largest(scores, size - uniform, rng, among=among)
+        if uniform:
+            kept |= draw_among(~kept if among is None else among & ~kept, uniform, rng)
+        return kept
 
 
 def round_ratio(numerator: int, denominator: int) -> int:

@@ -9,15 +9,18 @@ import numpy as np
 from torch import Tensor
 
 from orderdp.strategies.base import Memory, Selection, Strategy
+from orderdp.strategies.draws import permutation
 from orderdp.strategies.order import weights_of_largest
 from orderdp.theory.sizes import check_fraction
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class OrderedSGD(Strategy):
     """Trains each step on the highest losses in its batch, by the current forward pass.
 
-    Saves backward passes only: every sample has a forward pass in every epoch. It is the same as `OrderDP(explore=1.0,
+    Every sample has a forward pass in every epoch. With `pruner.update` alone, the backward pass also runs over the
+    whole batch and saves nothing. To save, train the positions of `pruner.choose` by a second forward pass. A loss that
+    is not finite is left out of the step. It is the same as `OrderDP(explore=1.0,
     exploit=keep, per="iteration", fresh=True)`. With several ranks, each rank selects within its own part of the batch,
     so the selection depends on their number.
 
@@ -68,9 +71,13 @@ class OrderedSGD(Strategy):
         """Returns n: every sample has a forward pass."""
         return num_samples
 
+    def size_changes(self) -> tuple[int, ...] | None:
+        """Returns no epoch."""
+        return ()
+
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns all samples in random order."""
-        return Selection(rng.permutation(memory.num_samples))
+        return Selection(permutation(memory.num_samples, rng))
 
     def batch_weights(self, losses: Tensor, uniforms: Callable[[], Tensor]) -> Tensor | None:
         """Returns b/k for the k highest losses and 0 for the others."""

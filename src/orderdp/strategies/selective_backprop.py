@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,13 +13,13 @@ from orderdp.strategies.order import weights_of_largest
 from orderdp.strategies.ordered_sgd import OrderedSGD
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class SelectiveBackprop(OrderedSGD):
     """Trains each step on a share of its batch, drawn without replacement with weights that grow with the loss.
 
-    The weight of a sample in the draw is percentile^(1/keep - 1), with its percentile (rank + 1/2)/b among the losses
-    of the batch. `OrderedSGD` always keeps the highest losses; this method may keep any. Saves backward passes only.
-    With several ranks, each rank selects within its own part of the batch, so the selection depends on their number.
+    The weight of a sample in the draw is percentile^(1/keep - 1), with its percentile (rank + 1/2)/b among the b finite
+    losses of the batch. `OrderedSGD` always keeps the highest losses; this method may keep any. What it saves, and what
+    it does with several ranks, is as there.
 
     Args:
         keep: share of each batch that is trained, rounded, at least one sample, in (0, 1].
@@ -49,7 +50,10 @@ class SelectiveBackprop(OrderedSGD):
 
     def batch_weights(self, losses: Tensor, uniforms: Callable[[], Tensor]) -> Tensor | None:
         """Returns b/k for the k samples drawn and 0 for the others."""
-        ranks = torch.argsort(torch.argsort(losses, stable=True), stable=True)
-        log_chances = (1 / self.keep - 1) * torch.log((ranks.to(torch.float32) + 0.5) / len(losses))
+        finite = torch.isfinite(losses)
+        ranks = torch.argsort(torch.argsort(losses.masked_fill(~finite, -math.inf), stable=True), stable=True)
+        places = (ranks - (~finite).sum()).clamp(min=0).to(torch.float32) + 0.5  # among the finite losses
+        log_chances = (1 / self.keep - 1) * torch.log(places / finite.sum().clamp(min=1))
         # The largest of log(u)/chance are a draw without replacement. In logarithms, where small chances stay apart.
-        return weights_of_largest(log_chances - torch.log(-torch.log(uniforms())), self.keep)
+        keys = (log_chances - torch.log(-torch.log(uniforms()))).clamp(min=torch.finfo(torch.float32).min)
+        return weights_of_largest(keys.masked_fill(~finite, math.nan), self.keep)

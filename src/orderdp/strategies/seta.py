@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from orderdp.strategies.base import Memory, Selection, Strategy
-from orderdp.strategies.order import draw
+from orderdp.strategies.draws import Mask, blocks, draw, shuffled
+from orderdp.strategies.order import first_after, least_float32
 from orderdp.theory.sizes import check_count, check_fraction, default_sizes
 
 _MOST_ROUNDS = 300
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class SeTa(Strategy):
     """Draws a share of the data uniformly, groups it by loss, and visits the groups inside a sliding window.
 
@@ -89,27 +90,41 @@ class SeTa(Strategy):
                 f"prune_ratio must leave at least one of the {num_samples} samples, got {self.prune_ratio}; "
                 f"write at most {1 - 1 / num_samples!r}"
             )
-        return drawn if epoch == 0 or epoch >= self.delta * self.epochs - 1e-9 else None
+        return drawn if epoch == 0 or epoch >= first_after(self.delta, self.epochs) else None
+
+    def size_changes(self) -> tuple[int, ...] | None:
+        """Returns the second epoch, the first with a window, and the first without."""
+        last = first_after(self.delta, self.epochs)
+        return (1, last) if last > 1 else ()
 
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the samples of the draw whose group lies in the window, in random order."""
         size = default_sizes(memory.num_samples, self.prune_ratio)[1]
         drawn = draw(memory.num_samples, size, rng)
         if self.num_selected(memory.num_samples, memory.epoch) is None:
-            covered = round(self.window * self.groups)
-            start = memory.epoch % (self.groups - covered + 1)
-            losses = memory.columns["loss"][drawn].astype(np.float64)
-            known = np.isfinite(losses)
-            group = clusters(losses[known], self.groups)
-            inside = ~known
-            inside[known] = (group >= start) & (group < start + covered)
-            # Fewer distinct losses than groups leave groups empty, and perhaps the window.
-            drawn = drawn[inside] if inside[known].any() else drawn
-        return Selection(rng.permutation(drawn))
+            drawn = self._in_window(drawn, memory)
+        return Selection(shuffled(drawn, rng))
+
+    def _in_window(self, drawn: Mask, memory: Memory) -> Mask:
+        """Returns the samples of the draw whose group the window covers; samples that failed are of the easiest."""
+        losses = memory.columns["loss"]
+        known = drawn & np.isfinite(losses)
+        borders = np.array([-math.inf, *cluster_borders(losses[known], self.groups), math.inf], dtype=np.float32)
+        covered = round(self.window * self.groups)
+        start = memory.epoch % (self.groups - covered + 1)
+        low, high = borders[start], borders[start + covered]
+        kept, some = np.empty_like(drawn), False
+        for block in blocks(memory.num_samples):
+            mine = losses[block]
+            inside = drawn[block] & (mine >= low) & (mine < high)
+            some = some or bool((inside & known[block]).any())
+            kept[block] = inside | (drawn[block] & (mine == math.inf))
+        # Fewer distinct losses than groups leave groups empty, and perhaps the window.
+        return kept if some else drawn
 
 
-def clusters(values: npt.NDArray[np.float64], groups: int) -> npt.NDArray[np.int64]:
-    """Returns the k-means cluster of each value, 0 the smallest: Lloyd's rounds from the quantiles, until none moves.
+def cluster_borders(values: npt.NDArray[np.float32], groups: int) -> npt.NDArray[np.float32]:
+    """Returns the borders of the k-means clusters: Lloyd's rounds from the quantiles, until none moves.
 
     On a line a cluster is an interval, so a round is a search for the borders and sums between them.
 
@@ -118,23 +133,29 @@ def clusters(values: npt.NDArray[np.float64], groups: int) -> npt.NDArray[np.int
         groups: number of clusters; some may stay empty.
 
     Returns:
-        (m,) int64 in 0 .. groups - 1.
+        (groups - 1,) ascending; a value equal to a border belongs to the cluster above it. Zeros without values.
 
-    >>> clusters(np.array([0.0, 9.0, 0.1, 5.0, 5.1, 9.2]), 3).tolist()
-    [0, 2, 0, 1, 1, 2]
+    >>> cluster_borders(np.array([0.0, 9.0, 0.1, 5.0, 5.1, 9.2], dtype=np.float32), 3).round(2).tolist()
+    [2.55, 7.08]
     """
     if not len(values):
-        return np.empty(0, dtype=np.int64)
+        return np.zeros(groups - 1, dtype=np.float32)
     ordered = np.sort(values)
-    sums = np.concatenate([[0.0], np.cumsum(ordered)])
-    centres = np.quantile(ordered, (np.arange(groups) + 0.5) / groups)
+    starts = [block.start for block in blocks(len(ordered))]
+    before = np.cumsum([0.0, *(ordered[block].sum(dtype=np.float64) for block in blocks(len(ordered)))])
+    places = (np.arange(groups) + 0.5) / groups * (len(ordered) - 1)
+    below = places.astype(np.int64)
+    low, high = (ordered[np.minimum(below + more, len(ordered) - 1)].astype(np.float64) for more in (0, 1))
+    centres = low + (places - below) * (high - low)
     borders = (centres[1:] + centres[:-1]) / 2
     for _ in range(_MOST_ROUNDS):
-        ends = np.concatenate([[0], np.searchsorted(ordered, borders), [len(ordered)]])
+        ends = np.concatenate([[0], np.searchsorted(ordered, least_float32(borders)), [len(ordered)]])
         counts = np.diff(ends)
-        centres = np.where(counts > 0, np.diff(sums[ends]) / np.maximum(counts, 1), centres)
+        number = np.searchsorted(starts, ends, side="right") - 1  # of the block of each end
+        rest = [ordered[starts[block] : end].sum(dtype=np.float64) for block, end in zip(number, ends, strict=True)]
+        centres = np.where(counts > 0, np.diff(before[number] + rest) / np.maximum(counts, 1), centres)
         moved = (centres[1:] + centres[:-1]) / 2
         if np.array_equal(moved, borders):
             break
         borders = moved
-    return np.searchsorted(borders, values, side="right")
+    return least_float32(borders)

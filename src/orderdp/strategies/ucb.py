@@ -7,18 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from orderdp.strategies.base import FixedRatio, Memory, Selection
+from orderdp.strategies.draws import permutation, shuffled
 from orderdp.strategies.epsilon_greedy import RAJU_2021, same_again
-from orderdp.strategies.order import largest
+from orderdp.strategies.order import Computed, Part, largest
 from orderdp.theory.sizes import check_count, check_fraction, check_number
 
 _LARGEST = torch.finfo(torch.float32).max
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class UCB(FixedRatio):
     """Keeps the q samples of highest mean + c·var, moving averages of the loss and of its squared change.
 
@@ -75,19 +77,34 @@ class UCB(FixedRatio):
         q = super().num_selected(num_samples, epoch)
         return num_samples if epoch == 0 else q
 
+    def size_changes(self) -> tuple[int, ...] | None:
+        """Returns the second epoch, the first with q samples."""
+        return (1,)
+
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns all samples in the first epoch, then the q of the last ranking or of a new one, in random order."""
         q = self.num_selected(memory.num_samples, memory.epoch)
-        again = same_again(memory, self.every, first=1)
+        again = same_again(memory, self.every, rng, first=1)
         if again is not None:
-            return Selection(rng.permutation(again))
-        with np.errstate(over="ignore"):  # an infinite bound counts as one of the highest
-            bound = memory.columns["mean"] + np.float32(self.c) * memory.columns["var"]
-        return Selection(rng.permutation(largest(bound, q, rng)))
+            return Selection(again)
+        if q == memory.num_samples:
+            return Selection(permutation(q, rng))
+        bounds = Computed(memory.num_samples, lambda part: self._bounds(memory.columns, part))
+        return Selection(shuffled(largest(bounds, q, rng), rng))
+
+    def _bounds(self, columns: Mapping[str, npt.NDArray[np.float32]], part: Part) -> npt.NDArray[np.float32]:
+        """Returns mean + c·var within float32; ±inf only for samples that are not seen yet or failed."""
+        mean, var = columns["mean"][part], columns["var"][part]
+        with np.errstate(over="ignore", invalid="ignore"):
+            bound = np.float32(self.c) * var
+            bound += mean
+        np.clip(bound, np.float32(-_LARGEST), np.float32(_LARGEST), out=bound)
+        np.copyto(bound, mean, where=np.isinf(mean))
+        return bound
 
     def observe(self, old: Mapping[str, Tensor], losses: Tensor) -> dict[str, Tensor]:
         """Moves both averages."""
-        unseen = torch.isinf(old["mean"])
+        unseen = torch.isinf(old["mean"])  # or failed so far
         mean = torch.where(unseen, losses, old["mean"])
         change = (losses - mean) ** 2
         # A square that overflows would stay infinite for ever.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object
@@ -28,8 +28,9 @@ from orderdp.training.check import check_recipe
 from orderdp.training.data_path import DataPath
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_optimizer, build_schedule
-from orderdp.training.progress import SECONDS, Progress
-from orderdp.training.provenance import environment
+from orderdp.training.passes import first_pass, measure_passes
+from orderdp.training.progress import OF_A_RANK, SECONDS, Progress
+from orderdp.training.provenance import digest, environment
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import most_steps, num_epochs, total_steps
@@ -69,6 +70,9 @@ class Run:
         self.net: Any = self.accelerator.prepare_model(self.model)
         if recipe.compile:
             self.net = torch.compile(self.net)
+        # The ranks have no gradients of a first pass to exchange.
+        alone = self.accelerator.num_processes == 1
+        self.chooser: Any = self.net if alone else torch.compile(self.model) if recipe.compile else self.model
         self.num_steps = total_steps(recipe, *sizes)
         # If the number of steps depends on the losses, the rate follows the share of the run, in these steps.
         self.schedule_steps = self.num_steps or most_steps(recipe, *sizes)
@@ -106,6 +110,8 @@ class Run:
         """
         self._resume()
         progress = self.progress
+        if progress.step == 0:
+            self._measure_passes()
         bar = tqdm(
             total=self.num_steps, initial=progress.step, desc=self.folder.name, unit=" steps", disable=self._quiet
         )
@@ -120,6 +126,14 @@ class Run:
             self.folder.write_result(result)
         return result
 
+    def _measure_passes(self) -> None:
+        """Measures what the passes of a step cost on this machine: the mean over the ranks."""
+        data, steps = self.data_path.data, self.schedule_steps
+        found = measure_passes(self.model, self.recipe, data, self._losses, steps=steps)
+        if found is not None:
+            mine = torch.tensor([*found.values()], dtype=torch.float64, device=self.device)
+            self.progress.pass_s = dict(zip(found, self.accelerator.reduce(mine, "mean").tolist(), strict=True))
+
     def _finished(self) -> bool:
         if self.num_steps is not None:
             return self.progress.step == self.num_steps
@@ -128,8 +142,7 @@ class Run:
     def _step_schedule(self, epoch: int) -> None:
         """Sets the learning rate of the next step, by its number or by the finished share of the run."""
         if self.num_steps is None:
-            batches = self.loader.batch_sampler
-            done = batches.delivered / (batches.delivered + batches.remaining)
+            done = self.progress.epoch_step / len(self.loader)
             step = round((epoch + done) / self.recipe.epochs * self.schedule_steps)
             self.schedule.last_epoch = min(step, self.schedule_steps - 1) - 1  # its own step adds one
         self.schedule.step()
@@ -147,15 +160,16 @@ class Run:
         now_s = time.perf_counter()
         for index, batch in tqdm(self.loader, f"epoch {epoch + 1}", leave=False, disable=self._quiet):
             progress.waited_s += time.perf_counter() - now_s
-            losses = self._losses(batch)
-            self.pruner.update(index, losses).backward()  # type: ignore[no-untyped-call]
+            losses, loss = self._forward(index, batch)
+            loss.backward()  # type: ignore[no-untyped-call]
             norms.append(gradient_norm(parameters))
             lr = self.optimizer.param_groups[0]["lr"]
             self.optimizer.step()
+            progress.epoch_step += 1
             self._step_schedule(epoch)
             self.optimizer.zero_grad()
             loss_sum += losses.detach().sum()
-            progress.loss_count += len(index)
+            progress.loss_count += len(losses)
             progress.step += 1
             bar.update()
             before_s, now_s = now_s, time.perf_counter()
@@ -163,7 +177,7 @@ class Run:
             if progress.step == self.num_steps:
                 break
             every = self.recipe.checkpoint_steps
-            if every and progress.step % every == 0 and self.loader.batch_sampler.remaining:
+            if every and progress.step % every == 0 and progress.epoch_step < len(self.loader):
                 progress.loss_sum += float(loss_sum)  # waits for the device
                 loss_sum.zero_()
                 self._keep(norms)
@@ -176,6 +190,20 @@ class Run:
         progress.training_s += time.perf_counter() - now_s
         return lr
 
+    def _forward(self, index: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns the losses of the samples that a step trains, and the scalar to back-propagate."""
+        if self.recipe.strategy.chooses_in_batch:
+            self.progress.first_count += len(index)
+            index, images, labels = (each.to(self.device, non_blocking=True) for each in (index, *batch))
+            with first_pass(self.model):
+                first = self._losses((images, labels), self.chooser)
+            kept = self.pruner.choose(index, first)
+            if not len(kept):  # none of the losses is finite
+                self.progress.check_finite(float(first.sum()), "training loss", "in", self.recipe.max_lr)
+            index, batch = index[kept], (images[kept], labels[kept])
+        losses = self._losses(batch)
+        return losses, self.pruner.update(index, losses)
+
     def _keep(self, norms: list[Tensor]) -> None:
         """Moves the gradient norms of the last steps to the host."""
         if norms:
@@ -183,26 +211,24 @@ class Run:
             norms.clear()
 
     def _mean_loss(self) -> tuple[float, int]:
-        """Returns the mean loss of the running epoch so far, over all ranks, and the number of samples in it.
+        """Returns the mean loss of the running epoch so far and its samples in forward passes, over all ranks.
 
         Raises:
             FloatingPointError: it is not finite.
         """
-        sums = torch.tensor([self.progress.loss_sum, self.progress.loss_count], dtype=torch.float64, device=self.device)
-        loss_sum, loss_count = self.accelerator.reduce(sums).tolist()
-        if not math.isfinite(loss_sum):
-            raise FloatingPointError(
-                f"the training loss must stay finite, got {loss_sum} in epoch {len(self.progress.history) + 1}; "
-                f"write a smaller max_lr than {self.recipe.max_lr:g}"
-            )
-        return loss_sum / loss_count, int(loss_count)
+        mine = [self.progress.loss_sum, self.progress.loss_count, self.progress.first_count]
+        sums = torch.tensor(mine, dtype=torch.float64, device=self.device)
+        loss_sum, loss_count, first_count = self.accelerator.reduce(sums).tolist()
+        self.progress.check_finite(loss_sum, "training loss", "in", self.recipe.max_lr)
+        return loss_sum / loss_count, int(first_count + loss_count)
 
     def _close_epoch(self, *, lr: float) -> None:
         """Evaluates, and writes the epoch's line of metrics and a checkpoint."""
         progress, history = self.progress, self.progress.history
-        loss, loss_count = self._mean_loss()
+        loss, samples = self._mean_loss()
         assert self.pruner.selection is not None
-        chosen = hashlib.sha256(progress.choices.encode() + self.pruner.selection.indices.tobytes())
+        indices = self.pruner.selection.indices.astype(np.int64)
+        chosen = hashlib.sha256(progress.choices.encode() + indices.tobytes())
         began_s = time.perf_counter()
         test_loss, accuracy = self._evaluate()
         evaluation_s = time.perf_counter() - began_s
@@ -211,7 +237,7 @@ class Run:
         kinds = due(epoch, self.num_epochs, asked=self.recipe.alignment)
         moment = self._moment(epoch, before=progress.trained, checkpoint=progress.checkpoint)
         selection_s = moment.report.selection_s - sum(line["selection_s"] for line in history)
-        progress.samples_forward += loss_count
+        progress.samples_forward += samples
         history.append(
             {
                 "epoch": epoch,
@@ -232,7 +258,8 @@ class Run:
         progress.choices = chosen.hexdigest()
         progress.trained = moment.trained
         progress.checkpoint = moment.trained if When.CHECKPOINT in kinds else progress.checkpoint
-        progress.loss_sum, progress.loss_count, progress.training_s, progress.waited_s = 0.0, 0, 0.0, 0.0
+        progress.loss_sum, progress.loss_count, progress.first_count = 0.0, 0, 0
+        progress.training_s, progress.waited_s, progress.epoch_step = 0.0, 0.0, 0
         self._write_checkpoint(loader_state)
         self._write_metrics()
 
@@ -261,11 +288,11 @@ class Run:
         """The training images without augmentation, built when a diagnostic first asks for them."""
         return self.data_path.images(self.data_path.data.train, "none")
 
-    def _losses(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Returns (b,) losses with gradient, in nats, as they are back-propagated."""
+    def _losses(self, batch: tuple[Tensor, Tensor], net: Any = None) -> Tensor:
+        """Returns (b,) losses with gradient, in nats, as they are back-propagated; `net` as in `_logits`."""
         images, labels = batch
         return F.cross_entropy(
-            self._logits(images),
+            self._logits(images, net),
             labels.to(self.device, non_blocking=True),
             reduction="none",
             label_smoothing=self.recipe.label_smoothing,
@@ -286,26 +313,24 @@ class Run:
                 sums[1] += (logits.argmax(1) == target).sum()
                 sums[2] += len(target)
         loss_sum, correct, count = self.accelerator.reduce(sums).tolist()
-        if not math.isfinite(loss_sum):
-            raise FloatingPointError(
-                f"the test loss must stay finite, got {loss_sum} after epoch {len(self.progress.history) + 1}; "
-                f"write a smaller max_lr than {self.recipe.max_lr:g}"
-            )
+        self.progress.check_finite(loss_sum, "test loss", "after", self.recipe.max_lr)
         return loss_sum / count, 100 * correct / count
 
-    def _logits(self, images: Tensor) -> Tensor:
+    def _logits(self, images: Tensor, net: Any = None) -> Tensor:
+        """Returns (b, classes) float32, by `net`; by default the one to train, and the bare model in evaluation."""
+        if net is None:
+            net = self.net if self.net.training else self.model
         layout = torch.channels_last if self.recipe.channels_last else torch.preserve_format
         images = images.to(self.device, non_blocking=True, memory_format=layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            logits: Tensor = (self.net if self.net.training else self.model)(images)
+            logits: Tensor = net(images)
         return logits.float()
 
     def _write_checkpoint(self, loader_state: dict[str, Any]) -> None:
         mine = {
             "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all(),
-            "loss_sum": self.progress.loss_sum,
-            "loss_count": self.progress.loss_count,
+            **{name: getattr(self.progress, name) for name in OF_A_RANK},
         }
         state = {
             "loader": loader_state,
@@ -340,7 +365,7 @@ class Run:
         mine = saved_ranks[self.accelerator.process_index]
         torch.set_rng_state(mine["cpu"])
         torch.cuda.set_rng_state_all(mine["cuda"])
-        sums = {name: mine[name] for name in ("loss_sum", "loss_count")}
+        sums = {name: mine[name] for name in OF_A_RANK}
         self.progress = Progress(**{**state["progress"], **sums})
         self._write_metrics()  # the run may have been killed between a checkpoint and its line of metrics
 
@@ -355,24 +380,16 @@ class Run:
             "steps": last["step"],
             "samples_forward": last["samples_forward"],
             "samples_backward": last["samples_backward"],
+            "pass_s": self.progress.pass_s,
             **{name: sum(line[name] for line in history) for name in SECONDS},
             **measure_at_end(self._moment(len(history))),
             "seed": self.recipe.seed,
             "digests": {
-                "model": _digest(self.model.state_dict()),
-                "scores": _digest(self.pruner.scores()),
+                "model": digest(self.model.state_dict()),
+                "scores": digest(self.pruner.scores()),
                 "choices": self.progress.choices,
             },
             "ranks": self.accelerator.num_processes,
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             **environment(self.device),
         }
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """Returns the SHA-256 of names and bits."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

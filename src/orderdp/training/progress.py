@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+OF_A_RANK = ("loss_sum", "loss_count", "first_count")  # sums that each rank has of its own
 SECONDS = ("training_s", "selection_s", "data_s", "evaluation_s")  # in each line of metrics; the result has their sums
 
 
@@ -17,9 +19,13 @@ class Progress:
 
     Args:
         step: optimiser steps made.
-        samples_forward: samples that went through the model in training, on all ranks.
+        samples_forward: samples that went through the model in training, on all ranks. A sample counts once in each
+            forward pass.
+        epoch_step: optimiser steps made in the running epoch.
         loss_sum: of the running epoch's losses on this rank.
         loss_count: losses in `loss_sum`.
+        first_count: samples of the running epoch in first passes without gradient, on this rank.
+        pass_s: seconds a sample of the passes of a method that chooses within the batch; None if not measured.
         training_s: seconds of the running epoch in training, data and selection included.
         waited_s: seconds of the running epoch in waiting for batches, selection included.
         choices: digest of every selection so far.
@@ -31,8 +37,11 @@ class Progress:
 
     step: int = 0
     samples_forward: int = 0
+    epoch_step: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
+    first_count: int = 0
+    pass_s: dict[str, float] | None = None
     training_s: float = 0.0
     waited_s: float = 0.0
     choices: str = ""
@@ -40,3 +49,21 @@ class Progress:
     checkpoint: Tensor | None = None
     gradient_norms: Tensor = field(default_factory=lambda: torch.empty(0))
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def check_finite(self, loss: float, name: str, when: str, max_lr: float) -> None:
+        """Raises if a loss of the running epoch is not finite.
+
+        Args:
+            loss: the loss, or a sum of losses.
+            name: what it is called.
+            when: "in" or "after" the epoch.
+            max_lr: the highest learning rate, which may be too high.
+
+        Raises:
+            FloatingPointError: it is not finite.
+        """
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f"the {name} must stay finite, got {loss} {when} epoch {len(self.history) + 1}; "
+                f"write a smaller max_lr than {max_lr:g}"
+            )

@@ -1,14 +1,17 @@
-"""The environment of a measurement: device, threads, versions and commit."""
+"""Where a measurement comes from: device, threads, versions and commit; and the digest of its tensors."""
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -23,6 +26,15 @@ def environment(device: torch.device) -> dict[str, Any]:
         },
         "commit": _commit(),
     }
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """Returns the SHA-256 of names and bits."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 def _processor() -> str:

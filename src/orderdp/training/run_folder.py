@@ -26,7 +26,7 @@ from torch import Tensor
 from orderdp.output import files
 from orderdp.training.recipe import Recipe, load_recipe
 
-CHECKPOINT_VERSION = 2  # 1 held a recipe with the method in flat keys
+CHECKPOINT_VERSION = 3  # 1 held a recipe with the method in flat keys; 2 counted batches instead of updates
 _CHECKED = ("model.safetensors", "state.pt")  # files of a checkpoint, whose checksums its manifest holds
 _RESULT = {"accuracy_last", "epochs", "steps", "samples_forward", "samples_backward"}  # what every result has
 

@@ -1,7 +1,7 @@
 """What runs cost, and what it took to reach accuracies."""
 
 from orderdp.comparison.results import read_results
-from reference.reported import SHORT, make_section, without_results
+from reference.reported import SHORT, make_section, methods, without_results
 
 
 def test_cost_adds_up_samples_steps_and_seconds(pair):
@@ -36,6 +36,47 @@ def test_without_accuracies_to_reach_three_below_full_datas_are_taken(pair):
     assert reached.lines[0] == ["run", "86.3 %", "89.3 %", "90.3 %"]  # full data: 91.37
     without_results(pair, "full data", 0, 1, 2)
     assert [table.name for table in make_section("cost", read_results(pair.path), accuracies=()).tables] == ["cost"]
+
+
+CHOSEN = {"samples_forward": lambda seed, epoch: 336 * epoch, "samples_backward": lambda seed, epoch: 112 * epoch}
+
+
+def test_the_passes_of_a_choice_within_the_batch_are_priced_by_what_each_run_measured(made):
+    folder = made(methods=methods("ordered_sgd,prune_ratio=0.5"), against=("full",), seeds=(0, 1))
+    for seed, first in ((0, 1e-5), (1, 2e-5)):
+        also = {"pass_s": {"first": first, "kept": 5e-5, "full": 4e-5}}
+        folder.finish("ordered SGD 50 %", [90], seeds=[seed], also=also, **CHOSEN)
+    folder.finish("full data", [91, 92])
+    _, prices, *_ = make_section("cost", read_results(folder.path)).tables
+    # 672 first passes at 0.25 and 0.5 of a step, 336 of the samples kept at 1.25.
+    assert prices.lines == [
+        ["run", "first pass", "step of those kept", "cost, full training steps", "share of full data's"],
+        ["ordered SGD 50 %", "0.38", "1.25", "672", "100.0 %"],
+        ["full data", "", "", "672", "100.0 %"],
+    ]
+    assert "count what the run measured on its machine." in prices.note
+    assert "1/3" not in prices.note
+
+
+def test_passes_that_were_not_measured_are_priced_by_a_rule_which_is_named(made):
+    folder = made(methods=methods("ordered_sgd,prune_ratio=0.5"), against=("full",))
+    folder.finish("ordered SGD 50 %", [90], also={"pass_s": None}, **CHOSEN).finish("full data", [91])
+    _, prices, *_ = make_section("cost", read_results(folder.path)).tables
+    assert prices.lines[1] == ["ordered SGD 50 %", "", "", "560", "83.3 %"]  # 672 / 3 + 336
+    assert prices.note.endswith(
+        "Not measured, since the run was short or compiled: ordered SGD 50 %. There a first pass counts 1/3, a "
+        "backward pass as two forward passes."
+    )
+
+
+def test_samples_to_an_accuracy_are_those_that_passed_through_the_model(made):
+    """And not those that a step trained: what was only chosen from has passed through it too."""
+    folder = made(methods=methods("ordered_sgd,prune_ratio=0.5"), against=("full",))
+    folder.finish("ordered SGD 50 %", [90], also={"pass_s": None}, **CHOSEN).finish("full data", [91])
+    results = read_results(folder.path)
+    assert results.entries["ordered SGD 50 %"].samples_to(89.0) == {0: 2 * 336}
+    samples = make_section("cost", results, accuracies=(89.0,)).tables[-1]
+    assert samples.lines == [["run", "89 %"], ["ordered SGD 50 %", "672"], ["full data", "224"]]
 
 
 def test_an_accuracy_that_no_seed_reaches_is_never_reached(pair):

@@ -10,48 +10,65 @@ from orderdp.strategies.registry import parse
 from reference.reported import SHORT, make_section, methods, points, rows
 
 
-def test_the_frontier_has_a_point_for_each_run_by_passes_and_by_seconds(pair, drawn):
-    by_passes, by_seconds = make_section("frontier", read_results(pair.path)).charts
-    assert points(by_passes, "passes", "accuracy") == {
+def test_the_frontier_has_a_point_for_each_run_by_cost_and_by_seconds(pair, drawn):
+    by_cost, by_seconds = make_section("frontier", read_results(pair.path)).charts
+    assert points(by_cost, "cost", "accuracy") == {
         "OrderDP 50 %": [(pytest.approx(12 / 21), 91.0)],
         "full data": [(1.0, pytest.approx(91.3666666))],
         SHORT: [(pytest.approx(12 / 21), pytest.approx(90.1666666))],
     }
     assert [float(row["seconds"]) for row in rows(by_seconds)] == [6.0, 6.0, 4.0]
-    assert [float(row["standard deviation"]) for row in rows(by_passes)] == [
+    assert [float(row["standard deviation"]) for row in rows(by_cost)] == [
         pytest.approx(stdev(values)) for values in ((90, 91, 92), (90.5, 91, 92.6), (89, 90.5, 91))
     ]
-    assert drawn[0].get_xlabel() == "passes, share of full data's"
+    assert drawn[0].get_xlabel() == "cost in full training steps, share of full data's"
     labels = drawn[0].get_legend_handles_labels()[1]
     assert sorted(labels) == ["OrderDP", "full data", "full data, shorter schedule"]
 
 
-def test_a_choice_within_the_batch_spares_backward_passes_only(made):
+PRICES = {"first": 1e-5, "kept": 5e-5, "full": 4e-5}  # so 0.25 and 1.25 of a training step
+RULES = {  # what an ordered SGD of half of each batch costs, and what the chart says of it
+    "measured": ({"pass_s": PRICES}, 1.5, 0.25 + 0.5 * 1.25, "count what the run measured on its machine"),
+    "not measured": ({"pass_s": None}, 1.5, 1 / 3 + 0.5, "Not measured, since the run was short or compiled: ordered "),
+    "masked": ({}, 1.0, 1.0, "masked the loss, so all samples of their batches count 1: ordered SGD 50 %."),
+}
+
+
+@pytest.mark.parametrize("rule", list(RULES))
+def test_a_choice_within_the_batch_costs_what_its_passes_do(made, drawn, rule):
+    also, forward, cost, note = RULES[rule]
     folder = made(methods=(parse("ordered_sgd,prune_ratio=0.5"),), against=("full",), seeds=(0,))
-    half = lambda seed, epoch: 224 * epoch // 2  # noqa: E731
-    folder.finish("ordered SGD 50 %", [90], samples_backward=half).finish("full data", [91])
-    by_passes, _ = make_section("frontier", read_results(folder.path)).charts
-    assert points(by_passes, "passes", "accuracy") == {
-        "ordered SGD 50 %": [(pytest.approx(2 / 3), 90.0)],  # a third forward, two thirds backward, half of those left
+    folder.finish(
+        "ordered SGD 50 %",
+        [90],
+        also=also,
+        samples_forward=lambda seed, epoch: int(forward * 224) * epoch,
+        samples_backward=lambda seed, epoch: 112 * epoch,
+    ).finish("full data", [91])
+    by_cost, _ = make_section("frontier", read_results(folder.path)).charts
+    assert points(by_cost, "cost", "accuracy") == {
+        "ordered SGD 50 %": [(pytest.approx(cost), 90.0)],
         "full data": [(1.0, 91.0)],
     }
+    assert note in by_cost.note
+    assert ("priced by this machine's passes" in drawn[0].get_xlabel()) == (rule == "measured")
 
 
-def test_without_full_data_passes_are_counted_and_no_share(pair, drawn):
+def test_without_full_data_steps_are_counted_and_no_share(pair, drawn):
     for seed in (0, 1, 2):
         (pair.folder("full data", seed).path / "result.json").unlink()
-    by_passes, _ = make_section("frontier", read_results(pair.path)).charts
-    assert {row["passes"] for row in rows(by_passes)} == {"384.0"}
-    assert drawn[0].get_xlabel() == "forward and backward passes, in samples"
+    by_cost, _ = make_section("frontier", read_results(pair.path)).charts
+    assert {row["cost"] for row in rows(by_cost)} == {"384.0"}
+    assert drawn[0].get_xlabel() == "cost in full training steps"
 
 
 def test_each_ratio_of_a_method_is_drawn_with_its_own_cost_accuracy_and_bar(made, drawn):
     folder = made(methods=methods("orderdp,prune_ratio=0.3", "orderdp,prune_ratio=0.7"), against=(), seeds=(0, 1))
     folder.finish("OrderDP 30 %", (88.0, 89.0)).finish("OrderDP 70 %", (90.0, 94.0))
-    by_passes, _ = make_section("frontier", read_results(folder.path)).charts
-    dear, cheap = rows(by_passes)
+    by_cost, _ = make_section("frontier", read_results(folder.path)).charts
+    dear, cheap = rows(by_cost)
     ((line, _, (upright,)),) = drawn[0].containers
-    cells = [(float(row["passes"]), float(row["accuracy"])) for row in (cheap, dear)]
+    cells = [(float(row["cost"]), float(row["accuracy"])) for row in (cheap, dear)]
     assert [tuple(point) for point in line.get_xydata()] == cells == [(192, 92), (480, 88.5)]
     spreads = [high - low for low, high in (bar[:, 1] for bar in upright.get_segments())]
     assert spreads == pytest.approx([2 * float(row["standard deviation"]) for row in (cheap, dear)])
@@ -75,10 +92,10 @@ def test_every_chart_is_drawn_in_the_colours_of_the_page(pair):
 def test_what_is_drawn_are_the_numbers_that_stand_beside(pair, drawn):
     """The picture, and not only its numbers: places of points, and bars that stand upright."""
     results = read_results(pair.path)
-    by_passes, _ = make_section("frontier", results).charts
+    by_cost, _ = make_section("frontier", results).charts
     for bars, (label, (x, y, spread)) in zip(
         drawn[0].containers,
-        ((row["run"], tuple(float(cell) for cell in list(row.values())[1:])) for row in rows(by_passes)),
+        ((row["run"], tuple(float(cell) for cell in list(row.values())[1:])) for row in rows(by_cost)),
         strict=True,
     ):
         line, _, (upright,) = bars

@@ -1,15 +1,17 @@
-"""The cost of runs: samples, steps and seconds, also until given accuracies."""
+"""The cost of runs: samples, steps, passes and seconds, also until given accuracies."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
+from orderdp.comparison.prices import cost_of, rule_of
 from orderdp.comparison.results import Entry, Results
 from orderdp.output.text_table import Table
 from orderdp.report.placement import full_data
 from orderdp.report.section import SECONDS, Choices, Section
-from orderdp.report.tables import SECONDS_COLUMNS, by_run, mean, share
+from orderdp.report.tables import SECONDS_COLUMNS, Column, by_run, cost_note, mean, passes_note, rules_of, share
 
 
 def section(results: Results, choices: Choices) -> Section:
@@ -25,7 +27,8 @@ def section(results: Results, choices: Choices) -> Section:
             *SECONDS_COLUMNS,
         ],
     )
-    tables = [Table("cost", "Per run", lines, f"Means over the seeds. {SECONDS}")]
+    tables = [Table("cost", "Per run", lines, f"Means over the seeds. {SECONDS}{passes_note(results)}")]
+    tables += _priced(results)
     goals = choices.accuracies or _below_full_data(results)
     if goals:
         until = (
@@ -39,6 +42,34 @@ def section(results: Results, choices: Choices) -> Section:
         tables.append(Table("time_to_accuracy", "Seconds to an accuracy", seconds, of_time))
         tables.append(Table("samples_to_accuracy", "Samples to an accuracy", samples, of_samples))
     return Section("Cost", tables=tables)
+
+
+def _priced(results: Results) -> list[Table]:
+    """Returns the table of what passes and runs cost, if a method made a first pass to choose within the batch."""
+    entries = [entry for entry in results.entries.values() if entry.results]
+    if not any(rules_of(entry) & {"measured", "assumed"} for entry in entries):
+        return []
+    columns: list[Column] = [
+        ("first pass", _price("first")),
+        ("step of those kept", _price("kept")),
+        ("cost, full training steps", mean(cost_of, ",.0f")),
+        ("share of full data's", share(cost_of, full_data(results))),
+    ]
+    note = (
+        "First pass, step of those kept: what a sample costs, as a share of a sample in a training step of full data. "
+        f"{cost_note(entries)}"
+    )
+    return [Table("prices", "Passes, priced", by_run(entries, columns), note)]
+
+
+def _price(name: str) -> Callable[[Entry], str]:
+    """Returns the cell of a measured price, mean over the seeds; blank if it was not measured."""
+
+    def cell(entry: Entry) -> str:
+        prices = [result["pass_s"] for result in entry.results.values() if rule_of(result) == "measured"]
+        return f"{fmean(price[name] / price['full'] for price in prices):.2f}" if prices else ""
+
+    return cell
 
 
 def _below_full_data(results: Results) -> Sequence[float]:

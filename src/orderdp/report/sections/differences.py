@@ -9,7 +9,7 @@ from orderdp.comparison.verdicts import Difference
 from orderdp.output.text_table import Table
 from orderdp.report.placement import first_methods, full_data, pruned_entries, ratio_of
 from orderdp.report.section import Choices, Section
-from orderdp.report.tables import accuracy, by_method, by_run, interval, share, sign_of
+from orderdp.report.tables import accuracy, by_method, by_run, interval, passes_note, share, sign_of
 
 _UNIT = "In percentage points, with 95 % confidence intervals, by method and prune ratio."
 _BETTER = "“better”: the whole interval lies above 0. “worse”: the whole interval lies below 0."
@@ -20,7 +20,7 @@ def section(results: Results, _choices: Choices) -> Section | None:
     if not results.references:
         return None
     pruned, planned = pruned_entries(results), len(results.seeds)
-    mixed = _mixed(results.mixed_note)
+    also = f"{passes_note(results)}{_mixed(results.mixed_note)}"
 
     def to_full(entry: Entry) -> str:
         return _with_verdict(results.against_full(entry), planned)
@@ -35,13 +35,13 @@ def section(results: Results, _choices: Choices) -> Section | None:
                 "against_full",
                 "Accuracy minus that of full data",
                 by_method(results, pruned, to_full),
-                f"{_UNIT} No word behind an interval: the seeds are too few to conclude anything.{mixed}",
+                f"{_UNIT} No word behind an interval: the seeds are too few to conclude anything.{also}",
             ),
             Table(
                 "against_short",
                 "Accuracy minus that of full data trained for the same number of steps",
                 by_method(results, pruned, to_short),
-                f"{_UNIT} {_BETTER} Methods that run a forward pass on all data take all of its steps.{mixed}",
+                f"{_UNIT} {_BETTER} Methods that run a forward pass on all data take all of its steps.{also}",
             ),
             *_against_first(results, pruned),
             run_by_run(results),
@@ -72,10 +72,10 @@ def run_by_run(results: Results) -> Table:
         "Differences are in percentage points, run minus reference, paired by seed, with 95 % confidence intervals by "
         "Student's t. “lossless”: the whole interval lies above −0.1. “loses”: the whole interval lies below 0, and is "
         "not lossless. "
-        "Samples backward: samples with a backward pass, as a share of full data's. "
+        "Samples backward: samples that a step trained, as a share of full data's. "
         "The shorter schedule is full data trained for the same number of steps. "
         "The intervals hold for these training samples and test images only. Other data could give other results."
-        f"{_mixed(results.mixed_note)}"
+        f"{passes_note(results)}{_mixed(results.mixed_note)}"
     )
     return Table("differences", "Run by run", lines, note)
 
@@ -96,7 +96,7 @@ def _against_first(results: Results, pruned: Sequence[Entry]) -> list[Table]:
     pairs = [(entry, first[ratio_of(entry)]) for entry in others]
     note = (
         f"{_UNIT} {_BETTER} Methods may prune more or less than asked: the rows say how much they really prune."
-        f"{_mixed(results.mixed_note_of(pairs))}"
+        f"{passes_note(results)}{_mixed(results.mixed_note_of(pairs))}"
     )
     title = f"Accuracy minus that of {reference} at the same prune ratio"
     return [Table("against_first", title, by_method(results, others, cell), note)]

@@ -1,4 +1,4 @@
-"""Accuracy against cost: in passes through the model, and in seconds."""
+"""Accuracy against cost: in training steps, by the prices of the passes, and in seconds."""
 
 from __future__ import annotations
 
@@ -6,36 +6,34 @@ from collections.abc import Callable
 
 import numpy as np
 
+from orderdp.comparison.prices import cost_of
 from orderdp.comparison.results import Entry, Results
 from orderdp.output.palette import GREY
 from orderdp.report.canvas import Canvas, Chart
 from orderdp.report.placement import colors_of, full_data, is_shorter, patterns_of
 from orderdp.report.section import SECONDS, Choices, Section
+from orderdp.report.tables import cost_note, rules_of
 
 _SHORTER = "full data, shorter schedule"
-_PASSES = (
-    "A backward pass counts as two forward passes, which is about what it takes. Methods that choose within the batch "
-    "run a forward pass on everything and save backward passes only."
-)
 
 
 def section(results: Results, _choices: Choices) -> Section:
     """Returns a chart for each kind of cost."""
     full = full_data(results)
-    whole, passes = 1.0, "forward and backward passes, in samples"
+    finished = [entry for entry in results.entries.values() if entry.results]
+    measured = any("measured" in rules_of(entry) for entry in finished)
+    label, whole = "cost in full training steps", 1.0
     if full is not None:
-        whole, passes = _passes(full), "passes, share of full data's"
+        label, whole = "cost in full training steps, share of full data's", full.mean(cost_of)
+    if measured:
+        label += ", priced by this machine's passes"
     return Section(
         "Accuracy against cost",
         charts=[
-            _chart(results, "passes", passes, lambda entry: _passes(entry) / whole, _PASSES),
+            _chart(results, "cost", label, lambda entry: entry.mean(cost_of) / whole, cost_note(finished)),
             _chart(results, "seconds", "seconds without evaluation", Entry.cost_s, SECONDS),
         ],
     )
-
-
-def _passes(entry: Entry) -> float:
-    return (entry.mean("samples_forward") + 2 * entry.mean("samples_backward")) / 3
 
 
 def _chart(results: Results, name: str, x_label: str, cost: Callable[[Entry], float], counted: str) -> Chart:

@@ -1,0 +1,145 @@
+"""What a pruner tells its user: the report, and warnings that come once each."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from orderdp.record import EpochRecord
+
+_TIED_SHARE, _TIED_SAMPLE, _TIED_LEAST = 0.25, 4096, 256
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a pruner has done so far.
+
+    Args:
+        epoch: number of the running or last epoch, from 0; -1 before the first.
+        num_samples: size n of the data set.
+        num_selected: samples that this epoch visits.
+        trained: samples that this epoch has trained so far.
+        visits: samples trained in all epochs together, the running one included.
+        never_seen: samples that no epoch has trained.
+        mean_age: epochs since a sample was last trained, mean over the seen samples; nan if there are none.
+        max_age: the largest such age; 0 if no sample was seen.
+        non_finite: losses that were NaN or infinite and so were not recorded, at most one a sample and epoch.
+        missing: samples that an epoch selected and left without a loss, in all epochs together.
+        failed: ids of the samples that have no finite loss since they were last selected, ascending. They rank below
+            all others until a finite loss is recorded.
+        selection_s: seconds spent on selection.
+    """
+
+    epoch: int
+    num_samples: int
+    num_selected: int
+    trained: int
+    visits: int
+    never_seen: int
+    mean_age: float
+    max_age: int
+    non_finite: int
+    missing: int
+    failed: tuple[int, ...]
+    selection_s: float
+
+
+class Notices:
+    """Warnings of a pruner, each given once."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def warn(self, kind: str, text: str) -> None:
+        """Warns, unless a warning of this kind was given before."""
+        if kind not in self._given:
+            self._given.add(kind)
+            warnings.warn(text, RuntimeWarning, stacklevel=5)
+
+    def of_size(self, epoch: int | None, num_selected: int, *, added: int, kept_step: bool) -> None:
+        """Warns of an epoch that a strategy made too small for its ranks or for a full step.
+
+        Args:
+            epoch: its number.
+            num_selected: samples that it visits.
+            added: how many of them were drawn because the strategy selected too few.
+            kept_step: whether `drop_last` keeps a step that is not full.
+        """
+        if added:
+            self.warn(
+                "added",
+                f"epoch {epoch} selected {num_selected - added} samples, fewer than there are ranks, so {added} others "
+                "were drawn; prune less or use fewer ranks",
+            )
+        if kept_step:
+            self.warn(
+                "kept step",
+                f"epoch {epoch} selected {num_selected} samples, too few for a full step, so drop_last keeps one "
+                "smaller step; write a smaller batch_size",
+            )
+
+    def of_epoch(
+        self, epoch: int | None, record: EpochRecord, values: npt.NDArray[np.float32], missing: int, *, ranked: bool
+    ) -> None:
+        """Warns of what went wrong in an epoch that has ended.
+
+        Args:
+            epoch: its number.
+            record: what it saw.
+            values: (k,) what it saw of the samples that it trained.
+            missing: how many samples it left without a loss.
+            ranked: whether the strategy remembers the losses, so that equal ones matter.
+        """
+        seen, expected = int(record.seen().sum()), record.num_expected
+        if not seen:
+            self.warn(
+                "update",
+                f"update was never called in epoch {epoch}, which selected {expected} samples, so nothing of it is "
+                "remembered; write loss = pruner.update(index, losses) for every batch",
+            )
+        elif missing:
+            self.warn(
+                "missing",
+                f"{missing} of the {expected} samples of epoch {epoch} were left without a loss; they rank below all "
+                "others until one is recorded. pruner.report().failed lists them. Usual causes: update is not called "
+                "for every batch, a collate function drops samples that it cannot read, or a framework splits the "
+                "batches a second time among the ranks",
+            )
+        if seen and seen + missing < expected:
+            self.warn(
+                "unfinished",
+                f"epoch {epoch} was left after {seen} of its {expected} samples, and the next one begins. If this is "
+                "not meant, look for a limit on the number of batches, or for a length that was read before the epoch",
+            )
+        bad = len(values) - int(np.count_nonzero(np.isfinite(values)))
+        if bad:
+            self.warn(
+                "non_finite",
+                f"{bad} losses of epoch {epoch} were NaN or infinite and were not recorded; these samples rank below "
+                "all others until a finite loss is recorded. pruner.report() counts them and lists them as failed",
+            )
+        tied = _largest_tie(values) if ranked else 0.0
+        if tied > _TIED_SHARE:
+            self.warn(
+                "ties",
+                f"{tied:.0%} of the losses of epoch {epoch} are equal, so their order is left to chance; compute them "
+                "in float32, cross_entropy(logits.float(), ...), since bfloat16 and float16 round small losses to 0",
+            )
+
+
+REPEATS = (
+    "batches of epoch {} came again after its last one; each pass over the loader is a new epoch, so write a for loop "
+    "over it instead of itertools.cycle or a list of its batches"
+)
+
+
+def _largest_tie(values: npt.NDArray[np.float32]) -> float:
+    """Returns the share of the most frequent value among the first few thousand; 0.0 of few values."""
+    sample = values[:_TIED_SAMPLE]
+    sample = sample[np.isfinite(sample)]
+    if len(sample) < _TIED_LEAST:
+        return 0.0
+    return float(np.unique(sample, return_counts=True)[1].max() / len(sample))

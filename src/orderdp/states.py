@@ -1,0 +1,47 @@
+"""The version of saved states, and how older ones are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+STATE_VERSION = 2
+
+
+def checked_state(state: Mapping[str, Any], settings: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
+    """Returns a pruner's state in the form of this version.
+
+    Args:
+        state: what `Pruner.state_dict` returned, of this version or of version 1.
+        settings: entries that version 1 does not have, for a state that was saved between two epochs.
+        resume: whether it is to be resumed inside its epoch.
+
+    Raises:
+        ValueError: another kind of state, another version, or version 1 inside an epoch.
+    """
+    if "pruner" in state:
+        raise ValueError(
+            f"the state must be one of a pruner, got a loader's with the keys {sorted(state)}; "
+            "give it to loader.load_state_dict, or write state['pruner']"
+        )
+    version = state.get("version")
+    if version == STATE_VERSION:
+        return dict(state)
+    if version != 1:
+        raise ValueError(
+            f"the state must be of version {STATE_VERSION} or 1, got {version}; "
+            "load it with the release of orderdp that wrote it"
+        )
+    if resume:
+        raise ValueError(
+            "a state inside an epoch must be of version 2, got version 1, whose batches were cut otherwise; finish "
+            "that epoch with the release that wrote it, or load state['pruner'] into the pruner to begin the next epoch"
+        )
+    table = dict(state["table"])
+    last, visits = table["last_epoch"], table["visits"]
+    table["visits"] = visits + (last == state["begun"] - 1).to(visits.dtype) if state["begun"] else visits
+    table["failed"] = torch.empty(0, dtype=torch.int64)
+    settings = {**settings, "scheduled": None}  # which strategy its schedule named next is not known
+    return {**settings, **state, "table": table, "record": None, "missing": 0, "recorded": 0, "later": []}
