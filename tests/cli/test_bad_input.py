@@ -243,6 +243,9 @@ sys.exit(main())
 """
 
 
+PLAN = ["plan", "--num-samples", "900", "--epochs", "3", "--batch-size", "30", "--prune-ratio", "0.5"]
+
+
 def without_extras(*arguments):
     """Runs the command where only torch and NumPy can be imported, and what torch brings."""
     blocked = set(PACKAGES) - {"filelock", "jinja2"}
@@ -252,7 +255,7 @@ def without_extras(*arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["methods"], ["methods", "--help"], ["plan", "--help"]]
+    "arguments", [["--help"], ["--version"], ["methods"], ["methods", "--help"], ["plan", "--help"], PLAN]
 )
 def test_without_the_extras_a_newcomer_gets_the_help_and_the_methods(arguments, call):
     assert without_extras(*arguments) == call(*arguments)
