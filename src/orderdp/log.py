@@ -51,10 +51,10 @@ class Log:
                 return
         entries.append((where, size))
 
-    def settle(self, values: Tensor) -> None:
-        """Makes room where the first values are."""
-        self.on_host = values.is_cpu
-        if self.on_host:
+    def settle(self, *, on_host: bool) -> None:
+        """Makes room where the values are."""
+        self.on_host = on_host
+        if on_host:
             self._host = np.empty(self._capacity, dtype=np.float32)
 
     def _buffer(self, name: str, like: Tensor, dtype: torch.dtype) -> Tensor:

@@ -134,7 +134,7 @@ class EpochRecord:
         """Prepares the log for values on the host, or for values on a device."""
         if self._log.on_host is not None:  # they were elsewhere before
             self.fold()
-        self._log.settle(values)
+        self._log.settle(on_host=values.is_cpu)
 
     def _is_slice(self, ids: npt.NDArray[Any], begin: int) -> bool:
         """Whether the ids are the selection from a position on."""
@@ -239,7 +239,7 @@ class EpochRecord:
         if self._values is None and left_out is None and type(where) is int and (where, size) == (0, len(self.indices)):
             # One rank, every batch in order: the log is what is asked for.
             self._values, self._stamps = values, np.ones(len(values), dtype=self._stamp_type())
-            self._clock, self._log = 1, Log(self._capacity)
+            self._clock, self._log = 1, self._emptied_log()
             return
         if self._values is None:
             self._values = np.empty(len(self.indices), dtype=np.float32)
@@ -248,7 +248,7 @@ class EpochRecord:
         if left_out is not None and self._left_out is None:
             self._left_out = np.zeros(len(self.indices), dtype=np.bool_)
         entries, done = self._log.entries, 0
-        self._log = Log(self._capacity)
+        self._log = self._emptied_log()
         self._whole = not self._shared
         for where, size in entries:
             part: Any = slice(done, done + size)
@@ -264,6 +264,12 @@ class EpochRecord:
             if self._left_out is not None:
                 self._left_out[where] = False if left_out is None else left_out[part]
             done += size
+
+    def _emptied_log(self) -> Log:
+        """Returns a log for values where the old ones are, since an update may be under way."""
+        log = Log(self._capacity)
+        log.settle(on_host=bool(self._log.on_host))
+        return log
 
     def _stamp_type(self) -> type[np.int32 | np.uint8]:
         return np.int32 if self._shared else np.uint8
