@@ -1,6 +1,7 @@
 """Which epoch runs, which is next, how long ago one was, and what a state restores."""
 
 import copy
+import functools
 import math
 
 import numpy as np
@@ -11,6 +12,9 @@ from orderdp import DynamicRandom, FullData, InfoBatch, OrderDP, Pruner, Selecti
 from orderdp.epochs import Epochs
 from reference.loop import TOP_HALF, begun, train, train_epoch, with_gradient
 
+# These epochs are begun for their numbers and selections; most of them train nothing.
+pytestmark = pytest.mark.filterwarnings("ignore:update was never called in epoch:RuntimeWarning")
+
 # The numbers of epochs alone.
 
 
@@ -19,34 +23,41 @@ def epochs_of(strategy: Strategy = TOP_HALF, schedule=lambda strategy, epoch: st
 
 
 def begin(epochs: Epochs) -> Selection:
-    scores = {name: np.arange(8, dtype=np.float32) for name in epochs.strategy.columns}
-    selection = epochs.select(scores, np.zeros(8, dtype=np.int32), None)
-    epochs.begin(selection)
+    n = epochs.num_samples
+    scores = {name: np.arange(n, dtype=np.float32) for name in epochs.strategy.columns}
+    selection, mask = epochs.select(scores, np.zeros(n, dtype=np.int32), None)
+    assert np.flatnonzero(mask).tolist() == sorted(selection.indices.tolist())
+    epochs.begin(selection, mask)
     return selection
 
 
+def pick(strategy: Strategy, epoch: int, *, first: Strategy) -> Strategy:
+    """A schedule that names another strategy for the first epoch."""
+    return strategy if epoch else first
+
+
 def numbers(epochs: Epochs) -> tuple:
-    return epochs.current, epochs.next, epochs.running, epochs.ordinal, epochs.is_open, epochs.resuming
+    return epochs.next, epochs.running, epochs.ordinal, epochs.is_open, epochs.resuming
 
 
 def test_epochs_run_one_after_another_and_their_ordinals_grow_where_numbers_go_back():
     epochs = epochs_of()
-    assert numbers(epochs) == (0, 0, None, -1, False, False)
+    assert numbers(epochs) == (0, None, -1, False, False)
     begin(epochs)
-    assert numbers(epochs) == (0, 1, 0, 0, True, False)
+    assert numbers(epochs) == (1, 0, 0, True, False)
     epochs.next = 5
-    assert numbers(epochs) == (0, 5, 0, 0, True, False)
+    assert numbers(epochs) == (5, 0, 0, True, False)
     begin(epochs)
-    assert numbers(epochs) == (5, 6, 5, 1, True, False)
+    assert numbers(epochs) == (6, 5, 1, True, False)
     epochs.next = 0
     begin(epochs)
-    assert numbers(epochs) == (0, 1, 0, 2, True, False)
+    assert numbers(epochs) == (1, 0, 2, True, False)
 
 
 def test_selecting_begins_nothing():
     epochs = epochs_of()
     epochs.select({"score": np.arange(8, dtype=np.float32)}, np.zeros(8, dtype=np.int32), None)
-    assert numbers(epochs) == (0, 0, None, -1, False, False)
+    assert numbers(epochs) == (0, None, -1, False, False)
     assert epochs.selection is None
 
 
@@ -56,12 +67,12 @@ def test_restored_epochs_are_closed_until_one_begins(resume):
     for _ in range(3):
         saved = begin(epochs)
     restored = epochs_of().restored(epochs.state_dict(), resume=resume)
-    assert numbers(restored) == ((2, 2, 2, 2, False, True) if resume else (3, 3, 2, 2, False, False))
+    assert numbers(restored) == ((2, 2, 2, False, True) if resume else (3, 2, 2, False, False))
     assert restored.state_dict()["next_epoch"] == 3
     assert restored.selection.indices.tolist() == saved.indices.tolist()
     if resume:
         restored.begin(restored.selection)
-        assert numbers(restored) == numbers(epochs) == (2, 3, 2, 2, True, False)
+        assert numbers(restored) == numbers(epochs) == (3, 2, 2, True, False)
     assert begin(restored).indices.tolist() == begin(epochs).indices.tolist()
     assert numbers(restored) == numbers(epochs)
 
@@ -71,9 +82,9 @@ def test_an_epoch_set_after_a_load_is_not_resumed():
     begin(epochs)
     restored = epochs_of().restored(epochs.state_dict(), resume=True)
     restored.next = 4
-    assert numbers(restored) == (4, 4, 0, 0, False, False)
+    assert numbers(restored) == (4, 0, 0, False, False)
     begin(restored)
-    assert numbers(restored) == (4, 5, 4, 1, True, False)
+    assert numbers(restored) == (5, 4, 1, True, False)
 
 
 def test_an_epoch_set_inside_another_is_not_the_one_that_is_resumed():
@@ -82,26 +93,63 @@ def test_an_epoch_set_inside_another_is_not_the_one_that_is_resumed():
     saved = begin(epochs)
     epochs.next = 7
     restored = epochs_of().restored(epochs.state_dict(), resume=True)
-    assert numbers(restored) == (1, 1, 1, 1, False, True)
+    assert numbers(restored) == (1, 1, 1, False, True)
     restored.begin(restored.selection)
     assert (restored.running, restored.selection.indices.tolist()) == (1, saved.indices.tolist())
 
 
-def test_the_strategy_of_an_epoch_is_the_scheduled_one_and_after_a_load_the_pruner_s_until_one_begins():
+def test_the_strategy_of_an_epoch_is_the_scheduled_one_also_after_a_load():
     epochs = epochs_of(schedule=lambda strategy, epoch: strategy if epoch else FullData())
     assert (epochs.declared(0), epochs.declared(1)) == (8, 4)
     begin(epochs)
     assert epochs.chooser == FullData()
     restored = epochs.restored(epochs.state_dict(), resume=True)
-    assert restored.chooser == TOP_HALF
+    assert restored.chooser == FullData()
     restored.begin(restored.selection)
     assert restored.chooser == FullData()
+    begin(restored)
+    assert restored.chooser == TOP_HALF
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"num_samples": 9}, {"strategy": "OrderDP()"}])
-def test_epochs_of_other_settings_are_not_restored(change):
-    with pytest.raises(ValueError, match=f"the state must be of {next(iter(change))} .*; build the pruner as it was s"):
+@pytest.mark.parametrize(
+    ("change", "cure"),
+    [
+        ({"seed": 1}, "build the pruner as it was saved"),
+        ({"num_samples": 9}, r"build the pruner of the size that was saved, load, and call pruner.resize\(n\)"),
+        ({"strategy": "OrderDP()"}, r"write load_state_dict\(state, change=\('strategy',\)\)"),
+        ({"schedule": "mine:linear"}, r"write load_state_dict\(state, change=\('schedule',\)\)"),
+        ({"fingerprint": "cifar10"}, "build the pruner as it was saved"),
+    ],
+)
+def test_epochs_of_other_settings_are_not_restored(change, cure):
+    with pytest.raises(ValueError, match=f"the state must be of {next(iter(change))} .*; .*{cure}"):
         epochs_of().restored({**epochs_of().state_dict(), **change}, resume=False)
+
+
+def test_the_checksum_of_ranks_holds_all_that_decides_their_epochs():
+    def checksum(change=lambda epochs: None, **settings):
+        same = {"strategy": TOP_HALF, "num_samples": 8, "seed": 0, "schedule": lambda strategy, epoch: strategy}
+        epochs = Epochs(**{**same, **settings})
+        begin(epochs)
+        change(epochs)
+        return epochs.checksum(epochs.chooser)
+
+    def other_selection(epochs):
+        epochs.selection = Selection(epochs.selection.indices[::-1].copy())
+
+    others = [
+        checksum(lambda epochs: setattr(epochs, "running", 7)),
+        checksum(lambda epochs: setattr(epochs, "next", 7)),
+        checksum(other_selection),
+        checksum(lambda epochs: setattr(epochs, "chooser", FullData())),
+        checksum(seed=1),
+        checksum(num_samples=9),
+        checksum(strategy=OrderDP(explore=1.0, exploit=0.4)),
+        checksum(fingerprint="cifar10"),
+        checksum(schedule=functools.partial(pick, first=FullData())),
+    ]
+    assert checksum() == checksum()
+    assert len({checksum(), *others}) == 1 + len(others)
 
 
 # Which epoch, and which draw.
@@ -109,15 +157,15 @@ def test_epochs_of_other_settings_are_not_restored(change):
 
 def test_the_epoch_is_the_one_begun_last():
     pruner = Pruner(TOP_HALF, 8)
-    assert pruner.epoch == 0
+    assert (pruner.epoch, pruner.next_epoch) == (None, 0)
     pruner.begin_epoch()
-    assert pruner.epoch == 0
+    assert (pruner.epoch, pruner.next_epoch) == (0, 1)
     pruner.begin_epoch()
-    assert pruner.epoch == 1
+    assert (pruner.epoch, pruner.next_epoch) == (1, 2)
     pruner.set_epoch(7)
-    assert pruner.epoch == 1
+    assert (pruner.epoch, pruner.next_epoch) == (1, 7)
     pruner.begin_epoch()
-    assert pruner.epoch == 7
+    assert (pruner.epoch, pruner.next_epoch) == (7, 8)
 
 
 def test_a_draw_is_a_function_of_seed_and_epoch():
@@ -158,6 +206,7 @@ def jumped(epochs):
 
 @pytest.mark.parametrize("epochs", [(0, 7), (5, 0), (3, 3, 1)])
 @pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.filterwarnings("ignore:epoch . was left after 3 of its 4 samples:RuntimeWarning")
 def test_ages_count_epochs_begun_whatever_their_numbers_and_survive_a_state(epochs, resume):
     pruner, ages = jumped(epochs)
     assert pruner.ages().tolist() == ages
@@ -178,7 +227,7 @@ def trained(epochs: int, seed: int = 0) -> Pruner:
 def test_a_state_between_epochs_goes_on_with_the_next():
     unbroken, twin = trained(3), Pruner(OrderDP(), 20)
     twin.load_state_dict(unbroken.state_dict())
-    assert twin.epoch == 3
+    assert (twin.epoch, twin.next_epoch) == (2, 3)
     assert not twin.resuming
     assert twin.begin_epoch().indices.tolist() == unbroken.begin_epoch().indices.tolist()
     assert twin.visits().tolist() == unbroken.visits().tolist()
@@ -189,7 +238,7 @@ def test_a_state_before_any_epoch_begins_with_the_first():
     for resume in (False, True):
         twin = trained(2)
         twin.load_state_dict(Pruner(OrderDP(), 20).state_dict(), resume=resume)
-        assert twin.epoch == 0
+        assert (twin.epoch, twin.next_epoch) == (None, 0)
         assert twin.begin_epoch().indices.tolist() == Pruner(OrderDP(), 20).begin_epoch().indices.tolist()
 
 
@@ -228,7 +277,7 @@ def test_an_epoch_set_back_by_hand_is_chosen_anew_after_a_load_as_before():
     ("other", "text"),
     [
         (Pruner(OrderDP(explore=0.4), 20), "must be of strategy OrderDP("),
-        (Pruner(OrderDP(), 21), "must be of num_samples 21, got 20; build the pruner as it was saved"),
+        (Pruner(OrderDP(), 21), "must be of num_samples 21, got 20; build the pruner of the size that was sav"),
         (Pruner(OrderDP(), 20, seed=1), "must be of seed 1, got 0; build the pruner as it was saved"),
     ],
 )
@@ -242,7 +291,7 @@ def test_a_state_of_another_pruner_is_refused_and_changes_nothing(other, text):
     assert other.begin_epoch().indices.tolist() == expected
 
 
-def test_a_state_of_version_1_holds_these_entries():
+def test_a_state_of_version_2_holds_these_entries():
     """Files that users saved hold them too: another layout needs another version."""
     pruner = trained(1)
     loader = pruner.loader(range(20), batch_size=4)
@@ -250,39 +299,49 @@ def test_a_state_of_version_1_holds_these_entries():
     state = loader.state_dict()
     kinds = {name: type(value).__name__ for name, value in state["pruner"].items()}
     assert {name: state[name] for name in state if name != "pruner"} == {
-        "batches": 1,
-        "samples": 4,
+        "inside": True,
         "batch_size": 4,
         "drop_last": False,
+        "stable_shapes": False,
+        "steps": 2,
     }
     assert kinds == {
         "version": "int",
         "strategy": "str",
         "num_samples": "int",
         "seed": "int",
+        "schedule": "str",
+        "fingerprint": "NoneType",
+        "scheduled": "str",
         "next_epoch": "int",
         "running": "int",
         "begun": "int",
+        "chooser": "str",
         "indices": "Tensor",
         "weights": "NoneType",
+        "record": "dict",
         "non_finite": "int",
+        "missing": "int",
+        "recorded": "int",
+        "later": "list",
         "selection_s": "float",
         "table": "dict",
     }
-    assert set(state["pruner"]["table"]) == {"columns", "last_epoch", "visits"}
+    assert set(state["pruner"]["table"]) == {"columns", "last_epoch", "visits", "failed"}
+    assert set(state["pruner"]["record"]) == {"values", "stamps", "left_out", "expected", "reached"}
     assert {name: state["pruner"][name] for name in ("version", "next_epoch", "running", "begun")} == {
-        "version": 1,
+        "version": 2,
         "next_epoch": 2,
         "running": 1,
         "begun": 2,
     }
 
 
-@pytest.mark.parametrize("version", [None, 0, 2])
+@pytest.mark.parametrize("version", [None, 0, 3])
 def test_a_state_of_another_version_is_refused(version):
     pruner = trained(1)
     state = {**pruner.state_dict(), "version": version}
-    with pytest.raises(ValueError, match=f"the state must be of version 1, got {version}; load it with the release"):
+    with pytest.raises(ValueError, match=f"the state must be of version 2 or 1, got {version}; load it with the relea"):
         pruner.load_state_dict(state)
 
 
@@ -293,7 +352,7 @@ def test_a_state_with_a_damaged_table_is_refused_and_changes_nothing():
     twin = Pruner(OrderDP(), 20)
     with pytest.raises(ValueError, match=r"must hold 20 samples, got visits of shape \(3,\)"):
         twin.load_state_dict(state)
-    assert twin.epoch == 0
+    assert twin.next_epoch == 0
     assert twin.begin_epoch().indices.tolist() == Pruner(OrderDP(), 20).begin_epoch().indices.tolist()
 
 
@@ -323,12 +382,13 @@ def test_a_loaded_pruner_and_its_state_share_nothing():
 def test_a_state_goes_on_with_the_counts_and_seconds_of_the_report():
     pruner, ids = begun()
     pruner.update(ids, with_gradient(1.0, math.nan, 2.0, 3.0))
-    with pytest.warns(RuntimeWarning, match="1 losses"):
-        state = pruner.state_dict()
-    twin = Pruner(TOP_HALF, 8)
-    twin.load_state_dict(state)
-    assert twin.report() == pruner.report()
-    assert twin.report().selection_s > 0
+    state = pruner.state_dict()
+    for resume in (False, True):
+        twin = Pruner(TOP_HALF, 8)
+        twin.load_state_dict(state, resume=resume)
+        assert twin.report() == pruner.report()
+        assert twin.report().failed == (int(ids[1]),)
+        assert twin.report().selection_s > 0
 
 
 def test_losses_from_before_a_load_are_forgotten():
@@ -337,15 +397,57 @@ def test_losses_from_before_a_load_are_forgotten():
     pruner.update(ids, with_gradient(1.0, math.nan, 2.0, 3.0))
     pruner.load_state_dict(state)
     assert pruner.report().non_finite == 0
+    assert pruner.report().failed == ()
 
 
 def test_losses_counted_before_a_load_are_forgotten_and_those_of_the_state_count_once():
     pruner, ids = begun()
     pruner.update(ids, with_gradient(1.0, math.nan, 2.0, 3.0))
-    with pytest.warns(RuntimeWarning, match="1 losses"):
-        state = pruner.state_dict()
+    state = pruner.state_dict()
     pruner.update(ids, with_gradient(math.nan, math.nan, 2.0, 3.0))
-    with pytest.warns(RuntimeWarning, match="2 losses"):
-        assert pruner.report().non_finite == 3
+    assert pruner.report().non_finite == 2  # of a batch that is seen twice the newest losses count
     pruner.load_state_dict(state)
     assert pruner.report().non_finite == 1
+
+
+# States of version 1, from before an epoch was recorded as one.
+
+
+def as_version_1(state: dict) -> dict:
+    """A state between two epochs as the release of version 1 wrote it. It had each visit of the last epoch apart."""
+    table = state["table"]
+    last_epoch, columns = table["last_epoch"], {name: column.clone() for name, column in table["columns"].items()}
+    assert state["record"] is None
+    kept = ("strategy", "num_samples", "seed", "next_epoch", "running", "begun", "indices", "weights", "non_finite")
+    before = table["visits"] - (last_epoch == state["begun"] - 1).to(torch.int32)
+    return {
+        **{name: state[name] for name in kept},
+        "version": 1,
+        "selection_s": state["selection_s"],
+        "table": {"columns": columns, "last_epoch": last_epoch.clone(), "visits": before},
+    }
+
+
+@pytest.mark.parametrize("schedule", [None, functools.partial(pick, first=FullData())], ids=["constant", "scheduled"])
+@pytest.mark.parametrize("strategy", [OrderDP(), InfoBatch(epochs=8), FullData()], ids=repr)
+def test_a_state_of_version_1_goes_on_between_epochs(strategy, schedule):
+    pruner = Pruner(strategy, 20, schedule=schedule)
+    train(pruner, pruner.loader(range(20), batch_size=4), 2)
+    pruner._close_epoch()
+    twin = Pruner(strategy, 20, schedule=schedule)
+    twin.load_state_dict(as_version_1(pruner.state_dict()))
+    assert (twin.epoch, twin.next_epoch) == (1, 2)
+    assert told(twin) == told(pruner)
+    assert twin.begin_epoch().indices.tolist() == pruner.begin_epoch().indices.tolist()
+
+
+def test_a_state_of_version_1_is_not_resumed_inside_an_epoch():
+    pruner = trained(2)
+    pruner._close_epoch()
+    state = as_version_1(pruner.state_dict())
+    twin = Pruner(OrderDP(), 20)
+    with pytest.raises(ValueError, match="inside an epoch must be of version 2, got version 1, whose batches were cut"):
+        twin.loader(range(20), batch_size=4).load_state_dict({"pruner": state, "batches": 1, "samples": 4})
+    assert twin.next_epoch == 0
+    twin.loader(range(20), batch_size=4).load_state_dict({"pruner": state, "batches": None, "samples": None})
+    assert twin.next_epoch == 2

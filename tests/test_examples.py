@@ -154,6 +154,15 @@ def two_passes(lines: list[str], folder: Path) -> None:
     assert numbers(lines[2])[0] > 93
 
 
+def choose_in_batch(lines: list[str], folder: Path) -> None:
+    steps, first, second = numbers(lines[0])
+    assert (steps, first) == (20 * 45, 20 * 1437)
+    assert second == 20 * 45 * 16  # half of 31 or 32
+    assert numbers(lines[1])[0] == second
+    assert lines[1].endswith("True")
+    assert numbers(lines[2])[0] > 93
+
+
 def label_noise(lines: list[str], folder: Path) -> None:
     wrong = -1
     orderdp_arm, uniform, short, full = ([*numbers(line.partition("steps")[2])] for line in lines[1:5])
@@ -197,7 +206,7 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
     claim.__name__: claim
     for claim in (
         *(four_lines, resume, mixed_precision, gradient_accumulation, regression, multi_label, language_model),
-        *(class_weights, bfloat16, label_noise, infobatch, tensorboard_log, two_passes, worth_it),
+        *(class_weights, bfloat16, label_noise, infobatch, tensorboard_log, two_passes, choose_in_batch, worth_it),
     )
 }
 
@@ -238,7 +247,7 @@ def test_without_tensorboard_the_example_says_what_to_install(monkeypatch):
         orderdp.OrderDP(prune_ratio=0.5),
         orderdp.InfoBatch(prune_probability=0.5),  # weights of the epoch
         orderdp.OrderDP(explore=0.9, exploit=0.5, per="iteration", fresh=True),  # a choice within the batch
-        orderdp.UCB(prune_ratio=0.3),  # averages, which a second record would move again
+        orderdp.UCB(prune_ratio=0.3),  # averages
     ],
     ids=lambda strategy: type(strategy).__name__,
 )

@@ -5,14 +5,20 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from orderdp import FullData, IndexedDataset, InfoBatch, OrderDP, Pruner
 from reference.loaders import HALF, SHRINKING, N, Squares, loader_of, pruner_of
-from reference.loop import joined, train, train_epoch
+from reference.loop import joined, loss_of, train, train_epoch
 
-# Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; DataLoader forks all the same.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = [
+    # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; DataLoader forks all the same.
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+    # Many of these loops only look at what comes.
+    pytest.mark.filterwarnings("ignore:update was never called in epoch:RuntimeWarning"),
+]
+LEFT = pytest.mark.filterwarnings("ignore:epoch . was left after:RuntimeWarning")
 
 
 class Bulk(Squares):
@@ -131,16 +137,27 @@ def test_ids_are_python_integers_for_the_data_set():
 # An epoch is its selection in batches, exactly.
 
 
-@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(
+    ("how", "sizes"),
+    [
+        ({}, [5, 5, 5, 5]),
+        ({"stable_shapes": True}, [6, 6, 6, 2]),
+        ({"drop_last": True}, [6, 6, 6]),
+        ({"batch_size": np.int64(8)}, [6, 7, 7]),
+        ({"batch_size": 20}, [20]),
+        ({"batch_size": 21}, [20]),
+        ({"batch_size": 1}, [1] * 20),
+    ],
+)
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_batches_are_the_selection_in_order(workers, drop_last):
-    loader = loader_of(num_workers=workers, drop_last=drop_last)
+def test_the_batches_are_the_selection_in_order(workers, how, sizes):
+    loader = loader_of(num_workers=workers, **how)
     twin = Pruner(HALF, N)
     for _ in range(3):
         expected = twin.begin_epoch(6).indices.tolist()
         batches = [index.tolist() for index, _ in loader]
-        assert [len(batch) for batch in batches] == ([6, 6, 6] if drop_last else [6, 6, 6, 2])
-        assert joined(batches) == expected[: 18 if drop_last else 20]
+        assert [len(batch) for batch in batches] == sizes
+        assert joined(batches) == expected[: sum(sizes)]
         assert len(loader) == len(batches)
 
 
@@ -164,6 +181,7 @@ def test_the_choice_does_not_depend_on_how_workers_start():
     assert train(pruner_of(loader), loader, 2) == train(pruner_of(alone), alone, 2)
 
 
+@LEFT
 @pytest.mark.parametrize("arguments", WORKERS.values(), ids=WORKERS.keys())
 def test_a_loop_left_early_goes_on_with_the_next_epoch(arguments):
     loader, alone = loader_of(**arguments), loader_of()
@@ -203,10 +221,10 @@ def test_workers_draw_by_the_epoch_in_whatever_way_it_was_reached():
 
     whole, skipped, resumed = (loader_of(Drawing(), num_workers=2) for _ in range(3))
     drawn(whole)
-    pruner_of(whole).begin_epoch(6)
-    resumed.batch_sampler.load_state_dict(
-        {**whole.state_dict(), "batches": 0, "samples": 0}
-    )  # inside its second epoch, at the start
+    begun = iter(whole)
+    resumed.load_state_dict(whole.state_dict())  # inside its second epoch, at the start
+    assert pruner_of(resumed).resuming
+    del begun
     pruner_of(whole).set_epoch(1)
     pruner_of(skipped).set_epoch(1)
     expected = drawn(whole)
@@ -241,6 +259,7 @@ def test_an_epoch_can_be_set():
         ({"batch_sampler": [[0]]}, "batch_sampler must be left out, got one"),
         ({"batch_size": 0}, "batch_size must be a positive integer, got 0; write a number such as 128"),
         ({"batch_size": None}, "batch_size must be a positive integer, got None"),
+        ({"drop_last": True, "stable_shapes": True}, "stable_shapes keeps the last step and drop_last leaves it out"),
         ({"batch_size": 21, "drop_last": True}, "drop_last leaves no batch, got 20 selected samples for 1 x 21 a step"),
     ],
 )
@@ -283,7 +302,17 @@ def test_accelerate_leaves_the_loader_as_it_is():
     assert accelerate.Accelerator(cpu=True).prepare(loader) is loader
 
 
-# Its length, where the first epoch has seven batches and every later one four.
+def test_update_bn_is_refused_since_it_would_take_the_ids_for_the_input():
+    loader = loader_of(TensorDataset(torch.randn(N, 3)))
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+    with pytest.raises(TypeError, match=r"got a loader that puts ids there .*; write update_bn\(torch.utils"):
+        update_bn(loader, model)
+    assert pruner_of(loader).epoch is None
+    update_bn(DataLoader(loader.dataset.dataset, batch_size=6), model)
+    assert model[1].num_batches_tracked == 7
+
+
+# Its length is always that of a whole epoch. Here the first epoch has seven batches and every later one four.
 
 
 BOTH = pytest.mark.parametrize("workers", [0, 2])
@@ -312,18 +341,20 @@ def test_an_iterator_goes_on_for_the_length_of_its_own_epoch_though_another_is_d
     batches = iter(loader)
     for _ in range(2):
         following = [next(batches) for _ in range(len(loader))]
-        assert len(following) == len(loader) == len(pruner_of(loader).selection.indices) // 6 + 1
+        assert len(following) == len(loader) == -(-len(pruner_of(loader).selection.indices) // 6)
         batches = iter(loader)
     next(batches)
     assert len(loader) == 4
 
 
+@LEFT
 @BOTH
-def test_the_length_of_a_resumed_epoch_is_what_was_left_of_it(workers):
+def test_the_length_of_a_resumed_epoch_is_that_of_the_whole(workers):
     loader, resumed = (loader_of(strategy=SHRINKING, num_workers=workers) for _ in range(2))
     train_epoch(pruner_of(loader), loader, num_batches=2)
     resumed.load_state_dict(loader.state_dict())
-    assert [len(resumed), *(len(resumed) for _ in resumed)] == [5] * 6
+    assert resumed.remaining == 5
+    assert [len(resumed), *(len(resumed) for _ in resumed)] == [7] * 6
     assert len(resumed) == 4
     batches = iter(loader)
     next(batches)
@@ -333,11 +364,58 @@ def test_the_length_of_a_resumed_epoch_is_what_was_left_of_it(workers):
     assert len(loader) == 4
 
 
+@pytest.mark.parametrize("batches", [1, 3])
+def test_the_length_of_an_epoch_that_the_pruner_resumes_is_that_of_the_whole(batches):
+    loader, used = loader_of(strategy=SHRINKING), loader_of(strategy=SHRINKING)
+    train_epoch(pruner_of(loader), loader)
+    train_epoch(pruner_of(loader), loader, num_batches=batches)
+    state = pruner_of(loader).state_dict()
+    train_epoch(pruner_of(used), used, num_batches=2)  # of its first epoch, which has seven
+    for twin in (loader_of(strategy=SHRINKING), used):
+        pruner_of(twin).load_state_dict(state, resume=True)
+        assert len(twin) == 4
+        assert len(train_epoch(pruner_of(twin), twin)) == 4 - batches
+
+
 def test_the_length_for_a_loop_that_reads_one_batch_ahead_is_the_epoch_s_own_until_its_last_batch():
     loader = loader_of(strategy=SHRINKING)
     batches = iter(loader)
     lengths = [len(loader) for _ in itertools.pairwise(batches)]
     assert lengths == [7] * 6
+
+
+def test_an_iterator_that_another_replaced_ends_nothing():
+    """A loop that keeps the batches of an older pass must not close the epoch under way."""
+    loader = loader_of()
+    pruner = pruner_of(loader)
+    older = iter(loader)
+    next(older)
+    newer = iter(loader)
+    index, _ = next(newer)
+    pruner.update(index, loss_of(index, 1))
+    assert len(list(older)) == 3
+    assert loader.remaining == 3
+    assert len(loader) == 4
+    twin = loader_of()
+    twin.load_state_dict(loader.state_dict())
+    assert train_epoch(pruner_of(twin), twin) == train_epoch_on(pruner, newer)
+
+
+def train_epoch_on(pruner, batches):
+    """The ids of the rest of a pass that is under way."""
+    rest = []
+    for index, _ in batches:
+        pruner.update(index, loss_of(index, pruner.epoch))
+        rest.append(index.tolist())
+    return rest
+
+
+@pytest.mark.parametrize("how", [{}, {"stable_shapes": True}, {"drop_last": True}])
+def test_total_steps_of_a_loader_are_counted_with_its_own_batches(how):
+    loader = loader_of(strategy=SHRINKING, **how)
+    steps = loader.total_steps(3)
+    assert steps == pruner_of(loader).total_steps(3, 6, **how)
+    assert steps == sum(len(list(loader)) for _ in range(3))
 
 
 @pytest.mark.parametrize("strategy", [InfoBatch(epochs=8, delta=0.5), SHRINKING, HALF], ids=repr)

@@ -1,16 +1,22 @@
 """A broken run that loads its state goes on as if it had not been broken."""
 
 import io
+from dataclasses import replace
 
 import pytest
 import torch
 
-from orderdp import FullData, OrderDP, Pruner
+from orderdp import UCB, FullData, InfoBatch, Kakurenbo, OrderDP, Pruner, SeTa
 from reference.loaders import HALF, loader_of, pruner_of
-from reference.loop import train, train_epoch
+from reference.loop import loss_of, train, train_epoch
 
-# Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; DataLoader forks all the same.
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+pytestmark = [
+    # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; DataLoader forks all the same.
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
+LEFT = pytest.mark.filterwarnings("ignore:epoch . was left after:RuntimeWarning")
+IDLE = pytest.mark.filterwarnings("ignore:update was never called in epoch:RuntimeWarning")
+HOW = pytest.mark.parametrize("how", [{}, {"drop_last": True}, {"stable_shapes": True}], ids=str)
 
 
 def round_trip(state):
@@ -29,20 +35,63 @@ def run_and_break(stop_epoch: int, stop_batch: int, **arguments):
     return seen, last, round_trip(loader.state_dict())
 
 
-@pytest.mark.parametrize("strategy", [HALF, OrderDP(), OrderDP(explore=1.0, exploit=0.5, per="iteration"), FullData()])
+STRATEGIES = [
+    HALF,
+    OrderDP(),
+    OrderDP(explore=1.0, exploit=0.5, per="iteration"),
+    FullData(),
+    UCB(prune_ratio=0.4),
+    InfoBatch(epochs=5, delta=0.75),
+    Kakurenbo(hide=0.3, epochs=5, confidence=0.51),
+    SeTa(prune_ratio=0.3, epochs=5, delta=0.75),
+]
+
+
+@HOW
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
 @pytest.mark.parametrize("stop_batch", [0, 1, 2])
 @pytest.mark.parametrize("stop_epoch", [0, 2])
-def test_a_broken_run_goes_on_as_if_unbroken(strategy, stop_epoch, stop_batch):
-    unbroken = loader_of(strategy=strategy, batch_size=5)
+def test_a_broken_run_goes_on_as_if_unbroken(strategy, stop_epoch, stop_batch, how):
+    unbroken = loader_of(strategy=strategy, batch_size=5, **how)
     expected = train(pruner_of(unbroken), unbroken, 5)
-    seen, last, state = run_and_break(stop_epoch, stop_batch, strategy=strategy, batch_size=5)
-    resumed = loader_of(strategy=strategy, batch_size=5)
+    seen, last, state = run_and_break(stop_epoch, stop_batch, strategy=strategy, batch_size=5, **how)
+    resumed = loader_of(strategy=strategy, batch_size=5, **how)
     resumed.load_state_dict(state)
-    rest = train(pruner_of(resumed), resumed, 5 - stop_epoch)
-    assert [*seen, last + rest[0], *rest[1:]] == expected
-    for name, scores in pruner_of(unbroken).scores().items():
-        assert torch.equal(pruner_of(resumed).scores()[name], scores)
-    assert torch.equal(pruner_of(resumed).visits(), pruner_of(unbroken).visits())
+    whole = last == expected[stop_epoch]
+    rest = train(pruner_of(resumed), resumed, 5 - stop_epoch - whole)
+    assert [*seen, *([last, *rest] if whole else [last + rest[0], *rest[1:]])] == expected
+    assert_tables_equal(resumed, unbroken)
+
+
+def assert_tables_equal(one, other):
+    """All that is remembered of each sample, and all counts but the seconds."""
+    table, expected = pruner_of(one).table(), pruner_of(other).table()
+    assert list(table) == list(expected)
+    for name, column in expected.items():
+        assert torch.equal(table[name], column), name
+    assert replace(pruner_of(one).report(), selection_s=0.0) == replace(pruner_of(other).report(), selection_s=0.0)
+
+
+@HOW
+@pytest.mark.parametrize("stop_batch", [None, 1, 2])
+@pytest.mark.filterwarnings("ignore:.* of the .* samples of epoch .* were left without a loss:RuntimeWarning")
+@LEFT
+def test_what_an_epoch_left_out_has_failed_also_if_its_state_was_loaded_before_it_closed(how, stop_batch):
+    """A rest that `drop_last` leaves out has not failed, nor has a batch that the loop did not reach."""
+    loader = loader_of(**how)
+    pruner = pruner_of(loader)
+    for number, (index, _) in enumerate(loader, 1):
+        kept = index[number % 2 :]  # the collate function dropped the first sample of each second batch
+        pruner.update(kept, loss_of(kept, 0))
+        if number == stop_batch:
+            break
+    twin = loader_of(**how)
+    pruner_of(twin).load_state_dict(round_trip(pruner.state_dict()))
+    assert_tables_equal(twin, loader)
+    for each in (loader, twin):
+        pruner_of(each).begin_epoch(6)
+    assert pruner.report().missing == {None: 2, 1: 0, 2: 1}[stop_batch]
+    assert_tables_equal(twin, loader)
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 0), (0, 2)])
@@ -51,42 +100,70 @@ def test_a_run_may_be_broken_while_workers_read_ahead(before, after, stop_batch)
     unbroken = loader_of()
     expected = train(pruner_of(unbroken), unbroken, 3)
     seen, last, state = run_and_break(1, stop_batch, num_workers=before)
-    assert state["batches"] == stop_batch
+    assert state["inside"]
     resumed = loader_of(num_workers=after)
     resumed.load_state_dict(state)
     rest = train(pruner_of(resumed), resumed, 2)
     assert [*seen, last + rest[0], *rest[1:]] == expected
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_state_before_the_first_batch_begins_with_it(workers):
-    loader, resumed, alone = loader_of(num_workers=workers), loader_of(), loader_of()
-    iterator = iter(loader)  # workers have begun the epoch; the loop has received nothing
-    resumed.load_state_dict(round_trip(loader.state_dict()))
+FAR_AHEAD = pytest.mark.parametrize(
+    "workers", [{}, {"num_workers": 2}, {"num_workers": 2, "prefetch_factor": 5}], ids=["0", "2", "2, to the end"]
+)
+
+
+@FAR_AHEAD
+@pytest.mark.parametrize("received", [0, 1, 3, 4])
+def test_a_state_before_the_first_update_begins_with_the_first_batch(workers, received):
+    loader, resumed, alone = loader_of(**workers), loader_of(), loader_of()
+    iterator = iter(loader)  # workers have begun the epoch; the loop has trained nothing
+    for _ in range(received):
+        next(iterator)
+    state = round_trip(loader.state_dict())
+    assert state["inside"] == (received > 0 or workers != {})
+    resumed.load_state_dict(state)
     assert train(pruner_of(resumed), resumed, 2) == train(pruner_of(alone), alone, 2)
     del iterator
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@FAR_AHEAD
 def test_a_state_before_the_first_batch_of_the_rest_is_at_the_position_that_was_loaded(workers):
     _, _, state = run_and_break(1, 3)
-    loader = loader_of(num_workers=workers)
+    loader = loader_of(**workers)
     loader.load_state_dict(state)
     batches = iter(loader)  # with workers it has begun the epoch
     again = loader.state_dict()
-    assert (again["batches"], again["samples"]) == (state["batches"], state["samples"]) == (3, 18)
-    assert loader.batch_sampler.remaining == len(list(batches)) == 1
+    assert again["inside"]
+    assert loader.remaining == 1
+    twin = loader_of()
+    twin.load_state_dict(again)
+    assert [index.tolist() for index, _ in batches] == train_epoch(pruner_of(twin), twin)
+    assert len(pruner_of(twin).report().failed) == 0
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_state_in_the_body_of_the_last_batch_goes_on_with_the_next_epoch(workers):
-    loader, resumed, alone = loader_of(num_workers=workers), loader_of(), loader_of()
+@FAR_AHEAD
+def test_a_state_after_the_update_of_the_last_batch_goes_on_with_the_next_epoch(workers):
+    loader, resumed, alone = loader_of(**workers), loader_of(), loader_of()
     train_epoch(pruner_of(loader), loader, num_batches=4)
     state = round_trip(loader.state_dict())
-    assert state["batches"] is None
+    assert not state["inside"]
     resumed.load_state_dict(state)
     expected = train(pruner_of(alone), alone, 3)
     assert train(pruner_of(resumed), resumed, 2) == expected[1:]
+
+
+@FAR_AHEAD
+def test_a_state_between_the_last_batch_and_its_update_comes_back_to_that_batch(workers):
+    loader, resumed = loader_of(**workers), loader_of()
+    expected = train_epoch(pruner_of(resumed), resumed)
+    batches = iter(loader)
+    for _ in range(3):
+        index, _ = next(batches)
+        pruner_of(loader).update(index, loss_of(index, 0))
+    assert next(batches)[0].tolist() == expected[3]
+    resumed.load_state_dict(round_trip(loader.state_dict()))
+    assert train_epoch(pruner_of(resumed), resumed) == expected[3:]
+    del batches
 
 
 def test_a_run_may_be_broken_twice_in_an_epoch():
@@ -107,23 +184,42 @@ def test_a_state_saved_right_after_it_was_loaded_is_the_same_state():
     loader = loader_of()
     loader.load_state_dict(state)
     again = loader.state_dict()
-    assert again["batches"] == state["batches"] == 2
-    assert loader.batch_sampler.remaining == 2
+    assert again["inside"]
+    assert again["steps"] == state["steps"] == 4
+    assert loader.remaining == loader.batch_sampler.remaining == 2
     assert again["pruner"]["next_epoch"] == state["pruner"]["next_epoch"]
     _, _, between = run_and_break(1, 0)
     loader.load_state_dict(between)
-    assert loader.state_dict()["batches"] is None
-    assert loader.batch_sampler.remaining == 0
+    assert not loader.state_dict()["inside"]
+    assert loader.remaining == 0
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_the_batches_that_remain_are_counted_as_the_loop_receives_them(workers):
-    loader = loader_of(num_workers=workers)
-    assert loader.batch_sampler.remaining == 0
-    for _ in range(2):
-        assert [loader.batch_sampler.remaining for _ in loader] == [3, 2, 1, 0]
+@FAR_AHEAD
+def test_the_batches_that_remain_are_counted_as_they_are_trained(workers):
+    loader = loader_of(**workers)
+    pruner = pruner_of(loader)
+    assert loader.remaining == 0
+    for epoch in range(2):
+        remaining = []
+        for index, _ in loader:
+            remaining.append(loader.remaining)
+            pruner.update(index, loss_of(index, epoch))
+            remaining.append(loader.remaining)
+        assert remaining == [4, 3, 3, 2, 2, 1, 1, 0]
+        assert loader.remaining == 0
 
 
+@IDLE
+@FAR_AHEAD
+def test_nothing_remains_of_an_epoch_whose_batches_were_all_received(workers):
+    """The loop did not train them, and the next epoch says so."""
+    loader = loader_of(**workers)
+    list(loader)
+    assert loader.remaining == 0
+    assert not loader.state_dict()["inside"]
+
+
+@LEFT
 def test_a_used_loader_may_be_set_back():
     alone = loader_of()
     expected = train(pruner_of(alone), alone, 3)
@@ -139,8 +235,9 @@ def test_the_pruners_part_of_a_state_goes_on_with_the_next_epoch():
     _, _, state = run_and_break(1, 2)
     loader = loader_of(batch_size=10)
     pruner_of(loader).load_state_dict(state["pruner"])
-    assert pruner_of(loader).epoch == 2
+    assert (pruner_of(loader).epoch, pruner_of(loader).next_epoch) == (1, 2)
     assert len(list(loader)) == 2
+    assert pruner_of(loader).visits().sum() == 20 + 10  # the epoch that was left keeps what it had trained
 
 
 def test_an_epoch_may_be_skipped_after_a_load():
@@ -152,12 +249,22 @@ def test_an_epoch_may_be_skipped_after_a_load():
     assert pruner_of(loader).epoch == 2
 
 
-def test_after_a_state_from_inside_an_epoch_the_length_is_what_is_left():
-    _, _, state = run_and_break(0, 2)
-    loader = Pruner(OrderDP(explore=1, exploit=0.5), 40).loader(range(40), batch_size=6)
+@IDLE
+@pytest.mark.parametrize("strategy", [HALF, InfoBatch(epochs=5, delta=0.75)], ids=repr)
+def test_after_a_state_from_inside_an_epoch_the_length_is_whole_and_what_is_left_has_its_own_name(strategy):
+    _, _, state = run_and_break(2, 2, strategy=strategy)
+    loader = loader_of(strategy=strategy)
     loader.load_state_dict(state)
-    assert len(loader) == len(list(loader)) == 2
-    assert len(loader) == len(list(loader)) == 4
+    whole = len(loader)
+    assert whole == -(-len(pruner_of(loader).selection.indices) // 6)
+    assert (loader.remaining, loader.batch_sampler.remaining) == (whole - 2, whole - 2)
+    batches = 0
+    for batches, (index, _) in enumerate(loader, 1):
+        assert len(loader) == whole
+        pruner_of(loader).update(index, loss_of(index, 2))
+        assert loader.remaining == whole - 2 - batches
+    assert batches == whole - 2
+    assert loader.remaining == 0
 
 
 # States that do not fit.
@@ -168,14 +275,15 @@ def test_after_a_state_from_inside_an_epoch_the_length_is_what_is_left():
     [
         ({"strategy": OrderDP()}, "the state must be of strategy OrderDP("),
         ({"seed": 1}, "the state must be of seed 1, got 0; build the pruner as it was saved"),
-        ({"dataset": range(50)}, "the state must be of num_samples 50, got 40; build the pruner as it was saved"),
+        ({"dataset": range(50)}, "the state must be of num_samples 50, got 40; build the pruner of the size that was"),
         (
             {"batch_size": 7},
             "a state inside an epoch needs the steps over all ranks that it was saved with, "
-            "{'batch_size': 6, 'drop_last': False, 'samples': 12}, "
-            "got {'batch_size': 7, 'drop_last': False, 'samples': 14}",
+            "{'batch_size': 6, 'drop_last': False, 'stable_shapes': False, 'steps': 4}, "
+            "got {'batch_size': 7, 'drop_last': False, 'stable_shapes': False, 'steps': 3}",
         ),
         ({"drop_last": True}, "use those, or load only state['pruner'] to begin with the next epoch"),
+        ({"stable_shapes": True}, "a state inside an epoch needs the steps over all ranks that it was saved with"),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(arguments, text):

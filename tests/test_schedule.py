@@ -6,7 +6,7 @@ import torch
 from orderdp import UCB, Constant, DynamicRandom, EpsilonGreedy, FullData, Memory, OrderDP, OrderedSGD, Pruner, Strategy
 from orderdp.loader import PrunedLoader
 from orderdp.rng import generator
-from reference.loop import train, train_epoch
+from reference.loop import NEVER_UPDATED, train, train_epoch
 
 PRUNED = OrderDP(explore=0.5, exploit=0.5)
 
@@ -20,11 +20,13 @@ def test_constant_returns_the_strategy_itself():
     assert Constant() == Constant()
 
 
+@NEVER_UPDATED
 def test_a_warm_up_visits_all_the_data_and_then_a_part():
     pruner = Pruner(PRUNED, 40, schedule=warm_up)
     assert [len(pruner.begin_epoch().indices) for _ in range(4)] == [40, 40, 10, 10]
 
 
+@NEVER_UPDATED
 @pytest.mark.parametrize(("drop_last", "steps"), [(False, [6, 6, 2, 2]), (True, [5, 5, 1, 1])])
 def test_steps_follow_the_schedule_exactly(drop_last, steps):
     pruner = Pruner(PRUNED, 40, schedule=warm_up)
@@ -65,6 +67,7 @@ def random_first(strategy: Strategy) -> tuple[Pruner, PrunedLoader]:
     return pruner, pruner.loader(range(40), batch_size=6)
 
 
+@NEVER_UPDATED
 @KEEPING
 def test_after_another_strategy_the_samples_are_ranked_at_once(strategy):
     pruner, loader = random_first(strategy)

@@ -1,14 +1,13 @@
 """What update records, returns and refuses."""
 
 import math
-import warnings
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
-import orderdp
 from orderdp import FullData, OrderDP, OrderedSGD, Pruner, Selection, Strategy
 from reference.loop import TOP_HALF, begun, with_gradient
 
@@ -87,8 +86,8 @@ def test_the_next_epoch_keeps_the_highest_of_the_recorded_losses():
 # What update refuses.
 
 
-def bad_call(index, losses, scores=None):
-    return lambda pruner, ids: pruner.update(index(ids), losses(ids), scores=scores)
+def bad_call(index, losses, **more):
+    return lambda pruner, ids: pruner.update(index(ids), losses(ids), **more)
 
 
 def ones(shape, **more):
@@ -110,7 +109,52 @@ BAD_CALLS = {
         ValueError,
         "losses has shape (3,), but the batch has 4 samples; take index and losses from the same batch",
     ),
-    "a loss matrix": (bad_call(same, ones((4, 1))), ValueError, "losses has shape (4, 1), but the batch has 4 samples"),
+    "a column": (
+        bad_call(same, ones((4, 1))),
+        ValueError,
+        "losses has shape (4, 1), but the batch has 4 samples; write losses.squeeze(1)",
+    ),
+    "a column of more dimensions": (bad_call(same, ones((4, 1, 1))), ValueError, "samples; write losses.flatten()"),
+    "a loss for each token": (
+        bad_call(same, ones((4, 28))),
+        ValueError,
+        "losses has shape (4, 28), but the batch has 4 samples; average the other dimensions: losses.flatten(1)"
+        ".mean(1); for tokens, take the mean over the unmasked tokens of each sample",
+    ),
+    "a loss for each pixel": (bad_call(same, ones((4, 8, 8))), ValueError, "losses.flatten(1).mean(1)"),
+    "a loss for each token, flattened": (
+        bad_call(same, ones(4 * 28)),
+        ValueError,
+        "losses has shape (112,), but the batch has 4 samples; got 28 values a sample: losses.view(4, -1).mean(1); "
+        "for tokens, take the mean over the unmasked tokens of each sample",
+    ),
+    "a column of tokens": (bad_call(same, ones((4 * 7, 1))), ValueError, "losses.view(4, -1).mean(1)"),
+    "tokens first": (
+        bad_call(same, ones((28, 4))),
+        ValueError,
+        "losses has shape (28, 4), but the batch has 4 samples; put the batch first and average the rest: "
+        "losses.movedim(1, 0).flatten(1).mean(1)",
+    ),
+    "scores for each class": (
+        bad_call(same, ones(4), scores=torch.ones(4, 5)),
+        ValueError,
+        "scores has shape (4, 5), but the batch has 4 samples; average the other dimensions: scores.flatten(1)",
+    ),
+    "a weight for each class": (
+        bad_call(same, ones(4), weights=torch.ones(10)),
+        ValueError,
+        "weights has shape (10,), but the batch has 4 samples; pass one weight per sample, such as class_weights[y]",
+    ),
+    "whole weights": (
+        bad_call(same, ones(4), weights=torch.ones(4, dtype=torch.int64)),
+        ValueError,
+        "weights must be a floating tensor, got torch.int64; write weights.float()",
+    ),
+    "a sum": (
+        bad_call(same, ones(4), reduction="sum"),
+        ValueError,
+        "reduction must be 'mean' or 'none', got 'sum'; write 'mean'",
+    ),
     "no gradient": (
         bad_call(same, ones(4, requires_grad=False)),
         ValueError,
@@ -135,11 +179,6 @@ BAD_CALLS = {
         bad_call(same, ones(4), scores=torch.ones(4, dtype=torch.int64)),
         ValueError,
         "scores must be a floating tensor, got torch.int64",
-    ),
-    "another device": (
-        bad_call(same, ones(4, device="meta")),
-        ValueError,
-        "losses must be on the table's device cpu, got meta; write Pruner(..., device='meta')",
     ),
     "an id beyond the data": (
         bad_call(lambda ids: torch.tensor([8]), ones(1)),
@@ -186,7 +225,7 @@ BAD_CALLS = {
 
 @pytest.mark.parametrize(("call", "error", "text"), BAD_CALLS.values(), ids=BAD_CALLS.keys())
 def test_update_refuses(call, error, text):
-    pruner, ids = begun(device="cpu")
+    pruner, ids = begun()
     with pytest.raises(error) as caught:
         call(pruner, ids)
     assert text in str(caught.value)
@@ -194,9 +233,32 @@ def test_update_refuses(call, error, text):
     assert pruner.visits().sum() == 0
 
 
+SHAPES = [(32, 5), (32, 1), (32, 28), (896,), (28, 32), (896, 1), (32, 1, 1), (32, 3, 4, 4), (1, 32)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_cure_that_a_message_names_for_a_shape_is_taken(shape):
+    pruner, ids = begun(FullData(), 32)
+    losses = torch.rand(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    with pytest.raises(ValueError, match=r"losses has shape .*, but the batch has 32 samples; ") as caught:
+        pruner.update(ids, losses)
+    cure = re.search(r"losses\.\w+\(.*?\)(\.\w+\(.*?\))*", str(caught.value).partition("; ")[2]).group()
+    cured = eval(cure, {"losses": losses})
+    assert pruner.update(ids, cured).item() == pytest.approx(losses.mean().item())
+
+
 def test_update_before_any_epoch_is_refused():
     with pytest.raises(RuntimeError, match="update needs an epoch, got none begun; take index and batch from pruner"):
         Pruner(TOP_HALF, 8).update(torch.tensor([0]), with_gradient(1.0))
+
+
+def test_a_batch_whose_call_was_refused_may_be_trained_then():
+    pruner, ids = begun()
+    for more in ({"weights": torch.ones(3)}, {"reduction": "sum"}, {"scores": torch.ones(3)}):
+        with pytest.raises(ValueError, match=r"but the batch has 4 samples|must be 'mean' or 'none'"):
+            pruner.update(ids, with_gradient(1.0, 1.0, 1.0, 1.0), **more)
+    assert pruner.report().trained == 0
+    assert pruner.update(ids, with_gradient(1.0, 2.0, 3.0, 6.0)).item() == 3.0
 
 
 def test_update_after_loading_a_state_needs_the_next_epoch():
@@ -206,57 +268,54 @@ def test_update_after_loading_a_state_needs_the_next_epoch():
         pruner.update(ids, with_gradient(1.0, 1.0, 1.0, 1.0))
 
 
-def test_the_first_losses_decide_where_the_table_lives():
-    pruner, ids = begun()
-    pruner.update(ids[:2], with_gradient(1.0, 2.0))
-    with pytest.raises(ValueError, match="losses must be on the table's device cpu, got meta; write Pruner"):
-        pruner.update(ids[2:], torch.ones(2, device="meta", requires_grad=True))
-
-
 # Losses that are not finite.
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_losses_that_are_not_finite_are_visited_but_not_recorded_and_warned_of_when_the_epoch_is_over(bad):
+BAD = pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+
+
+@BAD
+def test_a_loss_that_is_not_finite_is_visited_and_fails_its_sample_and_is_warned_of_when_the_epoch_is_over(bad):
     pruner, ids = begun()
     loss = pruner.update(ids, with_gradient(1.0, bad, 2.0, 3.0))
     assert not loss.isfinite()  # what is back-propagated is what the caller computed
-    assert pruner.scores()["score"][ids].tolist() == [1.0, math.inf, 2.0, 3.0]
+    assert pruner.scores()["score"][ids].tolist() == [1.0, -math.inf, 2.0, 3.0]
     assert pruner.visits()[ids].tolist() == [1, 1, 1, 1]
-    with pytest.warns(RuntimeWarning, match="1 losses of epoch 0 were NaN or infinite and were not recorded"):
+    assert (pruner.report().non_finite, pruner.report().failed) == (1, (int(ids[1]),))
+    with pytest.warns(RuntimeWarning, match="1 losses of epoch 0 were NaN or infinite and were not recorded") as warned:
         pruner.begin_epoch()
-    assert pruner.report().non_finite == 1
+    assert warned[0].filename == __file__  # it points to the caller
+    assert (pruner.report().non_finite, pruner.report().failed) == (1, (int(ids[1]),))
 
 
-def test_a_sample_whose_loss_is_not_finite_keeps_its_last_score():
-    pruner, ids = begun(OrderDP(explore=1.0, exploit=1.0), 4)
+@BAD
+def test_scores_that_are_not_finite_fail_their_samples_too(bad):
+    pruner, ids = begun()
+    loss = pruner.update(ids, with_gradient(1.0, 2.0, 3.0, 6.0), scores=torch.tensor([1.0, bad, 2.0, 3.0]))
+    assert loss.item() == 3.0
+    assert pruner.scores()["score"][ids].tolist() == [1.0, -math.inf, 2.0, 3.0]
+    assert pruner.report().failed == (int(ids[1]),)
+
+
+def test_a_loss_that_overflows_float32_is_not_finite():
+    pruner, ids = begun()
+    pruner.update(ids, with_gradient(1.0, 1e300, 2.0, 3.0, dtype=torch.float64))
+    assert pruner.report().failed == (int(ids[1]),)
+
+
+def test_a_failed_sample_loses_its_score_until_a_finite_loss_heals_it():
+    pruner, _ = begun(OrderDP(explore=1.0, exploit=1.0), 4)
+    ids = torch.arange(4)
     pruner.update(ids, with_gradient(1.0, 2.0, 3.0, 4.0))
     pruner.begin_epoch()
     pruner.update(ids, with_gradient(5.0, math.nan, 7.0, 8.0))
-    assert pruner.scores()["score"][ids].tolist() == [5.0, 2.0, 7.0, 8.0]
-    with pytest.warns(RuntimeWarning, match="these samples keep their last score") as warned:
-        assert pruner.report().non_finite == 1
-    assert warned[0].filename == __file__  # it points to the caller
-    pruner.begin_epoch()  # counted and warned of once
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_not_finite_and_left_out_of_the_step_leaves_the_mean_finite(bad):
-    pruner, ids = begun(orderdp.OrderedSGD(keep=0.5), 4)
-    losses = with_gradient(bad, 1.0, 2.0, 4.0)
-    loss = pruner.update(ids, losses, scores=torch.tensor([0.0, 1.0, 2.0, 3.0]))
-    loss.backward()
-    assert loss.item() == 3.0
-    assert losses.grad.tolist() == [0.0, 0.0, 0.5, 0.5]
-
-
-def test_a_loss_that_is_not_finite_and_left_out_of_the_step_is_not_counted():
-    pruner = Pruner(OrderedSGD(keep=0.75), 4)
-    index = torch.from_numpy(pruner.begin_epoch().indices.copy())
-    assert pruner.update(index, torch.tensor([-math.inf, 1.0, 2.0, 3.0], requires_grad=True)).item() == 2.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert pruner.report().non_finite == 0
+    assert pruner.scores()["score"].tolist() == [5.0, -math.inf, 7.0, 8.0]
+    with pytest.warns(RuntimeWarning, match="these samples rank below all others until a finite loss is recorded"):
+        pruner.begin_epoch()
+    pruner.update(ids, with_gradient(1.0, 2.0, math.inf, 4.0))
+    assert pruner.scores()["score"].tolist() == [1.0, 2.0, -math.inf, 4.0]
+    pruner.begin_epoch()  # warned of once
+    assert (pruner.report().non_finite, pruner.report().failed) == (2, (2,))
 
 
 # Columns and weights.
@@ -350,6 +409,57 @@ def test_weights_of_the_epoch_multiply_those_within_the_batch():
     loss.backward()
     assert loss.item() == (3 * 3.0 + 4 * 4.0) / 2
     assert losses.grad.tolist() == [0.0, 0.0, 1.5, 2.0]
+
+
+# Weights of the caller, and the reduction.
+
+
+def test_weights_of_the_caller_give_what_torchs_class_weighted_mean_gives():
+    rng = torch.Generator().manual_seed(0)
+    logits, y = torch.randn(8, 3, generator=rng, requires_grad=True), torch.arange(8) % 3
+    class_weights = torch.tensor([0.2, 1.0, 5.0])
+    expected = torch.nn.functional.cross_entropy(logits, y, weight=class_weights)
+    (gradient,) = torch.autograd.grad(expected, logits)
+    pruner, ids = begun(FullData())
+    losses = torch.nn.functional.cross_entropy(logits, y, reduction="none")
+    loss = pruner.update(ids, losses, weights=class_weights[y])
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    torch.testing.assert_close(logits.grad, gradient)
+
+
+def test_weights_of_the_caller_change_nothing_that_is_remembered():
+    pruner, ids = begun()
+    losses = with_gradient(1.0, 2.0, 3.0, 6.0)
+    assert pruner.update(ids, losses, weights=torch.tensor([0.0, 1.0, 1.0, 2.0])).item() == (2 + 3 + 12) / 4
+    assert pruner.scores()["score"][ids].tolist() == [1.0, 2.0, 3.0, 6.0]
+
+
+def test_weights_by_the_number_of_tokens_give_the_mean_over_all_tokens():
+    rng = torch.Generator().manual_seed(0)
+    tokens = torch.rand(4, 7, generator=rng).requires_grad_()
+    counts = torch.tensor([7, 1, 3, 5])
+    mask = torch.arange(7) < counts[:, None]
+    pruner, ids = begun()
+    loss = pruner.update(ids, (tokens * mask).sum(1) / counts, weights=counts.float())
+    torch.testing.assert_close(loss, tokens[mask].mean())
+
+
+def test_without_reduction_update_returns_the_weighted_losses():
+    for strategy, expected in ((TOP_HALF, [1.0, 2.0, 3.0, 6.0]), (OrderedSGD(keep=0.5), [0.0, 0.0, 6.0, 12.0])):
+        pruner, ids = begun(strategy, 8 if strategy is TOP_HALF else 4)
+        losses = with_gradient(1.0, 2.0, 3.0, 6.0)
+        assert pruner.update(ids, losses, reduction="none").tolist() == expected
+        loss = pruner.update(ids, losses, weights=torch.tensor([1.0, 2.0, 3.0, 4.0]), reduction="none")
+        assert loss.tolist() == [value * weight for value, weight in zip(expected, [1, 2, 3, 4], strict=True)]
+
+
+def test_without_reduction_the_weights_of_the_epoch_count():
+    pruner, ids = begun(Weighted())
+    losses = with_gradient(1.0, 10.0, 100.0, 1000.0)
+    assert torch.equal(pruner.update(ids, losses, reduction="none"), losses * (ids + 1))
+    weighted = pruner.update(ids, losses, weights=torch.ones(4))
+    torch.testing.assert_close(weighted, (losses * (ids + 1)).mean())
 
 
 @pytest.mark.parametrize("drop_last", [False, True])

@@ -182,13 +182,13 @@ class Ledger:
         if record is None:
             return
         values, missing = self._move(self._table)
-        if self._epochs.is_open:
-            self._notices.of_epoch(self.epoch, record, values, missing)
         self._non_finite += len(values) - int(np.count_nonzero(np.isfinite(values)))
         self._missing += missing
         self._record = self._batching = None
         self._later = []
         self._epochs.drop_details()
+        if self._epochs.is_open:  # last, since a warning may be raised as an error
+            self._notices.of_epoch(self.epoch, record, values, missing, ranked=bool(self.strategy.columns))
 
     def _move(self, table: ScoreTable) -> tuple[npt.NDArray[np.float32], int]:
         """Closes the running epoch in a table. Returns the values that it saw, and how many samples it left out."""

@@ -182,19 +182,22 @@ class _LoaderPass(Iterator[tuple[Tensor, Any]]):
         self._sampler = loader.batch_sampler
         self._received = 0
         self._accelerate = GradientStateMember(loader)
-        # Workers have begun the epoch and read ahead, perhaps to its end.
-        self._mine = self._sampler.current.begin() if loader.num_workers else None
+        # Workers have begun the epoch and read ahead, perhaps to its end. Without workers the first batch begins it.
+        self._number = self._sampler.current.begin() if loader.num_workers else None
+        self._left = False
 
     def __next__(self) -> tuple[Tensor, Any]:
         try:
             batch = next(self._batches)
         except StopIteration:
-            self._sampler.finish()
+            if not self._left:
+                self._sampler.finish(self._begun())
             self._leave()
             raise
         except Exception:
             self._received += 1
             raise
+        self._begun()
         self._received += 1
         if self._received == self._sampler.in_pass:
             self._accelerate.last_batch()
@@ -203,8 +206,14 @@ class _LoaderPass(Iterator[tuple[Tensor, Any]]):
     def __del__(self) -> None:
         self._leave()
 
+    def _begun(self) -> int:
+        """Returns the number of the pass; it has begun."""
+        if self._number is None:
+            self._number = self._sampler.current.number
+        return self._number
+
     def _leave(self) -> None:
         self._accelerate.leave()
-        if self._mine is not None:
-            self._sampler.current.end(self._mine)
-            self._mine = None
+        self._left = True
+        if self._number is not None:
+            self._sampler.current.end(self._number)

@@ -81,7 +81,9 @@ class Notices:
                 "smaller step; write a smaller batch_size",
             )
 
-    def of_epoch(self, epoch: int | None, record: EpochRecord, values: npt.NDArray[np.float32], missing: int) -> None:
+    def of_epoch(
+        self, epoch: int | None, record: EpochRecord, values: npt.NDArray[np.float32], missing: int, *, ranked: bool
+    ) -> None:
         """Warns of what went wrong in an epoch that has ended.
 
         Args:
@@ -89,6 +91,7 @@ class Notices:
             record: what it saw.
             values: (k,) what it saw of the samples that it trained.
             missing: how many samples it left without a loss.
+            ranked: whether the strategy remembers the losses, so that equal ones matter.
         """
         seen, expected = int(record.seen().sum()), record.num_expected
         if not seen:
@@ -118,7 +121,7 @@ class Notices:
                 f"{bad} losses of epoch {epoch} were NaN or infinite and were not recorded; these samples rank below "
                 "all others until a finite loss is recorded. pruner.report() counts them and lists them as failed",
             )
-        tied = _largest_tie(values)
+        tied = _largest_tie(values) if ranked else 0.0
         if tied > _TIED_SHARE:
             self.warn(
                 "ties",

@@ -234,14 +234,14 @@ class Pruner(Ledger):
         assert selection is not None
         steps = None if batching is None else self.steps_of(batching, len(selection.indices))
         self._batching, chooser = batching, self._epochs.chooser
-        if not resumed:
-            kept_step = steps is not None and steps.batching != batching
-            self._notices.of_size(self.epoch, len(selection.indices), added=self._epochs.added, kept_step=kept_step)
         self._within = WithinBatch(chooser, self.seed, self.epoch or 0) if chooser.chooses_in_batch else None
         if not resumed or self._record is None:
             self._record = EpochRecord(selection, self.num_samples)
         self._record.begin(steps, self.ranks()[1])
         self.selection_s += time.perf_counter() - begin_s
+        if not resumed:  # last, since a warning may be raised as an error
+            kept_step = steps is not None and steps.batching != batching
+            self._notices.of_size(self.epoch, len(selection.indices), added=self._epochs.added, kept_step=kept_step)
         return selection
 
     def end_epoch(self) -> None:
@@ -357,7 +357,7 @@ class Pruner(Ledger):
 
         Returns:
             (k,) int64 positions in the batch, ascending, on the device of `losses`; all of them if the strategy does
-            not choose within batches.
+            not choose within batches. None of them if no loss is finite: leave out the step then.
 
         Raises:
             ValueError, IndexError, RuntimeError: as for `update`.
@@ -368,9 +368,9 @@ class Pruner(Ledger):
         check_index(index)
         check_values(len(index), losses, "losses")
         seen = losses.detach()
+        values = seen if scores is None else _scores_of(index, scores, seen.device)
         if self._within is None:
             return torch.arange(len(index), device=seen.device)
-        values = seen if scores is None else _scores_of(index, scores, seen.device)
         return self._within.choose(index, seen, values, record)
 
 

@@ -55,6 +55,7 @@ class EpochRecord:
         self._limit = self._last_limit = len(self.indices)  # where this rank's part of them ends
         self._latest: npt.NDArray[np.int64] | None = None  # positions of the last batch, if it was no slice
         self._whole = True  # not only this rank's part
+        self._reached: int | None = None  # what `reached` was in a state that was loaded
         self._window_begin, self._window_end, self._window = 0, -1, np.empty(0, dtype=np.int64)
         self._map: npt.NDArray[Any] | None = None
         self._device_weights: Tensor | None = None  # in the order of the selection, for ids on the host
@@ -67,7 +68,7 @@ class EpochRecord:
             steps: the optimiser steps and this rank's part of them; None if the loop forms its own batches.
             num_ranks: number of ranks.
         """
-        self.steps, self.closed, self.is_open = steps, False, True
+        self.steps, self.closed, self.is_open, self._reached = steps, False, True, None
         self.num_expected = len(self.indices) if steps is None else steps[-1][1]
         self._shared = num_ranks > 1
         self._alone = steps is None or num_ranks == 1
@@ -235,8 +236,9 @@ class EpochRecord:
         if not self._log.entries:
             return
         values, left_out, ids = self._log.take()
-        where, size = self._log.entries[0]
-        if self._values is None and left_out is None and type(where) is int and (where, size) == (0, len(self.indices)):
+        entries, done = self._log.entries, 0
+        in_order = len(entries) == 1 and type(entries[0][0]) is int and entries[0][1] == len(self.indices)
+        if in_order and self._values is None and left_out is None:
             # One rank, every batch in order: the log is what is asked for.
             self._values, self._stamps = values, np.ones(len(values), dtype=self._stamp_type())
             self._clock, self._log = 1, self._emptied_log()
@@ -247,7 +249,6 @@ class EpochRecord:
         assert self._stamps is not None
         if left_out is not None and self._left_out is None:
             self._left_out = np.zeros(len(self.indices), dtype=np.bool_)
-        entries, done = self._log.entries, 0
         self._log = self._emptied_log()
         self._whole = not self._shared
         for where, size in entries:
@@ -351,13 +352,18 @@ class EpochRecord:
         if seen.all() or not (seen.any() and self._whole):
             return np.zeros(len(seen), dtype=np.bool_)
         missing = ~seen
-        missing[self.num_expected :] = False
-        if not self.closed:
-            last = len(seen) - 1 - int(np.argmax(seen[::-1]))
-            if self.steps is not None:
-                last = self.steps[int(self.steps.numbers(np.array([last]))[0])][0]
-            missing[last:] = False
+        missing[self.reached() :] = False
         return missing
+
+    def reached(self) -> int:
+        """Returns the position before which every sample should have been seen; waits for the device."""
+        if self._reached is not None:
+            return self._reached
+        seen = self.seen()
+        if self.closed or not seen.any():
+            return self.num_expected if self.closed else 0
+        last = min(len(seen) - 1 - int(np.argmax(seen[::-1])), self.num_expected - 1)
+        return last if self.steps is None else self.steps[int(self.steps.numbers(np.array([last]))[0])][0]
 
     def steps_done(self, steps: Steps) -> npt.NDArray[np.bool_]:
         """Returns (len(steps),) bool: of which steps an update has seen a sample; waits for the device."""
@@ -373,7 +379,7 @@ class EpochRecord:
             "stamps": None if self._stamps is None else torch.from_numpy(self._stamps.copy()),
             "left_out": None if self._left_out is None else torch.from_numpy(self._left_out.copy()),
             "expected": self.num_expected,
-            "closed": self.closed,
+            "reached": self.reached(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -395,4 +401,4 @@ class EpochRecord:
             self._clock = int(self._stamps.max())
         if state["left_out"] is not None:
             self._left_out = state["left_out"].cpu().numpy().astype(np.bool_)
-        self.num_expected, self.closed = state["expected"], state["closed"]
+        self.num_expected, self._reached = state["expected"], state["reached"]

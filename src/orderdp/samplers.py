@@ -19,17 +19,17 @@ class _Pass:
 
     def __init__(self) -> None:
         self.under_way = False
-        self._number = 0
+        self.number = 0  # of the pass that began last
 
     def begin(self) -> int:
         """Begins a pass and returns its number."""
         self.under_way = True
-        self._number += 1
-        return self._number
+        self.number += 1
+        return self.number
 
     def end(self, number: int | None = None) -> None:
         """Ends the pass of this number if it is still under way; without a number, any pass."""
-        if number in (None, self._number):
+        if number in (None, self.number):
             self.under_way = False
 
 
@@ -93,7 +93,6 @@ class PrunedBatchSampler(Sampler[list[int]]):
         self.current = _Pass()
         self._steps: Steps | None = None  # of the epoch that this sampler began last, or that was loaded
         self._in_pass = 0  # batches that the pass yields
-        self._handed_out = False  # the pass has yielded all of them
         self._over = False  # the loop has received all of them
         self._steps_of_next()  # an impossible batch size fails here
 
@@ -120,7 +119,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
         return int(np.count_nonzero(~self.pruner.steps_done(self._steps)))
 
     def __len__(self) -> int:
-        if self._steps is not None and (self.current.under_way or self.pruner.resuming):
+        if self._steps is not None and self.current.under_way:
             return len(self._steps)
         return len(self._steps_of_next())
 
@@ -130,20 +129,20 @@ class PrunedBatchSampler(Sampler[list[int]]):
         selection = self.pruner.begin_epoch(cut.batch_size, drop_last=cut.drop_last, stable_shapes=cut.stable_shapes)
         steps = self._steps = self.pruner.steps_of(cut, len(selection.indices))
         left = np.flatnonzero(~self.pruner.steps_done(steps)).tolist() if resumed else range(len(steps))
-        self._in_pass, self._handed_out, self._over = len(left), False, False
+        self._in_pass, self._over = len(left), False
         mine = self.current.begin()
         try:
             for number in left:
                 begin, end = steps.batch(number)
                 yield selection.indices[begin:end].tolist()
-            self._handed_out = True
         finally:
             self.current.end(mine)
 
-    def finish(self) -> None:
-        """Notes that the loop has received every batch of the pass."""
-        self._over = True
-        self.pruner.end_epoch()
+    def finish(self, number: int) -> None:
+        """Notes that the loop has received every batch of the pass of this number, unless another pass has begun."""
+        if number == self.current.number:
+            self._over = True
+            self.pruner.end_epoch()
 
     def _steps_of_next(self) -> Steps:
         return self.pruner.steps_of(self.batching, self.pruner.num_selected())
@@ -152,9 +151,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
         """Whether the running epoch has batches left, by what `update` saw."""
         if self._steps is None or self._over:
             return False
-        done = self.pruner.steps_done(self._steps)
-        # A loop that never calls update is over when all batches are handed out.
-        return not (done.all() or (self._handed_out and not done.any()))
+        return not self.pruner.steps_done(self._steps).all()
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the pruner's state, and how the epoch is cut into steps.
@@ -196,7 +193,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
                 )
         self.pruner.load_state_dict(state["pruner"], resume=inside, change=change)
         self.current.end()
-        self._steps, self._over, self._handed_out = steps, False, False
+        self._steps, self._over = steps, False
 
     def _cut(self, steps: int | None) -> dict[str, Any]:
         """Returns how an epoch is cut into steps of all ranks, and how many there are."""

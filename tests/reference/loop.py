@@ -4,9 +4,14 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
+import pytest
 import torch
 
 from orderdp import OrderDP, Pruner, Strategy
+
+# For tests that leave epochs early, or walk through them without training, on purpose.
+LEFT_EARLY = pytest.mark.filterwarnings("ignore:epoch .* was left after .* of its .* samples:RuntimeWarning")
+NEVER_UPDATED = pytest.mark.filterwarnings("ignore:update was never called in epoch:RuntimeWarning")
 
 TOP_HALF = OrderDP(explore=1.0, exploit=0.5)
 
@@ -41,7 +46,7 @@ def joined(batches: Iterable[list[int]]) -> list[int]:
 def begun(strategy: Strategy = TOP_HALF, n: int = 8, **arguments) -> tuple[Pruner, torch.Tensor]:
     """A pruner with its first epoch begun, and the ids of that epoch."""
     pruner = Pruner(strategy, n, **arguments)
-    return pruner, torch.from_numpy(pruner.begin_epoch().indices.copy())
+    return pruner, torch.from_numpy(pruner.begin_epoch().indices.copy()).long()
 
 
 def with_gradient(*values: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -7,6 +7,8 @@ from math import floor, isqrt
 
 import numpy as np
 
+FEW = 10_000
+
 
 def largest(values: Sequence[float], k: int, rng: np.random.Generator) -> list[int]:
     """Positions of the k largest, ascending; of those that tie for the last places a random draw is left out."""
@@ -39,7 +41,7 @@ def draw(n: int, size: int, rng: np.random.Generator, spread: int = 6) -> list[i
 
 def shuffle(values: list[int], rng: np.random.Generator, at_once: int = 3 * 2**17) -> None:
     """A long list is dealt out into four, by two bits of a random byte each, and every part is shuffled by itself."""
-    if len(values) <= 10_000:
+    if len(values) <= FEW:
         rng.shuffle(values)
     elif len(values) <= at_once:
         values[:] = [values[i] for i in rng.choice(len(values), len(values), replace=False)]

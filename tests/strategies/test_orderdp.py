@@ -40,9 +40,10 @@ def test_an_epoch_of_iterations_is_the_papers_loop_index_for_index(
 ):
     strategy = OrderDP(explore=explore, exploit=exploit, per="iteration", uniform_share=uniform_share)
     s, q = strategy.sizes(len(scores))
-    ends = [*range(batch_size, q, batch_size), q]
+    bounds = bounds_of(q, batch_size)
+    ends = [end for _, end in bounds]
     expected = paper_loop.per_iteration(scores, s, q, ends, np.random.default_rng(seed), uniform_share)
-    selected = strategy.select(memory_of(scores, bounds_of(q, batch_size)), np.random.default_rng(seed))
+    selected = strategy.select(memory_of(scores, bounds), np.random.default_rng(seed))
     assert selected.indices.tolist() == expected
 
 

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from orderdp import Memory, OrderDP, Pruner
-from orderdp.ranks import step_bounds
 from orderdp.rng import generator
 from reference.gamma import assert_frequencies, gammas, gammas_with_uniform_share
-from reference.steps import bounds_of
+from reference.steps import bounds_of, bounds_of_ranks
 
 EPOCHS = 20_000
 Bounds = tuple[tuple[int, int], ...]
@@ -157,7 +156,7 @@ def test_an_uneven_last_batch_of_the_iteration_form_follows_the_law_of_its_own_s
     strategy = OrderDP(explore=0.6, exploit=0.5, per="iteration")  # s = 6, q = 3: batches of 2 and 1 of 4 and 2
     scores, rank = shuffled_scores(n)
     first, last = np.zeros((2, n), dtype=np.int64)
-    for indices in choices(strategy, scores, bounds=bounds_of(3, 2)):
+    for indices in choices(strategy, scores, bounds=((0, 2), (2, 3))):
         first[rank[indices[:2]]] += 1
         last[rank[indices[2:]]] += 1
     assert_frequencies(first, gammas(n, 4, 2), EPOCHS)
@@ -175,8 +174,8 @@ def test_a_last_step_too_small_for_the_ranks_follows_the_law_of_its_own_sizes(se
     n, s = 30, 2 * selected
     strategy = OrderDP(explore=s / n, exploit=0.5, per="iteration")
     assert strategy.sizes(n) == (s, selected)
-    bounds = tuple(step_bounds(selected, batch_size, num_ranks=num_ranks))
-    assert bounds != bounds_of(selected, batch_size * num_ranks)
+    bounds = bounds_of_ranks(selected, batch_size, num_ranks, stable_shapes=True)
+    assert bounds != bounds_of(selected, batch_size * num_ranks, stable_shapes=True)
     scores, rank = shuffled_scores(n)
     counts = np.zeros((len(bounds), n), dtype=np.int64)
     for indices in choices(strategy, scores, bounds=bounds):
@@ -187,7 +186,7 @@ def test_a_last_step_too_small_for_the_ranks_follows_the_law_of_its_own_sizes(se
 
 
 def test_steps_before_a_dropped_one_follow_the_law_of_their_own_sizes():
-    n, bounds = 20, tuple(step_bounds(7, 3, drop_last=True))
+    n, bounds = 20, bounds_of(7, 3, drop_last=True)
     strategy = OrderDP(explore=0.7, exploit=0.5, per="iteration")
     assert (strategy.sizes(n), bounds) == ((14, 7), ((0, 3), (3, 6)))
     scores, rank = shuffled_scores(n)

@@ -171,6 +171,26 @@ DAMAGES = {
     "manifest missing": ("manifest.json", lambda path: path.unlink(), "{home} ([Errno 2] No such file or directory: "),
     "manifest empty": ("manifest.json", lambda path: path.write_text(""), "{home} (Expecting value: line 1 column 1"),
     "manifest of another form": ("manifest.json", lambda path: path.write_text("[]"), "{home} (list indices must be"),
+    "manifest without checksums": (
+        "manifest.json",
+        lambda path: edit_manifest(path, sha256={}),
+        "{home} (no checksum of model.safetensors and state.pt in manifest.json)",
+    ),
+    "manifest with one checksum": (
+        "manifest.json",
+        lambda path: edit_manifest(path, sha256={"model.safetensors": "0" * 64}),
+        "{home} (no checksum of state.pt in manifest.json)",
+    ),
+    "manifest with an empty checksum": (
+        "manifest.json",
+        lambda path: edit_manifest(path, sha256={"model.safetensors": "", "state.pt": "0" * 64}),
+        "{home} (no checksum of model.safetensors in manifest.json)",
+    ),
+    "manifest with a list of checksums": (
+        "manifest.json",
+        lambda path: edit_manifest(path, sha256=["0" * 64]),
+        "{home} ('list' object has no attribute 'get')",
+    ),
     "manifest without a key": ("manifest.json", lambda path: path.write_text("{}"), "{home} ('version')"),
 }
 

@@ -17,7 +17,7 @@ from orderdp.cli.folders import (
     show_comparison,
     status_of,
 )
-from orderdp.cli.messages import tell, teller
+from orderdp.cli.messages import tell, tell_imports, teller
 from orderdp.cli.settings import add_settings, one_of_several
 from orderdp.output.text_table import number_or_text
 
@@ -80,6 +80,7 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.strategies import InfoBatch, OrderDP
     from orderdp.training.recipe import Recipe
 
+    tell_imports()
     tell = teller(options)
     options_of_recipe = ["prune_ratio", *(name for name in Recipe.model_fields if hasattr(options, name))]
     given = {name: value for name in options_of_recipe if (value := getattr(options, name)) is not None}

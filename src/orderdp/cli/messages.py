@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +14,22 @@ from orderdp.output.suggestions import did_you_mean
 def tell(line: str) -> None:
     """Prints a line on standard error."""
     print(line, file=sys.stderr, flush=True)
+
+
+class _Told(logging.Handler):
+    """Prints what the library logs on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a line."""
+        tell(f"orderdp: {record.getMessage()}")
+
+
+def tell_imports() -> None:
+    """Says from now on which modules of the user are imported, and from which file."""
+    logger = logging.getLogger("orderdp")
+    if not any(isinstance(handler, _Told) for handler in logger.handlers):
+        logger.addHandler(_Told())
+        logger.setLevel(logging.INFO)
 
 
 def teller(options: argparse.Namespace) -> Callable[[str], None]:

@@ -20,6 +20,9 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.output.text_table import as_text
     from orderdp.strategies.registry import BY_NAME
 
-    rows = [(name, strategy.label, strategy.ratio_means) for name, strategy in BY_NAME.items()]
+    rows = []
+    for name, strategy in BY_NAME.items():
+        default = f"; {strategy().asked_ratio:g} if no size is given" if strategy.has_default_size else ""
+        rows.append((name, strategy.label, f"{strategy.ratio_means}{default}"))
     print(as_text([("name", "method", "what the prune ratio is"), *rows], words=True))
     return 0

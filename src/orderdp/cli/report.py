@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
+from orderdp.cli.messages import tell
 from orderdp.cli.settings import one_of_several, some_path
+
+if TYPE_CHECKING:
+    from orderdp.comparison.archive import Archive
+
+_MOST = 10  # runs of a kind that a line names
 
 SUMMARY = "a page of tables and charts of finished runs"
 DESCRIPTION = """\
@@ -43,7 +50,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Writes the page of a folder of runs, or what was asked for instead, and prints where it is."""
+    """Writes the page of a folder of runs, or what was asked for instead, and prints where it is.
+
+    Returns 1, after a line that names them, if files of runs are damaged.
+    """
     from orderdp.comparison.archive import write_archive
     from orderdp.output.files import write_whole
     from orderdp.report.outline import collect
@@ -51,15 +61,39 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.report.tables_file import as_one_file
 
     source, accuracies = options.source, tuple(options.accuracy)
+    archive = collect(source)
+    missing = _missing(archive)
+    if missing:
+        tell(f"orderdp: some runs are missing, {'; '.join(f'{kind}: {runs}' for kind, runs in missing.items())}")
     if options.archive is not None:
-        write_archive(options.archive, collect(source))
+        write_archive(options.archive, archive)
         print(options.archive)
     if options.tables is not None:
-        write_whole(options.tables, as_one_file(*read_parts(source, accuracies=accuracies)).encode())
+        write_whole(options.tables, as_one_file(*read_parts(source, accuracies=accuracies, archive=archive)).encode())
         print(options.tables)
     if options.archive is None and options.tables is None:
-        print(write_report(source, accuracies=accuracies))
-    return 0
+        print(write_report(source, accuracies=accuracies, archive=archive))
+    return 1 if "damaged" in missing else 0
+
+
+def _missing(archive: Archive) -> dict[str, str]:
+    """Returns what is wrong with runs, and which runs; of damaged ones also what to do."""
+    from orderdp.comparison.records import Missing
+
+    found: dict[str, list[str]] = {}
+    for part, records in archive.parts.items():
+        for run in records.planned.runs:
+            record = records.runs[run.name]
+            if isinstance(record, Missing):
+                name = f"{f'{part}: ' if part else ''}{run.label}, seed {run.seed}"
+                kind = "not finished" if record.kind == "open" else record.kind
+                why = f" ({record.reason})" if kind == "damaged" else ""
+                found.setdefault(kind, []).append(f"{name}{why}")
+    shown = {kind: names if kind == "damaged" else names[:_MOST] for kind, names in sorted(found.items())}
+    return {
+        kind: "; ".join(names) + (f"; and {more} more" if (more := len(found[kind]) - len(names)) else "")
+        for kind, names in shown.items()
+    }
 
 
 def _percent(text: str) -> float:

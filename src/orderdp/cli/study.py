@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orderdp.cli.folders import extend_all, refuse_beside_resume, show_comparison, status_of
-from orderdp.cli.messages import teller
+from orderdp.cli.messages import tell_imports, teller
 from orderdp.cli.settings import not_empty, one_of_several, some_path
 from orderdp.output.text_table import number_or_text
 
@@ -67,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.paper.study import load_study, resume_study, start_study
     from orderdp.report.outline import load_outline
 
+    tell_imports()
     tell = teller(options)
     changes = {name: value for name in ("data_root", "download", "device") if (value := getattr(options, name))}
     processes = 1 if options.processes is None else options.processes

@@ -15,7 +15,7 @@ from orderdp.cli.folders import (
     show_conclusions,
     status_of,
 )
-from orderdp.cli.messages import teller
+from orderdp.cli.messages import tell_imports, teller
 from orderdp.cli.settings import STRATEGY_OPTIONS, add_settings, add_strategy, one_name, strategy_given
 
 SUMMARY = "train with pruning, with full data and with a shorter schedule"
@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.strategies.registry import to_table
     from orderdp.training.recipe import Recipe
 
+    tell_imports()
     tell = teller(options)
     keys = [name for name in Recipe.model_fields if name != "strategy"]
     given = {name: value for name in keys if (value := getattr(options, name)) is not None}

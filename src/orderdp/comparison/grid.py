@@ -27,7 +27,7 @@ from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
 from orderdp.strategies import FullData
-from orderdp.strategies.registry import find, to_table
+from orderdp.strategies.registry import find, importing_nothing, to_table
 from orderdp.training.recipe import Recipe, gathered, load_recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import most_steps, total_steps
@@ -200,15 +200,17 @@ def _check_names(path: Path, comparison: Comparison, sizes: Sizes) -> None:
 def planned_in(path: Path) -> Planned:
     """Returns the planned runs of a comparison's folder, also of one of release 0.1.
 
-    That release did not write down the runs, so they are derived from its methods, and a custom strategy is imported.
+    That release did not write down the runs, so they are derived from its methods. A custom strategy is not imported:
+    its settings alone are known.
 
     Raises:
         ValueError: the folder holds no comparison, or a file cannot be read.
     """
     if (path / FILE).exists() or not (path / FILE_0_1).exists():
         return read_planned(path)
-    comparison, sizes = load_comparison(path)
-    return planned_of(comparison.recipe.to_toml(), comparison.table(sizes))
+    with importing_nothing():
+        comparison, sizes = load_comparison(path)
+        return planned_of(comparison.recipe.to_toml(), comparison.table(sizes))
 
 
 def at_ratio(method: Mapping[str, Any], ratio: float) -> dict[str, Any]:
@@ -253,6 +255,13 @@ class Member:
         """Name of its folder."""
         plain = re.sub(r"(?<!\w)-", "minus ", self.label.replace("ε", "epsilon").replace("e+", "e"))
         return "-".join([*re.findall(r"[A-Za-z0-9.]+", plain), f"seed{self.recipe.seed}"])
+
+    @property
+    def title(self) -> str:
+        """The label, with the prune ratio if the label does not show it."""
+        strategy = self.recipe.strategy
+        share = f" {100 * (strategy.asked_ratio or 0):.12g} %"
+        return f"{self.label} (prunes{share})" if strategy.prunes and share not in self.label else self.label
 
     def recipe_in(self, path: Path, num_samples: int, num_ranks: int = 1) -> Recipe | None:
         """Returns the settings in a comparison's folder; None while the run whose steps it takes has no result."""

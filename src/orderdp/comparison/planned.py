@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orderdp.output.toml import parse_toml, read_toml
+from orderdp.training.recipe import gathered
 
 FILE = "comparison.toml"
 FILE_0_1 = "plan.toml"  # of release 0.1, which listed the methods but not the runs
@@ -91,7 +92,7 @@ def planned_of(recipe_text: str, table: dict[str, Any]) -> Planned:
         ValueError, KeyError, TypeError: something is missing or of the wrong type.
     """
     return Planned(
-        parse_toml(recipe_text),
+        gathered(parse_toml(recipe_text)),
         recipe_text,
         table,
         tuple(table["seeds"]),

@@ -53,9 +53,7 @@ class Records(NamedTuple):
 
 
 def read_folder(path: Path) -> Records:
-    """Reads the folder of a comparison. Changes nothing, builds no strategy and imports no user code.
-
-    A folder of release 0.1 is the exception: its custom strategies are imported.
+    """Reads the folder of a comparison. Changes nothing and imports no user code.
 
     Raises:
         ValueError: the folder holds no comparison, or it holds a run of another recipe than planned.

@@ -25,7 +25,7 @@ from accelerate.utils import broadcast_object_list
 from orderdp.comparison.checks import LoadedData, check, check_processes, check_recipes, sharing_threads
 from orderdp.comparison.grid import Comparison, Member, load_comparison, with_method
 from orderdp.comparison.outcome import Outcome, summarize
-from orderdp.comparison.planned import Sizes
+from orderdp.comparison.planned import FILE, Sizes
 from orderdp.comparison.records import read_folder
 from orderdp.data.base import DataSets
 from orderdp.output.files import new_folder
@@ -102,10 +102,11 @@ def resume(
     Raises:
         ValueError: the folder holds no comparison, or it holds a run of another recipe than planned.
     """
-    comparisons = [load_comparison(path)[0] for path in paths]
-    check_processes(processes, PartialState(cpu=comparisons[0].recipe.device == "cpu"))
+    found = [load_comparison(path) for path in paths]
+    check_processes(processes, PartialState(cpu=found[0][0].recipe.device == "cpu"))
     data = LoadedData() if data is None else data
-    for path in paths:
+    for path, (comparison, sizes) in zip(paths, found, strict=True):
+        _write_down_runs(comparison, path, sizes)
         read_folder(path)  # refuses runs of another recipe
         _forget_failures(path)
     with _helpers(processes - 1, paths):
@@ -155,6 +156,14 @@ def extend(
             check_recipes(changed, sizes)
             if changed != comparison:
                 changed.write(path, sizes)
+    PartialState().wait_for_everyone()
+
+
+def _write_down_runs(comparison: Comparison, path: Path, sizes: Sizes) -> None:
+    """Adds to a folder of release 0.1 what its readers need to know the runs of a custom strategy."""
+    if PartialState().is_main_process and not (path / FILE).exists():
+        with alone_in(path):
+            comparison.write(path, sizes)
     PartialState().wait_for_everyone()
 
 
@@ -234,7 +243,7 @@ def _work(paths: Sequence[Path], loaded: LoadedData, *, show: bool, log: Log) ->
                 with _claimed(member, folder, sizes) as recipe:
                     if recipe is not None:
                         trained = True
-                        what = f"[{number}/{len(members)}] {member.label}, seed {member.recipe.seed}"
+                        what = f"[{number}/{len(members)}] {member.title}, seed {member.recipe.seed}"
                         if state.is_main_process:
                             log(what)
                         _train(recipe, data, folder, what=what, show=show, log=log)

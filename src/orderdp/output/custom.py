@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from orderdp.output.suggestions import did_you_mean
 def import_custom(setting: str, name: str) -> Any:
     """Returns what MODULE:NAME names. Imports the module, which may lie in the working directory.
 
+    Before its code runs, the module and its file are logged, once in a process.
+
     Args:
         setting: the setting that holds the name, for messages: "strategy".
         name: such as "my_data:load".
@@ -21,11 +26,13 @@ def import_custom(setting: str, name: str) -> Any:
         ValueError: not of this form, no such module, or nothing of that name in it.
     """
     module_name, colon, attribute = name.partition(":")
-    if not (module_name and colon and attribute):
+    if not (re.fullmatch(r"\w+(\.\w+)*", module_name) and colon and attribute):
         raise ValueError(f"{setting} must be MODULE:NAME to be a custom one, got {name!r}; write both")
     if str(Path.cwd()) not in sys.path:  # where `python -m` would look, as helper processes do
         sys.path.append(str(Path.cwd()))
     try:
+        if module_name not in sys.modules and (spec := find_spec(module_name.partition(".")[0])):
+            logging.getLogger("orderdp").info("imports %s from %s", module_name, spec.origin)
         module = import_module(module_name)
     except ImportError as error:
         raise ValueError(

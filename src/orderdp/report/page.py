@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 import orderdp
+from orderdp.comparison.archive import Archive
 from orderdp.comparison.results import Results, results_of
 from orderdp.output.files import write_whole
 from orderdp.output.palette import THEME
@@ -57,13 +58,14 @@ class Part(NamedTuple):
         return [self.overview, *(table for section in self.sections for table in section.tables)]
 
 
-def write_report(source: Path, *, accuracies: Sequence[float] = ()) -> Path:
+def write_report(source: Path, *, accuracies: Sequence[float] = (), archive: Archive | None = None) -> Path:
     """Writes `report/report.html` and `report/tables/` into the folder of a comparison or a study.
 
     Args:
         source: folder of `orderdp compare`, `orderdp study` or `orderdp train`, or an archive of one. The report of an
             archive is written beside it.
         accuracies: in percent; tables show the seconds and samples until each. Empty for three just below full data.
+        archive: what `source` holds, if it was read before.
 
     Returns:
         The page.
@@ -72,7 +74,7 @@ def write_report(source: Path, *, accuracies: Sequence[float] = ()) -> Path:
         ValueError: there is no such folder or archive, runs have another recipe than planned, or none is finished.
         OSError: a file cannot be written. ImportError: an extra is missing.
     """
-    outline, parts = read_parts(source, accuracies=accuracies)
+    outline, parts = read_parts(source, accuracies=accuracies, archive=archive)
     folder = source.parent if source.is_file() else source
     page = folder / "report" / "report.html"
     with nullcontext() if source.is_file() else alone_in(folder):
@@ -80,9 +82,11 @@ def write_report(source: Path, *, accuracies: Sequence[float] = ()) -> Path:
     return page
 
 
-def read_parts(source: Path, *, accuracies: Sequence[float] = ()) -> tuple[Outline, list[Part]]:
+def read_parts(
+    source: Path, *, accuracies: Sequence[float] = (), archive: Archive | None = None
+) -> tuple[Outline, list[Part]]:
     """Returns what a report shows of a folder or an archive; arguments and errors as of `write_report`."""
-    archive = collect(source)
+    archive = collect(source) if archive is None else archive
     outline = outline_of_archive(archive)
     results = {name: results_of(records, together=outline.together) for name, records in archive.parts.items()}
     if not any(entry.results for each in results.values() for entry in each.entries.values()):

@@ -55,6 +55,7 @@ class Memory:
             None.
         visits: (n,) int32 or int16, in how many epochs each sample was trained, whichever strategy chose them; None if
             they were not counted.
+        failed: (k,) int64 or int32, the samples that failed, for strategies without columns; None if there are none.
     """
 
     num_samples: int
@@ -64,6 +65,7 @@ class Memory:
     previous: Indices | None = None
     previous_epoch: int | None = None
     visits: npt.NDArray[np.signedinteger[Any]] | None = None
+    failed: Indices | None = None
 
 
 class _SignatureOfInit:

@@ -93,6 +93,7 @@ def positions(mask: Mask) -> Indices:
 def shuffled(mask: Mask, rng: np.random.Generator) -> Indices:
     """Returns the positions of a mask in random order: (q,) int32, or int64 from 2**31 samples on."""
     found = positions(mask)
+    del mask  # frees it before the shuffle, where only this call holds it
     shuffle(found, rng)
     return found
 

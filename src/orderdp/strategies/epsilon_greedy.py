@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from orderdp.strategies.base import FixedRatio, Indices, Memory, Selection
-from orderdp.strategies.draws import draw_among, shuffle, shuffled
+from orderdp.strategies.draws import Mask, draw_among, shuffle, shuffled
 from orderdp.strategies.order import largest
 from orderdp.theory.sizes import check_count, check_fraction, check_number
 
@@ -75,11 +76,14 @@ class EpsilonGreedy(FixedRatio):
         again = same_again(memory, self.every, rng, first=0)
         if again is not None:
             return Selection(again)
+        return Selection(shuffled(self._kept(memory.columns["score"], q, rng), rng))
+
+    def _kept(self, scores: npt.NDArray[np.float32], q: int, rng: np.random.Generator) -> Mask:
         uniform = round(self.epsilon * q)
-        kept = largest(memory.columns["score"], q - uniform, rng)
+        kept = largest(scores, q - uniform, rng)
         if uniform:
             kept |= draw_among(~kept, uniform, rng)
-        return Selection(shuffled(kept, rng))
+        return kept
 
 
 def same_again(memory: Memory, every: int, rng: np.random.Generator, *, first: int) -> Indices | None:

@@ -18,28 +18,30 @@ from torch import Tensor
 
 from orderdp.strategies.draws import Mask, blocks, draw
 
+Part: TypeAlias = slice | npt.NDArray[np.int64]
+
 _SAMPLE = 16_384  # values that are ranked to guess the threshold; fewer than these are ranked at once
 
 
 @dataclass(frozen=True, eq=False)
 class Computed:
-    """Values that are computed from columns when a slice of them is read, so that they take no memory.
+    """Values that are computed from columns when some of them are read, so that they take no memory.
 
     Args:
         num_samples: how many.
-        read: returns the values of a slice.
+        read: returns the values of a slice or at some places.
 
     >>> Computed(3, lambda part: -np.arange(3.0)[part])[1:].tolist()
     [-1.0, -2.0]
     """
 
     num_samples: int
-    read: Callable[[slice], npt.NDArray[Any]]
+    read: Callable[[Part], npt.NDArray[Any]]
 
     def __len__(self) -> int:
         return self.num_samples
 
-    def __getitem__(self, part: slice) -> npt.NDArray[Any]:
+    def __getitem__(self, part: Part) -> npt.NDArray[Any]:
         return self.read(part)
 
 
@@ -107,9 +109,9 @@ def _threshold(values: Values, k: int, among: Mask | None) -> tuple[Any, int, in
 
 
 def _bracket(values: Values, k: int, among: Mask | None) -> tuple[Any, Any]:
-    """Returns two values of an even sample that most likely lie on either side of the k-th largest."""
-    step = len(values) // _SAMPLE
-    sample = _counting(values[::step], None if among is None else among[::step])
+    """Returns two values of a sample that most likely lie on either side of the k-th largest."""
+    places = _places(len(values))
+    sample = _counting(values[places], None if among is None else among[places])
     if not len(sample):  # nothing counts at these places
         sample = _counting(values[:], among)[:1]
     total = len(values) if among is None else int(np.count_nonzero(among))
@@ -132,6 +134,14 @@ def _counted(values: Values, low: Any, high: Any, among: Mask | None) -> tuple[l
         if low < high:
             between.append(mine.take(np.flatnonzero(passed[2] ^ passed[1])))
     return counts, np.concatenate(between) if between else values[:0]
+
+
+def _places(num_values: int) -> npt.NDArray[np.int64]:
+    """Returns even places, each moved by a hash of itself, so that they miss nothing that repeats."""
+    step = num_values // _SAMPLE
+    places = np.arange(0, num_values - step + 1, step)
+    places += places * 2_654_435_761 // 65_536 % step
+    return places
 
 
 def _ranked(values: npt.NDArray[Any], k: int) -> tuple[Any, int, int]:

@@ -192,14 +192,14 @@ class OrderDP(Strategy):
             ValueError: per="iteration" if the loop forms its own batches.
         """
         s, q = self.sizes(memory.num_samples)
-        drawn = draw(memory.num_samples, s, rng)
         if self.fresh:
-            return Selection(shuffled(drawn, rng))
+            return Selection(shuffled(draw(memory.num_samples, s, rng), rng))
         if self.per == "epoch":
-            return Selection(shuffled(self._kept(memory.columns["score"], q, rng, drawn), rng))
+            scores = memory.columns["score"]
+            return Selection(shuffled(self._kept(scores, q, rng, draw(memory.num_samples, s, rng)), rng))
         if memory.step_bounds is None:
             raise ValueError("per='iteration' must know the batches, got none; write pruner.sampler(batch_size=...)")
-        order = shuffled(drawn, rng)
+        order = shuffled(draw(memory.num_samples, s, rng), rng)
         bounds = list(memory.step_bounds)
         if bounds[-1][1] < q:  # the rest is in no step, by drop_last, but counts among the q
             bounds.append((bounds[-1][1], q))

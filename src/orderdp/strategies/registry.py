@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -22,6 +24,7 @@ from orderdp.strategies.ordered_sgd import OrderedSGD
 from orderdp.strategies.repeated_random import RepeatedRandom
 from orderdp.strategies.selective_backprop import SelectiveBackprop
 from orderdp.strategies.seta import SeTa
+from orderdp.strategies.stand_in import stand_in
 from orderdp.strategies.ucb import UCB
 
 __all__ = [  # noqa: RUF022  (in the order of `orderdp methods`)
@@ -41,6 +44,18 @@ __all__ = [  # noqa: RUF022  (in the order of `orderdp methods`)
 
 BY_NAME: dict[str, type[Strategy]] = {globals()[row].name: globals()[row] for row in __all__}
 
+_IMPORTS: ContextVar[bool] = ContextVar("imports", default=True)
+
+
+@contextmanager
+def importing_nothing() -> Iterator[None]:
+    """Within the block, `find` imports no module: it returns a stand-in for a custom method, of its settings alone."""
+    token = _IMPORTS.set(False)
+    try:
+        yield
+    finally:
+        _IMPORTS.reset(token)
+
 
 def find(name: str) -> type[Strategy]:
     """Returns the class of a method by its name.
@@ -57,7 +72,7 @@ def find(name: str) -> type[Strategy]:
     if isinstance(name, str) and name in BY_NAME:
         return BY_NAME[name]
     if isinstance(name, str) and re.fullmatch(r"[\w.]+:\w+", name):
-        return _custom(name)
+        return _custom(name) if _IMPORTS.get() else stand_in(name)
     raise ValueError(f"no strategy named {name!r}{did_you_mean(str(name), BY_NAME)} ('orderdp methods' lists them)")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from orderdp.strategies.base import FixedRatio, Memory, Selection
-from orderdp.strategies.draws import draw, shuffled
-from orderdp.strategies.order import Computed, largest
+from orderdp.strategies.draws import shuffled
+from orderdp.strategies.order import largest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +21,8 @@ class RepeatedRandom(FixedRatio):
     does not hold yet. Not to be confused with `DynamicRandom`, whose epochs are independent.
 
     The next samples are drawn uniformly from those trained least often so far, which is the same law as a permutation
-    made in advance. It uses the engine's count of visits. A sample whose loss was not finite counts too. After epochs
-    of another strategy, it first trains the samples with fewer visits.
+    made in advance. It uses the engine's count of visits. Samples that failed come last, until a finite loss of them is
+    recorded. After epochs of another strategy, it first trains the samples with fewer visits.
 
     Args:
         prune_ratio: fraction of the data left out of each epoch, in [0, 1).
@@ -48,8 +50,13 @@ class RepeatedRandom(FixedRatio):
 
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns q samples of those trained least."""
-        n, visits = memory.num_samples, memory.visits
-        q = self.num_selected(n, memory.epoch)
-        if visits is None:
-            return Selection(shuffled(draw(n, q, rng), rng))
-        return Selection(shuffled(largest(Computed(n, lambda part: -visits[part]), q, rng), rng))
+        q = self.num_selected(memory.num_samples, memory.epoch)
+        return Selection(shuffled(largest(_turns(memory), q, rng), rng))
+
+
+def _turns(memory: Memory) -> npt.NDArray[np.signedinteger[Any]]:
+    """Returns a number for each sample, highest for those whose turn it is."""
+    turns = np.zeros(memory.num_samples, dtype=np.int16) if memory.visits is None else -memory.visits
+    if memory.failed is not None:
+        turns[memory.failed] = np.iinfo(turns.dtype).min
+    return turns

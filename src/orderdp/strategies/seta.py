@@ -141,8 +141,8 @@ def cluster_borders(values: npt.NDArray[np.float32], groups: int) -> npt.NDArray
     if not len(values):
         return np.zeros(groups - 1, dtype=np.float32)
     ordered = np.sort(values)
-    sums = np.zeros(len(ordered) + 1)
-    np.cumsum(ordered, dtype=np.float64, out=sums[1:])
+    starts = [block.start for block in blocks(len(ordered))]
+    before = np.cumsum([0.0, *(ordered[block].sum(dtype=np.float64) for block in blocks(len(ordered)))])
     places = (np.arange(groups) + 0.5) / groups * (len(ordered) - 1)
     below = places.astype(np.int64)
     low, high = (ordered[np.minimum(below + more, len(ordered) - 1)].astype(np.float64) for more in (0, 1))
@@ -151,7 +151,9 @@ def cluster_borders(values: npt.NDArray[np.float32], groups: int) -> npt.NDArray
     for _ in range(_MOST_ROUNDS):
         ends = np.concatenate([[0], np.searchsorted(ordered, least_float32(borders)), [len(ordered)]])
         counts = np.diff(ends)
-        centres = np.where(counts > 0, np.diff(sums[ends]) / np.maximum(counts, 1), centres)
+        number = np.searchsorted(starts, ends, side="right") - 1  # of the block of each end
+        rest = [ordered[starts[block] : end].sum(dtype=np.float64) for block, end in zip(number, ends, strict=True)]
+        centres = np.where(counts > 0, np.diff(before[number] + rest) / np.maximum(counts, 1), centres)
         moved = (centres[1:] + centres[:-1]) / 2
         if np.array_equal(moved, borders):
             break

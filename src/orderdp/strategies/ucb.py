@@ -14,7 +14,7 @@ from torch import Tensor
 from orderdp.strategies.base import FixedRatio, Memory, Selection
 from orderdp.strategies.draws import permutation, shuffled
 from orderdp.strategies.epsilon_greedy import RAJU_2021, same_again
-from orderdp.strategies.order import Computed, largest
+from orderdp.strategies.order import Computed, Part, largest
 from orderdp.theory.sizes import check_count, check_fraction, check_number
 
 _LARGEST = torch.finfo(torch.float32).max
@@ -92,7 +92,7 @@ class UCB(FixedRatio):
         bounds = Computed(memory.num_samples, lambda part: self._bounds(memory.columns, part))
         return Selection(shuffled(largest(bounds, q, rng), rng))
 
-    def _bounds(self, columns: Mapping[str, npt.NDArray[np.float32]], part: slice) -> npt.NDArray[np.float32]:
+    def _bounds(self, columns: Mapping[str, npt.NDArray[np.float32]], part: Part) -> npt.NDArray[np.float32]:
         """Returns mean + c·var within float32; ±inf only for samples that are not seen yet or failed."""
         mean, var = columns["mean"][part], columns["var"][part]
         with np.errstate(over="ignore", invalid="ignore"):

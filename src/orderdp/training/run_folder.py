@@ -27,6 +27,7 @@ from orderdp.output import files
 from orderdp.training.recipe import Recipe, load_recipe
 
 CHECKPOINT_VERSION = 3  # 1 held a recipe with the method in flat keys; 2 counted batches instead of updates
+_CHECKED = ("model.safetensors", "state.pt")  # files of a checkpoint, whose checksums its manifest holds
 _RESULT = {"accuracy_last", "epochs", "steps", "samples_forward", "samples_backward"}  # what every result has
 
 
@@ -197,7 +198,7 @@ class RunFolder:
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.items()}
-        contents = {"model.safetensors": save_tensors(tensors), "state.pt": buffer.getvalue()}
+        contents = dict(zip(_CHECKED, (save_tensors(tensors), buffer.getvalue()), strict=True))
         manifest = {
             "version": CHECKPOINT_VERSION,
             "recipe": self.recipe().to_toml(),
@@ -234,8 +235,10 @@ class RunFolder:
         try:
             manifest = json.loads((newest / "manifest.json").read_text())
             version, recipe, sha256 = (manifest[key] for key in ("version", "recipe", "sha256"))
-            contents = {name: (newest / name).read_bytes() for name in sha256}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if unchecked := [name for name in _CHECKED if not sha256.get(name)]:
+                raise ValueError(f"no checksum of {' and '.join(unchecked)} in manifest.json")
+            contents = {name: (newest / name).read_bytes() for name in _CHECKED}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"a checkpoint must be complete, got {newest} ({error}); {anew}") from None
         if version != CHECKPOINT_VERSION:
             raise ValueError(

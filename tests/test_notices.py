@@ -1,0 +1,345 @@
+"""What would train wrongly is warned of once, with both numbers and the cure."""
+
+import itertools
+import math
+import warnings
+from dataclasses import fields
+
+import pytest
+import torch
+
+import orderdp
+from orderdp import DynamicRandom, FullData, IndexedDataset, OrderDP, Pruner
+from reference.loop import LEFT_EARLY, joined, loss_of, train_epoch
+
+HALF = OrderDP(explore=1.0, exploit=0.5)
+N = 64
+STRATEGIES = [HALF, FullData(), orderdp.InfoBatch(), orderdp.OrderedSGD(keep=0.5), orderdp.UCB(prune_ratio=0.5)]
+each_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=repr)
+
+
+def warned_in(call):
+    """The texts of all warnings in a call."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    assert all(warning.category is RuntimeWarning for warning in caught)
+    return [str(warning.message) for warning in caught]
+
+
+def passes(pruner, loader, trains, epochs=3):
+    """Runs epochs in which `trains(number of the batch)` decides whether `update` is called."""
+    for _ in range(epochs):
+        for number, (index, _) in enumerate(loader):
+            if trains(number):
+                pruner.update(index, loss_of(index, pruner.epoch))
+
+
+# Row by row: what is wrong, and what is said.
+
+
+@each_strategy
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loop_without_update_is_told_so_once(strategy, workers):
+    pruner = Pruner(strategy, N)
+    loader = pruner.loader(range(N), batch_size=8, num_workers=workers)
+    size = len(pruner.preview(8).indices)
+    texts = warned_in(lambda: passes(pruner, loader, lambda number: False))
+    assert texts == [
+        f"update was never called in epoch 0, which selected {size} samples, so nothing of it is remembered; "
+        "write loss = pruner.update(index, losses) for every batch"
+    ]
+    assert (pruner.report().missing, pruner.report().failed) == (0, ())  # the mistake is not of the samples
+
+
+def test_an_update_for_some_batches_only_is_told_how_many_samples_are_missing():
+    pruner = Pruner(FullData(), N)
+    loader = pruner.loader(range(N), batch_size=8)
+    texts = warned_in(lambda: passes(pruner, loader, lambda number: number % 4 != 1))
+    assert texts == [
+        "16 of the 64 samples of epoch 0 were left without a loss; they rank below all others until one is recorded. "
+        "pruner.report().failed lists them. Usual causes: update is not called for every batch, a collate function "
+        "drops samples that it cannot read, or a framework splits the batches a second time among the ranks"
+    ]
+    assert pruner.report().missing == 3 * 16  # the running one has ended too
+
+
+@pytest.mark.parametrize("skipped", [[0], [7], [0, 7], [3, 4, 5], list(range(1, 8)), list(range(7))], ids=str)
+def test_every_batch_that_was_skipped_is_counted(skipped):
+    pruner = Pruner(FullData(), N)
+    loader = pruner.loader(range(N), batch_size=8)
+    batches = [index.tolist() for index, _ in loader]
+    for number, ids in enumerate(batches):
+        if number not in skipped:
+            pruner.update(torch.tensor(ids), torch.ones(8, requires_grad=True))
+    assert pruner.report().failed == tuple(sorted(joined(batches[number] for number in skipped)))
+    assert pruner.report().trained == N - 8 * len(skipped)
+    with pytest.warns(RuntimeWarning, match=f"{8 * len(skipped)} of the 64 samples of epoch 0 were left without"):
+        pruner.begin_epoch()
+
+
+def test_ids_that_a_loop_splits_again_are_missing():
+    """Each process of two takes every second sample of each batch that is already its own."""
+    pruner = Pruner(HALF, 160)
+    loader = pruner.loader(range(160), batch_size=10)
+    for index, _ in loader:
+        pruner.update(index[::2], loss_of(index[::2], 0))
+    with pytest.warns(RuntimeWarning, match="40 of the 80 samples of epoch 0 were left without a loss.* splits the"):
+        pruner.begin_epoch()
+
+
+@each_strategy
+def test_an_epoch_that_was_left_early_is_told_both_numbers_once(strategy):
+    """A framework with a limit on the number of batches, say."""
+    pruner = Pruner(strategy, N)
+    loader = pruner.loader(range(N), batch_size=8)
+    size = len(pruner.preview(8).indices)
+
+    def run():
+        for _ in range(4):
+            train_epoch(pruner, loader, 3)
+
+    assert warned_in(run) == [
+        f"epoch 0 was left after 24 of its {size} samples, and the next one begins. If this is not meant, look for a "
+        "limit on the number of batches, or for a length that was read before the epoch"
+    ]
+
+
+def test_an_early_end_and_a_skipped_batch_are_two_warnings():
+    pruner = Pruner(FullData(), N)
+    batches = list(pruner.loader(range(N), batch_size=8))
+    pruner = Pruner(FullData(), N)
+    for number, (index, _) in enumerate(pruner.loader(range(N), batch_size=8)):
+        if number in (0, 2):
+            pruner.update(index, loss_of(index, 0))
+        if number == 4:
+            break
+    texts = warned_in(pruner.begin_epoch)
+    assert [text[:32] for text in texts] == ["8 of the 64 samples of epoch 0 w", "epoch 0 was left after 16 of its"]
+    assert pruner.report().failed == tuple(sorted(batches[1][0].tolist()))
+
+
+@pytest.mark.parametrize("way", ["loader", "samples", "batches", "begin_epoch"])
+def test_a_whole_epoch_is_warned_of_in_no_loop(way):
+    pruner = Pruner(HALF, N)
+
+    def run():
+        for epoch in range(3):
+            if way == "begin_epoch":
+                batches = torch.from_numpy(pruner.begin_epoch().indices).long().split(10)
+            else:
+                data = IndexedDataset(range(N))
+                if way == "loader":
+                    loader = pruner.loader(range(N), batch_size=10)
+                elif way == "samples":
+                    loader = torch.utils.data.DataLoader(data, sampler=pruner.sampler(), batch_size=10)
+                else:
+                    loader = torch.utils.data.DataLoader(data, batch_sampler=pruner.sampler(10))
+                batches = (index for index, _ in loader)
+            for index in batches:
+                pruner.update(index, loss_of(index, epoch))
+
+    assert warned_in(run) == []
+
+
+# Losses that tie.
+
+
+def with_ties(strategy, share, dtype=torch.float32, n=1000, epochs=2):
+    """What is warned of if a share of the losses of each epoch is 0."""
+    pruner = Pruner(strategy, n)
+
+    def run():
+        for _ in range(epochs + 1):
+            ids = torch.from_numpy(pruner.begin_epoch().indices.copy()).long()
+            losses = torch.where(ids < share * n, 0, 1 + ids / n)
+            pruner.update(ids, losses.to(dtype).requires_grad_())
+
+    return warned_in(run)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.83, 1.0])
+def test_many_equal_losses_are_warned_of_once_with_the_cure(share):
+    (text,) = with_ties(OrderDP(explore=1.0, exploit=1.0), share)
+    assert text == (
+        f"{share:.0%} of the losses of epoch 0 are equal, so their order is left to chance; compute them in float32, "
+        "cross_entropy(logits.float(), ...), since bfloat16 and float16 round small losses to 0"
+    )
+
+
+def test_a_few_equal_losses_are_normal():
+    assert with_ties(OrderDP(explore=1.0, exploit=1.0), 0.2) == []
+    assert with_ties(OrderDP(explore=1.0, exploit=1.0), 1.0, n=200) == []  # too few to tell
+
+
+@pytest.mark.parametrize("strategy", [FullData(), DynamicRandom(prune_ratio=0.5)], ids=repr)
+def test_equal_losses_do_not_matter_to_a_strategy_that_forgets_them(strategy):
+    assert with_ties(strategy, 1.0) == []
+
+
+def sure_logits():
+    """A model that is sure of most of its data, as after some epochs."""
+    rng = torch.Generator().manual_seed(0)
+    y = torch.arange(2000) % 10
+    return torch.randn(2000, 10, generator=rng) + 12 * torch.nn.functional.one_hot(y, 10), y
+
+
+def test_losses_in_bfloat16_of_a_model_that_is_sure_are_warned_of_and_the_cure_is_one():
+    logits, y = sure_logits()
+    texts = {}
+    for name, given in (("bfloat16", logits.bfloat16()), ("cured", logits.bfloat16().float())):
+        pruner = Pruner(OrderDP(explore=1.0, exploit=0.3), 2000, schedule=lambda s, e: s if e else FullData())
+        losses = torch.nn.functional.cross_entropy(given, y, reduction="none")
+        ids = torch.from_numpy(pruner.begin_epoch().indices.copy()).long()
+        pruner.update(ids, losses[ids].detach().requires_grad_())
+        texts[name] = warned_in(pruner.begin_epoch)
+        true = torch.nn.functional.cross_entropy(logits, y, reduction="none").argsort(descending=True)[:600]
+        texts[f"{name} right"] = len({*pruner.selection.indices.tolist()} & {*true.tolist()}) / 600
+    assert len(texts["bfloat16"]) == 1
+    assert "cross_entropy(logits.float(), ...)" in texts["bfloat16"][0]
+    assert texts["cured"] == []
+    assert texts["cured right"] > 0.95 > texts["bfloat16 right"]
+
+
+def test_losses_that_are_not_finite_do_not_tie():
+    pruner = Pruner(HALF, 1000)
+    ids = torch.from_numpy(pruner.begin_epoch().indices.copy()).long()
+    values = torch.rand(500, generator=torch.Generator().manual_seed(0))
+    values[:400] = math.nan
+    pruner.update(ids, values.requires_grad_())
+    (text,) = warned_in(pruner.begin_epoch)
+    assert text.startswith("400 losses of epoch 0 were NaN or infinite and were not recorded; ")
+
+
+# Loops that go round.
+
+
+@pytest.mark.parametrize("strategy", [HALF, FullData(), orderdp.OrderedSGD(keep=0.5)], ids=repr)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_cycle_over_the_loader_is_warned_of_once(strategy, workers):
+    pruner = Pruner(strategy, N)
+    loader = pruner.loader(range(N), batch_size=8, num_workers=workers)
+
+    def run():
+        for index, _ in itertools.islice(itertools.cycle(loader), 3 * len(loader)):
+            pruner.update(index, loss_of(index, pruner.epoch))
+
+    assert warned_in(run) == [
+        "batches of epoch 0 came again after its last one; each pass over the loader is a new epoch, so write a for "
+        "loop over it instead of itertools.cycle or a list of its batches"
+    ]
+    assert pruner.epoch == 0
+
+
+def test_a_list_of_batches_that_is_trained_again_is_warned_of():
+    pruner = Pruner(HALF, N)
+    batches = list(pruner.loader(range(N), batch_size=8))
+
+    def run():
+        for _ in range(2):
+            for index, _ in batches:
+                pruner.update(index, loss_of(index, pruner.epoch))
+
+    assert len(warned_in(run)) == 1
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_several_updates_of_each_batch_are_no_cycle(times):
+    """SAM, LBFGS and the like."""
+    pruner = Pruner(HALF, N)
+    loader = pruner.loader(range(N), batch_size=8)
+
+    def run():
+        for _ in range(2):
+            for index, _ in loader:
+                for value in range(times):
+                    pruner.update(index, loss_of(index, value))
+
+    assert warned_in(run) == []
+
+
+def test_a_loop_over_islice_of_a_cycle_by_hand_goes_through_the_epochs():
+    """The right form of an endless loop."""
+
+    def forever(loader):
+        while True:
+            yield from loader
+
+    pruner = Pruner(HALF, N)
+    loader = pruner.loader(range(N), batch_size=8)
+    for index, _ in itertools.islice(forever(loader), 3 * len(loader)):
+        pruner.update(index, loss_of(index, pruner.epoch))
+    assert (pruner.epoch, pruner.report().visits) == (2, 3 * 32)
+
+
+# An interruption between a batch and its update.
+
+
+@LEFT_EARLY
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("interrupted", [0, 2, 3])
+def test_a_batch_that_was_interrupted_before_its_update_is_met_again(workers, interrupted):
+    whole = Pruner(HALF, N)
+    expected = [train_epoch(whole, whole.loader(range(N), batch_size=8)) for _ in range(2)]
+
+    def interrupted_run(pruner, loader):
+        for number, (index, _) in enumerate(loader):
+            if number == interrupted:
+                raise KeyboardInterrupt
+            pruner.update(index, loss_of(index, pruner.epoch))
+
+    pruner = Pruner(HALF, N)
+    loader = pruner.loader(range(N), batch_size=8, num_workers=workers)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_run(pruner, loader)
+    assert loader.remaining == 4 - interrupted
+    twin = Pruner(HALF, N)
+    rest = twin.loader(range(N), batch_size=8)
+    rest.load_state_dict(loader.state_dict())
+    assert [train_epoch(twin, rest), train_epoch(twin, rest)] == [expected[0][interrupted:], expected[1]]
+
+
+@LEFT_EARLY
+def test_after_an_interruption_in_a_notebook_the_loop_of_the_readme_goes_on_with_the_next_epoch():
+    pruner = Pruner(HALF, N)
+    loader = pruner.loader(range(N), batch_size=8)
+    epochs, trained = 5, []
+
+    def cell(stop=None):
+        for epoch in range(pruner.next_epoch, epochs):
+            for number, (index, _) in enumerate(loader):
+                assert pruner.epoch == epoch
+                if (epoch, number) == stop:
+                    raise KeyboardInterrupt
+                pruner.update(index, loss_of(index, epoch))
+            trained.append(epoch)
+
+    with pytest.raises(KeyboardInterrupt):
+        cell(stop=(2, 1))
+    cell()
+    cell()  # nothing is left
+    assert trained == [0, 1, 3, 4]
+
+
+# The report.
+
+
+def test_a_report_is_plain_values():
+    pruner = Pruner(HALF, N)
+    for index, _ in pruner.loader(range(N), batch_size=8):
+        losses = loss_of(index, 0).detach()
+        losses[2] = math.nan
+        pruner.update(index, losses.requires_grad_())
+    report = pruner.report()
+    assert {type(getattr(report, field.name)) for field in fields(report)} == {int, float, tuple}
+    assert {type(i) for i in report.failed} == {int}
+    assert (report.trained, report.non_finite, len(report.failed)) == (32, 4, 4)
+    assert eval(repr(report), {"Report": type(report), "nan": math.nan}) == report
+
+
+def test_each_pruner_warns_for_itself():
+    for _ in range(2):
+        pruner = Pruner(HALF, N)
+        pruner.begin_epoch()
+        with pytest.warns(RuntimeWarning, match="update was never called in epoch 0"):
+            pruner.begin_epoch()
