@@ -51,6 +51,12 @@ class Log:
                 return
         entries.append((where, size))
 
+    def emptied(self) -> Log:
+        """Returns an empty log for values where these are."""
+        log = Log(self._capacity)
+        log.settle(on_host=bool(self.on_host))
+        return log
+
     def settle(self, *, on_host: bool) -> None:
         """Makes room where the values are."""
         self.on_host = on_host

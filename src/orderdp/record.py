@@ -241,7 +241,7 @@ class EpochRecord:
         if in_order and self._values is None and left_out is None:
             # One rank, every batch in order: the log is what is asked for.
             self._values, self._stamps = values, np.ones(len(values), dtype=self._stamp_type())
-            self._clock, self._log = 1, self._emptied_log()
+            self._clock, self._log = 1, self._log.emptied()
             return
         if self._values is None:
             self._values = np.empty(len(self.indices), dtype=np.float32)
@@ -249,7 +249,7 @@ class EpochRecord:
         assert self._stamps is not None
         if left_out is not None and self._left_out is None:
             self._left_out = np.zeros(len(self.indices), dtype=np.bool_)
-        self._log = self._emptied_log()
+        self._log = self._log.emptied()
         self._whole = not self._shared
         for where, size in entries:
             part: Any = slice(done, done + size)
@@ -265,12 +265,6 @@ class EpochRecord:
             if self._left_out is not None:
                 self._left_out[where] = False if left_out is None else left_out[part]
             done += size
-
-    def _emptied_log(self) -> Log:
-        """Returns a log for values where the old ones are, since an update may be under way."""
-        log = Log(self._capacity)
-        log.settle(on_host=bool(self._log.on_host))
-        return log
 
     def _stamp_type(self) -> type[np.int32 | np.uint8]:
         return np.int32 if self._shared else np.uint8
