@@ -155,7 +155,7 @@ class EpochRecord:
         """Prepares the log for values on the host, or for values on a device."""
         if self._log.on_host is not None:  # they were elsewhere before
             self.fold()
-        self._log.settle(values)
+        self._log.settle(on_host=values.is_cpu)
 
     def _is_slice(self, ids: npt.NDArray[Any], begin: int) -> bool:
         """Whether the ids are the selection from a position on."""
@@ -205,7 +205,7 @@ class EpochRecord:
         if in_order and self._values is None and left_out is None:
             # One rank, every batch in order: the log is what is asked for.
             self._values, self._stamps = values, np.ones(len(values), dtype=self._stamp_type())
-            self._clock, self._log = 1, Log(self._capacity)
+            self._clock, self._log = 1, self._log.emptied()
             return
         if self._values is None:
             self._values = np.empty(len(self.indices), dtype=np.float32)
@@ -213,7 +213,7 @@ class EpochRecord:
         assert self._stamps is not None
         if left_out is not None and self._left_out is None:
             self._left_out = np.zeros(len(self.indices), dtype=np.bool_)
-        self._log = Log(self._capacity)
+        self._log = self._log.emptied()
         self._whole = not self._shared
         for where, size in entries:
             part: Any = slice(done, done + size)
