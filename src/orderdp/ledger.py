@@ -20,6 +20,7 @@ from orderdp.schedule import Constant, Schedule
 from orderdp.scores import ScoreTable
 from orderdp.states import STATE_VERSION, checked_state
 from orderdp.strategies import Selection, Strategy
+from orderdp.strategies.base import check_settings
 
 
 class Ledger:
@@ -51,6 +52,7 @@ class Ledger:
     ) -> None:
         if not isinstance(strategy, Strategy):
             raise TypeError(f"strategy must be a Strategy, got {strategy!r}; write OrderDP(prune_ratio=0.5)")
+        check_settings(strategy)
         if not isinstance(data, (str, type(None))):
             raise TypeError(f"fingerprint must be a string, got {type(data).__name__}; write a name or a digest")
         self.strategy = strategy

@@ -95,15 +95,15 @@ class Lookup:
         if self._device_weights is None or self._device_weights.device != device:
             assert self.weights is not None
             with torch.inference_mode(mode=False):
-                self._device_weights = torch.from_numpy(self.weights).to(device)
+                self._device_weights = torch.from_numpy(self.weights).to(device, non_blocking=True)
         return self._device_weights
 
     def weights_by_id(self, index: Tensor, device: torch.device) -> Tensor:
         """Returns the weights of ids that are on a device; a wrong id gets any weight, and `find_good` counts it."""
-        if self._spread_weights is None:
+        if self._spread_weights is None or self._spread_weights.device != device:
             assert self.weights is not None
             spread = np.ones(self.num_samples, dtype=np.float32)
             spread[self.indices] = self.weights
             with torch.inference_mode(mode=False):
-                self._spread_weights = torch.from_numpy(spread).to(device)
+                self._spread_weights = torch.from_numpy(spread).to(device, non_blocking=True)
         return self._spread_weights[index.clamp(0, self.num_samples - 1)]

@@ -346,7 +346,7 @@ class Pruner(Ledger):
     def choose(self, index: Tensor, losses: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Returns the positions in a batch that a method within batches trains, so that only they go backward.
 
-        Run the batch forward without gradient, call this, and run the kept part forward and backward:
+        Run the batch forward without gradient, call this, and run the kept part forward and backward::
 
             with torch.no_grad():
                 kept = pruner.choose(index, F.cross_entropy(model(x), y, reduction="none"))

@@ -63,16 +63,17 @@ class EpochRecord:
         self._window_begin, self._window_end, self._window = 0, -1, np.empty(0, dtype=np.int64)
         self._lookup = Lookup(selection, num_samples)
 
-    def begin(self, steps: Steps | None, num_ranks: int = 1) -> None:
+    def begin(self, steps: Steps | None, num_ranks: int | None = None) -> None:
         """Begins to record, or goes on after a state was loaded.
 
         Args:
             steps: the optimiser steps and this rank's part of them; None if the loop forms its own batches.
-            num_ranks: number of ranks.
+            num_ranks: number of ranks; None is that of the steps.
         """
-        self.steps, self.closed, self.is_open = steps, False, True
+        if num_ranks is None:
+            num_ranks = 1 if steps is None else steps.num_ranks
+        self.steps, self.closed, self.is_open, self._reached = steps, False, True, None
         self.end = self._end_of_all = _OPEN
-        self._reached = None
         self.num_expected = len(self.indices) if steps is None else steps[-1][1]
         self._shared = num_ranks > 1
         self._alone = steps is None or num_ranks == 1
@@ -154,7 +155,7 @@ class EpochRecord:
         """Prepares the log for values on the host, or for values on a device."""
         if self._log.on_host is not None:  # they were elsewhere before
             self.fold()
-        self._log.settle(values)
+        self._log.settle(on_host=values.is_cpu)
 
     def _is_slice(self, ids: npt.NDArray[Any], begin: int) -> bool:
         """Whether the ids are the selection from a position on."""
@@ -204,7 +205,7 @@ class EpochRecord:
         if in_order and self._values is None and left_out is None:
             # One rank, every batch in order: the log is what is asked for.
             self._values, self._stamps = values, np.ones(len(values), dtype=self._stamp_type())
-            self._clock, self._log = 1, Log(self._capacity)
+            self._clock, self._log = 1, self._log.emptied()
             return
         if self._values is None:
             self._values = np.empty(len(self.indices), dtype=np.float32)
@@ -212,7 +213,7 @@ class EpochRecord:
         assert self._stamps is not None
         if left_out is not None and self._left_out is None:
             self._left_out = np.zeros(len(self.indices), dtype=np.bool_)
-        self._log = Log(self._capacity)
+        self._log = self._log.emptied()
         self._whole = not self._shared
         for where, size in entries:
             part: Any = slice(done, done + size)
