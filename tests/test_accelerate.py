@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning"),
 ]
 N, BATCH = 40, 4
-DATA = [(torch.full((2,), i / N), torch.tensor(i / N)) for i in range(N)]
+DATA = [(torch.full((2,), i / N), torch.tensor(3 * i / N - 0.2)) for i in range(N)]
 
 
 class Run:
