@@ -118,13 +118,20 @@ def test_many_samples_are_recorded_as_few_are():
 
 def test_counters_take_two_bytes_until_they_need_four():
     table = table_of()
-    close(table, [0], [1.0], epoch=32_767)
+    close(table, [0], [1.0], epoch=32_766)
     assert (table.visits.dtype, table.last_epoch.dtype) == (np.int16, np.int16)
     close(table, [0, 1], [1.0, 1.0], epoch=32_768)
     assert table.last_epoch.tolist() == [32_768, 32_768, -1, -1, -1, -1]
     assert table.visits.tolist() == [2, 1, 0, 0, 0, 0]
     close(table, [1], [1.0], epoch=70_000)
     assert table.last_epoch.tolist() == [32_768, 70_000, -1, -1, -1, -1]
+
+
+def test_a_sample_that_every_epoch_trains_is_counted_beyond_two_bytes():
+    table = table_of()
+    for epoch in range(32_770):
+        close(table, [0], [1.0], epoch=epoch)
+    assert (table.visits[0], table.last_epoch[0]) == (32_770, 32_769)
 
 
 @pytest.mark.parametrize("epoch", [5, 32_766, 32_767, 40_000])

@@ -320,7 +320,50 @@ class InfiniteBatch(Sound):
         return torch.full_like(losses, math.inf)
 
 
+class StaysFailed(Sound):
+    """A moving average never leaves minus infinity."""
+
+    def observe(self, old, losses):
+        return {"loss": torch.where(old["loss"] == math.inf, losses, (old["loss"] + losses) / 2)}
+
+
+class MissesAChange(Curriculum):
+    def size_changes(self):
+        return (1, 2, 3)
+
+
+class ChangesInAList(Curriculum):
+    def size_changes(self):
+        return [1]
+
+
+class ChangesFromTheFirst(Curriculum):
+    def size_changes(self):
+        return (0, 1)
+
+
+class ChangesLate(Sound):
+    """One epoch too late, and beyond the epochs that are always compared."""
+
+    def num_selected(self, num_samples, epoch):
+        return num_samples // 2 if epoch < 499 else num_samples // 4
+
+    def size_changes(self):
+        return (500,)
+
+
+class WeighsNan(Sound):
+    def batch_weights(self, losses, uniforms):
+        return torch.where(losses > 1e9, 0, losses / losses.clamp(max=1e9))
+
+
 BROKEN = [
+    (StaysFailed, r"observe starts anew after a failure, from -inf in every column, got \[-inf, -inf, -inf\] in loss"),
+    (MissesAChange, r"size_changes names every change of num_selected, got 14 after 13 in epoch 4, which is not among"),
+    (ChangesInAList, "size_changes are a tuple or None, got list"),
+    (ChangesFromTheFirst, r"size_changes are epochs after 0, ascending, got \(0, 1\)"),
+    (ChangesLate, r"size_changes names every change of num_selected, got 25 after 50 in epoch 499, which is not among"),
+    (WeighsNan, "batch_weights are finite and not negative where a loss is nan, got tensor"),
     (ForgetsToFillUp, "as many samples as num_selected says, got 34 for 50, with some unseen scores in epoch 0"),
     (BreaksLate, "as many samples as num_selected says, got 49 for 50, with spread scores in epoch 11"),
     (GlobalNumpyObserve, "observe draws from no global generator"),

@@ -244,14 +244,18 @@ class Pruner(Ledger):
             self._notices.of_size(self.epoch, len(selection.indices), added=self._epochs.added, kept_step=kept_step)
         return selection
 
-    def end_epoch(self) -> None:
+    def end_epoch(self, last: int = -1) -> None:
         """Notes that the loop has received every batch of the epoch begun last; the loader calls this.
 
         Samples that the epoch then left without a loss have failed. Without this call, batches after the last one that
         `update` saw do not count as left out: the loop may have left them.
+
+        Args:
+            last: number of the last step that came. The loop may have read it ahead, so the epoch ends when `update`
+                has seen it. -1 if nothing is still to be trained.
         """
         if self._record is not None:
-            self._record.closed = True
+            self._record.close(last)
 
     def preview(
         self, batch_size: int | None = None, *, drop_last: bool = False, stable_shapes: bool = False
@@ -342,7 +346,7 @@ class Pruner(Ledger):
     def choose(self, index: Tensor, losses: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Returns the positions in a batch that a method within batches trains, so that only they go backward.
 
-        Run the batch forward without gradient, call this, and run the kept part forward and backward:
+        Run the batch forward without gradient, call this, and run the kept part forward and backward::
 
             with torch.no_grad():
                 kept = pruner.choose(index, F.cross_entropy(model(x), y, reduction="none"))

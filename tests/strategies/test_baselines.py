@@ -25,6 +25,9 @@ from orderdp import (
     SeTa,
     Strategy,
 )
+from orderdp.strategies import draws
+from orderdp.strategies.infobatch import below_mean
+from orderdp.strategies.seta import cluster_borders
 from reference import baselines
 from reference.baselines import Allowed
 
@@ -131,6 +134,17 @@ def test_epsilon_greedy_is_its_twin(epsilon, n, seed):
     strategy = EpsilonGreedy(prune_ratio=0.4, epsilon=epsilon)
     allowed = baselines.epsilon_greedy(dict(enumerate(losses.astype(float))), n, round(0.6 * n), epsilon)
     assert_allowed(choose(strategy, losses, 20, seed), allowed)
+
+
+@pytest.mark.parametrize(("epsilon", "uniform"), [(0.04, 1), (0.06, 2), (0.02, 0), (0.1, 2), (0.98, 24)])
+def test_epsilon_greedy_s_share_is_rounded(epsilon, uniform):
+    """What every selection holds is the top (1 - ε)·q of 25, and no more: half a sample or more is a whole one."""
+    losses = distinct_losses(50, 0)
+    strategy = EpsilonGreedy(prune_ratio=0.5, epsilon=epsilon)
+    always = set(range(50))
+    for seed in range(400):
+        always &= set(choose(strategy, losses, 0, seed).indices.tolist())
+    assert always == set(np.argsort(-losses)[: 25 - uniform].tolist())
 
 
 @pytest.mark.parametrize(
@@ -273,15 +287,13 @@ def test_repeated_random_makes_up_for_what_another_strategy_left_out():
     assert visits[7] == [4] * 12
 
 
+@pytest.mark.filterwarnings("ignore:.* were NaN or infinite")
 def test_repeated_random_counts_a_visit_whose_loss_is_not_finite():
     pruner = Pruner(RepeatedRandom(prune_ratio=0.75), 40)
     visited = []
     for _ in range(4):
         index = torch.from_numpy(pruner.begin_epoch().indices.copy())
-        losses = torch.where(index < 20, math.nan, index.float()).requires_grad_()
-        pruner.update(index, losses)
-        with pytest.warns(RuntimeWarning, match="were NaN or infinite"):
-            pruner.report()
+        pruner.update(index.long(), torch.where(index < 20, math.nan, index.float()).requires_grad_())
         visited += index.tolist()
     assert sorted(visited) == list(range(40))
 
@@ -300,6 +312,7 @@ def test_repeated_random_draws_each_sample_alike():
 # fixed subset
 
 
+@pytest.mark.filterwarnings("ignore:update was never called")
 def test_a_fixed_subset_visits_its_samples_in_a_new_order_each_epoch():
     pruner = Pruner(FixedSubset(range(5, 25)), 40, seed=0)
     orders = [pruner.begin_epoch().indices.tolist() for _ in range(3)]
@@ -335,8 +348,13 @@ def test_a_large_fixed_subset_is_looked_through_once_for_all_epochs():
 
     strategy = FixedSubset(range(50))
     object.__setattr__(strategy, "indices", Counted(strategy.indices))
-    assert Pruner(strategy, 100).total_steps(90, 8) == 90 * 7
-    assert Counted.passes == 1
+    pruner = Pruner(strategy, 100)
+    passes = []
+    for epochs in (2, 90):
+        assert pruner.total_steps(epochs, 8) == epochs * 7
+        passes.append(Counted.passes)
+        pruner.num_selected()
+    assert passes[0] == passes[1]
 
 
 def test_a_state_of_another_large_subset_is_refused_in_few_words():
@@ -445,6 +463,7 @@ def test_selective_backprop_draws_in_proportion_to_the_percentile(keep):
         assert abs(counts[pair] - trials * chance) <= 5 * math.sqrt(trials * chance * (1 - chance)), pair
 
 
+@pytest.mark.filterwarnings("ignore:update was never called")
 def test_selective_backprop_chooses_alike_after_a_restart_and_differently_in_each_epoch():
     def weights(epoch: int) -> list[float]:
         pruner = Pruner(SelectiveBackprop(keep=0.5), 64, seed=3)
@@ -529,6 +548,67 @@ REFUSED = [
 def test_wrong_settings_get_one_line(call, kind, line):
     with pytest.raises(kind, match=rf"^{line}"):
         call()
+
+
+NAN, INF = math.nan, math.inf
+
+
+@pytest.mark.parametrize("broken", [NAN, INF, -INF])
+def test_selective_backprop_leaves_out_losses_that_are_not_finite(broken):
+    """The others are drawn as if they were the whole batch, and the mean is theirs."""
+    losses = torch.tensor([0.3, broken, 0.1, 0.9, broken, 0.5, 0.7, 0.2])
+    finite, rng = torch.isfinite(losses), torch.Generator().manual_seed(0)
+    for _ in range(200):
+        uniforms = torch.rand(8, generator=rng)
+        weights = SelectiveBackprop(keep=0.5).batch_weights(losses, lambda: uniforms)  # noqa: B023
+        alone = SelectiveBackprop(keep=0.5).batch_weights(losses[finite], lambda: uniforms[finite])  # noqa: B023
+        assert sorted(weights.tolist()) == [0, 0, 0, 0, 2, 2, 2, 2]
+        assert not weights[~finite].any()
+        assert set(alone.nonzero().flatten().tolist()) <= set(weights[finite].nonzero().flatten().tolist())
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        OrderedSGD(keep=0.5),
+        SelectiveBackprop(keep=0.5),
+        OrderDP(explore=1.0, exploit=0.5, per="iteration", fresh=True),
+    ],
+)
+def test_a_batch_without_a_finite_loss_trains_nothing_and_one_loss_is_its_own_mean(strategy):
+    uniforms = torch.full((4,), 0.5)
+    assert strategy.batch_weights(torch.tensor([NAN, INF, -INF, NAN]), lambda: uniforms).tolist() == [0, 0, 0, 0]
+    assert strategy.batch_weights(torch.tensor([NAN, 5.0, -INF, NAN]), lambda: uniforms).tolist() == [0, 4, 0, 0]
+
+
+@pytest.mark.parametrize("keep", [1e-38, 1e-45])
+def test_selective_backprop_keeps_a_sample_where_every_chance_is_below_float32(keep):
+    weights = SelectiveBackprop(keep=keep).batch_weights(torch.rand(8) + 1, lambda: torch.full((8,), 0.5))
+    assert sorted(weights.tolist()) == [0] * 7 + [8]
+
+
+def test_infobatch_s_mean_is_of_all_blocks(monkeypatch):
+    losses = np.random.default_rng(0).exponential(size=1_003).astype(np.float32)
+    losses[::7] = INF
+    known = losses[np.isfinite(losses)]
+    whole = below_mean(losses)
+    monkeypatch.setattr(draws, "_BLOCK", 8)
+    assert np.array_equal(below_mean(losses), whole)
+    assert np.array_equal(whole, losses.astype(np.float64) < math.fsum(known.tolist()) / len(known))
+
+
+@pytest.mark.parametrize("value", [0.1, math.log(2), 3.0])
+def test_no_loss_lies_below_the_mean_of_equal_losses(value):
+    assert not below_mean(np.full(200_000, value, dtype=np.float32)).any()
+
+
+def test_seta_s_borders_are_of_all_blocks(monkeypatch):
+    losses = np.random.default_rng(0).exponential(size=1_003).astype(np.float32)
+    whole = cluster_borders(losses, 5)
+    monkeypatch.setattr(draws, "_BLOCK", 8)
+    np.testing.assert_allclose(cluster_borders(losses, 5), whole, rtol=1e-5)
+    groups = np.array(baselines.seta_groups(losses.astype(float).tolist(), 5))
+    assert np.array_equal(np.searchsorted(whole, losses, side="right"), groups)
 
 
 def test_selective_backprop_chooses_differently_under_another_seed():

@@ -11,9 +11,11 @@ import torch
 
 from orderdp import Memory, OrderDP, Pruner
 from orderdp.rng import generator
+from orderdp.strategies import draws, order
 from reference.gamma import assert_frequencies, gammas, gammas_with_uniform_share
 from reference.steps import bounds_of, bounds_of_ranks
 
+pytestmark = pytest.mark.filterwarnings("ignore:update was never called")
 EPOCHS = 20_000
 Bounds = tuple[tuple[int, int], ...]
 
@@ -92,6 +94,39 @@ def test_ranks_are_kept_with_the_frequencies_of_equation_3(n, explore, exploit, 
     strategy = OrderDP(explore=explore, exploit=exploit)
     assert strategy.sizes(n) == (s, q)
     assert_frequencies(counts_by_rank(strategy, n), gammas(n, s, q), EPOCHS)
+
+
+@pytest.mark.parametrize(("uniform_share", "uniform"), [(0.0, 0), (0.5, 2)])
+def test_the_law_is_the_same_across_blocks_brackets_and_parts(monkeypatch, uniform_share, uniform):
+    """With so few samples in a block, a bracket and a part that sixteen need several of each."""
+    for module, name, value in (
+        (draws, "_BLOCK", 4),
+        (draws, "_SPREAD", 0),
+        (draws, "_FEW", 1),
+        (draws, "_MOST_AT_ONCE", 2),
+        (order, "_SAMPLE", 4),
+    ):
+        monkeypatch.setattr(module, name, value)
+    n, s, q, epochs = 16, 10, 4, 6_000
+    strategy = OrderDP(explore=s / n, exploit=q / s, uniform_share=uniform_share)
+    assert strategy.sizes(n) == (s, q)
+    scores, rank = shuffled_scores(n)
+    selections = [rank[indices] for indices in choices(strategy, scores, epochs)]
+    assert_frequencies(counts_of(selections, n), gammas_with_uniform_share(n, s, q, uniform), epochs)
+    firsts = np.bincount([indices[0] for indices in selections], minlength=n)  # each kept sample comes first alike
+    law = [gamma / q for gamma in gammas_with_uniform_share(n, s, q, uniform)]
+    assert_frequencies(firsts, law, epochs)
+
+
+def test_ties_share_their_places_across_blocks(monkeypatch):
+    monkeypatch.setattr(draws, "_BLOCK", 4)
+    monkeypatch.setattr(order, "_SAMPLE", 4)
+    n, s, q, epochs = 16, 10, 6, 6_000
+    scores = np.where(np.arange(n) % 4 == 1, 9.0 - np.arange(n) / 4, 1.0)  # four are distinct, one in each block
+    counts = counts_of(choices(OrderDP(explore=s / n, exploit=q / s), scores, epochs), n)
+    gamma = gammas(n, s, q)
+    assert_frequencies(counts[1::4], gamma[:4], epochs)
+    assert_frequencies(np.delete(counts, np.arange(1, n, 4)), [sum(gamma[4:]) / 12] * 12, epochs)
 
 
 def test_a_prune_ratio_follows_the_law_of_its_sizes():

@@ -135,9 +135,12 @@ class Strategy(ABC):
         return hash(self._key())
 
     def __repr__(self) -> str:
-        shown = [(field.name, *literal(getattr(self, field.name))) for field in self._not_default()]
-        text = f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text, _ in shown)})"
-        return text if all(back for _, _, back in shown) else f"<{text}>"
+        if "_written" not in self.__dict__:
+            shown = [(field.name, *literal(getattr(self, field.name))) for field in self._not_default()]
+            text = f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text, _ in shown)})"
+            self.__dict__["_written"] = text if all(back for _, _, back in shown) else f"<{text}>"
+        written: str = self.__dict__["_written"]
+        return written
 
     def _key(self) -> Hashable:
         """Returns what the method is compared by; computed once."""

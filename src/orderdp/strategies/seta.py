@@ -135,8 +135,8 @@ def cluster_borders(values: npt.NDArray[np.float32], groups: int) -> npt.NDArray
     Returns:
         (groups - 1,) ascending; a value equal to a border belongs to the cluster above it. Zeros without values.
 
-    >>> cluster_borders(np.array([0.0, 9.0, 0.1, 5.0, 5.1, 9.2], dtype=np.float32), 3).round(2).tolist()
-    [2.55, 7.08]
+    >>> cluster_borders(np.array([0.0, 9.0, 0.5, 4.5, 5.0, 9.5], dtype=np.float32), 3).tolist()
+    [2.5, 7.0]
     """
     if not len(values):
         return np.zeros(groups - 1, dtype=np.float32)

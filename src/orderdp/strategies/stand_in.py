@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True)
 class StandIn(Strategy):
     """A strategy of which only the settings are known. It is assumed to train q = round((1 - prune_ratio)·n) samples.
 
