@@ -25,27 +25,34 @@ def parser(description: str) -> argparse.ArgumentParser:
     return options
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], *, rounds: int, singles: int = 1) -> dict[str, list[float]]:
+def interleaved(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    singles: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Returns seconds of each call, one number a round. Each round makes all calls, so a slow minute slows them all.
 
     Args:
         calls: what to time, by name. One round before the first warms up and is not counted.
         rounds: how often.
         singles: calls in a row, each timed; their median is one number.
+        clock: seconds; those of the processor leave out other programs, but not the threads of this one.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
-            median_s = statistics.median([_timed(call) for _ in range(singles)])
+            median_s = statistics.median([_timed(call, clock) for _ in range(singles)])
             if number:
                 seconds[name].append(median_s)
     return seconds
 
 
-def _timed(call: Callable[[], object]) -> float:
-    began_s = time.perf_counter()
+def _timed(call: Callable[[], object], clock: Callable[[], float]) -> float:
+    began_s = clock()
     call()
-    return time.perf_counter() - began_s
+    return clock() - began_s
 
 
 def summary(values: list[float]) -> dict[str, float]:

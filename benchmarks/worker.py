@@ -76,7 +76,8 @@ class Worker(AbstractContextManager["Worker"]):
         The first call follows the epoch of all samples, whose selection is longer than those after it.
 
         Returns:
-            `wall_s` and `processor_s` of `begin_epoch`; `resting_bytes` between epochs, without the selection;
+            `wall_s` and `processor_s` of `begin_epoch`; `update_s`, the processor seconds of all updates before it;
+            `resting_bytes` between epochs, without the selection;
             `peak_bytes` while the epoch is chosen.
         """
         for process in self._processes:
@@ -133,19 +134,22 @@ def _serve(method: str, num_samples: int) -> None:
         strategy = getattr(orderdp, name)(**settings)
         return orderdp.Pruner(strategy, size, schedule=lambda own, epoch: own if epoch else orderdp.FullData())
 
-    def train(pruner: orderdp.Pruner, batch_size: int) -> int:
-        """Records the running epoch and returns the bytes of its selection."""
-        selection = pruner.selection
+    def train(pruner: orderdp.Pruner, batch_size: int) -> tuple[int, float]:
+        """Records the running epoch; returns the bytes of its selection and the processor seconds of all updates."""
+        selection, update_s = pruner.selection, 0.0
         assert selection is not None
         ids = torch.from_numpy(selection.indices)
         steps = -(-len(ids) // (num_ranks * batch_size))
         for index in ids.tensor_split(num_ranks * steps)[rank::num_ranks]:
             batch = torch.empty(len(index)).exponential_(generator=losses).requires_grad_()
-            pruner.update(index.long(), batch)
-        return selection.indices.nbytes + (0 if selection.weights is None else selection.weights.nbytes)
+            index, began_s = index.long(), time.process_time()
+            pruner.update(index, batch)
+            update_s += time.process_time() - began_s
+        selection_bytes = selection.indices.nbytes + (0 if selection.weights is None else selection.weights.nbytes)
+        return selection_bytes, update_s
 
     def choose(pruner: orderdp.Pruner, batch_size: int, before: Callable[[], None] = lambda: None) -> dict[str, float]:
-        selection_bytes = train(pruner, batch_size)
+        selection_bytes, update_s = train(pruner, batch_size)
         before()
         resting = _resident_bytes("VmRSS")
         wall_s, processor_s = time.perf_counter(), time.process_time()
@@ -154,6 +158,7 @@ def _serve(method: str, num_samples: int) -> None:
         return {
             "wall_s": wall_s,
             "processor_s": processor_s,
+            "update_s": update_s,
             "resting_bytes": resting - base - selection_bytes,
             "peak_bytes": _resident_bytes("VmHWM") - base,
         }

@@ -17,6 +17,7 @@ LAYERS = [
     {"theory", "output", "rng", "version"},
     {"strategies"},
     {"ranks", "scores", "schedule", "states", "checks", "log", "accelerate_state"},
+    {"lookup"},
     {"record", "epochs"},
     {"notices", "samplers", "within_batch"},
     {"loader", "ledger"},
@@ -31,7 +32,7 @@ LAYERS = [
 ]
 CORE = {
     *("theory", "output", "rng", "version", "strategies", "ranks", "scores", "schedule", "states", "checks", "log"),
-    *("accelerate_state", "record", "epochs", "notices", "samplers", "within_batch", "loader"),
+    *("accelerate_state", "lookup", "record", "epochs", "notices", "samplers", "within_batch", "loader"),
     *("ledger", "pruner", "testing"),
 }
 CORE_MAY_IMPORT = {"torch", "numpy", "orderdp", "scipy"}

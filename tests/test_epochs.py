@@ -142,6 +142,7 @@ def test_the_checksum_of_ranks_holds_all_that_decides_their_epochs():
         checksum(lambda epochs: setattr(epochs, "next", 7)),
         checksum(other_selection),
         checksum(lambda epochs: setattr(epochs, "chooser", FullData())),
+        checksum(lambda epochs: setattr(epochs, "_chose", "FullData()")),
         checksum(seed=1),
         checksum(num_samples=9),
         checksum(strategy=OrderDP(explore=1.0, exploit=0.4)),

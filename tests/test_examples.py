@@ -137,7 +137,7 @@ def infobatch(lines: list[str], folder: Path) -> None:
 
 
 def tensorboard_log(lines: list[str], folder: Path) -> None:
-    assert numbers(lines[0]) == [9, 10]
+    assert numbers(lines[0]) == [12, 10]
     first, total, last = numbers(lines[1])
     assert total - first == round(total / 2)
     assert last < 0.05 * total

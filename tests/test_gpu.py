@@ -10,7 +10,9 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from orderdp import OrderDP, Pruner
+from orderdp import InfoBatch, OrderDP, OrderedSGD, Pruner, SelectiveBackprop, Strategy
+from orderdp.ranks import Batching
+from reference.loop import LEFT_EARLY
 
 pytestmark = [
     pytest.mark.gpu,
@@ -20,6 +22,14 @@ pytestmark = [
 N, BATCH = 1000, 64
 HALF = OrderDP(explore=0.8, exploit=0.5)
 EVERY_STEP = OrderDP(explore=0.8, exploit=0.5, per="iteration", fresh=True)
+STRATEGIES = {
+    "stored scores": HALF,
+    "fresh scores": EVERY_STEP,
+    "a draw in each batch": SelectiveBackprop(keep=0.5),
+    "weights": InfoBatch(),
+}
+each_strategy = pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES.keys())
+NOT_FINITE = pytest.mark.filterwarnings("ignore:.* losses of epoch .* were NaN or infinite:RuntimeWarning")
 
 
 @contextmanager
@@ -44,10 +54,12 @@ def loss_of(ids: torch.Tensor, epoch: int, device: str) -> torch.Tensor:
 
 def batches_of(pruner: Pruner, ids_on: str) -> list[torch.Tensor]:
     """Begins an epoch and returns its ids, batch by batch."""
-    return list(torch.from_numpy(pruner.begin_epoch(BATCH).indices.copy()).to(ids_on).split(BATCH))
+    ids = torch.from_numpy(pruner.begin_epoch(BATCH).indices.copy()).long().to(ids_on)
+    steps = pruner.steps_of(Batching(BATCH), len(ids))
+    return [ids[begin:end] for begin, end in map(steps.batch, range(len(steps)))]
 
 
-def trained(device: str, epochs: int, *, ids_on: str = "cpu", strategy: OrderDP = HALF) -> tuple[Pruner, list]:
+def trained(device: str, epochs: int, *, ids_on: str = "cpu", strategy: Strategy = HALF) -> tuple[Pruner, list]:
     """A pruner after some epochs, and what each of them visited."""
     pruner, visited = Pruner(strategy, N, seed=0), []
     for epoch in range(epochs):
@@ -64,28 +76,56 @@ def test_the_debug_mode_notices_a_wait():
     assert torch.cuda.get_sync_debug_mode() == 0
 
 
-@pytest.mark.parametrize("strategy", [HALF, EVERY_STEP], ids=["stored scores", "fresh scores"])
+@each_strategy
 @pytest.mark.parametrize("ids_on", ["cpu", "cuda"])
-def test_update_never_waits_for_the_device_not_even_when_it_moves_the_table(ids_on, strategy):
+def test_update_never_waits_for_the_device(ids_on, strategy):
     pruner = Pruner(strategy, N)
-    batches = batches_of(pruner, ids_on)
-    losses = [loss_of(ids, 0, "cuda") for ids in batches]
-    assert pruner.scores().get("score", torch.empty(0)).device.type == "cpu"
-    with no_synchronisation():
-        for ids, values in zip(batches, losses, strict=True):
-            pruner.update(ids, values).backward()
-    assert pruner.visits().device.type == "cuda"
-    assert all(values.grad is not None for values in losses)
+    for epoch in range(2):  # the weights of InfoBatch come in the second
+        batches = batches_of(pruner, ids_on)
+        losses = [loss_of(ids, epoch, "cuda") for ids in batches]
+        weights = torch.ones(BATCH, device="cuda")
+        with no_synchronisation():
+            for ids, values in zip(batches, losses, strict=True):
+                pruner.update(ids, values).backward()
+                pruner.update(ids, values, weights=weights[: len(ids)], reduction="none")
+        assert all(values.grad is not None for values in losses)
+    assert pruner.report().trained > 0
+
+
+@pytest.mark.parametrize("ids_on", ["cpu", "cuda"])
+def test_batches_in_any_order_never_wait_for_the_device(ids_on):
+    pruner = Pruner(InfoBatch(), N)
+    for epoch in range(2):
+        batches = [ids.flip(0) for ids in reversed(batches_of(pruner, ids_on))]
+        losses = [loss_of(ids, epoch, "cuda") for ids in batches]
+        with no_synchronisation():
+            for ids, values in zip(batches, losses, strict=True):
+                pruner.update(ids, values).backward()
+    assert pruner.report().trained == len(pruner.selection.indices)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@LEFT_EARLY
 def test_update_never_waits_for_losses_of_another_precision_or_scores_of_the_users(dtype):
-    pruner = Pruner(HALF, N, device="cuda")
+    pruner = Pruner(HALF, N)
     ids = batches_of(pruner, "cpu")[0]
     losses, scores = loss_of(ids, 0, "cuda"), loss_of(ids, 1, "cpu").detach()
     with no_synchronisation():
         pruner.update(ids, losses.to(dtype), scores=scores)
-    assert torch.equal(pruner.scores()["score"][ids.cuda()].cpu(), scores)
+    assert torch.equal(pruner.scores()["score"][ids], scores)
+
+
+def test_an_update_takes_at_most_four_kernels():
+    pruner = Pruner(HALF, N)
+    first, second = batches_of(pruner, "cpu")[:2]
+    pruner.update(first, loss_of(first, 0, "cuda"))
+    losses = loss_of(second, 0, "cuda")
+    torch.cuda.synchronize()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        pruner.update(second, losses)
+        torch.cuda.synchronize()
+    kernels = [event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    assert 1 <= len(kernels) <= 4
 
 
 @pytest.mark.parametrize("ids_on", ["cpu", "cuda"])
@@ -97,39 +137,86 @@ def test_update_returns_the_mean_with_its_gradient(ids_on):
     loss.backward()
     assert loss.device.type == "cuda"
     torch.testing.assert_close(loss, losses.detach().mean())
-    assert losses.grad.tolist() == [1 / BATCH] * BATCH
+    assert losses.grad.tolist() == pytest.approx([1 / len(ids)] * len(ids))
 
 
-@pytest.mark.parametrize("strategy", [HALF, EVERY_STEP], ids=["stored scores", "fresh scores"])
+@each_strategy
 @pytest.mark.parametrize("ids_on", ["cpu", "cuda"])
 def test_a_gpu_chooses_and_remembers_what_a_cpu_does(ids_on, strategy):
     on_gpu, visited = trained("cuda", 4, ids_on=ids_on, strategy=strategy)
     on_cpu, expected = trained("cpu", 4, strategy=strategy)
     assert visited == expected
-    assert on_gpu.visits().tolist() == on_cpu.visits().tolist()
-    for name, scores in on_cpu.scores().items():
-        assert torch.equal(on_gpu.scores()[name].cpu(), scores)
+    for name, column in on_cpu.table().items():
+        assert torch.equal(on_gpu.table()[name], column)
+
+
+@each_strategy
+@pytest.mark.parametrize("ids_on", ["cpu", "cuda"])
+def test_what_is_remembered_is_on_the_host(ids_on, strategy):
+    pruner, _ = trained("cuda", 2, ids_on=ids_on, strategy=strategy)
+    held = [*pruner.table().values(), *pruner.scores().values(), pruner.visits(), pruner.ages(), pruner.trained()]
+    assert {column.device.type for column in held} == {"cpu"}
 
 
 @pytest.mark.parametrize("ids_on", ["cpu", "cuda"])
+@pytest.mark.parametrize("strategy", [EVERY_STEP, OrderedSGD(keep=0.25)], ids=repr)
+def test_two_passes_on_a_gpu_train_what_one_pass_on_a_cpu_does(ids_on, strategy):
+    on_gpu, on_cpu = Pruner(strategy, N), Pruner(strategy, N)
+    for epoch in range(2):
+        for ids, same in zip(batches_of(on_gpu, ids_on), batches_of(on_cpu, "cpu"), strict=True):
+            losses = loss_of(ids, epoch, "cuda")
+            kept = on_gpu.choose(ids, losses)
+            assert kept.device.type == "cuda"
+            kept_ids = ids[kept.to(ids.device)]
+            loss = on_gpu.update(kept_ids, losses[kept])
+            torch.testing.assert_close(loss.cpu(), on_cpu.update(same, loss_of(same, epoch, "cpu")))
+        for name, column in on_cpu.table().items():
+            assert torch.equal(on_gpu.table()[name], column)
+
+
+@NOT_FINITE
+@LEFT_EARLY
+@pytest.mark.parametrize("ids_on", ["cpu", "cuda"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_not_finite_is_counted_and_not_recorded(ids_on, bad):
+def test_a_loss_that_is_not_finite_is_counted_and_fails_its_sample(ids_on, bad):
     pruner = Pruner(HALF, N)
     ids = batches_of(pruner, ids_on)[0]
     values = loss_of(ids, 0, "cuda").detach()
     values[3] = bad
     with no_synchronisation():
         pruner.update(ids, values.clone().requires_grad_())
-    with pytest.warns(RuntimeWarning, match="1 losses of epoch 0 were NaN or infinite and were not recorded"):
-        pruner.begin_epoch()
-    scores = pruner.scores()["score"][ids.cuda()]
-    assert scores[3] == math.inf
-    assert torch.equal(scores[4:], values[4:])
-    assert pruner.report().non_finite == 1
+    pruner.begin_epoch()
+    scores = pruner.scores()["score"][ids.cpu()]
+    assert scores[3] == -math.inf
+    assert torch.equal(scores[4:], values[4:].cpu())
+    assert (pruner.report().non_finite, pruner.report().failed) == (1, (int(ids[3]),))
+
+
+@pytest.mark.parametrize("ids_on", ["cpu", "cuda"])
+@pytest.mark.parametrize("what", ["nothing", "scores", "state_dict", "report"])
+def test_the_second_update_of_a_batch_replaces_the_first(ids_on, what):
+    pruner = Pruner(HALF, N)
+    for ids in batches_of(pruner, ids_on):
+        for number in range(2):
+            pruner.update(ids, loss_of(ids, number, "cuda"))
+            if what != "nothing":
+                getattr(pruner, what)()
+    chosen = torch.from_numpy(pruner.selection.indices).long()
+    assert torch.equal(pruner.scores()["score"][chosen], loss_of(chosen, 1, "cpu").detach())
+    assert pruner.report().visits == len(chosen)
+
+
+def test_losses_may_move_between_devices_within_an_epoch():
+    pruner = Pruner(HALF, N)
+    for number, ids in enumerate(batches_of(pruner, "cpu")):
+        device = ("cuda", "cpu")[number % 2]
+        pruner.update(ids.to(device), loss_of(ids, 0, device))
+    chosen = torch.from_numpy(pruner.selection.indices).long()
+    assert torch.equal(pruner.scores()["score"][chosen], loss_of(chosen, 0, "cpu").detach())
 
 
 def test_a_mistaken_id_on_the_host_raises_at_once():
-    pruner = Pruner(HALF, N, device="cuda")
+    pruner = Pruner(HALF, N)
     ids = batches_of(pruner, "cpu")[0]
     ids[0] = N
     with pytest.raises(IndexError, match=r"index must lie in 0 \.\. 999, got 1000"):
@@ -147,8 +234,8 @@ def test_a_mistaken_id_on_the_device_raises_at_the_next_epoch(mistake):
     with no_synchronisation():
         pruner.update(ids, losses)
     scores = pruner.scores()["score"]
-    assert torch.equal(scores[ids[1:]], losses.detach()[1:])
-    assert int(scores.isfinite().sum()) == BATCH - 1
+    assert torch.equal(scores[ids[1:].cpu()], losses.detach()[1:].cpu())
+    assert int(scores.isfinite().sum()) == len(ids) - 1
     with pytest.raises(RuntimeError, match="got 1 ids that epoch 0 did not select and 0 repeated in a batch"):
         pruner.begin_epoch()
 
@@ -175,7 +262,7 @@ def test_a_state_goes_from_one_device_to_another(tmp_path, saved_on, loaded_on):
             assert torch.equal(ids, ids_of_saved)
             loaded.update(ids, loss_of(ids, epoch, loaded_on))
             saved.update(ids, loss_of(ids, epoch, saved_on))
-    assert torch.equal(loaded.scores()["score"].cpu(), saved.scores()["score"].cpu())
+    assert torch.equal(loaded.scores()["score"], saved.scores()["score"])
     assert loaded.visits().tolist() == saved.visits().tolist()
 
 
@@ -185,20 +272,6 @@ def test_a_state_on_the_gpu_loads_without_map_location(tmp_path):
     loaded = Pruner(HALF, N, seed=0)
     loaded.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert loaded.begin_epoch().indices.tolist() == saved.begin_epoch().indices.tolist()
-
-
-def test_losses_on_another_device_than_the_table_are_refused():
-    pruner = Pruner(HALF, N, device="cuda:0")
-    ids = batches_of(pruner, "cpu")[0]
-    with pytest.raises(ValueError, match=r"losses must be on the table's device cuda:0, got cpu; write Pruner\("):
-        pruner.update(ids, loss_of(ids, 0, "cpu"))
-
-
-def test_a_table_on_plain_cuda_takes_losses_of_the_current_device():
-    pruner = Pruner(HALF, N, device="cuda")
-    ids = batches_of(pruner, "cpu")[0]
-    pruner.update(ids, loss_of(ids, 0, "cuda"))
-    assert pruner.scores()["score"].device == torch.device("cuda", torch.cuda.current_device())
 
 
 def test_the_loader_pins_memory_and_keeps_ids_and_batches_together():

@@ -4,6 +4,7 @@ import copy
 import io
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +161,97 @@ def test_a_pruner_refuses_arguments_that_mean_nothing(arguments, error, text):
     with pytest.raises(error) as caught:
         Pruner(*arguments)
     assert text in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Labelled(FullData):
+    """Has a setting of any kind."""
+
+    labels: Any = None
+
+
+@dataclass
+class Changing:
+    """An object that may change."""
+
+    value: int = 0
+
+
+UNFIT = {
+    "a list": ([0, 1], "got a list; write a tuple, or an array of many numbers"),
+    "a list within a tuple": ((0, [1]), "got a list; write a tuple"),
+    "a list within a strategy": (Labelled([1]), "got a list; write a tuple"),
+    "a dict": ({"a": 1}, "got a dict; write a tuple of pairs"),
+    "a set": ({1, 2}, "got a set; write a sorted tuple"),
+    "a frozen set": (frozenset([1]), "got a set; write a sorted tuple"),
+    "a function": (len, "got a function; write its name"),
+    "a lambda": (lambda: 0, "got a function; write its name"),
+    "an array of objects": (np.array([object()]), "got an array of objects; write an array of numbers"),
+    "a sparse tensor": (torch.eye(2).to_sparse(), "got a sparse or quantized tensor; write a dense tensor"),
+    "an object": (object(), "got an object of object; write numbers"),
+    "an object that may change": (Changing(), "got an object of Changing; write numbers"),
+}
+
+
+@pytest.mark.parametrize(("value", "text"), UNFIT.values(), ids=UNFIT.keys())
+def test_a_setting_that_cannot_be_saved_or_compared_is_refused_when_the_pruner_is_built(value, text):
+    with pytest.raises(TypeError) as caught:
+        Pruner(Labelled(value), 8)
+    assert f"labels of Labelled must be a value that cannot change, {text}" in str(caught.value)
+
+
+def test_a_strategy_that_is_no_dataclass_is_refused():
+    class Bare(Strategy):
+        def num_selected(self, num_samples, epoch):
+            return num_samples
+
+        def select(self, memory, rng):
+            return Selection(np.arange(memory.num_samples))
+
+    with pytest.raises(TypeError, match=r"a strategy must be a frozen dataclass, got Bare; write @dataclass\(frozen=T"):
+        Pruner(Bare(), 8)
+
+
+LARGE = {
+    "array": lambda: np.arange(100_000),
+    "array of texts": lambda: np.array(["cat", "dog"] * 5000),
+    "array of no order": lambda: np.arange(10_000).reshape(100, 100).T,
+    "tensor": lambda: torch.arange(100_000),
+    "tensor in bfloat16": lambda: torch.arange(100_000).bfloat16(),
+    "tuple": lambda: tuple(range(100_000)),
+    "tuple of arrays": lambda: (np.arange(5000), torch.arange(5000)),
+}
+
+
+def changed(value):
+    """A copy that differs in its middle."""
+    if isinstance(value, tuple):
+        middle = len(value) // 2
+        new = changed(value[middle]) if hasattr(value[middle], "shape") else value[middle] + 1
+        return (*value[:middle], new, *value[middle + 1 :])
+    copied = value.clone() if isinstance(value, torch.Tensor) else value.copy()
+    flat = copied.reshape(-1)
+    middle = len(flat) // 2
+    flat[middle] = flat[1]
+    return flat.reshape(copied.shape)
+
+
+@pytest.mark.parametrize("make", LARGE.values(), ids=LARGE.keys())
+def test_a_large_setting_is_digested_so_states_stay_small_and_equal_ones_load(make):
+    pruner = Pruner(Labelled(make()), 8)
+    train(pruner, pruner.loader(range(8), batch_size=4), 2)
+    stream = io.BytesIO()
+    torch.save(pruner.state_dict(), stream)
+    assert stream.tell() < 12_000
+    stream.seek(0)
+    state = torch.load(stream, weights_only=True)
+    same = Pruner(Labelled(make()), 8)
+    same.load_state_dict(state)
+    assert same.next_epoch == 2
+    other = changed(make())
+    with pytest.raises(ValueError, match="the state must be of strategy <Labelled"):
+        Pruner(Labelled(other), 8).load_state_dict(state)
+    assert len(repr(pruner)) < 400
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,9 @@
 """Two and three processes choose, train and remember what one would."""
 
-import multiprocessing
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from orderdp import (
     UCB,
@@ -28,9 +24,12 @@ from orderdp import (
 )
 from orderdp.rng import generator
 from reference.loop import joined, loss_of, train, train_epoch
+from reference.processes import run_ranks
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+IDLE = pytest.mark.filterwarnings("ignore:update was never called in epoch:RuntimeWarning")
+LEFT = pytest.mark.filterwarnings("ignore:epoch . was left after:RuntimeWarning")
 
 N, EPOCHS = 47, 3
 STRATEGIES = [
@@ -52,33 +51,6 @@ WITHIN_A_BATCH = [
     OrderedSGD(keep=0.5),
     SelectiveBackprop(keep=0.5),
 ]
-
-
-def run_ranks(num_ranks: int, work: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
-    """What `work(rank, *arguments)` returns on each rank of a gloo group, or the text of what it raises."""
-    context = multiprocessing.get_context("fork")
-    processes = [
-        context.Process(target=_run_rank, args=(rank, num_ranks, work, folder, arguments)) for rank in range(num_ranks)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * num_ranks
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(num_ranks)]
-
-
-def _run_rank(rank: int, num_ranks: int, work: Callable[..., Any], folder: Path, arguments: tuple[Any, ...]) -> None:
-    store = dist.FileStore(str(folder / "store"), num_ranks)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=num_ranks)
-    try:
-        result = work(rank, *arguments)
-    except (RuntimeError, ValueError) as error:
-        result = f"{type(error).__name__}: {error}"
-    torch.save(result, folder / f"{rank}.pt")
-    # The forked process ends without destroying the group, which can deadlock in older releases of torch. The
-    # destructor waits for a thread that waits for the GIL (fixed by pytorch/pytorch#154976).
-    dist.barrier()
 
 
 def train_rank(rank: int, strategy, batch_size: int, **arguments) -> dict[str, Any]:
@@ -103,8 +75,7 @@ def test_ranks_choose_train_and_remember_what_one_process_does(num_ranks, strate
     for epoch, steps in enumerate(alone["epochs"]):
         by_step = list(zip(*(rank["epochs"][epoch] for rank in ranks), strict=True))  # as many steps on every rank
         together = [joined(step) for step in by_step]
-        assert joined(together) == joined(steps)  # the union is the selection, in order, none twice
-        assert together[:-2] == steps[:-2]  # and step for step, but for a last one too small for the ranks
+        assert together == steps  # the union is the step of one process, in order, none twice
     for rank in ranks:
         assert rank["following"] == alone["following"]
         assert rank["visits"].tolist() == alone["visits"].tolist()
@@ -137,14 +108,21 @@ def test_a_choice_within_a_batch_is_made_within_each_rank_s_own_part(strategy, t
 
 
 @pytest.mark.parametrize(
-    ("selected", "batch_size", "sizes"),
+    ("selected", "batch_size", "how", "sizes"),
     [
-        (47, 2, [[2] * 7 + [1], [2] * 7 + [2], [2] * 7 + [2]]),  # 47 = 7·6 + 5
-        (25, 4, [[4, 3, 1], [4, 3, 1], [4, 4, 1]]),  # 25 = 2·12 + 1: the step before gives up two
+        (47, 2, {}, [[1] + [2] * 7, [2] * 8, [2] * 8]),  # steps of 5, 6, 6, 6, 6, 6, 6, 6
+        (25, 4, {}, [[2, 2, 3], [3, 3, 3], [3, 3, 3]]),  # steps of 8, 8, 9
+        (7, 1, {}, [[1, 1], [1, 1], [1, 2]]),  # a third step would leave two ranks without a sample
+        (47, 2, {"stable_shapes": True}, [[2] * 7 + [1], [2] * 7 + [2], [2] * 7 + [2]]),  # 47 = 7·6 + 5
+        # 25 = 2·12 + 1: the step before gives up two.
+        (25, 4, {"stable_shapes": True}, [[4, 3, 1], [4, 3, 1], [4, 4, 1]]),
     ],
 )
-def test_a_last_step_too_small_for_the_ranks_still_gives_each_a_sample(selected, batch_size, sizes, tmp_path):
-    ranks = run_ranks(3, train_rank, tmp_path, OrderDP(explore=1.0, exploit=selected / N), batch_size)
+def test_every_rank_has_a_sample_in_every_step(selected, batch_size, how, sizes, tmp_path):
+    def work(rank):
+        return train_rank(rank, OrderDP(explore=1.0, exploit=selected / N), batch_size, **how)
+
+    ranks = run_ranks(3, work, tmp_path)
     assert [[len(batch) for batch in rank["epochs"][0]] for rank in ranks] == sizes
 
 
@@ -160,23 +138,27 @@ def test_ranks_make_equal_numbers_of_steps(arguments, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("num_ranks", "batch_size", "drop_last", "bounds"),
+    ("num_ranks", "batch_size", "how", "bounds"),
     [
-        (2, 5, False, ((0, 10), (10, 19), (19, 21))),  # the step before the last one gives up a sample
-        (2, 5, True, ((0, 10), (10, 20))),
-        (3, 2, False, ((0, 6), (6, 12), (12, 18), (18, 21))),
+        (2, 5, {}, ((0, 7), (7, 14), (14, 21))),
+        (3, 2, {}, ((0, 5), (5, 10), (10, 15), (15, 21))),
+        # The step before the last one gives up a sample.
+        (2, 5, {"stable_shapes": True}, ((0, 10), (10, 19), (19, 21))),
+        (3, 2, {"stable_shapes": True}, ((0, 6), (6, 12), (12, 18), (18, 21))),
+        (2, 5, {"drop_last": True}, ((0, 10), (10, 20))),
     ],
 )
-def test_ranks_select_for_the_very_steps_that_they_make(num_ranks, batch_size, drop_last, bounds, tmp_path):
+@IDLE
+def test_ranks_select_for_the_very_steps_that_they_make(num_ranks, batch_size, how, bounds, tmp_path):
     strategy = OrderDP(explore=0.9, exploit=0.5, per="iteration")
     assert strategy.sizes(N) == (42, 21)
 
     def work(rank):
         pruner = Pruner(strategy, N, seed=3)
-        loader = pruner.loader(range(N), batch_size=batch_size, drop_last=drop_last)
+        loader = pruner.loader(range(N), batch_size=batch_size, **how)
         train_epoch(pruner, loader)
         pruner.synchronize()
-        scores, preview = pruner.scores()["score"], pruner.preview(batch_size, drop_last=drop_last).indices.tolist()
+        scores, preview = pruner.scores()["score"], pruner.preview(batch_size, **how).indices.tolist()
         return {"batches": [index.tolist() for index, _ in loader], "scores": scores, "preview": preview}
 
     ranks = run_ranks(num_ranks, work, tmp_path)
@@ -187,22 +169,22 @@ def test_ranks_select_for_the_very_steps_that_they_make(num_ranks, batch_size, d
     assert steps == [expected[begin:end] for begin, end in bounds]
 
 
-def test_negative_and_infinite_scores_travel_bit_for_bit(tmp_path):
-    values = torch.tensor([-1.5, 0.0, -0.0, 3.4e38, -3.4e38, 1e-45, 7.0, float("nan")])
+def test_scores_travel_bit_for_bit(tmp_path):
+    values = torch.tensor([-1.5, 0.0, -0.0, 3.4e38, -3.4e38, 1e-45, 7.0, float("nan"), float("inf"), -float("inf")])
 
     def work(rank):
-        pruner = Pruner(OrderDP(explore=1.0, exploit=1.0, initial_score=-float("inf")), 8)
-        pruner.begin_epoch()
-        own = torch.arange(4) + 4 * rank
-        pruner._table.record(own, values[own], 0, lambda old, losses: dict.fromkeys(old, losses))
-        pruner._table.take_faults()
-        pruner.begin_epoch()
-        return pruner.scores()["score"]
+        pruner = Pruner(OrderDP(explore=1.0, exploit=1.0), len(values))
+        for index, _ in pruner.loader(range(len(values)), batch_size=2):
+            pruner.update(index, values[index].requires_grad_())
+        with pytest.warns(RuntimeWarning, match="3 losses of epoch 0 were NaN or infinite"):
+            pruner.begin_epoch()
+        return {"scores": pruner.scores()["score"], "failed": list(pruner.report().failed)}
 
     expected = values.clone()
-    expected[7] = -float("inf")  # not a number: the first value stays
-    for scores in run_ranks(2, work, tmp_path):
-        assert scores.view(torch.int32).tolist() == expected.view(torch.int32).tolist()
+    expected[7:] = -float("inf")  # not finite: these rank below all others
+    for rank in run_ranks(2, work, tmp_path):
+        assert rank["scores"].view(torch.int32).tolist() == expected.view(torch.int32).tolist()
+        assert rank["failed"] == [7, 8, 9]
 
 
 def test_a_newer_entry_wins_over_a_higher_one(tmp_path):
@@ -228,6 +210,7 @@ def test_a_newer_entry_wins_over_a_higher_one(tmp_path):
     ],
     ids=["seeds", "strategies", "schedules"],
 )
+@IDLE
 def test_ranks_that_hold_different_pruners_are_told_so(pruner_of_rank, tmp_path):
     def work(rank):
         return pruner_of_rank(rank).begin_epoch().indices.tolist()
@@ -236,6 +219,7 @@ def test_ranks_that_hold_different_pruners_are_told_so(pruner_of_rank, tmp_path)
         assert raised.startswith("RuntimeError: every rank must hold the same pruner, got different strategies, sched")
 
 
+@IDLE
 def test_a_rank_that_trained_before_it_loaded_is_alike_to_one_that_did_not(tmp_path):
     def fresh():
         return Pruner(OrderDP(), N, schedule=lambda strategy, epoch: strategy if epoch else FullData())
@@ -262,21 +246,49 @@ def test_ranks_in_different_epochs_are_told_so(tmp_path):
         assert raised.startswith("RuntimeError: every rank must hold the same pruner")
 
 
+def begin_from(state, tmp_path):
+    """What two ranks say that load a state each and begin the same epoch."""
+
+    def work(rank):
+        twin = Pruner(OrderDP(), N)
+        twin.load_state_dict(state(rank))
+        twin.set_epoch(4)
+        twin.begin_epoch()
+
+    tmp_path.mkdir(exist_ok=True)
+    return run_ranks(2, work, tmp_path)
+
+
+@IDLE
 def test_ranks_that_loaded_different_epochs_are_told_so_though_they_begin_the_same_one(tmp_path):
     """A strategy may look at what the epoch before visited, so the ranks must have that in common too."""
     pruner, states = Pruner(OrderDP(), N), []
     for _ in range(2):
         pruner.begin_epoch()
         states.append(pruner.state_dict())
-
-    def work(rank):
-        twin = Pruner(OrderDP(), N)
-        twin.load_state_dict(states[rank])
-        twin.set_epoch(4)
-        twin.begin_epoch()
-
-    for raised in run_ranks(2, work, tmp_path):
+    for raised in begin_from(lambda rank: states[rank], tmp_path):
         assert raised.startswith("RuntimeError: every rank must hold the same pruner")
+
+
+@pytest.mark.parametrize("entry", ["running", "indices", "recorded", "chooser", "table"])
+def test_ranks_whose_states_differ_in_one_entry_only_are_told_so(entry, tmp_path):
+    pruner = Pruner(OrderDP(), N)
+    loader = pruner.loader(range(N), batch_size=4)
+    train_epoch(pruner, loader)
+    train_epoch(pruner, loader)
+    same, table = pruner.state_dict(), pruner.state_dict()["table"]
+    scores = table["columns"]["score"].clone()
+    scores[5] = 0.25
+    other = {
+        "running": 3,
+        "indices": same["indices"].flip(0),
+        "recorded": 7,
+        "chooser": "FullData()",
+        "table": {**table, "columns": {"score": scores}},
+    }[entry]
+    for raised in begin_from(lambda rank: {**same, entry: other} if rank else same, tmp_path):
+        assert raised.startswith("RuntimeError: every rank must hold the same pruner")
+    assert begin_from(lambda rank: same, tmp_path / "alike") == [None, None]
 
 
 def test_losses_that_are_not_finite_are_counted_over_all_ranks(tmp_path):
@@ -305,30 +317,65 @@ def test_a_rank_knows_of_the_running_epoch_what_it_has_trained_and_after_synchro
     assert run_ranks(2, work, tmp_path) == [[4] * 3 + [8] * 4] * 2
 
 
-def test_a_report_on_one_rank_keeps_no_faults_from_the_others(tmp_path):
+def test_a_report_on_one_rank_holds_its_own_part_and_keeps_none_from_the_others(tmp_path):
     def work(rank):
         pruner = Pruner(FullData(), 8)
         for index, _ in pruner.loader(range(8), batch_size=4):
             pruner.update(index, torch.full((4,), float("nan"), requires_grad=True))
         if rank == 0:
-            assert pruner.report().non_finite == 0
-        with pytest.warns(RuntimeWarning, match="8 losses of epoch 0 were NaN or infinite"):
-            pruner.synchronize()
+            assert pruner.report().non_finite == len(pruner.report().failed) == 4
+        pruner.synchronize()
+        assert pruner.report().failed == tuple(range(8))
         return pruner.report().non_finite
 
     assert run_ranks(2, work, tmp_path) == [8, 8]
 
 
-def test_ids_mistaken_on_one_rank_raise_on_all(tmp_path):
+def come_from_a_device(pruner: Pruner, ids: list[int]) -> None:
+    """Records ids as a GPU gives them: they are checked when the ranks meet."""
+    values = torch.ones(len(ids))
+    pruner._record._settle(values)
+    pruner._record._log.append(None, values, ids=torch.tensor(ids))
+
+
+@pytest.mark.parametrize(
+    ("ids", "text"),
+    [
+        (lambda own, other: [99], "got 1 ids that epoch 0 did not select and 0 repeated in a batch"),
+        (lambda own, other: [own[0], -1, 8], "got 2 ids that epoch 0 did not select and 0 repeated in a batch"),
+        (lambda own, other: [own[0], own[0]], "got 0 ids that epoch 0 did not select and 1 repeated in a batch"),
+        (lambda own, other: [*own, *other], "got 2 ids that epoch 0 did not select and 0 repeated in a batch"),
+    ],
+    ids=["out of range", "two out of range", "repeated", "of the other rank"],
+)
+def test_wrong_ids_on_one_rank_raise_on_all(ids, text, tmp_path):
     def work(rank):
         pruner = Pruner(OrderDP(explore=1.0, exploit=0.5), 8)
-        pruner.begin_epoch()
+        first, second = pruner.begin_epoch(2).indices.reshape(2, 2).tolist()
         if rank == 1:
-            pruner._table._count_mistakes(torch.tensor([99]))
-        pruner.begin_epoch()
+            come_from_a_device(pruner, ids(second, first))
+        pruner.begin_epoch(2)
 
     for raised in run_ranks(2, work, tmp_path):
-        assert "got 1 ids that epoch 0 did not select" in raised
+        assert raised.startswith("RuntimeError: index must hold each sample of the epoch once")
+        assert text in raised
+
+
+def test_ids_from_a_device_are_recorded_as_those_on_the_host(tmp_path):
+    def work(rank):
+        pruners = [Pruner(OrderDP(explore=1.0, exploit=0.5), N) for _ in range(2)]
+        for pruner in pruners:
+            for index, _ in pruner.loader(range(N), batch_size=4):
+                if pruner is pruners[0]:
+                    pruner.update(index, torch.ones(len(index), requires_grad=True))
+                else:
+                    come_from_a_device(pruner, index.tolist())
+            pruner.synchronize()
+        return [pruner.table()["visits"] for pruner in pruners]
+
+    for host, device in run_ranks(2, work, tmp_path):
+        assert host.sum() == 24
+        assert torch.equal(host, device)
 
 
 def test_a_sampler_of_single_ids_cannot_serve_ranks(tmp_path):
@@ -402,12 +449,16 @@ def test_the_state_of_every_rank_is_the_same_and_holds_what_all_have_seen(tmp_pa
     def work(rank):
         pruner = Pruner(FullData(), 8, seed=1)
         loader = pruner.loader(range(8), batch_size=2)
+        train_epoch(pruner, loader)
         train_epoch(pruner, loader, num_batches=1)
-        return loader.state_dict()["pruner"]["table"]["last_epoch"]
+        return loader.state_dict()
 
     first, second = run_ranks(2, work, tmp_path)
-    assert first.tolist() == second.tolist()
-    assert (first == 0).sum() == 4
+    for part in ("table", "record", "indices"):
+        torch.testing.assert_close(first["pruner"][part], second["pruner"][part], rtol=0, atol=0)
+    assert (first["pruner"]["table"]["visits"] == 1).all()
+    assert (first["pruner"]["record"]["stamps"] > 0).sum() == 4
+    assert (first["inside"], first["batch_size"], first["steps"]) == (second["inside"], 4, 2) == (True, 4, 2)
 
 
 def test_more_ranks_than_selected_samples_are_refused(tmp_path):
@@ -443,18 +494,6 @@ def test_new_losses_win_also_where_the_epoch_number_went_back(tmp_path):
 def test_the_workers_of_each_rank_have_a_seed_of_their_own(tmp_path):
     first, second = run_ranks(2, lambda rank: Pruner(FullData(), 8).worker_seed(), tmp_path)
     assert first != second
-
-
-def test_ids_repeated_on_one_rank_raise_on_all(tmp_path):
-    def work(rank):
-        pruner = Pruner(OrderDP(explore=1.0, exploit=0.5), 8)
-        first = int(pruner.begin_epoch().indices[0])
-        if rank == 1:
-            pruner._table._count_mistakes(torch.tensor([first, first]))
-        pruner.begin_epoch()
-
-    for raised in run_ranks(2, work, tmp_path):
-        assert "got 0 ids that epoch 0 did not select and 1 repeated in a batch" in raised
 
 
 def test_what_two_ranks_saved_inside_an_epoch_one_process_goes_on_with(tmp_path):

@@ -19,7 +19,7 @@ def record_of(order=ORDER, *, batch_size=None, rank=0, num_ranks=1, weights=None
     selection = Selection(np.array(order, dtype=np.int32), None if weights is None else np.float32(weights))
     record = EpochRecord(selection, n)
     steps = None if batch_size is None else Batching(batch_size, **batching).steps
-    record.begin(None if steps is None else steps(len(order), rank=rank, num_ranks=num_ranks))
+    record.begin(None if steps is None else steps(len(order), rank=rank, num_ranks=num_ranks), num_ranks)
     return record
 
 
@@ -230,6 +230,15 @@ def test_a_second_round_is_noticed(cut):
         add(record, ids)  # the last one again is a second update
     assert not record.repeats
     add(record, cut[0])
+    assert record.repeats
+
+
+def test_a_second_round_is_noticed_where_its_first_batch_is_the_one_expected_next():
+    record = record_of(batch_size=2)
+    for ids in ([3, 8], [7, 2], [9, 4], [0, 5]):
+        add(record, ids)
+    record.closed = True
+    add(record, [3, 8])
     assert record.repeats
 
 

@@ -118,7 +118,7 @@ def test_many_samples_are_recorded_as_few_are():
 
 def test_counters_take_two_bytes_until_they_need_four():
     table = table_of()
-    close(table, [0], [1.0], epoch=32_767)
+    close(table, [0], [1.0], epoch=32_766)
     assert (table.visits.dtype, table.last_epoch.dtype) == (np.int16, np.int16)
     close(table, [0, 1], [1.0, 1.0], epoch=32_768)
     assert table.last_epoch.tolist() == [32_768, 32_768, -1, -1, -1, -1]
@@ -127,15 +127,22 @@ def test_counters_take_two_bytes_until_they_need_four():
     assert table.last_epoch.tolist() == [32_768, 70_000, -1, -1, -1, -1]
 
 
+def test_a_sample_that_every_epoch_trains_is_counted_beyond_two_bytes():
+    table = table_of()
+    for epoch in range(32_770):
+        close(table, [0], [1.0], epoch=epoch)
+    assert (table.visits[0], table.last_epoch[0]) == (32_770, 32_769)
+
+
 @pytest.mark.parametrize("epoch", [5, 32_766, 32_767, 40_000])
 def test_a_state_with_any_number_of_epochs_goes_on(epoch):
     table = table_of()
-    close(table, [0], [1.0], epoch=epoch)
+    close(table, [0, 2], [1.0, 1.0], epoch=epoch)
     twin = table_of().restored(table.state_dict())
     for each in (table, twin):
         close(each, [0, 1], [2.0, 3.0], epoch=epoch + 1)
-    assert twin.last_epoch.tolist() == table.last_epoch.tolist()
-    assert twin.visits.tolist() == table.visits.tolist() == [2, 1, 0, 0, 0, 0]
+        assert each.last_epoch.tolist() == [epoch + 1, epoch + 1, epoch, -1, -1, -1]
+        assert each.visits.tolist() == [2, 1, 1, 0, 0, 0]
 
 
 def test_a_snapshot_is_read_only_and_shows_the_table():

@@ -460,3 +460,17 @@ def test_without_reduction_the_weights_of_the_epoch_count():
     assert torch.equal(pruner.update(ids, losses, reduction="none"), losses * (ids + 1))
     weighted = pruner.update(ids, losses, weights=torch.ones(4))
     torch.testing.assert_close(weighted, (losses * (ids + 1)).mean())
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_an_epoch_that_was_read_ahead_to_its_end_is_recorded_as_any_other(drop_last):
+    pruner = Pruner(OrderDP(prune_ratio=0.5), 100, seed=0)
+    batches = [index for index, _ in pruner.loader(range(100), batch_size=8, drop_last=drop_last)]
+    expected = torch.full((100,), math.inf)
+    for number, index in enumerate(batches):
+        losses = (number + torch.rand(len(index))).requires_grad_()
+        expected[index] = losses.detach()
+        pruner.update(index, losses)
+    pruner.begin_epoch()
+    assert torch.equal(pruner.scores()["score"], expected)
+    assert pruner.report().failed == ()

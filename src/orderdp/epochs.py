@@ -52,11 +52,18 @@ class EpochSource(Protocol):
     def steps_of(self, batching: Batching, num_selected: int) -> Steps:
         """Returns the steps of an epoch of that size, with this rank's part of each."""
 
+    def check_steps(self, batching: Batching) -> None:
+        """Raises ValueError if an epoch to come is known to be too small for a step."""
+
     def steps_done(self, steps: Steps) -> npt.NDArray[np.bool_]:
         """Returns (len(steps),) bool: which steps of the epoch begun last have been trained, on any rank."""
 
-    def end_epoch(self) -> None:
-        """Notes that the loop has received every batch of the epoch begun last."""
+    def end_epoch(self, last: int) -> None:
+        """Notes that the loop has received every batch of the epoch begun last.
+
+        Args:
+            last: number of the last step that came, perhaps not trained yet; -1 if none came.
+        """
 
     def total_steps(self, epochs: int, batch_size: int, *, drop_last: bool = False, stable_shapes: bool = False) -> int:
         """Returns the number of optimiser steps of epochs 0 .. epochs - 1."""
@@ -235,7 +242,7 @@ class Epochs:
     def checksum(self, chooser: Strategy, *more: object) -> int:
         """Returns a 32-bit number of what must be the same on all ranks, including the epoch's strategy."""
         selected = 0 if self.selection is None else zlib.crc32(self.selection.indices.tobytes())
-        values = (*self._settings().values(), repr(chooser), self.next, self.running, selected, *more)
+        values = (*self._settings().values(), repr(chooser), self._chose, self.next, self.running, selected, *more)
         return zlib.crc32(repr(values).encode())
 
     def _settings(self) -> dict[str, Any]:

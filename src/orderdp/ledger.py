@@ -20,6 +20,7 @@ from orderdp.schedule import Constant, Schedule
 from orderdp.scores import ScoreTable
 from orderdp.states import STATE_VERSION, checked_state
 from orderdp.strategies import Selection, Strategy
+from orderdp.strategies.base import check_settings
 
 
 class Ledger:
@@ -51,6 +52,7 @@ class Ledger:
     ) -> None:
         if not isinstance(strategy, Strategy):
             raise TypeError(f"strategy must be a Strategy, got {strategy!r}; write OrderDP(prune_ratio=0.5)")
+        check_settings(strategy)
         if not isinstance(data, (str, type(None))):
             raise TypeError(f"fingerprint must be a string, got {type(data).__name__}; write a name or a digest")
         self.strategy = strategy
@@ -69,6 +71,7 @@ class Ledger:
         self._notices = Notices()
         self._non_finite = self._missing = 0
         self._recorded = 0  # checksum of what `record` was given
+        self._loaded = 0  # checksum of the columns of a state that was loaded
         self._later: list[tuple[npt.NDArray[Any], npt.NDArray[np.float32]]] = []  # what it was given in this epoch
 
     @property
@@ -163,10 +166,13 @@ class Ledger:
         if record is not None:
             record.fold()
         faults = (0, 0) if record is None else record.take_faults()
+        end = -1 if record is None else record.end
         if num_ranks > 1:
             shape = None if batching is None else (batching.batch_size, batching.drop_last, batching.stable_shapes)
-            checksum = self._epochs.checksum(chooser, record is None, self._recorded)
-            faults = agree(self._group, call, zlib.crc32(repr(shape).encode()), checksum, faults)
+            checksum = self._epochs.checksum(chooser, record is None, self._recorded, self._loaded)
+            cut = zlib.crc32(repr(shape).encode())
+            foreign, repeated, end = agree(self._group, call, cut, checksum, faults, end)
+            faults = foreign, repeated
         if any(faults):
             raise RuntimeError(
                 f"index must hold each sample of the epoch once, got {faults[0]} ids that epoch {self.epoch} "
@@ -174,7 +180,7 @@ class Ledger:
                 "and do not read ahead into the next epoch"
             )
         if num_ranks > 1 and record is not None:
-            record.merge(self._group)
+            record.merge(self._group, end)
 
     def _close_epoch(self) -> None:
         """Moves what the running epoch has seen into the table, and warns of what went wrong in it."""
@@ -332,7 +338,7 @@ class Ledger:
         if state["record"] is not None and epochs.selection is not None:
             record = EpochRecord(epochs.selection, self.num_samples)
             record.load_state_dict(state["record"])
-        self._table, self._epochs, self._record = table, epochs, record
+        self._table, self._epochs, self._record, self._loaded = table, epochs, record, table.checksum()
         self._batching = None
         self._later = [(ids.cpu().numpy(), values.cpu().numpy()) for ids, values in state["later"]]
         self._non_finite, self._missing, self._recorded = state["non_finite"], state["missing"], state["recorded"]

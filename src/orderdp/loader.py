@@ -185,16 +185,20 @@ class _LoaderPass(Iterator[tuple[Tensor, Any]]):
         # Workers have begun the epoch and read ahead, perhaps to its end. Without workers the first batch begins it.
         self._number = self._sampler.current.begin() if loader.num_workers else None
         self._left = False
+        self._lost: set[int] = set()  # batches that raised an error
 
     def __next__(self) -> tuple[Tensor, Any]:
         try:
             batch = next(self._batches)
         except StopIteration:
-            if not self._left:
-                self._sampler.finish(self._begun())
+            if not self._left and not (self._number is None and self._lost):
+                self._sampler.finish(self._begun(), self._lost)
             self._leave()
             raise
         except Exception:
+            if self._sampler.current.under_way:
+                self._begun()
+            self._lost.add(self._received)
             self._received += 1
             raise
         self._begun()

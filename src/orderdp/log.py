@@ -51,10 +51,16 @@ class Log:
                 return
         entries.append((where, size))
 
-    def settle(self, values: Tensor) -> None:
-        """Makes room where the first values are."""
-        self.on_host = values.is_cpu
-        if self.on_host:
+    def emptied(self) -> Log:
+        """Returns an empty log for values where these are."""
+        log = Log(self._capacity)
+        log.settle(on_host=bool(self.on_host))
+        return log
+
+    def settle(self, *, on_host: bool) -> None:
+        """Makes room where the values are."""
+        self.on_host = on_host
+        if on_host:
             self._host = np.empty(self._capacity, dtype=np.float32)
 
     def _buffer(self, name: str, like: Tensor, dtype: torch.dtype) -> Tensor:

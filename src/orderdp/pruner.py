@@ -194,8 +194,18 @@ class Pruner(Ledger):
     def steps_of(self, batching: Batching, num_selected: int) -> Steps:
         """Returns the steps of an epoch of that size, with this rank's part of each."""
         rank, num_ranks = self.ranks()
-        exact = None not in (self._epochs.declared(self.epoch or 0), self._epochs.declared())
-        return batching.steps(num_selected, rank=rank, num_ranks=num_ranks, exact=exact)
+        return batching.steps(num_selected, rank=rank, num_ranks=num_ranks, exact=False)
+
+    def check_steps(self, batching: Batching) -> None:
+        """Raises ValueError if an epoch to come is known to be too small for a step; loaders and samplers call this.
+
+        The epochs to come are those of the strategy, and with a schedule only the next one.
+        """
+        changes = self.strategy.size_changes() if isinstance(self.schedule, Constant) else ()
+        for epoch in (self.next_epoch, *(epoch for epoch in changes or () if epoch > self.next_epoch)):
+            size = self._epochs.declared(epoch)
+            if size is not None or epoch == self.next_epoch:
+                batching.steps(self.num_selected(epoch), num_ranks=self.ranks()[1], exact=size is not None)
 
     def steps_done(self, steps: Steps) -> npt.NDArray[np.bool_]:
         """Returns (len(steps),) bool: which steps of the epoch begun last `update` has seen; waits for the device.
@@ -244,14 +254,18 @@ class Pruner(Ledger):
             self._notices.of_size(self.epoch, len(selection.indices), added=self._epochs.added, kept_step=kept_step)
         return selection
 
-    def end_epoch(self) -> None:
+    def end_epoch(self, last: int = -1) -> None:
         """Notes that the loop has received every batch of the epoch begun last; the loader calls this.
 
         Samples that the epoch then left without a loss have failed. Without this call, batches after the last one that
         `update` saw do not count as left out: the loop may have left them.
+
+        Args:
+            last: number of the last step that came. The loop may have read it ahead, so the epoch ends when `update`
+                has seen it. -1 if nothing is still to be trained.
         """
         if self._record is not None:
-            self._record.closed = True
+            self._record.close(last)
 
     def preview(
         self, batch_size: int | None = None, *, drop_last: bool = False, stable_shapes: bool = False
@@ -276,7 +290,9 @@ class Pruner(Ledger):
     def _select(self, table: ScoreTable, batching: Batching | None) -> tuple[Selection, npt.NDArray[np.bool_] | None]:
         """Returns what the next epoch visits, from a table that holds all epochs before; and (n,) which samples."""
         size, (_, num_ranks) = self._epochs.declared(), self.ranks()
-        steps = None if batching is None or size is None else batching.steps(size, num_ranks=num_ranks)
+        steps = None
+        if batching is not None and size is not None:  # a run that has begun goes on with a smaller step
+            steps = batching.steps(size, num_ranks=num_ranks, exact=self._epochs.begun == 0)
         return self._epochs.select(*table.snapshot(), steps, at_least=num_ranks)
 
     def update(
@@ -342,7 +358,7 @@ class Pruner(Ledger):
     def choose(self, index: Tensor, losses: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Returns the positions in a batch that a method within batches trains, so that only they go backward.
 
-        Run the batch forward without gradient, call this, and run the kept part forward and backward:
+        Run the batch forward without gradient, call this, and run the kept part forward and backward::
 
             with torch.no_grad():
                 kept = pruner.choose(index, F.cross_entropy(model(x), y, reduction="none"))

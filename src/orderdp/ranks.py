@@ -58,7 +58,8 @@ def group_of(given: Any) -> Any:
                 "write mesh['dp'] with the name of the data dimension"
             )
         given = given.get_group()
-    if not isinstance(given, (dist.ProcessGroup, type(dist.GroupMember.NON_GROUP_MEMBER))):
+    elsewhere = isinstance(given, int) and given == dist.GroupMember.NON_GROUP_MEMBER  # a group of other processes
+    if not isinstance(given, dist.ProcessGroup) and not elsewhere:
         raise TypeError(
             f"process_group must be a process group or a device mesh, got {type(given).__name__}; "
             "write dist.new_group(...) or mesh['dp']"
@@ -72,7 +73,9 @@ def wire(group: Any = None) -> torch.device:
     return torch.device("cuda" if dist.get_backend(group) == "nccl" else "cpu")
 
 
-def agree(group: Any, call: str, batching: int, checksum: int, counts: tuple[int, int]) -> tuple[int, int]:
+def agree(
+    group: Any, call: str, batching: int, checksum: int, counts: tuple[int, int], end: int
+) -> tuple[int, int, int]:
     """Checks in one small collective that all ranks make the same call with the same pruner.
 
     Args:
@@ -81,19 +84,20 @@ def agree(group: Any, call: str, batching: int, checksum: int, counts: tuple[int
         batching: 32-bit number of how the epoch is cut into steps.
         checksum: 32-bit number of all else that must be the same on all ranks.
         counts: numbers to add up.
+        end: where this rank's epoch ends, as `EpochRecord.end` says.
 
     Returns:
-        The sums of `counts` over the ranks.
+        The sums of `counts` and the maximum of `end` over the ranks.
 
     Raises:
         RuntimeError: the ranks differ.
     """
     rank, num_ranks = ranks(group)
-    slots = torch.zeros(num_ranks, 5, dtype=torch.int64)
-    slots[rank] = torch.tensor([CALLS.index(call), batching, checksum, *counts])
+    slots = torch.zeros(num_ranks, 6, dtype=torch.int64)
+    slots[rank] = torch.tensor([CALLS.index(call), batching, checksum, *counts, end])
     slots = slots.to(wire(group))
     dist.all_reduce(slots, op=dist.ReduceOp.SUM, group=group)
-    calls, batchings, checksums, *sums = slots.cpu().T.tolist()
+    calls, batchings, checksums, *sums, ends = slots.cpu().T.tolist()
     if len(set(calls)) > 1:
         made = ", ".join(f"rank {number} in {CALLS[made]}" for number, made in enumerate(calls[:8]))
         raise RuntimeError(
@@ -110,7 +114,7 @@ def agree(group: Any, call: str, batching: int, checksum: int, counts: tuple[int
             "every rank must cut an epoch into the same steps, got different batch_size, drop_last or stable_shapes; "
             "give all ranks the same arguments"
         )
-    return sum(sums[0]), sum(sums[1])
+    return sum(sums[0]), sum(sums[1]), max(ends)
 
 
 @dataclass(frozen=True)

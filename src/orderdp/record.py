@@ -11,11 +11,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from orderdp.log import Log
+from orderdp.lookup import Lookup
 from orderdp.ranks import Steps, wire
 from orderdp.strategies import Selection
 
 _INT64 = np.dtype(np.int64)
 _AT_ONCE = 1 << 22  # samples that one collective exchanges
+_OPEN = 2**62  # stands for the end of an epoch that the loop may still leave, and is larger than any step
 _WINDOW = 65_536  # positions of the selection whose ids are kept as int64, ready to be compared
 
 
@@ -55,20 +57,23 @@ class EpochRecord:
         self._limit = self._last_limit = len(self.indices)  # where this rank's part of them ends
         self._latest: npt.NDArray[np.int64] | None = None  # positions of the last batch, if it was no slice
         self._whole = True  # not only this rank's part
+        self.end = _OPEN  # the last step that came, once all have come; -1 if none is still to be trained
+        self._end_of_all = _OPEN  # the largest of all ranks
         self._reached: int | None = None  # what `reached` was in a state that was loaded
         self._window_begin, self._window_end, self._window = 0, -1, np.empty(0, dtype=np.int64)
-        self._map: npt.NDArray[Any] | None = None
-        self._device_weights: Tensor | None = None  # in the order of the selection, for ids on the host
-        self._spread_weights: Tensor | None = None  # by id, for ids on the device
+        self._lookup = Lookup(selection, num_samples)
 
-    def begin(self, steps: Steps | None, num_ranks: int = 1) -> None:
+    def begin(self, steps: Steps | None, num_ranks: int | None = None) -> None:
         """Begins to record, or goes on after a state was loaded.
 
         Args:
             steps: the optimiser steps and this rank's part of them; None if the loop forms its own batches.
-            num_ranks: number of ranks.
+            num_ranks: number of ranks; None is that of the steps.
         """
+        if num_ranks is None:
+            num_ranks = 1 if steps is None else steps.num_ranks
         self.steps, self.closed, self.is_open, self._reached = steps, False, True, None
+        self.end = self._end_of_all = _OPEN
         self.num_expected = len(self.indices) if steps is None else steps[-1][1]
         self._shared = num_ranks > 1
         self._alone = steps is None or num_ranks == 1
@@ -80,6 +85,14 @@ class EpochRecord:
             self._next, limit = steps.batch(self._batch)
             self._limit = len(self.indices) if self._alone else limit
             self._last, self._last_limit = self._next, self._limit
+
+    def close(self, end: int) -> None:
+        """Notes that the loop has received every batch.
+
+        Args:
+            end: number of the last step that came, which may have been read ahead; -1 if none is still to be trained.
+        """
+        self.closed, self.end = True, end
 
     def add(self, index: Tensor, values: Tensor, kept: Tensor | None = None) -> Tensor | None:
         """Remembers the values of a batch.
@@ -102,25 +115,29 @@ class EpochRecord:
             self._log.append(None, values, kept, ids=index)
             if not self._alone:  # the next batch, which `fold` will verify
                 self._next = self._follow(self._next, self._next + index.numel())
-            return None if self.weights is None else self._weights_by_id(index, values.device)
+            return None if self.weights is None else self._lookup.weights_by_id(index, values.device)
         ids = index.numpy()
         begin, limit = self._next, self._limit
-        is_next = self._is_slice(ids, begin)
-        if not is_next:  # perhaps the last batch again
+        is_next = is_slice = self._is_slice(ids, begin)
+        if not is_slice:  # perhaps the last batch again
             begin, limit = self._last, self._last_limit
+            is_slice = self._is_slice(ids, begin)
+        if not is_slice and self._alone:  # perhaps batches between were left out, or others have them
+            begin, limit = self._ahead(ids[0]), len(self.indices)
+            is_next = is_slice = self._is_slice(ids, begin)
         end = begin + len(ids)
-        if end <= limit and (is_next or self._is_slice(ids, begin)):
+        if is_slice and end <= limit:
             if self.closed and is_next:
-                self.repeats |= bool(self.seen()[begin:end].all())
+                self.repeats |= self._came(begin)
             self._log.append(begin, values, kept)
             if is_next:
                 self._last, self._last_limit, self._latest = begin, limit, None
                 self._next = end if self._alone else self._follow(begin, end)
-            return None if self.weights is None else self._weights_on(values.device)[begin:end]
-        positions = self._find(ids)
+            return None if self.weights is None else self._lookup.weights_on(values.device)[begin:end]
+        positions = self._lookup.find(ids, self.steps)
         again = self._is_of_last(positions)
         if self.closed and not again:
-            self.repeats |= bool(self.seen()[positions].all())
+            self.repeats |= self._came(int(positions[0]))
         self._log.append(positions, values, kept)
         if not again:
             self._last, self._next, self._latest = int(positions[0]), int(positions[-1]) + 1, positions
@@ -131,11 +148,18 @@ class EpochRecord:
             return None
         return torch.from_numpy(self.weights[positions]).to(values.device, non_blocking=values.device.type != "cpu")
 
+    def _came(self, position: int) -> bool:
+        """Whether an update has seen a position, as far as the host knows without waiting for a device."""
+        if self._stamps is not None and self._stamps[position]:
+            return True
+        slices = (first <= position < first + size for first, size in self._log.entries if type(first) is int)
+        return any(slices) or any(position in where for where, _ in self._log.entries if isinstance(where, np.ndarray))
+
     def _settle(self, values: Tensor) -> None:
         """Prepares the log for values on the host, or for values on a device."""
         if self._log.on_host is not None:  # they were elsewhere before
             self.fold()
-        self._log.settle(values)
+        self._log.settle(on_host=values.is_cpu)
 
     def _is_slice(self, ids: npt.NDArray[Any], begin: int) -> bool:
         """Whether the ids are the selection from a position on."""
@@ -152,6 +176,11 @@ class EpochRecord:
         if ids.dtype is _INT64:  # comparing bytes takes a third of the time
             return ids.tobytes() == expected.tobytes()
         return bool(np.array_equal(ids, expected))
+
+    def _ahead(self, first: int) -> int:
+        """Returns where an id stands among the next of the selection, or the end of the selection."""
+        found = np.flatnonzero(self.indices[self._next : self._next + _WINDOW] == first)
+        return self._next + int(found[0]) if len(found) else len(self.indices)
 
     def _follow(self, begin: int, end: int) -> int:
         """Returns where this rank's next ids begin after those of some positions, and sets the factor of these."""
@@ -175,62 +204,6 @@ class EpochRecord:
             return bool(positions.min() >= self._last and positions.max() < self._next)
         return self.closed and bool(np.isin(positions, self._latest).all())
 
-    def _find(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-        """Returns the positions of ids in the selection; raises for a wrong id."""
-        low, high = ids.min(), ids.max()
-        if low < 0 or high >= self.num_samples:
-            raise IndexError(
-                f"index must lie in 0 .. {self.num_samples - 1}, got {low if low < 0 else high}; "
-                "pass the ids that the loader yields"
-            )
-        positions: npt.NDArray[np.int64] = self._positions()[ids].astype(np.int64)
-        if (positions < 0).any():
-            raise ValueError(
-                f"index must hold samples selected for the running epoch, got {ids[positions < 0][0]}; take ids and "
-                "batches from pruner.loader or pruner.sampler, do not let a framework replace the sampler, and do not "
-                "read ahead into the next epoch"
-            )
-        ordered = np.sort(positions)
-        repeated = ordered[1:] == ordered[:-1]
-        if repeated.any():
-            raise ValueError(
-                f"index must hold each sample once, got {self.indices[ordered[1:][repeated][0]]} twice or more; "
-                "pass the ids that the loader yields"
-            )
-        if self.steps is not None and self.steps.num_ranks > 1 and not self.steps.owned(positions).all():
-            raise ValueError(
-                f"index must hold this rank's part of each step, got {ids[~self.steps.owned(positions)][0]} of another "
-                "rank's; do not let a framework split the batches again, and give ranks that share their data the "
-                "same Pruner(..., process_group=...)"
-            )
-        return positions
-
-    def _positions(self) -> npt.NDArray[Any]:
-        """Returns (n,) positions of all samples in the selection, -1 for those that it leaves out."""
-        if self._map is None:
-            dtype = np.int32 if len(self.indices) < 2**31 else np.int64
-            self._map = np.full(self.num_samples, -1, dtype=dtype)
-            self._map[self.indices] = np.arange(len(self.indices), dtype=dtype)
-        return self._map
-
-    def _weights_on(self, device: torch.device) -> Tensor:
-        """Returns the weights of the selection on a device."""
-        if self._device_weights is None or self._device_weights.device != device:
-            assert self.weights is not None
-            with torch.inference_mode(mode=False):
-                self._device_weights = torch.from_numpy(self.weights).to(device)
-        return self._device_weights
-
-    def _weights_by_id(self, index: Tensor, device: torch.device) -> Tensor:
-        """Returns the weights of ids that are on a device; a wrong id gets any weight, and `fold` finds it."""
-        if self._spread_weights is None:
-            assert self.weights is not None
-            spread = np.ones(self.num_samples, dtype=np.float32)
-            spread[self.indices] = self.weights
-            with torch.inference_mode(mode=False):
-                self._spread_weights = torch.from_numpy(spread).to(device)
-        return self._spread_weights[index.clamp(0, self.num_samples - 1)]
-
     def fold(self) -> None:
         """Moves the log into one value a position; waits for the device. Counts the wrong ids that came from it."""
         if not self._log.entries:
@@ -241,7 +214,7 @@ class EpochRecord:
         if in_order and self._values is None and left_out is None:
             # One rank, every batch in order: the log is what is asked for.
             self._values, self._stamps = values, np.ones(len(values), dtype=self._stamp_type())
-            self._clock, self._log = 1, Log(self._capacity)
+            self._clock, self._log = 1, self._log.emptied()
             return
         if self._values is None:
             self._values = np.empty(len(self.indices), dtype=np.float32)
@@ -249,14 +222,15 @@ class EpochRecord:
         assert self._stamps is not None
         if left_out is not None and self._left_out is None:
             self._left_out = np.zeros(len(self.indices), dtype=np.bool_)
-        self._log = Log(self._capacity)
+        self._log = self._log.emptied()
         self._whole = not self._shared
         for where, size in entries:
             part: Any = slice(done, done + size)
             self._clock += self._shared or not self._clock  # alone, a stamp only says that a position was seen
             if where is None:
                 assert ids is not None
-                where, good = self._found_on_device(ids[part])
+                where, good, foreign, repeated = self._lookup.find_good(ids[part], self.steps)
+                self.foreign, self.repeated = self.foreign + foreign, self.repeated + repeated
                 part = np.arange(done, done + size)[good]
             elif isinstance(where, int):
                 where = slice(where, where + size)
@@ -269,16 +243,7 @@ class EpochRecord:
     def _stamp_type(self) -> type[np.int32 | np.uint8]:
         return np.int32 if self._shared else np.uint8
 
-    def _found_on_device(self, ids: npt.NDArray[np.int64]) -> tuple[Any, npt.NDArray[np.bool_]]:
-        """Returns the positions of good ids, and which ids are good; counts the others."""
-        inside = (ids >= 0) & (ids < self.num_samples)
-        positions = self._positions()[np.where(inside, ids, 0)].astype(np.int64)
-        good = inside & (positions >= 0)
-        self.foreign += int(np.count_nonzero(~good))
-        self.repeated += len(ids[good]) - len(np.unique(ids[good]))
-        return positions[good], good
-
-    def merge(self, group: Any) -> None:
+    def merge(self, group: Any, end: int) -> None:
         """Merges what all ranks have seen, in one collective for each four million samples. The newest value wins.
 
         The number of the update, whether the sample was trained and the bits of its value travel as one integer, so the
@@ -286,8 +251,10 @@ class EpochRecord:
 
         Args:
             group: the processes that share the data; None is all of them.
+            end: the largest `end` of the ranks.
         """
         self.fold()
+        self._end_of_all = end
         size, device = len(self.indices), wire(group)
         if self._values is None or self._stamps is None:
             self._values, self._stamps = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.int32)
@@ -338,9 +305,9 @@ class EpochRecord:
     def missing(self) -> npt.NDArray[np.bool_]:
         """Returns (q,) bool: which samples the epoch left without a loss; waits for the device.
 
-        If the loop has received every batch, these are all that no update saw. Otherwise batches after the last one
-        that was seen do not count: the loop was left before them, or they were read ahead. If no update saw anything,
-        none counts.
+        If the loop has received every batch and trained the last one, these are all that no update saw. Otherwise
+        batches after the last one that was seen do not count: the loop was left before them, or they were read ahead.
+        If no update saw anything, none counts.
         """
         seen = self.seen()
         if seen.all() or not (seen.any() and self._whole):
@@ -353,9 +320,11 @@ class EpochRecord:
         """Returns the position before which every sample should have been seen; waits for the device."""
         if self._reached is not None:
             return self._reached
-        seen = self.seen()
-        if self.closed or not seen.any():
-            return self.num_expected if self.closed else 0
+        seen, end = self.seen(), self.end if self._alone else self._end_of_all
+        if end < 0 or (end < _OPEN and self.steps is not None and seen[slice(*self.steps[end])].any()):
+            return self.num_expected
+        if not seen.any():
+            return 0
         last = min(len(seen) - 1 - int(np.argmax(seen[::-1])), self.num_expected - 1)
         return last if self.steps is None else self.steps[int(self.steps.numbers(np.array([last]))[0])][0]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,9 +92,9 @@ class PrunedBatchSampler(Sampler[list[int]]):
         self.batching = Batching(batch_size, drop_last, stable_shapes)
         self.current = _Pass()
         self._steps: Steps | None = None  # of the epoch that this sampler began last, or that was loaded
-        self._in_pass = 0  # batches that the pass yields
-        self._over = False  # the loop has received all of them
-        self._steps_of_next()  # an impossible batch size fails here
+        self._in_pass: Sequence[int] = ()  # numbers of the steps that the pass yields
+        self._end: int | None = None  # the last step that came, once all have; -1 if none came
+        pruner.check_steps(self.batching)
 
     @property
     def batch_size(self) -> int:
@@ -109,7 +109,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
     @property
     def in_pass(self) -> int:
         """How many batches the pass under way yields: fewer than `len` after a resume."""
-        return self._in_pass
+        return len(self._in_pass)
 
     @property
     def remaining(self) -> int:
@@ -121,7 +121,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         if self._steps is not None and self.current.under_way:
             return len(self._steps)
-        return len(self._steps_of_next())
+        return len(self.pruner.steps_of(self.batching, self.pruner.num_selected()))
 
     def __iter__(self) -> Iterator[list[int]]:
         refuse_second_split(sys._getframe(1), self.pruner.ranks()[1])
@@ -129,7 +129,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
         selection = self.pruner.begin_epoch(cut.batch_size, drop_last=cut.drop_last, stable_shapes=cut.stable_shapes)
         steps = self._steps = self.pruner.steps_of(cut, len(selection.indices))
         left = np.flatnonzero(~self.pruner.steps_done(steps)).tolist() if resumed else range(len(steps))
-        self._in_pass, self._over = len(left), False
+        self._in_pass, self._end = left, None
         mine = self.current.begin()
         try:
             for number in left:
@@ -138,20 +138,24 @@ class PrunedBatchSampler(Sampler[list[int]]):
         finally:
             self.current.end(mine)
 
-    def finish(self, number: int) -> None:
-        """Notes that the loop has received every batch of the pass of this number, unless another pass has begun."""
-        if number == self.current.number:
-            self._over = True
-            self.pruner.end_epoch()
+    def finish(self, number: int, lost: Collection[int] = ()) -> None:
+        """Notes that the loop has received every batch of a pass, unless another pass has begun.
 
-    def _steps_of_next(self) -> Steps:
-        return self.pruner.steps_of(self.batching, self.pruner.num_selected())
+        Args:
+            number: of the pass.
+            lost: which of its batches raised an error instead, counted from 0.
+        """
+        if number == self.current.number:
+            places = range(len(self._in_pass) - 1, -1, -1)
+            self._end = next((self._in_pass[place] for place in places if place not in lost), -1)
+            self.pruner.end_epoch(self._end)
 
     def _inside(self) -> bool:
-        """Whether the running epoch has batches left, by what `update` saw."""
-        if self._steps is None or self._over:
+        """Whether the running epoch has batches left, by what `update` saw; a loop may have read ahead to its end."""
+        if self._steps is None or self._end == -1:
             return False
-        return not self.pruner.steps_done(self._steps).all()
+        done = self.pruner.steps_done(self._steps)
+        return not (done.all() if self._end is None else done[self._end])
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the pruner's state, and how the epoch is cut into steps.
@@ -193,7 +197,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
                 )
         self.pruner.load_state_dict(state["pruner"], resume=inside, change=change)
         self.current.end()
-        self._steps, self._over = steps, False
+        self._steps, self._end = steps, None
 
     def _cut(self, steps: int | None) -> dict[str, Any]:
         """Returns how an epoch is cut into steps of all ranks, and how many there are."""

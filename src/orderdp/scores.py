@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -66,7 +68,7 @@ class ScoreTable:
             observe: the rule from old columns and values to new columns; None if each column holds the value.
             mask: (n,) which samples are among `ids`; None finds out.
         """
-        if epoch > _SMALL and self.visits.dtype == np.int16:
+        if epoch >= _SMALL and self.visits.dtype == np.int16:
             self.last_epoch, self.visits = self.last_epoch.astype(np.int32), self.visits.astype(np.int32)
         self._count(mask_of(ids, self.num_samples) if mask is None else mask, epoch)
         failed = [missing]
@@ -118,6 +120,10 @@ class ScoreTable:
         for view in views:
             view.flags.writeable = False
         return dict(zip(self.columns, views, strict=False)), views[-1]
+
+    def checksum(self) -> int:
+        """Returns a 32-bit number of the columns."""
+        return functools.reduce(lambda crc, column: zlib.crc32(column.data, crc), self.columns.values(), 0)
 
     def copy(self) -> ScoreTable:
         """Returns an independent copy."""

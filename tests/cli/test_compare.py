@@ -180,8 +180,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("options", "line"), list(REFUSED.values()), ids=list(REFUSED))
-def test_bad_input_gets_one_line_and_status_1_and_leaves_no_trace(call, here, options, line):
-    assert call("compare", *options.split()) == (1, "", f"orderdp: {line}\n")
+def test_bad_input_gets_one_line_and_status_2_and_leaves_no_trace(call, here, options, line):
+    assert call("compare", *options.split()) == (2, "", f"orderdp: {line}\n")
     assert not list(here.iterdir())
 
 
@@ -234,14 +234,14 @@ def test_methods_are_refused_before_the_plan_is_changed(call):
     assert call(*SMALL)[0] == 0
     before = Path("run/comparison.toml").read_bytes()
     line = "prune_ratio is a fraction and must lie in [0, 1), got 30; for 30 % write 0.3"
-    assert call("compare", "--resume", "run", "--prune-ratio", "30") == (1, "", f"orderdp: {line}\n")
+    assert call("compare", "--resume", "run", "--prune-ratio", "30") == (2, "", f"orderdp: {line}\n")
     line = "b does not apply to strategy 'ucb', got 1; it takes prune_ratio, c, smoothing, every"
-    assert call("compare", "--resume", "run", "--methods", "ucb,b=1") == (1, "", f"orderdp: {line}\n")
+    assert call("compare", "--resume", "run", "--methods", "ucb,b=1") == (2, "", f"orderdp: {line}\n")
     line = (
         "the sizes must keep at least one of the 200 samples, got q = 0 from prune_ratio=0.999; write larger fractions"
     )
     status, out, err = call("compare", "--resume", "run", "--prune-ratio", "0.999")
-    assert (status, out, err.startswith(f"orderdp: {line} to keep, ")) == (1, "", True)
+    assert (status, out, err.startswith(f"orderdp: {line} to keep, ")) == (2, "", True)
     assert Path("run/comparison.toml").read_bytes() == before
 
 
@@ -249,7 +249,7 @@ def test_seeds_are_refused_before_the_plan_is_changed(call):
     assert call(*SMALL)[0] == 0
     before = Path("run/comparison.toml").read_bytes()
     line = "seed must lie in [0, 2**63), got -1; write seed = 0"
-    assert call("compare", "--resume", "run", "--seed", "1", "-1") == (1, "", f"orderdp: {line}\n")
+    assert call("compare", "--resume", "run", "--seed", "1", "-1") == (2, "", f"orderdp: {line}\n")
     assert Path("run/comparison.toml").read_bytes() == before
 
 
@@ -271,13 +271,13 @@ def test_a_comparison_goes_on_where_its_data_has_moved_to(call, image_folder):
     assert (status, "OrderDP 50 %" in out) == (0, True), err
     Path("run/full-data-seed0/result.json").unlink()
     Path("images").rename("moved")
-    assert call("compare", "--resume", "run")[0] == 1
-    assert call("compare", "--resume", "run", "--data-root", "nowhere")[0] == 1
+    assert call("compare", "--resume", "run")[0] == 2
+    assert call("compare", "--resume", "run", "--data-root", "nowhere")[0] == 2
     assert load_comparison(Path("run"))[0].recipe.data_root == "images"
     assert call("compare", "--resume", "run", "--data-root", "moved")[:2] == (0, out)
     Path("moved/train/b/0.png").unlink()
     status, _, err = call("compare", "--resume", "run", "--data-root", "moved")
-    assert status == 1
+    assert status == 2
     assert err.startswith("orderdp: the data must be that of the runs in run, 16 and 8 samples, got 15")
 
 
@@ -380,7 +380,8 @@ def test_methods_are_listed_by_name_with_what_their_ratio_is(call):
     header, *lines = out.splitlines()
     assert re.split("  +", header) == ["name", "method", "what the prune ratio is"]
     assert [re.split("  +", line) for line in lines] == [
-        [name, strategy.label, strategy.ratio_means] for name, strategy in BY_NAME.items()
+        [name, strategy.label, strategy.ratio_means + ("; 0.7 if no size is given" if name == "orderdp" else "")]
+        for name, strategy in BY_NAME.items()
     ]
     assert call("methods", "--all")[0] == 2
 

@@ -70,6 +70,7 @@ def test_compare_takes_a_custom_data_set_in_all_of_its_processes():
 )
 def test_what_is_no_data_set_gets_one_line_and_leaves_no_trace(capsys, here, name, line):
     before = sorted(path.name for path in here.iterdir())
-    assert main(["train", "--dataset", name, *SMALL]) == 1
-    assert capsys.readouterr().err == f"orderdp: {line}\n"
+    assert main(["train", "--dataset", name, *SMALL]) == 2
+    imports = f"orderdp: imports custom_sets from {here / 'custom_sets.py'}\n"
+    assert capsys.readouterr().err == f"{imports}orderdp: {line}\n"
     assert sorted(path.name for path in here.iterdir() if path.name != "__pycache__") == before

@@ -23,6 +23,38 @@ def test_report_on_the_folder_of_train_is_the_same_page(call):
     assert call("report", "full") == (0, "full/report/report.html\n", "")
 
 
+def test_a_report_names_damaged_runs_on_the_terminal_and_what_to_do(call, small):
+    damaged = small / "full-data-seed0"
+    whole = (damaged / "metrics.jsonl").read_text()
+    (damaged / "metrics.jsonl").write_text("")
+    (small / "dynamic-random-50-seed0" / "result.json").unlink()
+    why = f"metrics.jsonl lacks epochs: 0 of 1; delete {damaged / 'result.json'} and resume with --resume"
+    line = f"orderdp: some runs are missing, damaged: full data, seed 0 ({why}); "
+    line += "not finished: dynamic random 50 %, seed 0\n"
+    assert call("report", "run") == (1, "run/report/report.html\n", line)
+    assert call("report", "run", "--archive", "a.xz") == (1, "a.xz\n", line)
+    assert call("report", "a.xz", "--tables", "tables.md") == (1, "tables.md\n", line)
+    (damaged / "metrics.jsonl").write_text(whole)
+    line = "orderdp: some runs are missing, not finished: dynamic random 50 %, seed 0\n"
+    assert call("report", "run") == (0, "run/report/report.html\n", line)
+
+
+def test_a_report_names_damaged_runs_also_if_none_is_left(call, small):
+    for result in small.glob("*/result.json"):
+        result.write_text("{}")
+    status, out, err = call("report", "run")
+    assert (status, out, err.count("must hold the result of a run")) == (2, "", 4)
+    assert err.splitlines()[-1].startswith("orderdp: a report needs a finished run, got none in run; resume with")
+
+
+def test_a_report_names_a_few_of_many_open_runs(call, made):
+    pair = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=tuple(range(20)), against=())
+    pair.finish("OrderDP 50 %", (90.0,), seeds=(0,))
+    named = "; ".join(f"OrderDP 50 %, seed {seed}" for seed in range(1, 11))
+    status, _, err = call("report", str(pair.path))
+    assert (status, err) == (0, f"orderdp: some runs are missing, not finished: {named}; and 9 more\n")
+
+
 REFUSED_REPORTS = {
     "no folder": (
         "nothing",
@@ -39,7 +71,7 @@ REFUSED_REPORTS = {
 
 @pytest.mark.parametrize(("folder", "line"), list(REFUSED_REPORTS.values()), ids=list(REFUSED_REPORTS))
 def test_a_report_on_nothing_gets_one_line(call, here, folder, line):
-    assert call("report", folder) == (1, "", f"orderdp: {line}\n")
+    assert call("report", folder) == (2, "", f"orderdp: {line}\n")
     assert not list(here.iterdir())
 
 

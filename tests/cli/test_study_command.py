@@ -35,9 +35,9 @@ def test_study_writes_and_names_its_files(call, here):
 
 def test_an_unknown_study_gets_one_line(call, here):
     line = "orderdp: no study named 'figur5'; did you mean 'figure5'?\n"
-    assert call("study", "figur5") == (1, "", line)
+    assert call("study", "figur5") == (2, "", line)
     status, _, err = call("study", "nothing")
-    assert (status, err.partition("; ")[2]) == (1, f"choose from {', '.join(catalogue())}\n")
+    assert (status, err.partition("; ")[2]) == (2, f"choose from {', '.join(catalogue())}\n")
     assert not list(here.iterdir())
 
 
@@ -51,12 +51,13 @@ def test_help_lists_the_studies(call):
 @pytest.fixture
 def short_studies(monkeypatch):
     """Shrinks every study to two epochs of 200 digits."""
-    load = study.load_recipe
+    recipes_of = study._recipes
 
-    def shrunk(path, **changes):
-        return load(path, **{**changes, "train_size": 200, "epochs": 2, "num_threads": 1})
+    def shrunk(*arguments):
+        small = {"train_size": 200, "epochs": 2, "num_threads": 1}
+        return [recipe.model_copy(update=small) for recipe in recipes_of(*arguments)]
 
-    monkeypatch.setattr(study, "load_recipe", shrunk)
+    monkeypatch.setattr(study, "_recipes", shrunk)
 
 
 @pytest.mark.usefixtures("short_studies")
@@ -82,7 +83,7 @@ def test_a_study_trains_and_writes_its_report_and_goes_on(call):
     assert Path("runs/table11-smoke/report/report.html").exists()
     status, _, err = call("study", "table11")
     assert (status, err) == (
-        1,
+        2,
         "orderdp: the run folder must be new, got runs/table11-smoke, which exists; "
         "write another --run, or --resume runs/table11-smoke\n",
     )
@@ -99,7 +100,7 @@ def test_a_custom_study_trains_and_writes_its_report(call):
     assert labels(load_comparison(Path("runs/mine-smoke/digits"))[0]) == ["OrderDP 50 %", "dynamic random 50 %"]
     assert "<h1>Mine</h1>" in Path("runs/mine-smoke/report/report.html").read_text(encoding="utf-8")
     line = "orderdp: no size named 'gpu'; choose from smoke\n"
-    assert call("study", "mine.toml", "--size", "gpu") == (1, "", line)
+    assert call("study", "mine.toml", "--size", "gpu") == (2, "", line)
 
 
 REFUSED_STUDIES = {
@@ -137,7 +138,7 @@ REFUSED_STUDIES = {
 
 @pytest.mark.parametrize(("options", "line"), list(REFUSED_STUDIES.values()), ids=list(REFUSED_STUDIES))
 def test_a_study_that_cannot_be_gets_one_line_and_leaves_no_trace(call, here, options, line):
-    assert call("study", *options.split()) == (1, "", f"orderdp: {line}\n")
+    assert call("study", *options.split()) == (2, "", f"orderdp: {line}\n")
     assert not list(here.iterdir())
 
 

@@ -236,6 +236,22 @@ def test_full_data_among_the_methods_is_made_once(tiny):
         assert len(set(labels)) == len(labels)
 
 
+TITLES = {
+    "orderdp": "OrderDP (prunes 70 %)",
+    "orderdp,prune_ratio=0.5": "OrderDP 50 %",
+    "orderdp,explore=0.9": "OrderDP explore 0.9 exploit 0.6 (prunes 46 %)",
+    "orderdp,per=iteration": "OrderDP per iteration (prunes 70 %)",
+    "ucb,prune_ratio=0.5,c=2": "UCB 50 % c 2",
+    "full": "full data",
+}
+
+
+@pytest.mark.parametrize("method", list(TITLES))
+def test_the_line_of_a_run_says_what_it_prunes(tiny, method):
+    member = Comparison(tiny(), methods=(parse(method),)).members(N)[0]
+    assert member.title == TITLES[method]
+
+
 NAMES = {
     "orderdp,prune_ratio=0.5,initial_score=-1": "OrderDP-50-unseen-at-minus-1-seed0",
     "orderdp,prune_ratio=0.5,initial_score=1": "OrderDP-50-unseen-at-1-seed0",

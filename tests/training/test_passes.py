@@ -1,5 +1,7 @@
 """The two passes of a step that chooses within its batch, and how they are measured."""
 
+import shutil
+
 import pytest
 import torch
 from torch import nn
@@ -181,6 +183,25 @@ def test_a_run_without_a_finite_loss_to_choose_by_ends_with_a_message(train, mon
         train(**ORDERED)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    shutil.which("c++") is None and shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_a_compiled_model_makes_both_passes_as_the_plain_one(train, monkeypatch):
+    def small(name, **sizes):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10))  # little to compile
+
+    monkeypatch.setattr(loop, "build_model", small)
+    plain = train("plain", **ORDERED, max_steps=8)
+    compiled = train("compiled", **ORDERED, max_steps=8, compile=True)
+    assert compiled.result()["samples_backward"] == plain.result()["samples_backward"]
+    for line, other in zip(compiled.metrics(), plain.metrics(), strict=True):
+        assert [line[name] for name in ("loss", "test_loss")] == pytest.approx(
+            [other[name] for name in ("loss", "test_loss")], rel=1e-4
+        )
+
+
 def test_on_one_rank_both_passes_are_of_the_net_that_is_trained(tmp_path, tiny, digits):
     run = Run(tiny(**ORDERED), digits, RunFolder(tmp_path), show=False)
     assert run.chooser is run.net
@@ -228,25 +249,28 @@ def test_a_resumed_run_keeps_what_it_measured_first(tmp_path, train, monkeypatch
 
 
 @pytest.mark.parametrize(("steps", "rounds"), [(1199, 0), (1200, 3), (1600, 4), (2800, 7), (10**6, 7)])
-def test_the_times_are_medians_a_sample_and_short_runs_measure_nothing(
+def test_the_times_are_the_shortest_a_sample_and_short_runs_measure_nothing(
     tmp_path, tiny, digits, monkeypatch, steps, rounds
 ):
-    """By a clock on which a forward pass takes a second and a backward pass two, each a sample; the first is slow."""
+    """By a clock on which a forward pass takes a second a sample and the optimiser 16; all rounds but one are slow."""
     run = Run(tiny(**ORDERED), digits, RunFolder(tmp_path), show=False)
     clock, calls = [0.0], []
     step = torch.optim.SGD.step
 
+    def quick():
+        return 3 < len(calls) <= 6  # the round after the first, which warms up
+
     def losses_of(batch, model):
         calls.append(len(batch[0]))
-        clock[0] += len(batch[0]) if len(calls) > 3 else 1000
+        clock[0] += len(batch[0]) if quick() else 1000
         return run._losses(batch, model)
 
     def slow_step(optimizer, *arguments):
-        clock[0] += 16 if len(calls) > 3 else 1000
+        clock[0] += 16 if quick() else 1000
         return step(optimizer, *arguments)
 
     monkeypatch.setattr(torch.optim.SGD, "step", slow_step)
-    monkeypatch.setattr(passes.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(passes.time, "process_time", lambda: clock[0])
     found = measured(run, losses_of=losses_of, steps=steps)
     if rounds:
         assert found == {"first": 1, "kept": (8 + 16) / 8, "full": (32 + 16) / 32}
@@ -263,6 +287,22 @@ def test_runs_that_need_no_price_measure_none(tmp_path, tiny, digits, settings, 
     monkeypatch.setattr(torch, "compile", lambda model: model)
     run = Run(tiny(**settings), digits, RunFolder(tmp_path), show=False)
     assert measured(run, losses_of=None) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        (ORDERED, 8),
+        ({"strategy": "selective_backprop", "prune_ratio": 0.25}, 24),
+        ({"explore": 0.9, "exploit": 0.6, "per": "iteration", "fresh": True}, 19),
+    ],
+    ids=str,
+)
+def test_the_step_of_the_samples_kept_is_measured_at_its_own_size(tmp_path, tiny, digits, settings, kept):
+    run = Run(tiny(**settings), digits, RunFolder(tmp_path), show=False)
+    sizes = []
+    measured(run, losses_of=lambda batch, model: sizes.append(len(batch[1])) or run._losses(batch, model))
+    assert set(sizes) == {32, kept}
 
 
 def test_a_small_data_set_is_measured_in_batches_that_it_can_fill(tmp_path, tiny, digits):

@@ -30,5 +30,12 @@ def what_is_missing(error: ModuleNotFoundError) -> str:
     name = (error.name or str(error)).partition(".")[0]
     if name not in PACKAGES:
         return f"{name}, which is not installed"
-    missing = [package for module, package in PACKAGES.items() if module == name or find_spec(module) is None]
+    missing = [package for module, package in PACKAGES.items() if module == name or not _is_there(module)]
     return f"{PACKAGES[name]}: pip install {' '.join(missing)}"
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ImportError:
+        return False

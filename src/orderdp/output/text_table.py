@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -98,9 +99,10 @@ def as_latex(lines: Sequence[Sequence[str]]) -> str:
 
 
 def number_or_text(text: str) -> int | float | str:
-    """Returns the number that a text is, or the text."""
+    """Returns the number that a text is, or the text. A whole number beyond the floats is infinite."""
     with contextlib.suppress(ValueError):
-        return int(text)
+        number = int(text)
+        return number if abs(number) < sys.float_info.max else float(text)
     with contextlib.suppress(ValueError):
         return float(text)
     return text

@@ -4,6 +4,8 @@ from orderdp.ranks import Batching, step_runs
 from orderdp.strategies import FullData, Strategy
 from orderdp.training.recipe import Recipe
 
+_MOST_COUNTED = 1_000_000  # epochs that are counted one by one, in about a second
+
 
 def total_steps(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int | None:
     """Returns the exact number of optimiser steps of a run; None if it depends on the losses.
@@ -48,6 +50,15 @@ def most_steps(recipe: Recipe, num_samples: int, num_ranks: int = 1) -> int:
 
 
 def _runs(strategy: Strategy, recipe: Recipe, num_samples: int, num_ranks: int) -> list[tuple[int, int | None]]:
-    """Returns runs of equal epochs: how many, and the steps of each; None if they depend on the losses."""
+    """Returns runs of equal epochs: how many, and the steps of each; None if they depend on the losses.
+
+    Raises:
+        ValueError: too many epochs to count one by one.
+    """
+    if recipe.epochs > _MOST_COUNTED and strategy.size_changes() is None:
+        raise ValueError(
+            f"epochs must be at most {_MOST_COUNTED:,} with strategy '{strategy.name}', whose size may change at any "
+            f"epoch, got {recipe.epochs}; write fewer, or let its class say when in size_changes"
+        )
     batching = Batching(recipe.batch_size, recipe.drop_last)
     return step_runs(strategy, num_samples, batching, epochs=recipe.epochs, num_ranks=num_ranks)

@@ -1,0 +1,36 @@
+"""A function on each rank of a group of processes."""
+
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+def run_ranks(num_ranks: int, work: Callable[..., Any], folder: Path, *arguments: Any) -> list[Any]:
+    """What `work(rank, *arguments)` returns on each rank of a gloo group, or the text of what it raises or warns of."""
+    context = multiprocessing.get_context("fork")
+    processes = [
+        context.Process(target=_run_rank, args=(rank, num_ranks, work, folder, arguments)) for rank in range(num_ranks)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * num_ranks
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(num_ranks)]
+
+
+def _run_rank(rank: int, num_ranks: int, work: Callable[..., Any], folder: Path, arguments: tuple[Any, ...]) -> None:
+    store = dist.FileStore(str(folder / "store"), num_ranks)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=num_ranks)
+    try:
+        result = work(rank, *arguments)
+    except (RuntimeError, ValueError, Warning) as error:
+        result = f"{type(error).__name__}: {error}"
+    torch.save(result, folder / f"{rank}.pt")
+    # The forked process ends without destroying the group, which can deadlock in older releases of torch. The
+    # destructor waits for a thread that waits for the GIL (fixed by pytorch/pytorch#154976).
+    dist.barrier()
