@@ -132,6 +132,9 @@ class Rotating:
     def steps_of(self, batching, num_selected):
         return batching.steps(num_selected)
 
+    def check_steps(self, batching):
+        batching.steps(self.num_samples)
+
     def steps_done(self, steps):
         return np.array([any(position in self.seen for position in range(*step)) for step in steps])
 

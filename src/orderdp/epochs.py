@@ -52,6 +52,9 @@ class EpochSource(Protocol):
     def steps_of(self, batching: Batching, num_selected: int) -> Steps:
         """Returns the steps of an epoch of that size, with this rank's part of each."""
 
+    def check_steps(self, batching: Batching) -> None:
+        """Raises ValueError if an epoch to come is known to be too small for a step."""
+
     def steps_done(self, steps: Steps) -> npt.NDArray[np.bool_]:
         """Returns (len(steps),) bool: which steps of the epoch begun last have been trained, on any rank."""
 

@@ -194,8 +194,18 @@ class Pruner(Ledger):
     def steps_of(self, batching: Batching, num_selected: int) -> Steps:
         """Returns the steps of an epoch of that size, with this rank's part of each."""
         rank, num_ranks = self.ranks()
-        exact = None not in (self._epochs.declared(self.epoch or 0), self._epochs.declared())
-        return batching.steps(num_selected, rank=rank, num_ranks=num_ranks, exact=exact)
+        return batching.steps(num_selected, rank=rank, num_ranks=num_ranks, exact=False)
+
+    def check_steps(self, batching: Batching) -> None:
+        """Raises ValueError if an epoch to come is known to be too small for a step; loaders and samplers call this.
+
+        The epochs to come are those of the strategy, and with a schedule only the next one.
+        """
+        changes = self.strategy.size_changes() if isinstance(self.schedule, Constant) else ()
+        for epoch in (self.next_epoch, *(epoch for epoch in changes or () if epoch > self.next_epoch)):
+            size = self._epochs.declared(epoch)
+            if size is not None or epoch == self.next_epoch:
+                batching.steps(self.num_selected(epoch), num_ranks=self.ranks()[1], exact=size is not None)
 
     def steps_done(self, steps: Steps) -> npt.NDArray[np.bool_]:
         """Returns (len(steps),) bool: which steps of the epoch begun last `update` has seen; waits for the device.
@@ -280,7 +290,9 @@ class Pruner(Ledger):
     def _select(self, table: ScoreTable, batching: Batching | None) -> tuple[Selection, npt.NDArray[np.bool_] | None]:
         """Returns what the next epoch visits, from a table that holds all epochs before; and (n,) which samples."""
         size, (_, num_ranks) = self._epochs.declared(), self.ranks()
-        steps = None if batching is None or size is None else batching.steps(size, num_ranks=num_ranks)
+        steps = None
+        if batching is not None and size is not None:  # a run that has begun goes on with a smaller step
+            steps = batching.steps(size, num_ranks=num_ranks, exact=self._epochs.begun == 0)
         return self._epochs.select(*table.snapshot(), steps, at_least=num_ranks)
 
     def update(

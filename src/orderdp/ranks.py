@@ -58,7 +58,8 @@ def group_of(given: Any) -> Any:
                 "write mesh['dp'] with the name of the data dimension"
             )
         given = given.get_group()
-    if not isinstance(given, (dist.ProcessGroup, type(dist.GroupMember.NON_GROUP_MEMBER))):
+    elsewhere = isinstance(given, int) and given == dist.GroupMember.NON_GROUP_MEMBER  # a group of other processes
+    if not isinstance(given, dist.ProcessGroup) and not elsewhere:
         raise TypeError(
             f"process_group must be a process group or a device mesh, got {type(given).__name__}; "
             "write dist.new_group(...) or mesh['dp']"

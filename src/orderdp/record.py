@@ -118,11 +118,15 @@ class EpochRecord:
             return None if self.weights is None else self._lookup.weights_by_id(index, values.device)
         ids = index.numpy()
         begin, limit = self._next, self._limit
-        is_next = self._is_slice(ids, begin)
-        if not is_next:  # perhaps the last batch again
+        is_next = is_slice = self._is_slice(ids, begin)
+        if not is_slice:  # perhaps the last batch again
             begin, limit = self._last, self._last_limit
+            is_slice = self._is_slice(ids, begin)
+        if not is_slice and self._alone:  # perhaps batches between were left out, or others have them
+            begin, limit = self._ahead(ids[0]), len(self.indices)
+            is_next = is_slice = self._is_slice(ids, begin)
         end = begin + len(ids)
-        if end <= limit and (is_next or self._is_slice(ids, begin)):
+        if is_slice and end <= limit:
             if self.closed and is_next:
                 self.repeats |= self._came(begin)
             self._log.append(begin, values, kept)
@@ -172,6 +176,11 @@ class EpochRecord:
         if ids.dtype is _INT64:  # comparing bytes takes a third of the time
             return ids.tobytes() == expected.tobytes()
         return bool(np.array_equal(ids, expected))
+
+    def _ahead(self, first: int) -> int:
+        """Returns where an id stands among the next of the selection, or the end of the selection."""
+        found = np.flatnonzero(self.indices[self._next : self._next + _WINDOW] == first)
+        return self._next + int(found[0]) if len(found) else len(self.indices)
 
     def _follow(self, begin: int, end: int) -> int:
         """Returns where this rank's next ids begin after those of some positions, and sets the factor of these."""

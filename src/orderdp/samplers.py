@@ -94,7 +94,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
         self._steps: Steps | None = None  # of the epoch that this sampler began last, or that was loaded
         self._in_pass: Sequence[int] = ()  # numbers of the steps that the pass yields
         self._end: int | None = None  # the last step that came, once all have; -1 if none came
-        self._steps_of_next()  # an impossible batch size fails here
+        pruner.check_steps(self.batching)
 
     @property
     def batch_size(self) -> int:
@@ -121,7 +121,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         if self._steps is not None and self.current.under_way:
             return len(self._steps)
-        return len(self._steps_of_next())
+        return len(self.pruner.steps_of(self.batching, self.pruner.num_selected()))
 
     def __iter__(self) -> Iterator[list[int]]:
         refuse_second_split(sys._getframe(1), self.pruner.ranks()[1])
@@ -149,9 +149,6 @@ class PrunedBatchSampler(Sampler[list[int]]):
             places = range(len(self._in_pass) - 1, -1, -1)
             self._end = next((self._in_pass[place] for place in places if place not in lost), -1)
             self.pruner.end_epoch(self._end)
-
-    def _steps_of_next(self) -> Steps:
-        return self.pruner.steps_of(self.batching, self.pruner.num_selected())
 
     def _inside(self) -> bool:
         """Whether the running epoch has batches left, by what `update` saw; a loop may have read ahead to its end."""
