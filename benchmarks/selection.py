@@ -61,8 +61,8 @@ def main() -> None:
     given = options.parse_args()
     torch.set_num_threads(1)
     print(
-        f"{'n':>11} {'method':>10} {'old ms':>9} {'ms':>9} {'ratio':>6} {'by CPU':>6} {'with updates':>12} {'CPU s':>7} "
-        f"{'ns/sample':>9} {'/plain':>7}"
+        f"{'n':>11} {'method':>10} {'old ms':>9} {'ms':>9} {'ratio':>6} {'by CPU':>6} {'with updates':>12} "
+        f"{'CPU s':>7} {'ns/sample':>9} {'/plain':>7}"
     )
     rows = []
     for n, rounds in ROUNDS.items():

@@ -209,6 +209,15 @@ def test_a_choice_that_an_epoch_left_open_is_forgotten():
     assert pruner.update(ids, torch.arange(8.0, requires_grad=True)).item() == 5.5
 
 
+def test_a_choice_that_was_given_up_does_not_bind_the_batches_after_it():
+    pruner, ids = begun(OrderedSGD(keep=0.5), 12)
+    first, second, third = ids.split(4)
+    pruner.choose(first, torch.arange(4.0))
+    assert pruner.choose(second, torch.full((4,), math.nan)).tolist() == []
+    assert pruner.update(third, torch.arange(4.0, requires_grad=True)).item() == 2.5
+    assert pruner.report().failed == tuple(sorted([*second.tolist(), *first.tolist()]))
+
+
 # Loops of other kinds.
 
 

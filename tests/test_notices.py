@@ -142,6 +142,15 @@ def test_a_whole_epoch_is_warned_of_in_no_loop(way):
     assert warned_in(run) == []
 
 
+def test_an_epoch_that_the_caller_leaves_by_a_state_is_not_warned_of():
+    """To begin with the next epoch is what loading a pruner's state means."""
+    pruner, twin = Pruner(HALF, N), Pruner(HALF, N)
+    train_epoch(pruner, pruner.loader(range(N), batch_size=8), 2)
+    twin.load_state_dict(pruner.state_dict())
+    assert warned_in(twin.begin_epoch) == []
+    assert twin.report().visits == 16
+
+
 # Losses that tie.
 
 

@@ -137,12 +137,12 @@ def test_a_sample_that_every_epoch_trains_is_counted_beyond_two_bytes():
 @pytest.mark.parametrize("epoch", [5, 32_766, 32_767, 40_000])
 def test_a_state_with_any_number_of_epochs_goes_on(epoch):
     table = table_of()
-    close(table, [0], [1.0], epoch=epoch)
+    close(table, [0, 2], [1.0, 1.0], epoch=epoch)
     twin = table_of().restored(table.state_dict())
     for each in (table, twin):
         close(each, [0, 1], [2.0, 3.0], epoch=epoch + 1)
-    assert twin.last_epoch.tolist() == table.last_epoch.tolist()
-    assert twin.visits.tolist() == table.visits.tolist() == [2, 1, 0, 0, 0, 0]
+        assert each.last_epoch.tolist() == [epoch + 1, epoch + 1, epoch, -1, -1, -1]
+        assert each.visits.tolist() == [2, 1, 1, 0, 0, 0]
 
 
 def test_a_snapshot_is_read_only_and_shows_the_table():
