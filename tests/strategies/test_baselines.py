@@ -390,6 +390,26 @@ def test_seta_draws_a_share_first_and_last_and_slides_between():
     assert set(losses[choose(strategy, losses, 0).indices].tolist()) == {0, 1, 2, 3}
 
 
+def test_seta_visits_nothing_outside_its_draw():
+    losses = np.array([np.inf] * 90 + [1.0] * 10, dtype=np.float32)
+    for epoch in (1, 2):
+        indices = choose(SeTa(prune_ratio=0.8, epochs=100), losses, epoch).indices
+        assert len(indices) <= 20
+        assert len(set(indices.tolist())) == len(indices)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_seta_s_window_may_hold_losses_of_any_block(monkeypatch, first):
+    """Only eight losses lie in the window of this epoch, all of them in the first block or in the last."""
+    monkeypatch.setattr(draws, "_BLOCK", 8)
+    hard_ones = np.arange(32) < 8 if first else np.arange(32) >= 24
+    losses = np.where(hard_ones, 2.0, 1.0)
+    strategy = SeTa(prune_ratio=0.0, epochs=100, groups=2, window=0.5)
+    hard, easy = (sorted(choose(strategy, losses.astype(np.float32), epoch).indices.tolist()) for epoch in (1, 2))
+    assert hard == np.flatnonzero(losses == 2).tolist()
+    assert easy == np.flatnonzero(losses == 1).tolist()
+
+
 def test_seta_visits_what_it_has_not_seen():
     losses = np.array([np.inf, 1.0, 2.0, 3.0, 4.0, 5.0], dtype=np.float32)
     strategy = SeTa(prune_ratio=0.0, epochs=100, groups=5, window=0.2)
@@ -413,6 +433,11 @@ def test_kakurenbo_hides_fewer_as_training_goes_on():
     losses = np.zeros(1_000, dtype=np.float32)
     visited = [len(choose(Kakurenbo(hide=0.3, epochs=10), losses, epoch).indices) for epoch in range(10)]
     assert visited == [1_000, 700, 700, 760, 760, 760, 820, 820, 880, 880]
+
+
+def test_kakurenbo_hides_what_is_exactly_as_sure_as_asked():
+    losses = np.full(100, -math.log(0.7), dtype=np.float32)
+    assert len(choose(Kakurenbo(epochs=10), losses, 1).indices) == 70
 
 
 def test_kakurenbo_hides_nothing_that_is_unsure():
