@@ -174,7 +174,7 @@ def _memory(strategy: Strategy, scores: npt.NDArray[np.float64], epoch: int) -> 
 
 
 def _select(strategy: Strategy, memory: Memory, where: str, seed: int = 0) -> Selection:
-    """Returns what a strategy selects with a fresh generator; raises if it changes its memory."""
+    """Returns a copy of what a strategy selects with a fresh generator; raises if it changes its memory."""
     before = copy.deepcopy(memory)
     try:
         selection = strategy.select(memory, np.random.default_rng(seed))
@@ -185,7 +185,7 @@ def _select(strategy: Strategy, memory: Memory, where: str, seed: int = 0) -> Se
     given = (*memory.columns.values(), memory.previous, memory.visits)
     kept = (*before.columns.values(), before.previous, before.visits)
     _law(all(map(_same, given, kept)), f"select does not change what it is given, {where}")
-    return selection
+    return copy.deepcopy(selection)  # of an array that the strategy may keep and shuffle again
 
 
 def _same(first: npt.NDArray[Any] | None, second: npt.NDArray[Any] | None) -> bool:
