@@ -138,7 +138,7 @@ def _dealt_out(values: npt.NDArray[np.generic], rng: np.random.Generator) -> lis
             mine = values[block].take(np.flatnonzero(labels == label))
             sizes[label] += len(mine)
             if sizes[label] > len(parts[label]):
-                parts[label] = np.concatenate([parts[label][:size], np.empty(room, dtype=values.dtype)])
+                parts[label] = np.concatenate([parts[label][:size], np.empty(room + len(mine), dtype=values.dtype)])
             parts[label][size : sizes[label]] = mine
     return [part[:size] for part, size in zip(parts, sizes, strict=True)]
 
