@@ -175,7 +175,7 @@ def test_samples_between_those_that_were_seen_are_missing_and_those_after_the_la
     assert not record.missing().any()
     add(record, [9, 0])
     assert record.indices[record.missing()].tolist() == [7, 2, 4]
-    record.closed = True  # the loop has received all batches
+    record.close(-1)  # the loop has received all batches, and trained the last
     assert record.indices[record.missing()].tolist() == [7, 2, 4, 5, 3, 8]
 
 
@@ -184,7 +184,7 @@ def test_the_rest_of_a_step_that_the_loop_stopped_in_is_not_missing():
     add(record, [7, 2, 9, 4])
     add(record, [5, 8])
     assert not record.missing().any()
-    record.closed = True
+    record.close(-1)
     assert record.indices[record.missing()].tolist() == [0, 3]
 
 
@@ -192,7 +192,7 @@ def test_what_drop_last_leaves_out_is_never_missing():
     record = record_of(batch_size=3, drop_last=True)
     for ids in ([7, 2, 9], [4, 0]):
         add(record, ids)
-    record.closed = True
+    record.close(-1)
     assert record.indices[record.missing()].tolist() == [5]
     twin = EpochRecord(Selection(record.indices), 10)
     twin.load_state_dict(record.state_dict())
@@ -202,8 +202,18 @@ def test_what_drop_last_leaves_out_is_never_missing():
 def test_an_epoch_of_which_nothing_was_seen_misses_nothing():
     """Then `update` was never called, which is warned of in another way."""
     record = record_of()
-    record.closed = True
+    record.close(-1)
     assert not record.missing().any()
+
+
+def test_a_last_step_that_was_read_ahead_ends_the_epoch_when_it_is_trained():
+    record = record_of(batch_size=2)
+    record.close(3)
+    add(record, [7, 2])
+    add(record, [0, 5])
+    assert record.indices[record.missing()].tolist() == [9, 4]
+    add(record, [3])
+    assert record.indices[record.missing()].tolist() == [9, 4, 8]
 
 
 # Batches that come again after the last one.
@@ -213,7 +223,7 @@ def test_an_epoch_of_which_nothing_was_seen_misses_nothing():
 @pytest.mark.parametrize("again", [False, True], ids=["once", "twice"])
 def test_late_batches_of_a_loop_that_reads_ahead_are_no_repeats(cut, again):
     record = record_of(batch_size=2)
-    record.closed = True  # all batches were received before the first update
+    record.close(3)  # all batches were received before the first update
     for ids in cut:
         for _ in range(1 + again):
             add(record, ids)
@@ -225,7 +235,7 @@ def test_a_second_round_is_noticed(cut):
     record = record_of(batch_size=2)
     for ids in cut:
         add(record, ids)
-    record.closed = True
+    record.close(-1)
     for ids in cut[-1:] * 2:
         add(record, ids)  # the last one again is a second update
     assert not record.repeats
@@ -237,7 +247,7 @@ def test_a_second_round_is_noticed_where_its_first_batch_is_the_one_expected_nex
     record = record_of(batch_size=2)
     for ids in ([3, 8], [7, 2], [9, 4], [0, 5]):
         add(record, ids)
-    record.closed = True
+    record.close(-1)
     add(record, [3, 8])
     assert record.repeats
 
@@ -305,7 +315,7 @@ def test_a_log_grows_and_keeps_the_order(device):
         if device:
             values = values.as_subclass(OnDevice)
         if log.on_host is None:
-            log.settle(values)
+            log.settle(on_host=values.is_cpu)
         kept = torch.arange(len(values)) % 2 == 0 if number > 20 else None
         log.append(np.arange(len(values)), values, kept)
         expected += [(float(v), kept is not None and i % 2 == 1) for i, v in enumerate(values.tolist())]

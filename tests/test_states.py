@@ -214,6 +214,25 @@ def test_only_a_strategy_or_a_schedule_may_change(change):
         loader_of().load_state_dict(state, change=change)
 
 
+@pytest.mark.parametrize(
+    ("change", "arguments", "text"),
+    [
+        (("strategy",), {"seed": 1}, "the state must be of seed 1, got 0; build the pruner as it was saved"),
+        (("strategy",), {"schedule": warm_up}, "the state must be of schedule"),
+        (("schedule",), {"strategy": FullData()}, "the state must be of strategy FullData(), got OrderDP("),
+        (("strategy", "schedule"), {"fingerprint": "b"}, "the state must be of fingerprint b, got None"),
+        (("strategy", "schedule"), {"n": 50}, "the state must be of num_samples 50, got 40"),
+    ],
+)
+def test_what_was_not_asked_for_must_still_be_the_same(change, arguments, text):
+    state = after(2, loader_of())
+    other = loader_of(**arguments)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 the text is compared below
+        other.load_state_dict(state, change=change)
+    assert text in str(caught.value)
+    assert pruner_of(other).next_epoch == 0
+
+
 def half_after_two(strategy, epoch):
     return strategy if epoch < 2 else DynamicRandom(prune_ratio=0.5)
 

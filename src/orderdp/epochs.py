@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -287,12 +288,13 @@ class Epochs:
                 raise ValueError(
                     f"the state must be of {name} {shown(now)}, got {shown(state[name])}; {_how_to_change(name)}"
                 )
-        following = repr(self.scheduled(state["next_epoch"]))
-        if not change and state["scheduled"] not in (None, following):
-            raise ValueError(
-                f"the schedule must name {shown(state['scheduled'])} in epoch {state['next_epoch']}, as the state was "
-                f"saved, got {shown(following)}; {_how_to_change('schedule')}"
-            )
+        named = [(state["next_epoch"], state["scheduled"])] + [(state["running"], state["chooser"] or None)] * resume
+        for epoch, saved in [] if change else named:
+            if saved is not None and (now := repr(self.scheduled(epoch))) != saved:
+                raise ValueError(
+                    f"the schedule must name {shown(saved)} in epoch {epoch}, as in the state, got {shown(now)}; "
+                    f"{_how_to_change('schedule')}"
+                )
         epochs = Epochs(
             self.strategy, self.num_samples, seed=self.seed, schedule=self.schedule, fingerprint=self.fingerprint
         )
@@ -313,6 +315,9 @@ def _name(schedule: Callable[[Strategy, int], Strategy]) -> str:
     """Returns what tells one schedule from another in a state."""
     if is_dataclass(schedule):
         return repr(schedule)
+    if isinstance(schedule, functools.partial):
+        settings = (*schedule.args, *sorted(schedule.keywords.items()))
+        return f"partial({', '.join([_name(schedule.func), *map(repr, settings)])})"
     named = schedule if hasattr(schedule, "__qualname__") else type(schedule)
     return f"{named.__module__}:{named.__qualname__}"
 

@@ -242,7 +242,7 @@ def test_a_whole_run_prints_the_table_a_conclusion_and_the_folder_and_nothing_el
     cells = [re.split("  +", line.rstrip()) for line in table.splitlines()[1:]]
     assert [(row[3], row[4], row[5]) for row in (cells[0], cells[2])] == [
         ("100", "50.0 %", "4"),
-        ("128", "36.0 %", "4"),
+        ("114", "43.0 %", "4"),
     ]
     assert cells[1][3:5] == ["200", "7"]
     files = {path.relative_to("run").as_posix() for path in Path("run").rglob("*") if path.is_file()}

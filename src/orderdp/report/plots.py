@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from orderdp.output.drawing import new_axes, save
 from orderdp.output.palette import GREY, SERIES
+from orderdp.pruner import Pruner
 from orderdp.training.run_folder import RunFolder, spent_s
 
 Series: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
@@ -75,10 +76,10 @@ def _table(run: RunFolder) -> dict[str, npt.NDArray[Any]]:
             f"a finished run must keep its checkpoint, got none in {run.path}; "
             "remove result.json there and --resume, to train it again"
         )
-    pruner = saved[1]["loader"]["pruner"]
-    table = pruner["table"]
-    visits = table["visits"] + (table["last_epoch"] == pruner["begun"] - 1)
-    return {"visits": visits.numpy(), **{name: column.numpy() for name, column in table["columns"].items()}}
+    recipe, state = run.recipe(), saved[1]["loader"]["pruner"]
+    pruner = Pruner(recipe.strategy, len(state["table"]["visits"]), seed=recipe.seed)
+    pruner.load_state_dict(state)
+    return {"visits": pruner.visits().numpy(), **{name: column.numpy() for name, column in pruner.scores().items()}}
 
 
 def _styles(labels: Sequence[str], references: Mapping[str, str | None]) -> dict[str, Style]:
