@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 import orderdp
-from orderdp import FullData, OrderDP, OrderedSGD, Pruner, SelectiveBackprop
+from orderdp import FullData, OrderDP, OrderedSGD, Pruner, RepeatedRandom, SelectiveBackprop
 from reference.loop import begun, loss_of, with_gradient
 
 N, EPOCHS, BATCH = 1000, 30, 50
@@ -300,3 +300,17 @@ def test_a_bad_score_is_left_out_as_well(strategy, bad):
     pruner.update(ids, losses, scores=torch.tensor([bad, 3.0, 2.0, 1.0])).backward()
     assert losses.grad[0] == 0
     assert pruner.report().failed == (int(ids[0]),)
+
+
+@pytest.mark.filterwarnings("ignore:.*left without a loss:RuntimeWarning")
+def test_a_sample_that_never_gets_a_loss_is_no_longer_repeated_though_it_is_trained_least():
+    pruner, lost = Pruner(RepeatedRandom(prune_ratio=0.5), 40), {3, 7, 20}
+    taken = []
+    for _ in range(12):
+        index = torch.from_numpy(pruner.begin_epoch().indices).long()
+        taken.append(len(lost & set(index.tolist())))
+        index = index[[i not in lost for i in index.tolist()]]
+        pruner.update(index, torch.rand(len(index)).requires_grad_())
+        pruner.end_epoch(-1)
+    assert sum(taken[:2]) == 3  # each once in the first round
+    assert sum(taken[2:]) == 0

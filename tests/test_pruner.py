@@ -460,3 +460,14 @@ class TestSizesThatDependOnLosses:
         rest = train(twin, twin_loader, 3)
         assert (first if stop_at else []) + rest[0] == whole[3]
         assert rest[1:] == whole[4:]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"),
+    [(OrderDP(), ["OrderDP without a size leaves out 70 % of the data"]), (OrderDP(prune_ratio=0.7), [])],
+)
+def test_a_size_that_nobody_gave_is_said_once_when_the_pruner_is_built(strategy, said, caplog):
+    pruner = Pruner(strategy, 1000)
+    pruner.begin_epoch()
+    assert [record.getMessage()[: len(text)] for record, text in zip(caplog.records, said, strict=True)] == said
+    assert "visits 300 of 1,000 samples" in repr(pruner)

@@ -517,3 +517,52 @@ def test_what_two_ranks_saved_inside_an_epoch_one_process_goes_on_with(tmp_path)
     loader.load_state_dict(state)
     first, *others = train(alone, alone.loader(range(N), batch_size=8), 2)
     assert train(pruner, loader, 2) == [first[1:], *others]
+
+
+@LEFT
+@pytest.mark.parametrize("trained", [[0, 2], [0, 1, 2], [1, 5], [0, 2, 3, 4, 5]], ids=str)
+@pytest.mark.filterwarnings("ignore:.* samples of epoch . were left without a loss:RuntimeWarning")
+def test_ranks_that_read_ahead_by_different_lengths_remember_the_same(trained, tmp_path):
+    """One of them has received every batch of the epoch, and the other has not."""
+
+    def work(rank):
+        pruner = Pruner(OrderDP(explore=1.0, exploit=0.5), N)
+        loader = pruner.loader(range(N), batch_size=2)
+        iterator = iter(loader)
+        batches = [next(iterator)[0] for _ in range(6)]
+        if rank == 0:
+            assert next(iterator, None) is None
+        for number in trained:
+            pruner.update(batches[number], loss_of(batches[number], 0))
+        following = pruner.begin_epoch(2).indices.tolist()
+        return {"following": following, "table": pruner.table(), "missing": pruner.report().missing}
+
+    first, second = run_ranks(2, work, tmp_path)
+    assert first["following"] == second["following"]
+    assert first["missing"] == second["missing"]
+    for name, column in first["table"].items():
+        assert torch.equal(second["table"][name], column), name
+
+
+@LEFT
+@pytest.mark.parametrize(
+    ("ends", "missing"), [((4, 4), 8), ((4, 5), 4), ((None, 4), 4), ((-1, 5), 4), ((-1, 4), 8), ((-1, -1), 8)], ids=str
+)
+@pytest.mark.filterwarnings("ignore:.* samples of epoch . were left without a loss:RuntimeWarning")
+def test_ranks_agree_on_where_their_epoch_ended(ends, missing, tmp_path):
+    """The last batch of a rank may have raised an error, or not have come, while another rank has read it ahead."""
+
+    def work(rank):
+        pruner = Pruner(OrderDP(explore=1.0, exploit=0.5), N)
+        iterator = iter(pruner.loader(range(N), batch_size=2))
+        batches = [next(iterator)[0] for _ in range(6)]
+        for number in (0, 2, 3, 4):
+            pruner.update(batches[number], loss_of(batches[number], 0))
+        if ends[rank] is not None:
+            pruner.end_epoch(ends[rank])
+        following = pruner.begin_epoch(2).indices.tolist()
+        return [following, pruner.report().missing, list(pruner.report().failed)]
+
+    first, second = run_ranks(2, work, tmp_path)
+    assert first == second
+    assert first[1] == missing

@@ -165,6 +165,7 @@ class Epochs:
         step_bounds: Sequence[tuple[int, int]] | None,
         *,
         at_least: int = 1,
+        failed: npt.NDArray[np.int64] | None = None,
     ) -> tuple[Selection, npt.NDArray[np.bool_] | None]:
         """Returns what the next epoch visits if it is not resumed, and changes nothing.
 
@@ -174,6 +175,7 @@ class Epochs:
             columns: what is remembered, each (n,) float32, read-only.
             visits: (n,) integers, in how many epochs each sample was trained, read-only.
             step_bounds: as in `Memory`.
+            failed: (k,) ids of the samples that failed; None for none.
             at_least: if the strategy selects fewer samples than this, and declares no number, others are drawn too.
 
         Raises:
@@ -182,7 +184,7 @@ class Epochs:
         """
         chooser, epoch = self.checked(), self.next
         previous, previous_epoch = self._previous(chooser)
-        memory = Memory(self.num_samples, epoch, columns, step_bounds, previous, previous_epoch, visits)
+        memory = Memory(self.num_samples, epoch, columns, step_bounds, previous, previous_epoch, visits, failed)
         selection = chooser.select(memory, generator(self.seed, epoch, "select"))
         mask: npt.NDArray[np.bool_] | None = _check_selection(chooser, selection, self.num_samples, epoch)
         self.added = max(0, at_least - len(selection.indices)) if self.declared() is None else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -69,6 +70,8 @@ class Pruner(Ledger):
         super().__init__(strategy, num_samples, seed=seed, schedule=schedule, group=process_group, data=fingerprint)
         self._within: WithinBatch | None = None  # if the strategy of the running epoch chooses within batches
         self.num_selected()  # sizes that keep no sample fail here
+        if strategy.assumed_size is not None:
+            logging.getLogger("orderdp").warning(strategy.assumed_size)
 
     def __repr__(self) -> str:
         size = self._epochs.declared()
@@ -293,7 +296,8 @@ class Pruner(Ledger):
         steps = None
         if batching is not None and size is not None:  # a run that has begun goes on with a smaller step
             steps = batching.steps(size, num_ranks=num_ranks, exact=self._epochs.begun == 0)
-        return self._epochs.select(*table.snapshot(), steps, at_least=num_ranks)
+        failed = table.failed.copy() if len(table.failed) else None
+        return self._epochs.select(*table.snapshot(), steps, failed=failed, at_least=num_ranks)
 
     def update(
         self,
