@@ -320,6 +320,14 @@ class InfiniteBatch(Sound):
         return torch.full_like(losses, math.inf)
 
 
+class ShufflesWhatItReturned(Sound):
+    kept = np.arange(50)
+
+    def select(self, memory, rng):
+        rng.shuffle(self.kept)
+        return Selection(self.kept)
+
+
 class StaysFailed(Sound):
     """A moving average never leaves minus infinity."""
 
@@ -358,6 +366,7 @@ class WeighsNan(Sound):
 
 
 BROKEN = [
+    (ShufflesWhatItReturned, "equal generators give equal selections, with spread scores in epoch 0"),
     (StaysFailed, r"observe starts anew after a failure, from -inf in every column, got \[-inf, -inf, -inf\] in loss"),
     (MissesAChange, r"size_changes names every change of num_selected, got 14 after 13 in epoch 4, which is not among"),
     (ChangesInAList, "size_changes are a tuple or None, got list"),

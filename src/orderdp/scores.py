@@ -70,7 +70,13 @@ class ScoreTable:
         """
         if epoch >= _SMALL and self.visits.dtype == np.int16:
             self.last_epoch, self.visits = self.last_epoch.astype(np.int32), self.visits.astype(np.int32)
-        self._count(mask_of(ids, self.num_samples) if mask is None else mask, epoch)
+        mask = mask_of(ids, self.num_samples) if mask is None else mask
+        self._count(mask, epoch)
+        if observe is not None:  # it reads and writes each column, which is several times as fast in ascending order
+            spread = np.empty(self.num_samples, dtype=np.float32)
+            spread[ids] = values
+            ids = np.flatnonzero(mask)
+            values = spread[ids]
         failed = [missing]
         for begin in range(0, len(ids), _AT_ONCE):
             part, seen = ids[begin : begin + _AT_ONCE], values[begin : begin + _AT_ONCE]

@@ -159,22 +159,23 @@ def _check_size_changes(strategy: Strategy, num_samples: int) -> None:
 def _memory(strategy: Strategy, scores: npt.NDArray[np.float64], epoch: int) -> Memory:
     columns = {name: scores.astype(np.float32) for name in strategy.columns}
     rng = np.random.default_rng(epoch)
-    visits = rng.integers(0, epoch + 1, len(scores), dtype=np.int32)
-    arrays: list[npt.NDArray[Any]] = [*columns.values(), visits]
+    visits = rng.integers(0, epoch + 1, len(scores), dtype=np.int16)
+    failed = np.flatnonzero(scores == -math.inf)
+    arrays: list[npt.NDArray[Any]] = [*columns.values(), visits, failed]
     previous = None
     if epoch:
         size = strategy.num_selected(len(scores), epoch - 1) or len(scores)
-        previous = rng.permutation(len(scores))[:size]
+        previous = rng.permutation(len(scores))[:size].astype(np.int32)
         arrays.append(previous)
     for array in arrays:
         array.flags.writeable = False
     selected = strategy.num_selected(len(scores), epoch)
     bounds = None if selected is None else Batching(8).steps(selected)
-    return Memory(len(scores), epoch, columns, bounds, previous, epoch - 1 if epoch else None, visits)
+    return Memory(len(scores), epoch, columns, bounds, previous, epoch - 1 if epoch else None, visits, failed)
 
 
 def _select(strategy: Strategy, memory: Memory, where: str, seed: int = 0) -> Selection:
-    """Returns what a strategy selects with a fresh generator; raises if it changes its memory."""
+    """Returns a copy of what a strategy selects with a fresh generator; raises if it changes its memory."""
     before = copy.deepcopy(memory)
     try:
         selection = strategy.select(memory, np.random.default_rng(seed))
@@ -182,10 +183,10 @@ def _select(strategy: Strategy, memory: Memory, where: str, seed: int = 0) -> Se
         if "read-only" not in str(error):
             raise
         raise AssertionError(f"select does not change what it is given, got '{error}', {where}") from error
-    given = (*memory.columns.values(), memory.previous, memory.visits)
-    kept = (*before.columns.values(), before.previous, before.visits)
+    given = (*memory.columns.values(), memory.previous, memory.visits, memory.failed)
+    kept = (*before.columns.values(), before.previous, before.visits, before.failed)
     _law(all(map(_same, given, kept)), f"select does not change what it is given, {where}")
-    return selection
+    return copy.deepcopy(selection)  # of an array that the strategy may keep and shuffle again
 
 
 def _same(first: npt.NDArray[Any] | None, second: npt.NDArray[Any] | None) -> bool:

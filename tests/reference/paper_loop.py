@@ -31,12 +31,18 @@ def draw(n: int, size: int, rng: np.random.Generator, spread: int = 6) -> list[i
     kept: set[int] = set()
     share = max(0, 256 * (size - spread * isqrt(size)) // n) if n else 0
     while share:
-        kept = {number for number, byte in enumerate(rng.bytes(n)) if byte < share}
+        kept = {number for number, byte in enumerate(random_bytes(n, rng)) if byte < share}
         if len(kept) <= size:
             break
     while len(kept) < size:
-        kept |= set(rng.integers(0, n, size - len(kept)).tolist())
+        kept |= set(rng.integers(0, n, size - len(kept), dtype=np.int32).tolist())
     return sorted(kept)
+
+
+def random_bytes(n: int, rng: np.random.Generator) -> list[int]:
+    """The bytes of random words of eight, the lowest of each first."""
+    words = [int(rng.integers(0, 2**64, dtype=np.uint64)) for _ in range((n + 7) // 8)]
+    return [word >> 8 * place & 255 for word in words for place in range(8)][:n]
 
 
 def shuffle(values: list[int], rng: np.random.Generator, at_once: int = 3 * 2**17) -> None:
@@ -46,7 +52,7 @@ def shuffle(values: list[int], rng: np.random.Generator, at_once: int = 3 * 2**1
     elif len(values) <= at_once:
         values[:] = [values[i] for i in rng.choice(len(values), len(values), replace=False)]
     else:
-        labels = [byte % 4 for byte in rng.bytes(len(values))]
+        labels = [byte % 4 for byte in random_bytes(len(values), rng)]
         parts = [[value for value, mine in zip(values, labels, strict=True) if mine == label] for label in range(4)]
         for part in parts:
             shuffle(part, rng, at_once)

@@ -100,7 +100,7 @@ def test_ranks_are_kept_with_the_frequencies_of_equation_3(n, explore, exploit, 
 def test_the_law_is_the_same_across_blocks_brackets_and_parts(monkeypatch, uniform_share, uniform):
     """With so few samples in a block, a bracket and a part that sixteen need several of each."""
     for module, name, value in (
-        (draws, "_BLOCK", 4),
+        (draws, "_BLOCK", 8),
         (draws, "_SPREAD", 0),
         (draws, "_FEW", 1),
         (draws, "_MOST_AT_ONCE", 2),
@@ -119,7 +119,7 @@ def test_the_law_is_the_same_across_blocks_brackets_and_parts(monkeypatch, unifo
 
 
 def test_ties_share_their_places_across_blocks(monkeypatch):
-    monkeypatch.setattr(draws, "_BLOCK", 4)
+    monkeypatch.setattr(draws, "_BLOCK", 8)
     monkeypatch.setattr(order, "_SAMPLE", 4)
     n, s, q, epochs = 16, 10, 6, 6_000
     scores = np.where(np.arange(n) % 4 == 1, 9.0 - np.arange(n) / 4, 1.0)  # four are distinct, one in each block

@@ -28,6 +28,7 @@ from orderdp import (
 )
 from orderdp.strategies.base import check_settings
 from orderdp.strategies.registry import BY_NAME
+from orderdp.strategies.settings import key_of
 from orderdp.testing import check_strategy
 
 N = 50_000
@@ -129,6 +130,11 @@ def test_arrays_are_compared_by_kind_shape_and_content():
     assert len({labelled(each) for each in different}) == len(different)
     assert labelled(zeros) == labelled(zeros.astype(">i4")) == labelled(np.repeat(zeros, 2)[::2])
     assert labelled(zeros) != DynamicRandom(prune_ratio=0.5)
+
+
+def test_a_long_tuple_is_compared_by_its_digest_and_a_short_one_by_its_entries():
+    assert key_of(tuple(range(1_000))) == tuple(range(1_000))
+    assert re.fullmatch("tuple of 1001, sha256 [0-9a-f]{32}", str(key_of(tuple(range(1_001)))))
 
 
 def test_a_digest_is_computed_once(monkeypatch):

@@ -17,7 +17,7 @@ from orderdp.strategies.base import Indices
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
-_BLOCK = 65_536  # samples looked at together; a multiple of 4, since random bytes come in fours
+_BLOCK = 65_536  # samples looked at together; a multiple of 8, since random bytes come in eights
 _SPREAD = 6  # standard deviations by which the first round of a draw stays below its size
 _MOST_AT_ONCE = 3 * 2**17  # values that are shuffled without parts
 _FEW = 10_000  # up to here `Generator.choice` uses a hash table, and `Generator.shuffle` is faster
@@ -50,13 +50,12 @@ def draw(num_samples: int, size: int, rng: np.random.Generator) -> Mask:
     count = 0
     while share:
         for block in blocks(num_samples):
-            random = np.frombuffer(rng.bytes(block.stop - block.start), dtype=np.uint8)
-            np.less(random, share, out=kept[block])
+            np.less(_random_bytes(block.stop - block.start, rng), share, out=kept[block])
         count = int(np.count_nonzero(kept))
         if count <= size:
             break
     while count < size:
-        drawn = rng.integers(0, num_samples, size - count)
+        drawn = rng.integers(0, num_samples, size - count, dtype=_index_type(num_samples))
         new = np.unique(drawn[~kept[drawn]])
         kept[new] = True
         count += len(new)
@@ -85,7 +84,9 @@ def positions(mask: Mask) -> Indices:
     first = 0
     for block in blocks(len(mask)):
         inside = np.flatnonzero(mask[block])
-        found[first : first + len(inside)] = inside + block.start
+        part = found[first : first + len(inside)]
+        part[:] = inside
+        part += block.start
         first += len(inside)
     return found
 
@@ -133,14 +134,20 @@ def _dealt_out(values: npt.NDArray[np.generic], rng: np.random.Generator) -> lis
     room = len(values) // 4 + _SPREAD * isqrt(len(values))  # a part is larger about once in 10^40 times
     parts, sizes = [np.empty(room, dtype=values.dtype) for _ in range(4)], [0] * 4
     for block in blocks(len(values)):
-        labels = np.frombuffer(rng.bytes(block.stop - block.start), dtype=np.uint8) & 3
+        labels = _random_bytes(block.stop - block.start, rng) & 3
         for label, size in enumerate(sizes):
             mine = values[block].take(np.flatnonzero(labels == label))
             sizes[label] += len(mine)
             if sizes[label] > len(parts[label]):
-                parts[label] = np.concatenate([parts[label][:size], np.empty(room, dtype=values.dtype)])
+                parts[label] = np.concatenate([parts[label][:size], np.empty(room + len(mine), dtype=values.dtype)])
             parts[label][size : sizes[label]] = mine
     return [part[:size] for part, size in zip(parts, sizes, strict=True)]
+
+
+def _random_bytes(count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Returns uniform bytes, the same on machines of either byte order; half the time of `Generator.bytes`."""
+    words = rng.integers(0, 2**64, -(-count // 8), dtype=np.uint64)
+    return words.astype("<u8", copy=False).view(np.uint8)[:count]
 
 
 def _index_type(num_samples: int) -> type[np.int32 | np.int64]:

@@ -93,16 +93,18 @@ def _threshold(values: Values, k: int, among: Mask | None) -> tuple[Any, int, in
     if len(values) <= _SAMPLE:
         return _ranked(_counting(values[:], among), k)
     low, high = _bracket(values, k, among)
-    (above_high, from_high, above_low, from_low), between = _counted(values, low, high, among)
-    if above_high < k <= from_high:
-        return high, above_high, from_high - above_high
-    if above_low < k <= from_low:
-        return low, above_low, from_low - above_low
-    if k <= above_high:
-        begin, part = 0, _passing(values, lambda mine: mine > high, among)
-    elif k <= above_low:
+    from_high, above_low, between = _counted(values, low, high, among)
+    if from_high < k <= above_low:
         begin, part = from_high, between
+    elif k <= from_high:
+        above_high = _number(values, lambda mine: mine > high, among)
+        if above_high < k:
+            return high, above_high, from_high - above_high
+        begin, part = 0, _passing(values, lambda mine: mine > high, among)
     else:
+        from_low = _number(values, lambda mine: mine >= low, among)
+        if k <= from_low:
+            return low, above_low, from_low - above_low
         begin, part = from_low, _passing(values, lambda mine: mine < low, among)
     threshold, above, ties = _ranked(part, k - begin)
     return threshold, begin + above, ties
@@ -121,19 +123,22 @@ def _bracket(values: Values, k: int, among: Mask | None) -> tuple[Any, Any]:
     return low, high
 
 
-def _counted(values: Values, low: Any, high: Any, among: Mask | None) -> tuple[list[int], npt.NDArray[Any]]:
-    """Returns how many values are > high, >= high, > low and >= low, and the values between the two."""
-    counts, between = [0, 0, 0, 0], []
+def _counted(values: Values, low: Any, high: Any, among: Mask | None) -> tuple[int, int, npt.NDArray[Any]]:
+    """Returns how many values are >= high and > low, and the values between the two."""
+    from_high = above_low = 0
+    between = [values[:0]]
     for block in blocks(len(values)):
         mine = values[block]
-        passed = [mine > high, mine >= high, mine > low, mine >= low]
-        for number, mask in enumerate(passed):
-            if among is not None:
-                mask &= among[block]
-            counts[number] += int(np.count_nonzero(mask))
+        upper, inner = mine >= high, mine > low
+        if among is not None:
+            upper &= among[block]
+            inner &= among[block]
+        from_high += int(np.count_nonzero(upper))
+        above_low += int(np.count_nonzero(inner))
         if low < high:
-            between.append(mine.take(np.flatnonzero(passed[2] ^ passed[1])))
-    return counts, np.concatenate(between) if between else values[:0]
+            inner ^= upper
+            between.append(mine.take(np.flatnonzero(inner)))
+    return from_high, above_low, np.concatenate(between)
 
 
 def _places(num_values: int) -> npt.NDArray[np.int64]:
@@ -149,15 +154,20 @@ def _ranked(values: npt.NDArray[Any], k: int) -> tuple[Any, int, int]:
     return threshold, int(np.count_nonzero(values > threshold)), int(np.count_nonzero(values == threshold))
 
 
+def _number(values: Values, test: Callable[[npt.NDArray[Any]], Mask], among: Mask | None) -> int:
+    return sum(int(np.count_nonzero(_passed(values[block], block, test, among))) for block in blocks(len(values)))
+
+
 def _passing(values: Values, test: Callable[[npt.NDArray[Any]], Mask], among: Mask | None) -> npt.NDArray[Any]:
     found = []
     for block in blocks(len(values)):
         mine = values[block]
-        passed = test(mine)
-        if among is not None:
-            passed &= among[block]
-        found.append(mine.take(np.flatnonzero(passed)))
+        found.append(mine.take(np.flatnonzero(_passed(mine, block, test, among))))
     return np.concatenate(found)
+
+
+def _passed(mine: npt.NDArray[Any], block: slice, test: Callable[[npt.NDArray[Any]], Mask], among: Mask | None) -> Mask:
+    return test(mine) if among is None else test(mine) & among[block]
 
 
 def _counting(values: npt.NDArray[Any], among: Mask | None) -> npt.NDArray[Any]:
