@@ -277,7 +277,7 @@ def test_a_class_that_a_file_cannot_name_is_refused():
     class Local(DynamicRandom):
         pass
 
-    assert message_of(strategy=Local(prune_ratio=0.5)).startswith("no strategy named 'test_recipe:")
+    assert message_of(strategy=Local(prune_ratio=0.5)).startswith(f"no strategy named '{__name__}:")
 
 
 @given(strategy=strategies, other=strategies, rest=others)
