@@ -305,6 +305,7 @@ def test_a_state_of_version_2_holds_these_entries():
         "drop_last": False,
         "stable_shapes": False,
         "steps": 2,
+        "last_step": 3,
     }
     assert kinds == {
         "version": "int",

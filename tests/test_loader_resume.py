@@ -279,8 +279,8 @@ def test_after_a_state_from_inside_an_epoch_the_length_is_whole_and_what_is_left
         (
             {"batch_size": 7},
             "a state inside an epoch needs the steps over all ranks that it was saved with, "
-            "{'batch_size': 6, 'drop_last': False, 'stable_shapes': False, 'steps': 4}, "
-            "got {'batch_size': 7, 'drop_last': False, 'stable_shapes': False, 'steps': 3}",
+            "{'batch_size': 6, 'drop_last': False, 'stable_shapes': False, 'steps': 4, 'last_step': 5}, "
+            "got {'batch_size': 7, 'drop_last': False, 'stable_shapes': False, 'steps': 3, 'last_step': 7}",
         ),
         ({"drop_last": True}, "use those, or load only state['pruner'] to begin with the next epoch"),
         ({"stable_shapes": True}, "a state inside an epoch needs the steps over all ranks that it was saved with"),

@@ -566,3 +566,38 @@ def test_ranks_agree_on_where_their_epoch_ended(ends, missing, tmp_path):
     first, second = run_ranks(2, work, tmp_path)
     assert first == second
     assert first[1] == missing
+
+
+@pytest.mark.parametrize(
+    ("selected", "batch_size", "how", "fits"),
+    [
+        (9, 4, {"stable_shapes": True}, False),  # two ranks cut 7 and 2, one process 8 and 1
+        (17, 4, {"stable_shapes": True}, False),  # 8, 7, 2 and 8, 8, 1
+        (18, 4, {"stable_shapes": True}, True),
+        (17, 4, {}, True),
+        (17, 4, {"drop_last": True}, True),
+        (7, 1, {}, False),  # three steps, so that each rank has a sample in each, and four
+    ],
+)
+def test_another_number_of_ranks_resumes_only_equal_steps(selected, batch_size, how, fits, tmp_path):
+    strategy = OrderDP(explore=1.0, exploit=selected / N)
+    assert strategy.sizes(N)[1] == selected
+
+    def work(rank):
+        pruner = Pruner(strategy, N)
+        loader = pruner.loader(range(N), batch_size=batch_size, **how)
+        train_epoch(pruner, loader, num_batches=1)
+        return loader.state_dict()
+
+    state, _ = run_ranks(2, work, tmp_path)
+    alone, pruner = Pruner(strategy, N), Pruner(strategy, N)
+    expected = train_epoch(alone, alone.loader(range(N), batch_size=2 * batch_size, **how))
+    resumed = pruner.loader(range(N), batch_size=2 * batch_size, **how)
+    if not fits:
+        with pytest.raises(
+            ValueError, match="a state inside an epoch needs the steps over all ranks that it was saved w"
+        ):
+            resumed.load_state_dict(state)
+        return
+    resumed.load_state_dict(state)
+    assert train_epoch(pruner, resumed) == expected[1:]

@@ -165,7 +165,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
         """
         state = self.pruner.state_dict()
         inside = self._inside()
-        return {"pruner": state, "inside": inside, **self._cut(len(self._steps) if inside and self._steps else None)}
+        return {"pruner": state, "inside": inside, **self._cut(self._steps if inside else None)}
 
     def load_state_dict(self, state: Mapping[str, Any], *, change: Collection[str] = ()) -> None:
         """Restores the pruner. If the state was taken inside an epoch, the next pass yields what `update` had not seen.
@@ -188,7 +188,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
         steps = None
         if inside and "inside" in state:
             steps = self.pruner.steps_of(self.batching, len(state["pruner"]["indices"]))
-            now = self._cut(len(steps))
+            now = self._cut(steps)
             saved = {name: state[name] for name in now}
             if saved != now:
                 raise ValueError(
@@ -199,12 +199,13 @@ class PrunedBatchSampler(Sampler[list[int]]):
         self.current.end()
         self._steps, self._end = steps, None
 
-    def _cut(self, steps: int | None) -> dict[str, Any]:
-        """Returns how an epoch is cut into steps of all ranks, and how many there are."""
+    def _cut(self, steps: Steps | None) -> dict[str, Any]:
+        """Returns how an epoch is cut into steps of all ranks, their number, and the size of the last one."""
         cut = self.batching
         return {
             "batch_size": cut.batch_size * self.pruner.ranks()[1],
             "drop_last": cut.drop_last,
             "stable_shapes": cut.stable_shapes,
-            "steps": steps,
+            "steps": None if steps is None else len(steps),
+            "last_step": None if steps is None else steps[-1][1] - steps[-1][0],  # it may depend on the number of ranks
         }
