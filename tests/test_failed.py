@@ -71,6 +71,7 @@ STRATEGIES = {
     "InfoBatch": orderdp.InfoBatch(),
     "SeTa": orderdp.SeTa(prune_ratio=0.3, epochs=EPOCHS),
     "Kakurenbo": orderdp.Kakurenbo(epochs=EPOCHS, hide=0.3),
+    "repeated random": orderdp.RepeatedRandom(prune_ratio=0.5),
 }
 
 
@@ -300,3 +301,38 @@ def test_a_bad_score_is_left_out_as_well(strategy, bad):
     pruner.update(ids, losses, scores=torch.tensor([bad, 3.0, 2.0, 1.0])).backward()
     assert losses.grad[0] == 0
     assert pruner.report().failed == (int(ids[0]),)
+
+
+@pytest.mark.filterwarnings("ignore:.*left without a loss")
+@pytest.mark.parametrize("stop", ["ends", "breaks", "is killed"])
+def test_a_sample_that_the_last_batch_left_out_has_failed_however_the_loop_stops(stop):
+    pruner = Pruner(FullData(), 10)
+    loader = pruner.loader(range(10), batch_size=5)
+    for index, _ in loader:
+        last = index
+        pruner.update(index[1:], loss_of(index[1:], 0))
+        if stop != "ends" and loader.remaining == 0:
+            break
+    if stop == "is killed":
+        state = loader.state_dict()
+        pruner = Pruner(FullData(), 10)
+        pruner.loader(range(10), batch_size=5).load_state_dict(state)
+    pruner.begin_epoch()
+    assert int(last[0]) in pruner.report().failed
+    assert pruner.report().missing == 2
+
+
+@pytest.mark.filterwarnings("ignore:epoch . was left")
+def test_a_loader_that_ends_late_does_not_end_the_epoch_of_another_loader():
+    pruner = Pruner(FullData(), 40)
+    early, late = (iter(pruner.loader(range(40), batch_size=size)) for size in (20, 4))
+    for _ in range(2):
+        index, _ = next(early)
+        pruner.update(index, loss_of(index, 0))
+    for number in range(3):
+        index, _ = next(late)  # of epoch 1
+        pruner.update(index, loss_of(index, 1))
+        if number == 0:
+            assert next(early, None) is None
+    pruner.begin_epoch()
+    assert pruner.report().failed == ()
