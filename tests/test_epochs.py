@@ -25,7 +25,7 @@ def epochs_of(strategy: Strategy = TOP_HALF, schedule=lambda strategy, epoch: st
 def begin(epochs: Epochs) -> Selection:
     n = epochs.num_samples
     scores = {name: np.arange(n, dtype=np.float32) for name in epochs.strategy.columns}
-    selection, mask = epochs.select(scores, np.zeros(n, dtype=np.int32), None)
+    selection, mask = epochs.select(scores, np.zeros(n, dtype=np.int32), None, None)
     assert np.flatnonzero(mask).tolist() == sorted(selection.indices.tolist())
     epochs.begin(selection, mask)
     return selection
@@ -56,7 +56,7 @@ def test_epochs_run_one_after_another_and_their_ordinals_grow_where_numbers_go_b
 
 def test_selecting_begins_nothing():
     epochs = epochs_of()
-    epochs.select({"score": np.arange(8, dtype=np.float32)}, np.zeros(8, dtype=np.int32), None)
+    epochs.select({"score": np.arange(8, dtype=np.float32)}, np.zeros(8, dtype=np.int32), None, None)
     assert numbers(epochs) == (0, None, -1, False, False)
     assert epochs.selection is None
 
@@ -314,7 +314,7 @@ def test_a_state_of_version_2_holds_these_entries():
         "seed": "int",
         "schedule": "str",
         "fingerprint": "NoneType",
-        "scheduled": "str",
+        "scheduled": "list",
         "next_epoch": "int",
         "running": "int",
         "begun": "int",

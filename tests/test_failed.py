@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 import orderdp
-from orderdp import FullData, OrderDP, OrderedSGD, Pruner, RepeatedRandom, SelectiveBackprop
+from orderdp import FullData, OrderDP, OrderedSGD, Pruner, SelectiveBackprop
 from reference.loop import begun, loss_of, with_gradient
 
 N, EPOCHS, BATCH = 1000, 30, 50
@@ -71,6 +71,7 @@ STRATEGIES = {
     "InfoBatch": orderdp.InfoBatch(),
     "SeTa": orderdp.SeTa(prune_ratio=0.3, epochs=EPOCHS),
     "Kakurenbo": orderdp.Kakurenbo(epochs=EPOCHS, hide=0.3),
+    "repeated random": orderdp.RepeatedRandom(prune_ratio=0.5),
 }
 
 
@@ -302,15 +303,36 @@ def test_a_bad_score_is_left_out_as_well(strategy, bad):
     assert pruner.report().failed == (int(ids[0]),)
 
 
-@pytest.mark.filterwarnings("ignore:.*left without a loss:RuntimeWarning")
-def test_a_sample_that_never_gets_a_loss_is_no_longer_repeated_though_it_is_trained_least():
-    pruner, lost = Pruner(RepeatedRandom(prune_ratio=0.5), 40), {3, 7, 20}
-    taken = []
-    for _ in range(12):
-        index = torch.from_numpy(pruner.begin_epoch().indices).long()
-        taken.append(len(lost & set(index.tolist())))
-        index = index[[i not in lost for i in index.tolist()]]
-        pruner.update(index, torch.rand(len(index)).requires_grad_())
-        pruner.end_epoch(-1)
-    assert sum(taken[:2]) == 3  # each once in the first round
-    assert sum(taken[2:]) == 0
+@pytest.mark.filterwarnings("ignore:.*left without a loss")
+@pytest.mark.parametrize("stop", ["ends", "breaks", "is killed"])
+def test_a_sample_that_the_last_batch_left_out_has_failed_however_the_loop_stops(stop):
+    pruner = Pruner(FullData(), 10)
+    loader = pruner.loader(range(10), batch_size=5)
+    for index, _ in loader:
+        last = index
+        pruner.update(index[1:], loss_of(index[1:], 0))
+        if stop != "ends" and loader.remaining == 0:
+            break
+    if stop == "is killed":
+        state = loader.state_dict()
+        pruner = Pruner(FullData(), 10)
+        pruner.loader(range(10), batch_size=5).load_state_dict(state)
+    pruner.begin_epoch()
+    assert int(last[0]) in pruner.report().failed
+    assert pruner.report().missing == 2
+
+
+@pytest.mark.filterwarnings("ignore:epoch . was left")
+def test_a_loader_that_ends_late_does_not_end_the_epoch_of_another_loader():
+    pruner = Pruner(FullData(), 40)
+    early, late = (iter(pruner.loader(range(40), batch_size=size)) for size in (20, 4))
+    for _ in range(2):
+        index, _ = next(early)
+        pruner.update(index, loss_of(index, 0))
+    for number in range(3):
+        index, _ = next(late)  # of epoch 1
+        pruner.update(index, loss_of(index, 1))
+        if number == 0:
+            assert next(early, None) is None
+    pruner.begin_epoch()
+    assert pruner.report().failed == ()

@@ -111,8 +111,9 @@ def test_an_epoch_that_was_left_early_is_told_both_numbers_once(strategy):
             train_epoch(pruner, loader, 3)
 
     assert warned_in(run) == [
-        f"epoch 0 was left after 24 of its {size} samples, and the next one begins. If this is not meant, look for a "
-        "limit on the number of batches, or for a length that was read before the epoch"
+        f"epoch 0 was left after 24 of its {size} samples, and the next one begins. If this is not meant, look for "
+        "an interruption, a limit on the number of batches, or a length read before the epoch; "
+        "loader.load_state_dict(loader.state_dict()) goes on inside an epoch"
     ]
 
 

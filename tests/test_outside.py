@@ -190,6 +190,19 @@ def test_a_data_set_that_grew_between_two_runs_goes_on():
     assert twin.next_epoch == 4
 
 
+@pytest.mark.parametrize("strategy", [UCB(prune_ratio=0.5), orderdp.EpsilonGreedy(prune_ratio=0.5)], ids=repr)
+def test_growing_ends_the_repeats_of_a_ranking(strategy):
+    pruner = Pruner(strategy, 20)
+    train(pruner, pruner.loader(range(20), batch_size=4), 3)
+    pruner.resize(30)
+    later = Pruner(strategy, 30)
+    later.load_state_dict(pruner.state_dict())
+    batches = train_epoch(pruner, pruner.loader(range(30), batch_size=4))
+    assert sum(map(len, batches)) == 15
+    assert max(map(max, batches)) >= 20
+    assert train_epoch(later, later.loader(range(30), batch_size=4)) == batches
+
+
 @NOT_FINITE
 def test_growing_keeps_what_failed_and_ends_the_running_epoch():
     pruner, ids = begun(TOP_HALF, 8)

@@ -181,9 +181,17 @@ def test_samples_between_those_that_were_seen_are_missing_and_those_after_the_la
 
 def test_the_rest_of_a_step_that_the_loop_stopped_in_is_not_missing():
     record = record_of(batch_size=4)
+    add(record, [7, 2])
+    assert not record.missing().any()
+    add(record, [9, 4])
+    assert not record.missing().any()
+
+
+def test_the_rest_of_the_last_step_is_missing_since_nothing_comes_after_it():
+    record = record_of(batch_size=4)
     add(record, [7, 2, 9, 4])
     add(record, [5, 8])
-    assert not record.missing().any()
+    assert record.indices[record.missing()].tolist() == [0, 3]
     record.close(-1)
     assert record.indices[record.missing()].tolist() == [0, 3]
 

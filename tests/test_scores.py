@@ -147,12 +147,17 @@ def test_a_state_with_any_number_of_epochs_goes_on(epoch):
 
 def test_a_snapshot_is_read_only_and_shows_the_table():
     table = table_of()
-    columns, visits = table.snapshot()
+    columns, visits, failed = table.snapshot()
+    assert failed is None
     for array in (columns["score"], visits):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
-    close(table, [0], [2.0])
+    close(table, [0, 3], [2.0, math.nan])
     assert columns["score"][0] == 2.0
+    failed = table.snapshot()[2]
+    assert failed.tolist() == [3]
+    with pytest.raises(ValueError, match="read-only"):
+        failed[0] = 1
     assert table.columns["score"].flags.writeable
 
 

@@ -47,6 +47,10 @@ class PlainWarmUp:
         return strategy if epoch >= self.start else FullData()
 
 
+def later_by(start):
+    return lambda strategy, epoch: from_epoch(strategy, epoch, start=start)
+
+
 class Methods:
     def full_first(self, strategy, epoch):
         return full_first(strategy, epoch)
@@ -108,6 +112,8 @@ OTHERS = {
         1,
     ),
     "settings of an instance": (PlainWarmUp(2), PlainWarmUp(3), "schedule must name", 2),
+    "settings that matter much later": (PlainWarmUp(5), PlainWarmUp(30), "schedule must name", 1),
+    "a closure": (later_by(2), later_by(7), "schedule must name", 1),
 }
 
 
@@ -213,3 +219,13 @@ def test_the_batch_size_may_change_between_two_epochs(batch_size):
     resumed.load_state_dict(loader.state_dict())
     expected = [end - begin for begin, end in bounds_of(N // 2, batch_size)]
     assert [len(batch) for batch in train_epoch(twin, resumed)] == expected
+
+
+def test_a_schedule_may_be_a_list_that_ends_with_the_run():
+    def listed(strategy, epoch):
+        return [FullData(), strategy][epoch]
+
+    pruner, loader, _ = saved(listed, 2)
+    twin = Pruner(HALF, N, schedule=listed)
+    twin.loader(range(N), batch_size=5).load_state_dict(loader.state_dict())
+    assert twin.next_epoch == pruner.next_epoch == 2

@@ -6,6 +6,7 @@ import functools
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import is_dataclass
+from itertools import takewhile
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +15,11 @@ import torch
 
 from orderdp.ranks import Batching, Steps
 from orderdp.rng import generator
+from orderdp.schedule import Constant
 from orderdp.scores import mask_of
 from orderdp.strategies import Memory, Selection, Strategy
+
+_FORESEEN = 100  # epochs for which a state holds what the schedule names
 
 
 class EpochSource(Protocol):
@@ -162,10 +166,10 @@ class Epochs:
         self,
         columns: Mapping[str, npt.NDArray[np.float32]],
         visits: npt.NDArray[Any],
+        failed: npt.NDArray[Any] | None,
         step_bounds: Sequence[tuple[int, int]] | None,
         *,
         at_least: int = 1,
-        failed: npt.NDArray[np.int64] | None = None,
     ) -> tuple[Selection, npt.NDArray[np.bool_] | None]:
         """Returns what the next epoch visits if it is not resumed, and changes nothing.
 
@@ -174,8 +178,8 @@ class Epochs:
         Args:
             columns: what is remembered, each (n,) float32, read-only.
             visits: (n,) integers, in how many epochs each sample was trained, read-only.
+            failed: (k,) integers, the samples that failed, read-only; None if there are none.
             step_bounds: as in `Memory`.
-            failed: (k,) ids of the samples that failed; None for none.
             at_least: if the strategy selects fewer samples than this, and declares no number, others are drawn too.
 
         Raises:
@@ -214,9 +218,10 @@ class Epochs:
         self._loaded = self._resume = False
 
     def end(self) -> None:
-        """Ends the epoch begun last, also if it was to be resumed."""
+        """Ends the epoch begun last, also if it was to be resumed. The next one does not repeat its selection."""
         self.next += self.resuming
         self._resume = False
+        self._chose = ""
 
     def drop_details(self) -> None:
         """Forgets all of an epoch that is over but its samples in their order."""
@@ -265,7 +270,7 @@ class Epochs:
         following = self.next + 1 if self.resuming else self.next
         return {
             **self._settings(),
-            "scheduled": repr(self.scheduled(following)),
+            "scheduled": self._foreseen(following),
             "next_epoch": following,
             "running": self.running,
             "begun": self.begun,
@@ -273,6 +278,20 @@ class Epochs:
             "indices": None if indices is None else torch.from_numpy(indices.copy()),
             "weights": None if weights is None else torch.from_numpy(weights.copy()),
         }
+
+    def _named(self, epoch: int) -> str | None:
+        """Returns the strategy of an epoch as text; None if the schedule has none, as after the end of a list."""
+        try:
+            return repr(self.scheduled(epoch))
+        except (LookupError, ValueError):
+            return None
+
+    def _foreseen(self, first: int) -> list[str]:
+        """Returns the strategies of the next epochs, so that schedules of one name can be told apart."""
+        if isinstance(self.schedule, Constant):
+            return [repr(self.strategy)]
+        named = (self._named(epoch) for epoch in range(first, first + _FORESEEN))
+        return [name for name in takewhile(bool, named) if name]  # up to the end of the schedule
 
     def restored(self, state: Mapping[str, Any], *, resume: bool, change: Collection[str] = ()) -> Epochs:
         """Returns epochs with these settings and the position that `state_dict` saved; no epoch is open.
@@ -290,9 +309,10 @@ class Epochs:
                 raise ValueError(
                     f"the state must be of {name} {shown(now)}, got {shown(state[name])}; {_how_to_change(name)}"
                 )
-        named = [(state["next_epoch"], state["scheduled"])] + [(state["running"], state["chooser"] or None)] * resume
+        named = list(enumerate(state["scheduled"], state["next_epoch"]))
+        named = [(state["running"], state["chooser"])] * (resume and bool(state["chooser"])) + named
         for epoch, saved in [] if change else named:
-            if saved is not None and (now := repr(self.scheduled(epoch))) != saved:
+            if (now := self._named(epoch)) not in (saved, None):
                 raise ValueError(
                     f"the schedule must name {shown(saved)} in epoch {epoch}, as in the state, got {shown(now)}; "
                     f"{_how_to_change('schedule')}"

@@ -144,7 +144,7 @@ class Ledger:
         """
         size = check_integer("num_samples", num_samples, self.num_samples, 2**63, "samples can only be added")
         self.synchronize()
-        self._close_epoch()
+        self._close_epoch(tell=True)
         self._epochs.end()
         self._table.resize(size)
         self.num_samples = self._epochs.num_samples = size
@@ -182,8 +182,12 @@ class Ledger:
         if num_ranks > 1 and record is not None:
             record.merge(self._group, end)
 
-    def _close_epoch(self) -> None:
-        """Moves what the running epoch has seen into the table, and warns of what went wrong in it."""
+    def _close_epoch(self, *, tell: bool = False) -> None:
+        """Moves what the running epoch has seen into the table, and warns of what went wrong in it.
+
+        Args:
+            tell: warn also of an epoch that a loaded state had left.
+        """
         record = self._record
         if record is None:
             return
@@ -193,7 +197,7 @@ class Ledger:
         self._record = self._batching = None
         self._later = []
         self._epochs.drop_details()
-        if self._epochs.is_open:  # last, since a warning may be raised as an error
+        if self._epochs.is_open or tell:  # last, since a warning may be raised as an error
             self._notices.of_epoch(self.epoch, record, values, missing, ranked=bool(self.strategy.columns))
 
     def _move(self, table: ScoreTable) -> tuple[npt.NDArray[np.float32], int]:

@@ -105,21 +105,24 @@ class Notices:
                 "missing",
                 f"{missing} of the {expected} samples of epoch {epoch} were left without a loss; they rank below all "
                 "others until one is recorded. pruner.report().failed lists them. Usual causes: update is not called "
-                "for every batch, a collate function drops samples that it cannot read, or a framework splits the "
-                "batches a second time among the ranks",
+                "for every batch, a collate function drops samples that it cannot read, the loop caught an error of the "
+                "data set and lost the whole batch, or a framework splits the batches a second time among the ranks. "
+                "pruner.record(ids, scores) ranks them again",
             )
         if seen and seen + missing < expected:
             self.warn(
                 "unfinished",
                 f"epoch {epoch} was left after {seen} of its {expected} samples, and the next one begins. If this is "
-                "not meant, look for a limit on the number of batches, or for a length that was read before the epoch",
+                "not meant, look for an interruption, a limit on the number of batches, or a length read before the "
+                "epoch; loader.load_state_dict(loader.state_dict()) goes on inside an epoch",
             )
         bad = len(values) - int(np.count_nonzero(np.isfinite(values)))
         if bad:
             self.warn(
                 "non_finite",
-                f"{bad} losses of epoch {epoch} were NaN or infinite and were not recorded; these samples rank below "
-                "all others until a finite loss is recorded. pruner.report() counts them and lists them as failed",
+                f"{bad} losses of epoch {epoch} were NaN or infinite and were not recorded; these samples rank below all "
+                "others until a finite loss is recorded, or pruner.record(ids, scores) gives them a score. "
+                "pruner.report().failed lists them",
             )
         tied = _largest_tie(values) if ranked else 0.0
         if tied > _TIED_SHARE:

@@ -296,8 +296,7 @@ class Pruner(Ledger):
         steps = None
         if batching is not None and size is not None:  # a run that has begun goes on with a smaller step
             steps = batching.steps(size, num_ranks=num_ranks, exact=self._epochs.begun == 0)
-        failed = table.failed.copy() if len(table.failed) else None
-        return self._epochs.select(*table.snapshot(), steps, failed=failed, at_least=num_ranks)
+        return self._epochs.select(*table.snapshot(), steps, at_least=num_ranks)
 
     def update(
         self,

@@ -305,9 +305,9 @@ class EpochRecord:
     def missing(self) -> npt.NDArray[np.bool_]:
         """Returns (q,) bool: which samples the epoch left without a loss; waits for the device.
 
-        If the loop has received every batch and trained the last one, these are all that no update saw. Otherwise
-        batches after the last one that was seen do not count: the loop was left before them, or they were read ahead.
-        If no update saw anything, none counts.
+        If an update has seen the last step, or the loop has received every batch, these are all that no update saw.
+        Otherwise batches after the last one that was seen do not count: the loop was left before them, or read them
+        ahead. If no update saw anything, none counts.
         """
         seen = self.seen()
         if seen.all() or not (seen.any() and self._whole):
@@ -326,7 +326,10 @@ class EpochRecord:
         if not seen.any():
             return 0
         last = min(len(seen) - 1 - int(np.argmax(seen[::-1])), self.num_expected - 1)
-        return last if self.steps is None else self.steps[int(self.steps.numbers(np.array([last]))[0])][0]
+        if self.steps is None:
+            return last
+        number = int(self.steps.numbers(np.array([last]))[0])  # nothing comes after the last step
+        return self.num_expected if number == len(self.steps) - 1 else self.steps[number][0]
 
     def steps_done(self, steps: Steps) -> npt.NDArray[np.bool_]:
         """Returns (len(steps),) bool: of which steps an update has seen a sample; waits for the device."""

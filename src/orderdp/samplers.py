@@ -12,6 +12,7 @@ from torch.utils.data import Sampler
 from orderdp.accelerate_state import refuse_second_split
 from orderdp.epochs import EpochSource
 from orderdp.ranks import Batching, Steps
+from orderdp.strategies import Selection
 
 
 class _Pass:
@@ -92,6 +93,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
         self.batching = Batching(batch_size, drop_last, stable_shapes)
         self.current = _Pass()
         self._steps: Steps | None = None  # of the epoch that this sampler began last, or that was loaded
+        self._selection: Selection | None = None  # of the epoch that this sampler began last
         self._in_pass: Sequence[int] = ()  # numbers of the steps that the pass yields
         self._end: int | None = None  # the last step that came, once all have; -1 if none came
         pruner.check_steps(self.batching)
@@ -128,6 +130,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
         resumed, cut = self.pruner.resuming, self.batching
         selection = self.pruner.begin_epoch(cut.batch_size, drop_last=cut.drop_last, stable_shapes=cut.stable_shapes)
         steps = self._steps = self.pruner.steps_of(cut, len(selection.indices))
+        self._selection = selection
         left = np.flatnonzero(~self.pruner.steps_done(steps)).tolist() if resumed else range(len(steps))
         self._in_pass, self._end = left, None
         mine = self.current.begin()
@@ -139,7 +142,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
             self.current.end(mine)
 
     def finish(self, number: int, lost: Collection[int] = ()) -> None:
-        """Notes that the loop has received every batch of a pass, unless another pass has begun.
+        """Notes that the loop has received every batch of a pass, unless another pass or another loader has begun.
 
         Args:
             number: of the pass.
@@ -148,7 +151,8 @@ class PrunedBatchSampler(Sampler[list[int]]):
         if number == self.current.number:
             places = range(len(self._in_pass) - 1, -1, -1)
             self._end = next((self._in_pass[place] for place in places if place not in lost), -1)
-            self.pruner.end_epoch(self._end)
+            if getattr(self.pruner, "selection", self._selection) is self._selection:
+                self.pruner.end_epoch(self._end)
 
     def _inside(self) -> bool:
         """Whether the running epoch has batches left, by what `update` saw; a loop may have read ahead to its end."""

@@ -120,12 +120,12 @@ class ScoreTable:
                 column[failed] = -math.inf
             self.failed = np.union1d(self.failed, failed).astype(np.int64)
 
-    def snapshot(self) -> tuple[dict[str, npt.NDArray[np.float32]], npt.NDArray[Any]]:
-        """Returns columns and visits, each (n,), as read-only views."""
-        views = [*(column.view() for column in self.columns.values()), self.visits.view()]
+    def snapshot(self) -> tuple[dict[str, npt.NDArray[np.float32]], npt.NDArray[Any], npt.NDArray[np.int64] | None]:
+        """Returns columns and visits, each (n,), and the ids that failed or None, as read-only views."""
+        views = [*(column.view() for column in self.columns.values()), self.visits.view(), self.failed.view()]
         for view in views:
             view.flags.writeable = False
-        return dict(zip(self.columns, views, strict=False)), views[-1]
+        return dict(zip(self.columns, views, strict=False)), views[-2], views[-1] if len(self.failed) else None
 
     def checksum(self) -> int:
         """Returns a 32-bit number of the columns."""

@@ -43,5 +43,5 @@ def checked_state(state: Mapping[str, Any], settings: Mapping[str, Any], *, resu
     last, visits = table["last_epoch"], table["visits"]
     table["visits"] = visits + (last == state["begun"] - 1).to(visits.dtype) if state["begun"] else visits
     table["failed"] = torch.empty(0, dtype=torch.int64)
-    settings = {**settings, "scheduled": None}  # which strategy its schedule named next is not known
+    settings = {**settings, "scheduled": []}  # which strategy its schedule named next is not known
     return {**settings, **state, "table": table, "record": None, "missing": 0, "recorded": 0, "later": []}

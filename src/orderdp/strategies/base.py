@@ -50,7 +50,7 @@ class Memory:
         step_bounds: half-open intervals of the selection, one for each step of all ranks; `drop_last` may leave a rest.
             None if the loop forms its own batches or the size is not declared.
         previous: (p,) int64 or int32, what the epoch before visited, if this strategy chose it; None at the first epoch
-            and after another strategy.
+            and after another strategy or `resize`.
         previous_epoch: number of that epoch, which need not be `epoch` - 1 after `set_epoch`. None if `previous` is
             None.
         visits: (n,) int32 or int16, in how many epochs each sample was trained, whichever strategy chose them; None if

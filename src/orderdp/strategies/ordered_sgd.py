@@ -20,9 +20,9 @@ class OrderedSGD(Strategy):
 
     Every sample has a forward pass in every epoch. With `pruner.update` alone, the backward pass also runs over the
     whole batch and saves nothing. To save, train the positions of `pruner.choose` by a second forward pass. A loss that
-    is not finite is left out of the step. It is the same as `OrderDP(explore=1.0,
-    exploit=keep, per="iteration", fresh=True)`. With several ranks, each rank selects within its own part of the batch,
-    so the selection depends on their number.
+    is not finite is left out of the mean. If the model makes it NaN, only `choose` keeps it out of the gradients.
+    It is the same as `OrderDP(explore=1.0, exploit=keep, per="iteration", fresh=True)`. With several ranks, each rank
+    selects within its own part of the batch, so the selection depends on their number.
 
     Args:
         keep: share of each batch that is trained, rounded, at least one sample, in (0, 1].
