@@ -193,6 +193,16 @@ def test_the_last_batch_is_known_also_if_others_could_not_be_read():
     assert not state.in_dataloader
 
 
+def test_metrics_are_gathered_from_every_sample_and_without_a_note(caplog):
+    """accelerate cuts the last batch to the remainder, and notes that a remainder is not known if it is -1."""
+    pruner, accelerator = Pruner(OrderDP(prune_ratio=0.5), N), accelerate.Accelerator(cpu=True)
+    loader = accelerator.prepare(pruner.loader(range(N), batch_size=3))
+    with caplog.at_level("INFO", "accelerate"):
+        gathered = torch.cat([accelerator.gather_for_metrics(index) for index, _ in loader])
+    assert gathered.tolist() == pruner.selection.indices.tolist()
+    assert "remainder" not in caplog.text
+
+
 def test_without_accelerate_nothing_of_it_is_loaded():
     code = (
         "import sys, torch, orderdp\n"

@@ -3,6 +3,7 @@
 import copy
 import functools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -124,6 +125,32 @@ def test_the_strategy_of_an_epoch_is_the_scheduled_one_also_after_a_load():
 def test_epochs_of_other_settings_are_not_restored(change, cure):
     with pytest.raises(ValueError, match=f"the state must be of {next(iter(change))} .*; .*{cure}"):
         epochs_of().restored({**epochs_of().state_dict(), **change}, resume=False)
+
+
+@dataclass(frozen=True)
+class TooFew(FullData):
+    """Selects the first sample alone, and does not say so beforehand."""
+
+    def num_selected(self, num_samples, epoch):
+        return None
+
+    def select(self, memory, rng):
+        return Selection(np.zeros(1, dtype=np.int32))
+
+
+def test_what_is_drawn_beside_too_small_a_selection_is_drawn_anew_by_seed_and_epoch():
+    def drawn(seed):
+        epochs, found = Epochs(TooFew(), 1000, seed=seed, schedule=lambda strategy, epoch: strategy), []
+        for _ in range(3):
+            selection, _ = epochs.select({}, np.zeros(1000, dtype=np.int32), None, at_least=4)
+            first, *more = selection.indices.tolist()
+            assert (first, epochs.added, len({first, *more})) == (0, 3, 4)
+            found.append(tuple(more))
+            epochs.begin(selection)
+        return found
+
+    assert drawn(0) == drawn(0)
+    assert len({*drawn(0), *drawn(1)}) == 6
 
 
 def test_the_checksum_of_ranks_holds_all_that_decides_their_epochs():

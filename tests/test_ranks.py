@@ -187,6 +187,24 @@ def test_scores_travel_bit_for_bit(tmp_path):
         assert rank["failed"] == [7, 8, 9]
 
 
+def test_with_weights_of_the_caller_each_rank_has_the_weighted_mean_of_its_own_part(tmp_path):
+    """Also where the parts of a step differ in size: here three samples and two."""
+
+    def work(rank):
+        pruner = Pruner(FullData(), 5)
+        ((index, _),) = pruner.loader(range(5), batch_size=3)
+        losses, weights = (index + 1).float().requires_grad_(), 2.0**index
+        result = pruner.update(index, losses, weights=weights)
+        plain = pruner.update(index, losses)
+        return [len(index), result.item(), ((weights * losses).sum() / weights.sum()).item(), plain.item()]
+
+    first, second = run_ranks(2, work, tmp_path)
+    assert sorted([first[0], second[0]]) == [2, 3]
+    for _, result, expected, _ in (first, second):
+        assert result == pytest.approx(expected)
+    assert (first[3] + second[3]) / 2 == pytest.approx(3.0)  # without weights, the mean of the step
+
+
 def test_a_newer_entry_wins_over_a_higher_one(tmp_path):
     def work(rank):
         pruner = Pruner(OrderDP(explore=1.0, exploit=1.0), 4)

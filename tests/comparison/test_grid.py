@@ -184,6 +184,14 @@ def test_methods_of_equal_steps_share_a_shorter_schedule(tiny):
     assert all(member.steps_of is None for member in members.values())
 
 
+def test_a_shared_shorter_schedule_has_the_ratio_of_the_run_that_it_is_named_after(tiny):
+    table = Comparison(tiny(), methods=orderdp(0.5, 0.501)).table(Sizes(N, 360))
+    runs = {run["label"]: run for run in table["runs"]}
+    short = runs["full data, steps of OrderDP 50 %"]
+    assert {run.get("short") for run in runs.values() if not run["reference"]} == {short["label"]}
+    assert (short["ratio"], short["method"]) == (0.5, "full data, steps of OrderDP")
+
+
 @pytest.mark.parametrize("num_ranks", [2, 3])
 def test_a_shorter_schedule_has_the_pruned_runs_steps_on_several_ranks(tiny, num_ranks):
     members = {member.label: member for member in Comparison(tiny(), methods=orderdp(0.3)).members(N, num_ranks)}

@@ -101,6 +101,7 @@ OTHERS = {
     "full data": {"strategy": "full"},
     "fresh": {"per": "iteration", "fresh": True, "explore": 0.9},
     "per iteration": {"per": "iteration", "explore": 0.9},
+    "steps that depend on the losses": {"strategy": "infobatch", "prune_ratio": 0.3},
     "adamw, bf16": {"optimizer": "adamw", "max_lr": 0.01, "precision": "bf16"},
     "lamb, channels last": {"optimizer": "lamb", "max_lr": 0.01, "channels_last": True},
     "max_steps": {"strategy": "full", "max_steps": 21},
