@@ -41,8 +41,6 @@ class Log:
             self._buffer("ids", ids, torch.int64).narrow(0, begin, size).copy_(ids, non_blocking=True)
         if kept is not None:
             self._buffer("kept", kept, torch.bool).narrow(0, begin, size).copy_(kept, non_blocking=True)
-        elif "kept" in self._buffers:
-            self._buffers["kept"].narrow(0, begin, size).fill_(True)  # noqa: FBT003
         entries = self.entries
         if type(where) is int and entries:
             first, length = entries[-1]

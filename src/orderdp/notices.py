@@ -105,8 +105,8 @@ class Notices:
                 "missing",
                 f"{missing} of the {expected} samples of epoch {epoch} were left without a loss; they rank below all "
                 "others until one is recorded. pruner.report().failed lists them. Usual causes: update is not called "
-                "for every batch, a collate function drops samples that it cannot read, the loop caught an error of the "
-                "data set and lost the whole batch, or a framework splits the batches a second time among the ranks. "
+                "for every batch, a collate function drops samples that it cannot read, the loop caught an error of "
+                "the data set and lost the whole batch, or a framework splits the batches among the ranks again. "
                 "pruner.record(ids, scores) ranks them again",
             )
         if seen and seen + missing < expected:
@@ -120,8 +120,8 @@ class Notices:
         if bad:
             self.warn(
                 "non_finite",
-                f"{bad} losses of epoch {epoch} were NaN or infinite and were not recorded; these samples rank below all "
-                "others until a finite loss is recorded, or pruner.record(ids, scores) gives them a score. "
+                f"{bad} losses of epoch {epoch} were NaN or infinite and were not recorded; these samples rank below "
+                "all others until a finite loss is recorded, or pruner.record(ids, scores) gives them a score. "
                 "pruner.report().failed lists them",
             )
         tied = _largest_tie(values) if ranked else 0.0

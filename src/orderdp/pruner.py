@@ -310,7 +310,7 @@ class Pruner(Ledger):
         """Remembers the losses of a batch and returns the scalar to back-propagate, the mean of weights·losses.
 
         With several ranks, the mean over the ranks of what it returns is the mean of the step, even if the ranks have
-        parts of different sizes.
+        parts of different sizes. This does not hold with `weights`, of which each rank takes its own mean.
 
         Queues its work on the device and never waits for it. Does not change `losses`. A loss that is NaN or infinite
         is not recorded: its sample ranks below all others until a finite loss is. A second update of a batch replaces
