@@ -59,7 +59,8 @@ def test_an_update_for_some_batches_only_is_told_how_many_samples_are_missing():
     assert texts == [
         "16 of the 64 samples of epoch 0 were left without a loss; they rank below all others until one is recorded. "
         "pruner.report().failed lists them. Usual causes: update is not called for every batch, a collate function "
-        "drops samples that it cannot read, or a framework splits the batches a second time among the ranks"
+        "drops samples that it cannot read, the loop caught an error of the data set and lost the whole batch, or a "
+        "framework splits the batches among the ranks again. pruner.record(ids, scores) ranks them again"
     ]
     assert pruner.report().missing == 3 * 16  # the running one has ended too
 
