@@ -142,7 +142,7 @@ def test_what_is_drawn_beside_too_small_a_selection_is_drawn_anew_by_seed_and_ep
     def drawn(seed):
         epochs, found = Epochs(TooFew(), 1000, seed=seed, schedule=lambda strategy, epoch: strategy), []
         for _ in range(3):
-            selection, _ = epochs.select({}, np.zeros(1000, dtype=np.int32), None, at_least=4)
+            selection, _ = epochs.select({}, np.zeros(1000, dtype=np.int32), None, None, at_least=4)
             first, *more = selection.indices.tolist()
             assert (first, epochs.added, len({first, *more})) == (0, 3, 4)
             found.append(tuple(more))
