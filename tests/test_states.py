@@ -200,8 +200,8 @@ def test_nothing_may_change_inside_an_epoch():
         with pytest.raises(ValueError) as caught:  # noqa: PT011 the text is compared below
             other.load_state_dict(state, change=change)
         assert str(caught.value) == (
-            f"{change[0]} can change between two epochs, got a state inside one; load state['pruner'] into the pruner "
-            "to begin with the next epoch"
+            f"{change[0]} can change between two epochs, got a state inside one; write "
+            f"pruner.load_state_dict(state['pruner'], change={change}) to begin with the next epoch"
         )
         pruner_of(other).load_state_dict(state["pruner"], change=change)  # the cure
         assert pruner_of(other).next_epoch == 1

@@ -213,20 +213,17 @@ class Ledger:
             table.record(*later, self._observe)
         return values, len(missing)
 
-    def _table_now(self) -> ScoreTable:
-        """Returns a copy of the table as it would be if the running epoch ended now."""
+    def _now(self) -> tuple[ScoreTable, npt.NDArray[np.float32], int]:
+        """Returns a copy of the table as it would be if the running epoch ended now, and what `_move` returns."""
         table = self._table.copy()
-        if self._record is not None:
-            self._move(table)
-        return table
+        return (table, *(self._move(table) if self._record is not None else (np.empty(0, dtype=np.float32), 0)))
 
     def report(self) -> Report:
         """Returns what was selected, trained and left out so far; waits for the device.
 
         With several ranks, call `synchronize` on all of them first.
         """
-        table = self._table.copy()
-        values, missing = self._move(table) if self._record is not None else (np.empty(0, dtype=np.float32), 0)
+        table, values, missing = self._now()
         seen = table.last_epoch >= 0
         ages = self._epochs.ordinal - table.last_epoch[seen].astype(np.int64)
         return Report(
@@ -254,7 +251,7 @@ class Ledger:
             epoch begun last), `failed` (no finite loss since it was last selected), and the strategy's columns, where
             +inf or the first value stands for samples not seen yet and -inf for failed ones.
         """
-        table = self._table_now()
+        table, _, _ = self._now()
         flags = torch.zeros(2, self.num_samples, dtype=torch.bool)
         flags[0, torch.from_numpy(table.failed)] = True
         if self.selection is not None:
@@ -300,7 +297,7 @@ class Ledger:
 
     def scores(self) -> dict[str, Tensor]:
         """Returns copies of the columns by name, each (n,) float32, with what the running epoch has seen."""
-        return {name: torch.from_numpy(column) for name, column in self._table_now().columns.items()}
+        return {name: torch.from_numpy(column) for name, column in self._now()[0].columns.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything that determines future selections, as tensors and plain values.
@@ -359,6 +356,6 @@ def _check_change(change: Collection[str], *, resume: bool) -> None:
         raise ValueError(f"change names settings, 'strategy' or 'schedule', got {change!r}; write change=('strategy',)")
     if change and resume:
         raise ValueError(
-            f"{', '.join(sorted(change))} can change between two epochs, got a state inside one; load state['pruner'] "
-            "into the pruner to begin with the next epoch"
+            f"{', '.join(sorted(change))} can change between two epochs, got a state inside one; write "
+            f"pruner.load_state_dict(state['pruner'], change={tuple(sorted(change))}) to begin with the next epoch"
         )

@@ -104,8 +104,6 @@ class Pruner(Ledger):
             epoch: which one; None is the next to begin.
             num_ranks: number of ranks; None is that of the process group, which must exist then.
         """
-        if num_ranks is not None:
-            num_ranks = check_integer("num_ranks", num_ranks, 1, 2**31, "write the number of processes")
         exact = self._epochs.declared(epoch) is not None
         steps = Batching(batch_size, drop_last, stable_shapes).steps(
             self.num_selected(epoch), num_ranks=self._num_ranks(num_ranks), exact=exact
@@ -288,7 +286,7 @@ class Pruner(Ledger):
         if self.resuming and self.selection is not None:
             return self.selection
         batching = None if batch_size is None else Batching(batch_size, drop_last, stable_shapes)
-        return self._select(self._table_now(), batching)[0]
+        return self._select(self._now()[0], batching)[0]
 
     def _select(self, table: ScoreTable, batching: Batching | None) -> tuple[Selection, npt.NDArray[np.bool_] | None]:
         """Returns what the next epoch visits, from a table that holds all epochs before; and (n,) which samples."""

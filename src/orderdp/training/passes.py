@@ -96,10 +96,8 @@ class _Passes:
         self.optimizer = build_optimizer(
             model, name=recipe.optimizer, momentum=recipe.momentum, weight_decay=recipe.weight_decay
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = (
-                0.0  # the copy must not diverge: arithmetic may be slower on very small and very large numbers
-            )
+        for group in self.optimizer.param_groups:  # arithmetic may be slower on the numbers of a copy that diverges
+            group["lr"] = 0.0
         rng = torch.Generator().manual_seed(0)
         size = min(recipe.batch_size, len(data.train))
         shape = (size, data.in_channels, data.image_size, data.image_size)
