@@ -22,7 +22,7 @@ LAYERS = [
     {"notices", "samplers", "within_batch"},
     {"loader", "ledger"},
     {"pruner"},
-    {"testing", "diagnostics"},
+    {"testing", "diagnostics", "coresets"},
     {"data"},
     {"training"},
     {"comparison"},

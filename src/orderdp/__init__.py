@@ -27,7 +27,7 @@ _HOMES = {
     "Pruner": "pruner",
     "Report": "notices",
 }
-_PARTS = ("loader", "pruner", "samplers", "schedule", "scores", "strategies", "theory")
+_PARTS = ("coresets", "loader", "pruner", "samplers", "schedule", "scores", "strategies", "theory")
 
 
 def __getattr__(name: str) -> Any:
