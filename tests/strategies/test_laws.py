@@ -43,6 +43,7 @@ STRATEGIES = [
     FullData(),
     RepeatedRandom(prune_ratio=0.3),
     FixedSubset((3, 0, 19, 7, 11, 2, 5, 8, 13, 1)),
+    FixedSubset((3, 0, 19, 7, 11, 2, 5, 8, 13, 1), weights=(1, 2, 3, 4, 5, 6, 7, 8, 9, 0.5)),
     InfoBatch(),
     InfoBatch(prune_probability=0.8, epochs=10, delta=0.5),
     EpsilonGreedy(prune_ratio=0.3),
