@@ -1,4 +1,4 @@
-"""A subset in a file trains like a fixed subset, is refused where it does not fit, and is read only where it must be."""
+"""A subset in a file trains like a fixed subset, is refused where it does not fit, and is read only to train."""
 
 import json
 import pickle
@@ -131,7 +131,10 @@ def test_what_does_not_fit_gets_one_line(file):
         stored(file, method="kcenter")
     with raises(NO_FILE.format("no.parquet", "No such file or directory")):
         stored("no.parquet")
-    with raises("size does not apply to strategy 'fixed', got 3; did you mean 'title'?"):
+    with raises(
+        "size does not apply to strategy 'fixed', got 3; it takes file, method, prune_ratio, title, "
+        "num_samples, ratios, sha256"
+    ):
         stored(file, size=3)
     with raises(
         "the data must have the 40 samples of subsets.parquet, got 41; write the dataset and train_size that it was "
