@@ -357,6 +357,15 @@ def test_a_step_on_a_weighted_subset_trains_the_weighted_mean():
     assert pruner.update(index, losses).item() == pytest.approx((4 * 1 + 9 * 2 + 2 * 6) / 9)
 
 
+def test_a_sample_of_weight_zero_takes_its_place_and_trains_nothing():
+    pruner = Pruner(FixedSubset([4, 9, 2], weights=[1, 0, 5]), 10, seed=0)
+    index, _ = next(iter(pruner.loader(range(10), batch_size=3)))
+    losses = index.float().requires_grad_()
+    pruner.update(index, losses).backward()
+    gradients = dict(zip(index.tolist(), losses.grad.tolist(), strict=True))
+    assert gradients == pytest.approx({4: 1 / 6, 9: 0, 2: 5 / 6})
+
+
 def test_a_weighted_subset_is_a_value_that_its_repr_and_label_distinguish():
     plain, weighted = FixedSubset([3, 1]), FixedSubset([3, 1], weights=np.array([1, 0.5], dtype=np.float32))
     assert weighted == FixedSubset([3, 1], weights=(1.0, 0.5)) != plain
@@ -596,8 +605,21 @@ REFUSED = [
     (lambda: FixedSubset([True]), TypeError, r"indices holds positions in the data set, got dtype bool; write np.flat"),
     (lambda: FixedSubset([0, 1], weights=[1]), ValueError, r"weights must have one entry a position, got shape \(1,\)"),
     (lambda: FixedSubset([0], weights=["a"]), TypeError, "weights must be numbers, got dtype"),
-    (lambda: FixedSubset([0, 1], weights=[1, 0]), ValueError, "weights must be positive and finite, got 0 to 1; leave"),
-    (lambda: FixedSubset([0, 1], weights=[1, math.inf]), ValueError, "weights must be positive and finite, got 1 to"),
+    (
+        lambda: FixedSubset([0, 1], weights=[0, 0]),
+        ValueError,
+        "weights must be finite, at least 0 and not all 0, got 0 t",
+    ),
+    (
+        lambda: FixedSubset([0, 1], weights=[1, -1]),
+        ValueError,
+        "weights must be finite, at least 0 and not all 0, got -",
+    ),
+    (
+        lambda: FixedSubset([0], weights=[math.inf]),
+        ValueError,
+        "weights must be finite, at least 0 and not all 0, got i",
+    ),
     (lambda: Pruner(FixedSubset([9]), 9), ValueError, r"indices must lie in 0 .. 8, got 9; write positions in this"),
 ]
 

@@ -28,12 +28,12 @@ class FixedSubset(Strategy):
     Args:
         indices: distinct positions in the data set; anything that iterates over whole numbers, kept as a tuple.
         weights: how many samples each one stands for, in the order of the indices, kept as a tuple; None where all
-            count the same.
+            count the same. A sample of weight 0 takes its place in a batch and trains nothing.
 
     Raises:
         TypeError: positions that are no whole numbers, or weights that are no numbers.
-        ValueError: no position, negative ones or repeated ones; weights of another number, or one that is not positive
-            and finite.
+        ValueError: no position, negative ones or repeated ones; weights of another number, that are not finite or
+            negative, or all zero.
 
     >>> FixedSubset([4, 2]).num_selected(10, epoch=0)
     2
@@ -130,16 +130,16 @@ def _checked_weights(given: Any, size: int) -> tuple[float, ...]:
     """Returns weights as a tuple of floats.
 
     Raises:
-        TypeError: they are no numbers. ValueError: their number differs, or one is not positive and finite.
+        TypeError: they are no numbers. ValueError: another number of them, or values out of range.
     """
     weights = np.asarray(given if isinstance(given, np.ndarray) else list(given))
     if weights.dtype.kind not in "iuf":
         raise TypeError(f"weights must be numbers, got dtype {weights.dtype}; write one for each position")
     if weights.shape != (size,):
         raise ValueError(f"weights must have one entry a position, got shape {weights.shape} for {size} positions")
-    if not (np.isfinite(weights).all() and weights.min() > 0):
+    if not (np.isfinite(weights).all() and weights.min() >= 0 and weights.max() > 0):
         raise ValueError(
-            f"weights must be positive and finite, got {weights.min():g} to {weights.max():g}; "
-            "leave out positions of weight 0"
+            f"weights must be finite, at least 0 and not all 0, got {weights.min():g} to {weights.max():g}; "
+            "write how many samples each position stands for"
         )
     return tuple(weights.astype(np.float64).tolist())
