@@ -116,6 +116,18 @@ def write_subsets(
     _write(path, table, "subsets", about)
 
 
+def read_scores(path: Path) -> dict[str, npt.NDArray[np.float64]]:
+    """Returns the (n,) scores of each method in a file of scores; NaN where a sample has none.
+
+    Raises:
+        OSError, ValueError: there is no such file, or it is another.
+    """
+    from pyarrow import parquet
+
+    table = parquet.read_table(path).drop_columns(["sample_id", "label"])
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
 def read_about(path: Path) -> dict[str, Any]:
     """Returns the metadata of a file of subsets.
 

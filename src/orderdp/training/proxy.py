@@ -112,6 +112,11 @@ class Proxy:
         """Returns the folder of this proxy."""
         return self._folder.path
 
+    @property
+    def device(self) -> torch.device:
+        """Returns where the proxy computes."""
+        return self._data_path.device
+
     def evidence(self, needs: Iterable[str] = (), *, epoch: int | None = None) -> Evidence:
         """Returns what is known of the training samples `ids`: their labels, and what is named.
 

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -126,8 +127,17 @@ class ProxyFolder:
         return self.path / f"{name}.npy"
 
 
+_digests: WeakKeyDictionary[DataSets, str] = WeakKeyDictionary()
+
+
 def data_digest(data: DataSets) -> str:
     """Returns the SHA-256 of the training part: images and labels, or the names of its files and their labels."""
+    if data not in _digests:
+        _digests[data] = _digest(data)
+    return _digests[data]
+
+
+def _digest(data: DataSets) -> str:
     train = data.train
     found = hashlib.sha256(train.labels.numpy().tobytes())
     if isinstance(train, ImageFiles):
