@@ -13,12 +13,25 @@ from orderdp.output.text_table import number_or_text
 
 
 def add_settings(
-    parser: argparse.ArgumentParser, *, several: Sequence[str] = (), leave_out: Sequence[str] = ()
+    parser: argparse.ArgumentParser,
+    *,
+    several: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
+    title: str = "settings; the default of each is the recipe's",
+    text: str | None = None,
 ) -> None:
-    """Adds an option for each key of a recipe but the strategy."""
+    """Adds an option for each key of a recipe but the strategy.
+
+    Args:
+        parser: of the command.
+        several: keys that take several values.
+        leave_out: keys that get no option.
+        title: heading of the options in the help.
+        text: paragraph below the heading.
+    """
     from orderdp.training.recipe import Recipe
 
-    settings = parser.add_argument_group("settings; the default of each is the recipe's")
+    settings = parser.add_argument_group(title, text)
     for name, field in Recipe.model_fields.items():
         if name == "strategy" or name in leave_out:
             continue

@@ -16,6 +16,7 @@ from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
 from orderdp.strategies.registry import parse_setting
+from orderdp.strategies.settings import short
 from orderdp.theory.sizes import check_count, check_fraction
 from orderdp.training.recipe import Recipe, load_recipe
 
@@ -92,12 +93,16 @@ class Request:
         asked = [str(part) for part in (self.epoch, self.scores) if part is not None]
         return "-".join([self.method.name, *asked, *(f"{name}-{value}" for name, value in self.settings.items())])
 
-    @property
-    def label(self) -> str:
-        """Returns its name in tables, such as EL2N-2."""
+    def label(self, of: str | None = None) -> str:
+        """Returns its name in tables, such as EL2N-2.
+
+        Args:
+            of: name in tables of the method whose scores it chooses by.
+        """
         name = self.method.label if self.epoch is None else f"{self.method.label}-{self.epoch}"
-        words = [] if self.scores is None else [f"of {self.scores}"]
-        return " ".join([name, *words, *(f"{name.replace('_', ' ')} {v}" for name, v in self.settings.items())])
+        words = [] if self.scores is None else [f"of {of or self.scores}"]
+        settings = [f"{name.replace('_', ' ')} {short(value)}" for name, value in self.settings.items()]
+        return " ".join([name, *words, *settings])
 
     def table(self) -> dict[str, Any]:
         """Returns it in plain values, from which `of_table` makes it again."""
@@ -123,6 +128,7 @@ class CoresetPlan:
         quotas: "proportional", "equal" or "none", of the classes.
         validation: share of the training samples that is held out for the methods that need a validation set.
         home: folder of the proxies.
+        data_sha256: digest of the training data, once it is known.
 
     Raises:
         ValueError, TypeError: a number out of range, no method, or two equal ones; scores of a method that is not
@@ -136,6 +142,7 @@ class CoresetPlan:
     quotas: str = "proportional"
     validation: float = 0.0
     home: str = "runs/proxies"
+    data_sha256: str = ""
 
     def __post_init__(self) -> None:
         check_count("proxies", self.proxies)
@@ -157,8 +164,16 @@ class CoresetPlan:
         if request.scores is not None and request.scores not in scored:
             hint = did_you_mean(request.scores, scored) or f"; add {request.scores} to the methods"
             raise ValueError(
-                f"{request.method.label} needs the scores of a method asked for, got {request.scores}{hint}"
+                f"{request.method.name} needs the scores of a method asked for, got {request.scores}{hint}"
             )
+
+    def labels(self) -> dict[str, str]:
+        """Returns key and name in tables of each method."""
+        by_key = {request.key: request for request in self.requests}
+        return {
+            key: request.label(None if request.scores is None else by_key[request.scores].label())
+            for key, request in by_key.items()
+        }
 
     def in_order(self) -> list[Request]:
         """Returns the requests so that scores are there before a method needs them."""

@@ -64,6 +64,7 @@ def start(plan: CoresetPlan, data: DataSets, folder: Path, *, show: bool = True,
         FileExistsError: the folder exists; nothing in it is changed.
         ValueError, OSError: a plan that does not fit the data or the machine; nothing is written.
     """
+    plan = replace(plan, data_sha256=data_digest(data))
     check(plan, data)
     with new_folder(folder, flag="--output") as made:
         plan.write(made)
@@ -88,7 +89,7 @@ def resume(
                     began_s = time.perf_counter()
                     _write_part(file, _carried_out(request, plan, data, folder, show))
                     took_s = time.perf_counter() - began_s
-                    log(f"[{number}/{len(plan.requests)}] {request.label}: {took_s:.1f} s")
+                    log(f"[{number}/{len(plan.requests)}] {plan.labels()[request.key]}: {took_s:.1f} s")
             _join(plan, data, folder)
         shutil.rmtree(folder / "parts", ignore_errors=True)
     return load(folder)
@@ -108,6 +109,10 @@ def load(folder: Path) -> Coresets:
 
 def check(plan: CoresetPlan, data: DataSets) -> None:
     """Raises ValueError unless a plan fits its data and the machine. Trains nothing and writes nothing."""
+    if plan.data_sha256 not in ("", data_digest(data)):
+        raise ValueError(
+            "the data must be that of the first call, got other images or labels; write the data_root of the first call"
+        )
     for request in plan.requests:
         proxy = _proxies(request, plan, data, show=False)[0]
         proxy.check(set(request.method.needs) - {"scores"}, request.epoch)
@@ -213,10 +218,11 @@ def _join(plan: CoresetPlan, data: DataSets, folder: Path) -> None:
 
 
 def _about(plan: CoresetPlan, data: DataSets) -> dict[str, Any]:
+    labels = plan.labels()
     methods = {
         request.key: {
             **request.table(),
-            "label": request.label,
+            "label": labels[request.key],
             "proxies": plan.num_proxies(request),
             "held_out": plan.share_held_out(request),
             "references": list(request.method.references),
@@ -230,7 +236,7 @@ def _about(plan: CoresetPlan, data: DataSets) -> dict[str, Any]:
         "seed": plan.recipe.seed,
         "proxies": plan.proxies,
         "quotas": plan.quotas,
-        "data_sha256": data_digest(data),
+        "data_sha256": plan.data_sha256,
         "methods": methods,
         **environment(device),
     }
