@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 
 SUMMARY = "the pruning methods by name"
-DESCRIPTION = (
-    "Lists the pruning methods by the names that --strategy and --methods take, and what --prune-ratio means for each.\n"
-    "Then lists the static methods of 'orderdp coreset', and what each of them reads."
-)
+DESCRIPTION = """\
+Lists the pruning methods by the names that --strategy and --methods take, and what --prune-ratio means for each. Then
+lists the static methods of 'orderdp coreset', and what each of them reads."""
 EXAMPLES = ""
 
 

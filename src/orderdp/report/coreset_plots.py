@@ -18,6 +18,7 @@ from orderdp.training.coreset_run import Coresets
 
 _COLUMNS = 3  # of histograms
 _TAIL = 0.005  # share of the scores at each end that a histogram may cut off
+_BARS = 20  # most values that get a bar each
 _ENDLESS = 1e37  # a score beyond stands for an infinite one
 _ROWS, _IN_A_ROW = 2, 12  # of images at each end
 _SIDE = 0.62  # inches of an image
@@ -58,12 +59,16 @@ def _draw_histograms(coresets: Coresets) -> Any:
         ordinary = known[np.abs(known) < _ENDLESS]
         low, high = np.quantile(ordinary, [_TAIL, 1 - _TAIL]) if len(ordinary) else (0.0, 1.0)
         inside = ordinary[(ordinary >= low) & (ordinary <= high)]
-        axes.hist(inside, bins=min(40, max(1, len(np.unique(inside)))), color=SERIES[0])
+        values, counts = np.unique(inside, return_counts=True)
+        if len(values) <= _BARS:  # a count, say
+            axes.bar(values, counts, width=0.8 * (np.diff(values).min() if len(values) > 1 else 1), color=SERIES[0])
+        else:
+            axes.hist(inside, bins=40, color=SERIES[0])
         set_style(axes, coresets.labels[key])
         axes.yaxis.set_major_formatter(thousands)
         axes.xaxis.set_major_locator(_few_ticks())
         if outside := len(known) - len(inside):
-            axes.set_title(f"{thousands(outside)} beyond", loc="right", fontsize="x-small", color=GREY)
+            axes.set_title(f"{thousands(outside)} not shown", loc="right", fontsize="x-small", color=GREY)
     for axes in grid[len(coresets.scores) :]:
         axes.set_visible(False)
     figure.supxlabel("score; the highest are kept first", fontsize="medium", color=INK)
