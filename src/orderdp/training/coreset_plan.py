@@ -13,6 +13,7 @@ from orderdp.coresets import Chooser, StaticMethod
 from orderdp.coresets.quotas import Quotas
 from orderdp.coresets.registry import from_settings
 from orderdp.output.files import write_whole
+from orderdp.output.subset_file import some
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
 from orderdp.strategies.registry import parse_setting
@@ -161,11 +162,15 @@ class CoresetPlan:
 
     def _check_scores(self, request: Request) -> None:
         scored = [other.key for other in self.requests if not other.chooses]
-        if request.scores is not None and request.scores not in scored:
-            hint = did_you_mean(request.scores, scored) or f"; add {request.scores} to the methods"
+        if request.scores is None or request.scores in scored:
+            return
+        if request.scores in (other.key for other in self.requests):
             raise ValueError(
-                f"{request.method.name} needs the scores of a method asked for, got {request.scores}{hint}"
+                f"{request.method.name} needs the scores of a method that scores, got {request.scores}; "
+                f"write one of {some(scored)}"
             )
+        hint = did_you_mean(request.scores, scored) or f"; add {request.scores} to the methods"
+        raise ValueError(f"{request.method.name} needs the scores of a method asked for, got {request.scores}{hint}")
 
     def labels(self) -> dict[str, str]:
         """Returns key and name in tables of each method."""
