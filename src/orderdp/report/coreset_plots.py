@@ -18,10 +18,12 @@ from orderdp.training.coreset_run import Coresets
 
 _COLUMNS = 3  # of histograms
 _TAIL = 0.005  # share of the scores at each end that a histogram may cut off
+_TICKS = 6  # most values that get a tick each
 _BARS = 20  # most values that get a bar each
 _ENDLESS = 1e37  # a score beyond stands for an infinite one
 _ROWS, _IN_A_ROW = 2, 12  # of images at each end
 _SIDE = 0.62  # inches of an image
+_WIDE, _HIGH = 1.1, 1.35  # of an image with its margin and its class, in sides
 
 
 def draw_coreset_plots(coresets: Coresets, data: DataSets, folder: Path) -> list[Path]:
@@ -66,7 +68,10 @@ def _draw_histograms(coresets: Coresets) -> Any:
             axes.hist(inside, bins=40, color=SERIES[0])
         set_style(axes, coresets.labels[key])
         axes.yaxis.set_major_formatter(thousands)
-        axes.xaxis.set_major_locator(_few_ticks())
+        if len(values) <= _TICKS:
+            axes.set_xticks(values)
+        else:
+            axes.xaxis.set_major_locator(_few_ticks())
         if outside := len(known) - len(inside):
             axes.set_title(f"{thousands(outside)} not shown", loc="right", fontsize="x-small", color=GREY)
     for axes in grid[len(coresets.scores) :]:
@@ -105,21 +110,24 @@ def _draw_correlations(coresets: Coresets) -> Any:
 
 def _draw_images(label: str, scores: npt.NDArray[np.float64], data: DataSets) -> Any:
     """Draws the images with the highest scores above those with the lowest, each with its class."""
-    order = np.argsort(-np.where(np.isfinite(scores), scores, -np.inf), kind="stable")
-    order = order[np.isfinite(scores[order])]
-    number = min(_ROWS * _IN_A_ROW, len(order) // 2)
+    known = np.flatnonzero(np.isfinite(scores))
+    order = known[np.argsort(-scores[known], kind="stable")]
+    number = min(_ROWS * _IN_A_ROW, max(1, len(order) // 2))
     parts = {"highest": order[:number], "lowest": order[::-1][:number]}
-    height = 2 * (_ROWS * (_SIDE + 0.2) + 0.35)
-    figure = new_figure(_IN_A_ROW * _SIDE + 0.3, height)
-    for part, (name, ids) in zip(figure.subfigures(2, 1), parts.items(), strict=True):
+    figure = new_figure(_SIDE * _WIDE * _IN_A_ROW, 2 * (_SIDE * _HIGH * _ROWS + 0.3))
+    for axes, (name, ids) in zip(figure.subplots(2, 1), parts.items(), strict=True):
         title = f"{label}: {name} scores, {scores[ids[0]]:.3g} to {scores[ids[-1]]:.3g}; the number is the class"
-        part.suptitle(title, fontsize="small", color=INK, x=0.01, ha="left")
-        grid = np.ravel(part.subplots(_ROWS, _IN_A_ROW))
-        for axes in grid:
-            axes.set_axis_off()
-        for axes, image, sample in zip(grid, _images(data, ids), ids, strict=False):
-            axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axes.set_title(str(int(data.train.labels[sample])), fontsize="x-small", color=INK, pad=1.5)
+        axes.set_title(title, loc="left", fontsize="small", color=INK)
+        for place, (image, sample) in enumerate(zip(_images(data, ids), ids, strict=True)):
+            row, column = divmod(place, _IN_A_ROW)
+            left, top = _WIDE * column, -_HIGH * row
+            extent = (left, left + 1, top - 1, top)
+            axes.imshow(image, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            text = str(int(data.train.labels[sample]))
+            axes.text(left + 0.5, top + 0.03, text, ha="center", va="bottom", fontsize="x-small", color=INK)
+        axes.set_xlim(0, _WIDE * _IN_A_ROW)
+        axes.set_ylim(-_HIGH * _ROWS, _HIGH - 1)
+        axes.set_axis_off()
     return figure
 
 
@@ -132,7 +140,4 @@ def _images(data: DataSets, ids: npt.NDArray[np.int64]) -> list[npt.NDArray[np.f
         tensors = [files[int(sample)][0].clamp(0, 1) for sample in ids]
     else:
         tensors = list(train.images[torch.from_numpy(ids.copy())].float().div(255))
-    return [
-        tensor.permute(1, 2, 0).squeeze(2).numpy() if len(tensor) == 1 else tensor.permute(1, 2, 0).numpy()
-        for tensor in tensors
-    ]
+    return [np.asarray(tensor.permute(1, 2, 0).squeeze(2).numpy()) for tensor in tensors]
