@@ -120,6 +120,16 @@ def test_k_means_does_not_depend_on_the_order_of_the_samples_to_the_last_bit(evi
     assert (permuted == KMeans(num_clusters=7).score(evidence)[order]).all()
 
 
+def test_k_means_is_the_same_on_many_threads():
+    """With four threads scikit-learn's own k-means ends in one of several clusterings."""
+    from threadpoolctl import threadpool_limits
+
+    evidence = Evidence(features=np.random.default_rng(0).standard_normal((4000, 8)).astype(np.float32))
+    with threadpool_limits(4):
+        runs = [KMeans(num_clusters=20).score(evidence) for _ in range(4)]
+    assert all((run == runs[0]).all() for run in runs)
+
+
 def test_k_means_of_fewer_distinct_rows_than_clusters_scores_zero():
     features = np.repeat(np.eye(3), 4, axis=0)
     assert KMeans(num_clusters=8).score(Evidence(features=features)).tolist() == [0] * 12
