@@ -6,10 +6,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from orderdp.coresets.base import StaticMethod
+from orderdp.coresets.cal import CAL
+from orderdp.coresets.calibrated import Calibrated
+from orderdp.coresets.ccs import CCS
+from orderdp.coresets.deepfool import DeepFool
+from orderdp.coresets.dynamic_uncertainty import DynamicUncertainty
+from orderdp.coresets.el2n import EL2N
+from orderdp.coresets.entropy import Entropy
+from orderdp.coresets.forgetting import Forgetting
+from orderdp.coresets.grand import GraNd
+from orderdp.coresets.k_means import KMeans
+from orderdp.coresets.least_confidence import LeastConfidence
+from orderdp.coresets.margin import Margin
+from orderdp.coresets.moderate import Moderate
 from orderdp.coresets.random import Random
+from orderdp.coresets.tdds import TDDS
 from orderdp.output.suggestions import did_you_mean
 
 __all__ = [
+    "CAL",
+    "CCS",
+    "EL2N",
+    "TDDS",
+    "Calibrated",
+    "DeepFool",
+    "DynamicUncertainty",
+    "Entropy",
+    "Forgetting",
+    "GraNd",
+    "KMeans",
+    "LeastConfidence",
+    "Margin",
+    "Moderate",
     "Random",
 ]
 
