@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from orderdp.coresets.base import StaticMethod
+from orderdp.coresets.grad_match import GradMatch
 from orderdp.coresets.random import Random
 from orderdp.output.suggestions import did_you_mean
 
 __all__ = [
+    "GradMatch",
     "Random",
 ]
 
