@@ -9,10 +9,12 @@ import torch
 
 from coresets.data import make_evidence
 from orderdp import coresets
-from orderdp.coresets import Evidence, GradMatch, Random, Scorer, registry
+from orderdp.coresets import GLISTER, Evidence, GradMatch, Random, Scorer, registry
 
 METHODS = [
     Random(),
+    GLISTER(),
+    GLISTER(rounds=3),
     GradMatch(),
     GradMatch(l2=1e-3),
 ]

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from orderdp.coresets.base import StaticMethod
+from orderdp.coresets.glister import GLISTER
 from orderdp.coresets.grad_match import GradMatch
 from orderdp.coresets.random import Random
 from orderdp.output.suggestions import did_you_mean
 
 __all__ = [
+    "GLISTER",
     "GradMatch",
     "Random",
 ]
