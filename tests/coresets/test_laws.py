@@ -50,6 +50,11 @@ METHODS = [
     CCS(hard_cutoff=0.3, num_strata=4),
     Calibrated(),
     Calibrated(uniform_share=1.0),
+from orderdp.coresets import GLISTER, Evidence, GradMatch, Random, Scorer, registry
+    GLISTER(),
+    GLISTER(rounds=3),
+    GradMatch(),
+    GradMatch(l2=1e-3),
 ]
 
 ids = [repr(method) for method in METHODS]

@@ -14,6 +14,8 @@ from orderdp.coresets.dynamic_uncertainty import DynamicUncertainty
 from orderdp.coresets.el2n import EL2N
 from orderdp.coresets.entropy import Entropy
 from orderdp.coresets.forgetting import Forgetting
+from orderdp.coresets.glister import GLISTER
+from orderdp.coresets.grad_match import GradMatch
 from orderdp.coresets.grand import GraNd
 from orderdp.coresets.k_means import KMeans
 from orderdp.coresets.least_confidence import LeastConfidence
@@ -27,6 +29,7 @@ __all__ = [
     "CAL",
     "CCS",
     "EL2N",
+    "GLISTER",
     "TDDS",
     "Calibrated",
     "DeepFool",
@@ -34,6 +37,7 @@ __all__ = [
     "Entropy",
     "Forgetting",
     "GraNd",
+    "GradMatch",
     "KMeans",
     "LeastConfidence",
     "Margin",
