@@ -9,10 +9,31 @@ import torch
 
 from coresets.data import make_evidence
 from orderdp import coresets
-from orderdp.coresets import Evidence, Random, Scorer, registry
+from orderdp.coresets import (
+    CRAIG,
+    ContextualDiversity,
+    Evidence,
+    FacilityLocation,
+    GraphCut,
+    Herding,
+    KCenter,
+    Random,
+    Scorer,
+    registry,
+)
 
 METHODS = [
     Random(),
+    Herding(),
+    Herding(unit_norm=False),
+    KCenter(),
+    ContextualDiversity(),
+    ContextualDiversity(floor=0.01),
+    FacilityLocation(),
+    FacilityLocation(kernel="gaussian"),
+    GraphCut(),
+    GraphCut(redundancy=0.4),
+    CRAIG(),
 ]
 
 ids = [repr(method) for method in METHODS]

@@ -6,10 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from orderdp.coresets.base import StaticMethod
+from orderdp.coresets.contextual_diversity import ContextualDiversity
+from orderdp.coresets.craig import CRAIG
+from orderdp.coresets.facility_location import FacilityLocation
+from orderdp.coresets.graph_cut import GraphCut
+from orderdp.coresets.herding import Herding
+from orderdp.coresets.k_center import KCenter
 from orderdp.coresets.random import Random
 from orderdp.output.suggestions import did_you_mean
 
 __all__ = [
+    "CRAIG",
+    "ContextualDiversity",
+    "FacilityLocation",
+    "GraphCut",
+    "Herding",
+    "KCenter",
     "Random",
 ]
 
