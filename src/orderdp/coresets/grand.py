@@ -20,10 +20,11 @@ class GraNd(Scorer):
     "GraNd-4" is this score of proxies after 4 epochs. Pass the evidence of several proxies, and their scores are
     averaged; the publication averages ten.
 
+    The gradient in weights and bias of a linear last layer has norm ‖p - onehot(y)‖·√(1 + ‖h‖²), with the features h.
+    It needs no backward pass. The publication takes all layers. DeepCore's GraNd takes the last one.
+
     Args:
-        layer: "all" reads the norms in all parameters from `gradient_norms`. "last" computes those in weights and bias
-            of a linear last layer. Those are ‖p - onehot(y)‖·√(1 + ‖h‖²) with the features h, exactly, so no backward
-            pass is needed. The publication does not have "last"; DeepCore's GraNd is it.
+        layer: "all" reads the norms in all parameters, "last" computes those of the last layer.
 
     Raises:
         ValueError: another layer.

@@ -18,13 +18,13 @@ from orderdp.theory.sizes import check_count
 class KMeans(Scorer):
     """Keeps the samples by their Euclidean distance to the nearest k-means centre, the prototype of their cluster.
 
-    It runs on one thread: scikit-learn's k-means adds up in the order in which threads end, so with more threads equal
-    seeds give other clusters (seen in 1.9.1). Rows are sorted before, so that the clusters do not depend on the order
-    of the samples.
+    It runs on one thread. With more threads, scikit-learn's k-means adds up in the order in which they end, and equal
+    seeds give different clusters (seen in 1.9.1). Rows are sorted first, so the clusters do not depend on the order of
+    the samples.
 
     Args:
-        num_clusters: clusters. None takes one for each class, and then the method needs labels. The publication finds
-            that the number matters little within a factor of ten of the number of classes.
+        num_clusters: clusters; None takes one for each class and needs labels. The publication finds that the number
+            matters little within a factor of ten of the number of classes.
         keep: "far" keeps hard samples, "near" easy ones. The publication advises easy ones if data are few.
 
     Raises:
@@ -32,7 +32,7 @@ class KMeans(Scorer):
         ImportError: when it scores, scikit-learn is missing.
 
     Departures: there are never more clusters than distinct rows. The publication uses features of a self-supervised
-    model; pass those, and scale them to unit norm to rank by the cosine.
+    model. Scale the features to unit norm if their length should not count.
 
     Source: Sorscher et al., "Beyond neural scaling laws", NeurIPS 2022.
 

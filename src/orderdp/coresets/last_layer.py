@@ -44,6 +44,27 @@ class LastLayer:
         inputs[:, 1:] = evidence.features
         return cls(torch.from_numpy(residuals).to(device), torch.from_numpy(inputs).to(device))
 
+    @classmethod
+    def of_validation(cls, evidence: Evidence, device: str | torch.device = "cpu") -> LastLayer:
+        """Returns the gradients of the samples held out.
+
+        Raises:
+            ValueError: the validation set lacks a field, or has other numbers of classes or features.
+        """
+        validation = evidence.validation
+        missing = [name for name in NEEDS if validation is None or name not in validation.given]
+        if validation is None or missing:
+            raise ValueError(
+                f"validation needs {', '.join(NEEDS)}; add {', '.join(missing)} to Evidence(validation=...)"
+            )
+        for name, count in (("probabilities", "classes"), ("features", "features")):
+            sizes = getattr(evidence, name).shape[1], getattr(validation, name).shape[1]
+            if sizes[0] != sizes[1]:
+                raise ValueError(
+                    f"{name} must have {sizes[0]} {count} in validation too, got {sizes[1]}; use one proxy"
+                )
+        return cls.of(validation, device)
+
     def __len__(self) -> int:
         """Returns the number of samples."""
         return len(self.residuals)

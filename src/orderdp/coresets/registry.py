@@ -9,12 +9,20 @@ from orderdp.coresets.base import StaticMethod
 from orderdp.coresets.cal import CAL
 from orderdp.coresets.calibrated import Calibrated
 from orderdp.coresets.ccs import CCS
+from orderdp.coresets.contextual_diversity import ContextualDiversity
+from orderdp.coresets.craig import CRAIG
 from orderdp.coresets.deepfool import DeepFool
 from orderdp.coresets.dynamic_uncertainty import DynamicUncertainty
 from orderdp.coresets.el2n import EL2N
 from orderdp.coresets.entropy import Entropy
+from orderdp.coresets.facility_location import FacilityLocation
 from orderdp.coresets.forgetting import Forgetting
+from orderdp.coresets.glister import GLISTER
+from orderdp.coresets.grad_match import GradMatch
 from orderdp.coresets.grand import GraNd
+from orderdp.coresets.graph_cut import GraphCut
+from orderdp.coresets.herding import Herding
+from orderdp.coresets.k_center import KCenter
 from orderdp.coresets.k_means import KMeans
 from orderdp.coresets.least_confidence import LeastConfidence
 from orderdp.coresets.margin import Margin
@@ -23,22 +31,30 @@ from orderdp.coresets.random import Random
 from orderdp.coresets.tdds import TDDS
 from orderdp.output.suggestions import did_you_mean
 
-__all__ = [
-    "CAL",
-    "CCS",
-    "EL2N",
-    "TDDS",
-    "Calibrated",
-    "DeepFool",
-    "DynamicUncertainty",
-    "Entropy",
-    "Forgetting",
-    "GraNd",
+__all__ = [  # noqa: RUF022  (in the order of Table 1 of the OrderDP paper, then the others)
+    "Random",
+    "ContextualDiversity",
+    "Herding",
+    "KCenter",
     "KMeans",
     "LeastConfidence",
+    "Entropy",
     "Margin",
+    "Forgetting",
+    "GraNd",
+    "EL2N",
+    "DeepFool",
+    "CAL",
+    "CRAIG",
+    "GLISTER",
+    "GradMatch",
+    "FacilityLocation",
+    "GraphCut",
+    "CCS",
     "Moderate",
-    "Random",
+    "DynamicUncertainty",
+    "TDDS",
+    "Calibrated",
 ]
 
 BY_NAME: dict[str, type[StaticMethod]] = {globals()[row].name: globals()[row] for row in __all__}

@@ -17,7 +17,7 @@ from orderdp.theory.sizes import check_fraction
 
 @dataclass(frozen=True)
 class TDDS(Scorer):
-    """Keeps the samples whose change from epoch to epoch varies most within windows; late windows count most.
+    """Keeps the samples whose change from epoch to epoch varies most within windows. Late windows count most.
 
     With p_t the prediction after epoch t, J = `window` and β = `decay`:
 
@@ -36,8 +36,10 @@ class TDDS(Scorer):
     Departures: the public code adds up the absolute values of the terms of d_t. Here d_t is the Kullback–Leibler
     divergence, which estimates the change of the loss. It is never negative. Probabilities below 1e-8 count as 1e-8.
 
-    Source: Zhang et al., "Spanning training progress: temporal dual-depth scoring", CVPR 2024; J = 10 and β = 0.9 as in
-        its code. The length of the trajectory is tuned there: 30 epochs of 200 in its example for CIFAR-100.
+    The public code has J = 10 and β = 0.9. It tunes the length of the trajectory: 30 epochs of 200 in its example for
+    CIFAR-100.
+
+    Source: Zhang et al., "Spanning training progress: temporal dual-depth scoring", CVPR 2024, and its code.
 
     >>> trajectory = [[[0.5, 0.5], [0.9, 0.1]], [[0.8, 0.2], [0.9, 0.1]], [[0.8, 0.2], [0.9, 0.1]]]
     >>> TDDS(window=3).score(Evidence(trajectory=trajectory)).round(3)
