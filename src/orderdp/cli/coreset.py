@@ -32,6 +32,7 @@ examples:
   orderdp compare --methods orderdp fixed:coresets/digits/subsets.parquet,method=el2n --prune-ratio 0.5
   orderdp coreset --resume coresets/digits"""
 
+_WIDEST = 150  # letters of a line of a table that is printed
 _DEFAULT = ("random", "el2n", "forgetting")
 _OWN = ("methods", "prune_ratio", "proxies", "seed", "quotas", "validation", "cache", "output", "recipe")
 _LEFT_OUT = ("seed", "drop_last", "max_steps", "checkpoint_steps", "alignment")
@@ -163,7 +164,9 @@ def _show(found: Coresets, plan: CoresetPlan, data: DataSets, path: Path) -> Non
     text = "\n".join(f"## {table.title}\n\n{table.as_markdown()}" for table in tables)
     write_whole(path / "agreement.md", text.encode())
     for table in tables:
-        print(f"{table.title}\n\n{table.as_text()}\n")
+        shown = table.as_text()
+        wide = max(map(len, shown.splitlines())) > _WIDEST
+        print(f"{table.title}: in {path / 'agreement.md'}\n" if wide else f"{table.title}\n\n{shown}\n")
     draw_coreset_plots(found, data, path / "plots")
     ratios = " ".join(f"{ratio:g}" for ratio in plan.prune_ratios)
     print(f"scores, subsets and plots: {path}")
