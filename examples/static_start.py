@@ -47,9 +47,8 @@ def main(epochs: int = 10, seed: int = 0) -> None:
         chosen: list[Tensor] = []
         accuracy[name] = accuracy_of(train(pruner, train_set, epochs=epochs, seed=seed, chosen=chosen), test_set)
         first, last = (100 * hard[samples].double().mean().item() for samples in (chosen[0], chosen[-1]))
-        print(
-            f"{name + ':':15} {first:.1f} % of the first epoch ranks in the upper half of EL2N, {last:.1f} % of the last"
-        )
+        what = f"{first:.1f} % of the first epoch ranks in the upper half of EL2N, {last:.1f} % of the last"
+        print(f"{name + ':':15} {what}")
     print("test accuracy: " + ", ".join(f"{value:.1f} % {name}" for name, value in accuracy.items()))
 
 

@@ -187,7 +187,7 @@ def bfloat16(lines: list[str], folder: Path) -> None:
 
 
 def static_start(lines: list[str], folder: Path) -> None:
-    (first_with, last_with), (first_without, last_without) = map(numbers, lines[:2])
+    (first_with, _, last_with), (first_without, _, last_without) = map(numbers, lines[:2])  # the 2 of EL2N between
     assert first_with > 65  # OrderDP draws 71 % and keeps the hardest of them
     assert 45 < first_without < 55
     assert abs(last_with - last_without) < 10  # the losses have taken over
