@@ -40,11 +40,23 @@ _LEFT_OUT = ("seed", "drop_last", "max_steps", "checkpoint_steps", "alignment")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `orderdp coreset`."""
-    from orderdp.training.coreset_plan import QUOTAS
     from orderdp.training.proxy import SETTINGS
-    from orderdp.training.recipe import shipped_recipes
 
     group = parser.add_argument_group("scores and subsets")
+    _add_methods(group)
+    _add_folders(group)
+    usual = ", ".join(f"{name} {value}".replace("True", "true") for name, value in SETTINGS.items())
+    add_settings(
+        parser,
+        leave_out=_LEFT_OUT,
+        title="settings of the proxy",
+        text=textwrap.fill(f"Its defaults are {usual}. Those of data, model and machine are the recipe's.", 78),
+    )
+
+
+def _add_methods(group: argparse._ArgumentGroup) -> None:
+    from orderdp.training.coreset_plan import QUOTAS
+
     group.add_argument(
         "--methods",
         nargs="+",
@@ -84,6 +96,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="fraction of the training samples to hold out for the methods that need a validation set, in (0, 1); they "
         "are never kept by those methods",
     )
+
+
+def _add_folders(group: argparse._ArgumentGroup) -> None:
+    from orderdp.training.recipe import shipped_recipes
+
     group.add_argument(
         "--output", metavar="DIR", type=some_path, help="new folder to write; default runs/coreset-DATASET-TIME"
     )
@@ -99,13 +116,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"TOML file with data and model, or one of {', '.join(sorted(shipped_recipes()))}; default the recipe for "
         "the data set and model; how it trains is ignored",
-    )
-    usual = ", ".join(f"{name} {value}".replace("True", "true") for name, value in SETTINGS.items())
-    add_settings(
-        parser,
-        leave_out=_LEFT_OUT,
-        title="settings of the proxy",
-        text=textwrap.fill(f"Its defaults are {usual}. Those of data, model and machine are the recipe's.", 78),
     )
 
 
