@@ -96,14 +96,13 @@ class Cover:
     chosen: list[int] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        n, width = self.similarity.num_samples, self.similarity.num_candidates
-        device = self.similarity.device
+        n, width, device = self.similarity.num_samples, self.similarity.num_candidates, self.similarity.device
         self.best = torch.zeros(n, device=device)
         self.owner = torch.zeros(n, dtype=torch.int64, device=device)
-        gains = torch.zeros(width, dtype=torch.float64, device=device)
+        self.gains = torch.zeros(width, dtype=torch.float64, device=device)
         for rows in blocks(torch.arange(n, device=device), width):
-            gains += _sum(self.similarity.of_samples(rows))
-        self.gains = self.total(gains)
+            self.gains += _sum(self.similarity.of_samples(rows))
+        self.gains = self.total(self.gains)
 
     def add(self, candidate: int) -> None:
         """Chooses a candidate."""
