@@ -55,8 +55,10 @@ def greedy_cover(similarity: Similarity, size: int, progress: Progress = iter) -
     """
     n = similarity.num_samples
     held = n <= HELD
-    cover = Cover(Held(similarity) if held else similarity)
+    cover = Cover(Held(similarity)) if held else Cover(similarity, first=_first(similarity))
     picks = progress(range(size))
+    for _ in cover.chosen:
+        next(picks)
     enough = min(size, _FIRST_PICKS[held])
     while True:
         for _ in range(enough - len(cover.chosen)):
@@ -73,12 +75,25 @@ def greedy_cover(similarity: Similarity, size: int, progress: Progress = iter) -
     return Covered(np.array(chosen), owner)
 
 
+def _first(similarity: Similarity) -> int | None:
+    """Returns the candidate with the highest sum, if that takes no pass over all pairs."""
+    known = similarity.sums()
+    if known is None:
+        return None
+    sums, error = known
+    near = (sums >= sums.max() - 2 * error).nonzero()[:, 0]
+    parts = blocks(near, similarity.num_samples)
+    exact = torch.cat([similarity.of_candidates(rows).sum(1, dtype=torch.float64) for rows in parts])
+    return int(near[exact.argmax()])  # the first of equal ones
+
+
 @dataclass(eq=False)
 class Cover:
     """All gains, kept up to date.
 
     Args:
         similarity: of samples with candidates.
+        first: a candidate to begin with, if it is known.
         total: adds numbers of this process to those of others that hold other samples.
 
     Attributes:
@@ -89,6 +104,7 @@ class Cover:
     """
 
     similarity: Similarity
+    first: int | None = None
     total: Callable[[Tensor], Tensor] = lambda numbers: numbers
     gains: Tensor = field(init=False)
     best: Tensor = field(init=False)
@@ -99,14 +115,18 @@ class Cover:
         n, width, device = self.similarity.num_samples, self.similarity.num_candidates, self.similarity.device
         self.best = torch.zeros(n, device=device)
         self.owner = torch.zeros(n, dtype=torch.int64, device=device)
-        self.gains = torch.zeros(width, dtype=torch.float64, device=device)
+        if self.first is not None:
+            self.best = self._column(self.first)
+            self.chosen.append(self.first)
+        gains = torch.zeros(width, dtype=torch.float64, device=device)
         for rows in blocks(torch.arange(n, device=device), width):
-            self.gains += _sum(self.similarity.of_samples(rows))
-        self.gains = self.total(self.gains)
+            gains += _sum(self.similarity.of_samples(rows).sub_(self.best[rows, None]).clamp_(min=0))
+        self.gains = self.total(gains)
+        self.gains[self.chosen] = -torch.inf
 
     def add(self, candidate: int) -> None:
         """Chooses a candidate."""
-        column = self.similarity.of_candidates(torch.tensor([candidate], device=self.best.device))[0]
+        column = self._column(candidate)
         covered = (column > self.best).nonzero()[:, 0]
         lost = torch.zeros_like(self.gains)
         for rows in blocks(covered, len(self.gains)):
@@ -117,6 +137,9 @@ class Cover:
         self.best[covered] = column[covered]
         self.owner[covered] = len(self.chosen)
         self.chosen.append(candidate)
+
+    def _column(self, candidate: int) -> Tensor:
+        return self.similarity.of_candidates(torch.tensor([candidate], device=self.similarity.device))[0]
 
     def share_left(self) -> float:
         """Returns the share of similarities that still matter, estimated from some candidates."""
