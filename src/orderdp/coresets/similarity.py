@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -123,10 +122,10 @@ class Held(Similarity):
         return self._matrix[rows]
 
 
-def blocks(rows: Tensor, width: int) -> Iterator[Tensor]:
+def blocks(rows: Tensor, width: int) -> list[Tensor]:
     """Returns the rows in blocks, so that a block of (rows, width) numbers stays small."""
     step = max(_MIN_ROWS, _ELEMENTS // width)
-    return (rows[begin : begin + step] for begin in range(0, len(rows), step))
+    return [rows[begin : begin + step] for begin in range(0, len(rows), step)]
 
 
 def squared_distances(rows: Tensor, others: Tensor) -> Tensor:
