@@ -12,7 +12,8 @@ from orderdp.coresets.base import Chooser, Subset, Work
 from orderdp.coresets.cover import coverage, greedy_cover
 from orderdp.coresets.evidence import Evidence, Floats
 from orderdp.coresets.greedy import bar
-from orderdp.coresets.similarity import Cosine, Gaussian, Similarity, as_rows, centred, unit_rows
+from orderdp.coresets.rows import centred_rows, unit_rows
+from orderdp.coresets.similarity import Cosine, Gaussian, Similarity
 
 KERNELS = ("cosine", "gaussian")
 
@@ -66,8 +67,8 @@ class FacilityLocation(Chooser):
         """Returns the similarities of all samples with each other, computed when asked for."""
         if self.kernel == "cosine":
             return Cosine(unit_rows(features, device))
-        rows, _ = centred(as_rows(features, device))
-        return Gaussian(rows, scale=2 * float((rows * rows).sum(1, dtype=torch.float64).mean()) or 1.0)
+        rows, _ = centred_rows(features, device)
+        return Gaussian(rows, scale=2 * float(rows.square().sum(1).mean()) or 1.0)
 
     def _choose(self, evidence: Evidence, size: int, work: Work) -> Subset:
         similarity = self.similarity(evidence.features, work.device)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from orderdp.coresets.base import Chooser, Subset, Work
 from orderdp.coresets.evidence import Evidence
 from orderdp.coresets.greedy import bar, lazy_greedy
-from orderdp.coresets.similarity import unit_rows
+from orderdp.coresets.rows import rounded, unit_rows
 from orderdp.theory.sizes import check_number
-
-_BLOCK = 8_192  # rows
 
 
 @dataclass(frozen=True)
@@ -60,15 +57,15 @@ class GraphCut(Chooser):
 
     def _choose(self, evidence: Evidence, size: int, work: Work) -> Subset:
         rows = unit_rows(evidence.features, work.device)
-        total = rows.sum(0, dtype=torch.float64)
-        parts = (rows[begin : begin + _BLOCK] for begin in range(0, len(rows), _BLOCK))
-        gains = torch.cat([0.5 * (len(rows) + part.double() @ total) for part in parts])
-        gains -= self.redundancy * (0.5 + 0.5 * (rows * rows).sum(1))  # s(j, j): 1, or 0.5 for a row of zeros
+        gains = (rows @ rows.sum(0)).add_(len(rows)).mul_(0.5)
+        if self.redundancy:
+            gains /= 2 * self.redundancy  # what a pick then takes away is its similarity
+            gains -= 0.25 + 0.25 * rows.square().sum(1)  # s(j, j) / 2
+        picks = bar(work, self.label, len(rows))
+        return Subset(lazy_greedy(_Angles(rows), rounded(gains, 24), self._lowered, size, picks))
 
-        def lowered(scores: Tensor, similarities: Tensor) -> Tensor:
-            return scores - 2 * self.redundancy * similarities.sum(1, dtype=torch.float64)
-
-        return Subset(lazy_greedy(_Angles(rows), gains, lowered, size, bar(work, self.label, len(rows))))
+    def _lowered(self, gains: Tensor, similarities: Tensor) -> Tensor:
+        return gains - similarities.sum(1) if self.redundancy else gains
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +73,7 @@ class _Angles:
     """Samples and their similarities 0.5 + 0.5·cos.
 
     Args:
-        rows: (n, d) float32 of norm 1 or 0.
+        rows: (n, d) float64 of norm 1 or 0.
     """
 
     rows: Tensor
@@ -85,4 +82,4 @@ class _Angles:
         return _Angles(self.rows[rows])
 
     def numbers(self, picks: _Angles) -> Tensor:
-        return (self.rows @ picks.rows.T).add_(1).mul_(0.5).clamp_(min=0)
+        return rounded((self.rows @ picks.rows.T).add_(1).mul_(0.5), 24)  # sums are exact

@@ -10,7 +10,8 @@ import torch
 from orderdp.coresets.base import Chooser, Subset, Work
 from orderdp.coresets.evidence import Evidence
 from orderdp.coresets.greedy import bar
-from orderdp.coresets.similarity import HELD, as_rows, centred, unit_rows
+from orderdp.coresets.rows import centred_rows, unit_rows
+from orderdp.coresets.similarity import HELD
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,11 @@ class Herding(Chooser):
 
     def _choose(self, evidence: Evidence, size: int, work: Work) -> Subset:
         # Around the mean, (t + 1)·μ - S - x is minus the sum of those kept and x.
-        rows, _ = centred((unit_rows if self.unit_norm else as_rows)(evidence.features, work.device))
-        squares = (rows * rows).sum(1).double()
-        errors = squares.clone()  # ‖S + x‖² - ‖S‖²
+        features, device = evidence.features, work.device
+        exact = unit_rows(features, device) if self.unit_norm else centred_rows(features, device)[0]
+        exact -= exact.mean(0)
+        errors = exact.square().sum(1)  # ‖S + x‖² - ‖S‖²
+        rows = exact.float()
         products = rows @ rows.T if len(rows) <= HELD and size > 1 else None
         chosen = []
         for _ in bar(work, self.label, len(rows))(range(size)):
@@ -63,4 +66,4 @@ class Herding(Chooser):
             chosen.append(best)
             errors += 2 * (rows @ rows[best] if products is None else products[best])
             errors[best] = torch.inf
-        return Subset(np.array(chosen))
+        return Subset(np.array(chosen, dtype=np.int64))

@@ -12,7 +12,7 @@ from orderdp.coresets.base import Chooser, Subset, Work
 from orderdp.coresets.evidence import Evidence, Floats
 from orderdp.coresets.farthest import Separated, farthest_first, to_nearest
 from orderdp.coresets.greedy import bar
-from orderdp.coresets.similarity import as_rows, centred
+from orderdp.coresets.rows import centred_rows
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,5 @@ class KCenter(Chooser):
 
 def separated(features: Floats, device: torch.device) -> tuple[Separated, float]:
     """Returns the samples with their squared distances, and what to multiply their roots by."""
-    rows, scale = centred(as_rows(features, device))
-    squares = (rows * rows).sum(1)
-    rows *= math.sqrt(2)
-    return Separated(squares, rows, rows), scale
+    rows, scale = centred_rows(features, device)
+    return Separated(rows.square().sum(1), rows, rows), scale
