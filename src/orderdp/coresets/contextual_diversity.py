@@ -30,8 +30,8 @@ class ContextualDiversity(Chooser):
         ValueError: a floor out of range. TypeError: no number.
 
     Source: Agarwal et al., "Contextual diversity for active learning", ECCV 2020, the greedy variant. Departures: it
-        mixes the predictions of all regions of an image; a classifier has one prediction for each. The floor and the
-        first sample are ours, as the publication leaves both open.
+        mixes the predictions of all regions of an image; a classifier has one prediction for each. Its code begins with
+        a random sample and leaves out infinite terms. The first sample and the floor are ours.
 
     >>> evidence = Evidence(probabilities=[[0.9, 0.1], [0.5, 0.5], [0.4, 0.6]])
     >>> ContextualDiversity().choose(evidence, 2, quotas=None).indices
@@ -42,9 +42,13 @@ class ContextualDiversity(Chooser):
     label = "contextual diversity"
     needs = ("probabilities",)
     references = (
-        "@inproceedings{agarwal2020contextual, title={Contextual Diversity for Active Learning}, author={Agarwal, "
-        "Sharat and Arora, Himanshu and Anand, Saket and Arora, Chetan}, booktitle={European Conference on Computer "
-        "Vision}, pages={137--153}, year={2020}}",
+        """@inproceedings{agarwal2020contextual,
+  title = {Contextual Diversity for Active Learning},
+  author = {Agarwal, Sharat and Arora, Himanshu and Anand, Saket and Arora, Chetan},
+  booktitle = {European Conference on Computer Vision},
+  pages = {137--153},
+  year = {2020},
+}""",
     )
 
     floor: float = 1e-6

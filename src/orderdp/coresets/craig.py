@@ -30,7 +30,9 @@ class CRAIG(Chooser):
     The samples of a class with quota 0 are not in the weights.
 
     Source: Mirzasoleiman et al., "Coresets for data-efficient training of machine learning models", ICML 2020.
-        Departures: D is twice the largest norm. Any D gives the same choice.
+        Departures: the publication compares the gradients in the logits, p - onehot(y). Here they are those in weights
+        and bias of the last layer, as in DeepCore. D is twice the largest norm. Any D gives the same choice. The
+        publication chooses anew while it trains; here the subset is fixed.
 
     >>> predictions = [[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]]
     >>> evidence = Evidence(labels=[0, 0, 0], probabilities=predictions, features=[[1.0], [1.0], [2.0]])
@@ -43,9 +45,13 @@ class CRAIG(Chooser):
     needs = last_layer.NEEDS
     weighs = True
     references = (
-        "@inproceedings{mirzasoleiman2020coresets, title={Coresets for Data-efficient Training of Machine Learning "
-        "Models}, author={Mirzasoleiman, Baharan and Bilmes, Jeff and Leskovec, Jure}, booktitle={International "
-        "Conference on Machine Learning}, pages={6950--6960}, year={2020}}",
+        """@inproceedings{mirzasoleiman2020coresets,
+  title = {Coresets for Data-efficient Training of Machine Learning Models},
+  author = {Mirzasoleiman, Baharan and Bilmes, Jeff and Leskovec, Jure},
+  booktitle = {International Conference on Machine Learning},
+  pages = {6950--6960},
+  year = {2020},
+}""",
     )
 
     def _choose(self, evidence: Evidence, size: int, work: Work) -> Subset:

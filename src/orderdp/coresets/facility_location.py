@@ -32,8 +32,9 @@ class FacilityLocation(Chooser):
         ValueError: another kernel.
 
     Source: Nemhauser et al., "An analysis of approximations for maximizing submodular set functions", 1978; to choose
-        training data, Wei et al., ICML 2015. Departure: the scale of the Gaussian kernel is ours. With the number of
-        features as the scale, as in public code, similarities of normalised pixels are almost equal.
+        training data, Wei et al., ICML 2015. Departures: DeepCore compares last-layer gradients; here features are
+        compared. The scale of the Gaussian kernel is ours. With the number of features as the scale, as in public code,
+        similarities of normalised pixels are almost equal.
 
     >>> evidence = Evidence(features=[[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
     >>> FacilityLocation().choose(evidence, 2, quotas=None).indices
@@ -44,12 +45,21 @@ class FacilityLocation(Chooser):
     label = "facility location"
     needs = ("features",)
     references = (
-        "@article{nemhauser1978analysis, title={An analysis of approximations for maximizing submodular set "
-        "functions--{I}}, author={Nemhauser, George L. and Wolsey, Laurence A. and Fisher, Marshall L.}, "
-        "journal={Mathematical Programming}, volume={14}, pages={265--294}, year={1978}}",
-        "@inproceedings{wei2015submodularity, title={Submodularity in Data Subset Selection and Active Learning}, "
-        "author={Wei, Kai and Iyer, Rishabh and Bilmes, Jeff}, booktitle={International Conference on Machine "
-        "Learning}, pages={1954--1963}, year={2015}}",
+        """@article{nemhauser1978analysis,
+  title = {An analysis of approximations for maximizing submodular set functions--{I}},
+  author = {Nemhauser, George L. and Wolsey, Laurence A. and Fisher, Marshall L.},
+  journal = {Mathematical Programming},
+  volume = {14},
+  pages = {265--294},
+  year = {1978},
+}""",
+        """@inproceedings{wei2015submodularity,
+  title = {Submodularity in Data Subset Selection and Active Learning},
+  author = {Wei, Kai and Iyer, Rishabh and Bilmes, Jeff},
+  booktitle = {International Conference on Machine Learning},
+  pages = {1954--1963},
+  year = {2015},
+}""",
     )
 
     kernel: Literal["cosine", "gaussian"] = "cosine"

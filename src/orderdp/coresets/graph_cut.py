@@ -12,6 +12,14 @@ from orderdp.coresets.greedy import bar, lazy_greedy
 from orderdp.coresets.rows import rounded, unit_rows
 from orderdp.theory.sizes import check_number
 
+GUO_2022 = """@inproceedings{guo2022deepcore,
+  title = {{DeepCore}: A Comprehensive Library for Coreset Selection in Deep Learning},
+  author = {Guo, Chengcheng and Zhao, Bo and Bai, Yanbing},
+  booktitle = {Database and Expert Systems Applications},
+  pages = {181--195},
+  year = {2022},
+}"""
+
 
 @dataclass(frozen=True)
 class GraphCut(Chooser):
@@ -28,8 +36,8 @@ class GraphCut(Chooser):
     Raises:
         ValueError: a negative or infinite λ. TypeError: no number.
 
-    Source: Iyer and Bilmes, "Submodular optimization with submodular cover and submodular knapsack constraints",
-        NeurIPS 2013; as a baseline with λ = 1, Guo et al., "DeepCore", 2022.
+    Source: Iyer et al., "Submodular combinatorial information measures", ALT 2021; as a static method with λ = 1, Guo
+        et al., "DeepCore", 2022. Departure: DeepCore compares last-layer gradients; here features are compared.
 
     >>> evidence = Evidence(features=[[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
     >>> GraphCut().choose(evidence, 2, quotas=None).indices
@@ -40,12 +48,14 @@ class GraphCut(Chooser):
     label = "graph cut"
     needs = ("features",)
     references = (
-        "@inproceedings{iyer2013submodular, title={Submodular Optimization with Submodular Cover and Submodular "
-        "Knapsack Constraints}, author={Iyer, Rishabh K. and Bilmes, Jeff A.}, booktitle={Advances in Neural "
-        "Information Processing Systems}, volume={26}, year={2013}}",
-        "@inproceedings{guo2022deepcore, title={DeepCore: A Comprehensive Library for Coreset Selection in Deep "
-        "Learning}, author={Guo, Chengcheng and Zhao, Bo and Bai, Yanbing}, booktitle={Database and Expert Systems "
-        "Applications}, pages={181--195}, year={2022}}",
+        """@inproceedings{iyer2021submodular,
+  title = {Submodular Combinatorial Information Measures with Applications in Machine Learning},
+  author = {Iyer, Rishabh and Khargoankar, Ninad and Bilmes, Jeff and Asanani, Himanshu},
+  booktitle = {Algorithmic Learning Theory},
+  pages = {722--754},
+  year = {2021},
+}""",
+        GUO_2022,
     )
 
     redundancy: float = 1.0

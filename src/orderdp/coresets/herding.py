@@ -28,8 +28,11 @@ class Herding(Chooser):
     Raises:
         TypeError: `unit_norm` no bool.
 
+    Departures: Welling takes the largest product of x with (t + 1)·μ - S, and samples may repeat. For equal norms the
+    largest product is the smallest distance, so with `unit_norm` it is the same rule.
+
     Source: Welling, "Herding dynamical weights to learn", ICML 2009; with unit norms and without repeats, Rebuffi et
-        al., "iCaRL", CVPR 2017. Public code that takes the maximum instead keeps a mean far away.
+        al., "iCaRL", CVPR 2017. DeepCore takes the largest distance instead and keeps a mean far away.
 
     >>> Herding(unit_norm=False).choose(Evidence(features=[[0.0], [1.0], [9.0], [4.0]]), 2, quotas=None).indices
     array([3, 1])
@@ -39,11 +42,20 @@ class Herding(Chooser):
     label = "herding"
     needs = ("features",)
     references = (
-        "@inproceedings{welling2009herding, title={Herding Dynamical Weights to Learn}, author={Welling, Max}, "
-        "booktitle={International Conference on Machine Learning}, pages={1121--1128}, year={2009}}",
-        "@inproceedings{rebuffi2017icarl, title={iCaRL: Incremental Classifier and Representation Learning}, "
-        "author={Rebuffi, Sylvestre-Alvise and Kolesnikov, Alexander and Sperl, Georg and Lampert, Christoph H.}, "
-        "booktitle={IEEE Conference on Computer Vision and Pattern Recognition}, pages={2001--2010}, year={2017}}",
+        """@inproceedings{welling2009herding,
+  title = {Herding Dynamical Weights to Learn},
+  author = {Welling, Max},
+  booktitle = {International Conference on Machine Learning},
+  pages = {1121--1128},
+  year = {2009},
+}""",
+        """@inproceedings{rebuffi2017icarl,
+  title = {{iCaRL}: Incremental Classifier and Representation Learning},
+  author = {Rebuffi, Sylvestre-Alvise and Kolesnikov, Alexander and Sperl, Georg and Lampert, Christoph H.},
+  booktitle = {Proceedings of the IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  pages = {2001--2010},
+  year = {2017},
+}""",
     )
 
     unit_norm: bool = True

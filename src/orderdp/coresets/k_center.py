@@ -34,12 +34,20 @@ class KCenter(Chooser):
     label = "K-Center"
     needs = ("features",)
     references = (
-        "@inproceedings{sener2018coreset, title={Active Learning for Convolutional Neural Networks: A Core-Set "
-        "Approach}, author={Sener, Ozan and Savarese, Silvio}, booktitle={International Conference on Learning "
-        "Representations}, year={2018}}",
-        "@article{gonzalez1985clustering, title={Clustering to minimize the maximum intercluster distance}, "
-        "author={Gonzalez, Teofilo F.}, journal={Theoretical Computer Science}, volume={38}, pages={293--306}, "
-        "year={1985}}",
+        """@inproceedings{sener2018active,
+  title = {Active Learning for Convolutional Neural Networks: A Core-Set Approach},
+  author = {Sener, Ozan and Savarese, Silvio},
+  booktitle = {International Conference on Learning Representations},
+  year = {2018},
+}""",
+        """@article{gonzalez1985clustering,
+  title = {Clustering to minimize the maximum intercluster distance},
+  author = {Gonzalez, Teofilo F.},
+  journal = {Theoretical Computer Science},
+  volume = {38},
+  pages = {293--306},
+  year = {1985},
+}""",
     )
 
     def radius(self, evidence: Evidence, indices: npt.ArrayLike, *, device: str | torch.device = "cpu") -> float:
