@@ -123,7 +123,7 @@ def test_every_strategy_has_a_card_whose_calls_are_valid():
     }
     assert set(cards) == methods
     assert set(re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)) == methods
-    names = {**{name: getattr(orderdp, name) for name in orderdp.__all__}, "indices": [1, 2]}
+    names = {**{name: getattr(orderdp, name) for name in orderdp.__all__}, "indices": [1, 2], "weights": [1, 2]}
     calls = re.findall(r"`((?:\w+)\((?!method)[^`]*\))`", text)
     assert len(calls) >= len(methods)
     for call in calls:

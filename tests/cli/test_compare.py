@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orderdp import FullData, OrderDP
+from orderdp import FullData, OrderDP, coresets
 from orderdp.comparison import workers
 from orderdp.comparison.grid import load_comparison
 from orderdp.comparison.planned import REFERENCES
@@ -377,12 +377,16 @@ def test_a_call_of_several_processes_ends_at_once_when_it_is_interrupted():
 def test_methods_are_listed_by_name_with_what_their_ratio_is(call):
     status, out, err = call("methods")
     assert (status, err) == (0, "")
-    header, *lines = out.splitlines()
+    dynamic, static = (part.splitlines() for part in out.split("\n\n"))
+    header, *lines = dynamic
     assert re.split("  +", header) == ["name", "method", "what the prune ratio is"]
     assert [re.split("  +", line) for line in lines] == [
         [name, strategy.label, strategy.ratio_means + ("; 0.7 if no size is given" if name == "orderdp" else "")]
         for name, strategy in BY_NAME.items()
     ]
+    header, *lines = static
+    assert re.split("  +", header) == ["static method", "method", "what it reads"]
+    assert [line.split()[0] for line in lines] == list(coresets.registry.BY_NAME)
     assert call("methods", "--all")[0] == 2
 
 

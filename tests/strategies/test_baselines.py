@@ -338,6 +338,44 @@ def test_the_repr_of_a_large_fixed_subset_is_short_and_tells_it_from_others():
     assert eval(repr(FixedSubset(range(1_000)))) == FixedSubset(range(1_000))
 
 
+@pytest.mark.filterwarnings("ignore:update was never called")
+def test_the_weights_of_a_fixed_subset_follow_their_samples_and_have_mean_one():
+    subset = FixedSubset([4, 9, 2], weights=[1, 2, 6])
+    pruner, plain = Pruner(subset, 10, seed=0), Pruner(FixedSubset([4, 9, 2]), 10, seed=0)
+    for _ in range(4):
+        selection = pruner.begin_epoch()
+        assert dict(zip(selection.indices.tolist(), selection.weights.tolist(), strict=True)) == pytest.approx(
+            {4: 1 / 3, 9: 2 / 3, 2: 2}
+        )
+        assert selection.indices.tolist() == plain.begin_epoch().indices.tolist()
+
+
+def test_a_step_on_a_weighted_subset_trains_the_weighted_mean():
+    pruner = Pruner(FixedSubset([4, 9, 2], weights=[1, 2, 6]), 10, seed=0)
+    index, _ = next(iter(pruner.loader(range(10), batch_size=3)))
+    losses = index.float().requires_grad_()
+    assert pruner.update(index, losses).item() == pytest.approx((4 * 1 + 9 * 2 + 2 * 6) / 9)
+
+
+def test_a_sample_of_weight_zero_takes_its_place_and_trains_nothing():
+    pruner = Pruner(FixedSubset([4, 9, 2], weights=[1, 0, 5]), 10, seed=0)
+    index, _ = next(iter(pruner.loader(range(10), batch_size=3)))
+    losses = index.float().requires_grad_()
+    pruner.update(index, losses).backward()
+    gradients = dict(zip(index.tolist(), losses.grad.tolist(), strict=True))
+    assert gradients == pytest.approx({4: 1 / 6, 9: 0, 2: 5 / 6})
+
+
+def test_a_weighted_subset_is_a_value_that_its_repr_and_label_distinguish():
+    plain, weighted = FixedSubset([3, 1]), FixedSubset([3, 1], weights=np.array([1, 0.5], dtype=np.float32))
+    assert weighted == FixedSubset([3, 1], weights=(1.0, 0.5)) != plain
+    assert repr(weighted) == "FixedSubset(indices=(3, 1), weights=(1.0, 0.5))"
+    assert weighted.describe() == f"fixed subset of 2 weighted samples, {weighted._digest[:8]}" != plain.describe()
+    large = FixedSubset(LARGE.indices, weights=np.ones(len(LARGE.indices)))
+    assert repr(large).startswith("<FixedSubset of 666667 positions up to 1999998, with weights, sha256 ")
+    assert large._digest != LARGE._digest
+
+
 def test_a_large_fixed_subset_is_looked_through_once_for_all_epochs():
     class Counted(tuple):
         passes = 0
@@ -565,6 +603,23 @@ REFUSED = [
     (lambda: FixedSubset([0, -1]), ValueError, "indices must be distinct and not negative, got 2 of which 2 differ"),
     (lambda: FixedSubset([0.5]), TypeError, "indices holds positions in the data set, got dtype float64; write whole"),
     (lambda: FixedSubset([True]), TypeError, r"indices holds positions in the data set, got dtype bool; write np.flat"),
+    (lambda: FixedSubset([0, 1], weights=[1]), ValueError, r"weights must have one entry a position, got shape \(1,\)"),
+    (lambda: FixedSubset([0], weights=["a"]), TypeError, "weights must be numbers, got dtype"),
+    (
+        lambda: FixedSubset([0, 1], weights=[0, 0]),
+        ValueError,
+        "weights must be finite, at least 0 and not all 0, got 0 t",
+    ),
+    (
+        lambda: FixedSubset([0, 1], weights=[1, -1]),
+        ValueError,
+        "weights must be finite, at least 0 and not all 0, got -",
+    ),
+    (
+        lambda: FixedSubset([0], weights=[math.inf]),
+        ValueError,
+        "weights must be finite, at least 0 and not all 0, got i",
+    ),
     (lambda: Pruner(FixedSubset([9]), 9), ValueError, r"indices must lie in 0 .. 8, got 9; write positions in this"),
 ]
 

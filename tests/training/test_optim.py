@@ -60,6 +60,17 @@ def test_one_step_lowers_the_loss_of_a_fixed_batch(name):
     assert after < before
 
 
+def test_nesterov_looks_ahead_by_its_momentum():
+    weight = nn.Parameter(torch.tensor([1.0]))
+    optimizer = build_optimizer(nn.ParameterList([weight]), name="sgd", momentum=0.5, weight_decay=0.0, nesterov=True)
+    optimizer.param_groups[0]["lr"] = 0.1
+    for gradient in (1.0, 1.0):
+        weight.grad = torch.tensor([gradient])
+        optimizer.step()
+    # The velocity is 1, then 1.5; each step adds half of it to the gradient.
+    assert weight.item() == pytest.approx(1 - 0.1 * (1 + 0.5 * 1) - 0.1 * (1 + 0.5 * 1.5))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_weight_decay_shrinks_biases_too(name):
     model = small_model()

@@ -348,6 +348,14 @@ A_STRATEGY = "strategy must be a Strategy, or a table of name and settings, "
         ({"model": 18}, 'model must be text, got 18; write model = "small_cnn"'),
         ({"optimizer": "sdg"}, "no optimizer named 'sdg'; did you mean 'sgd'?"),
         ({"optimizer": "SGD"}, "no optimizer named 'SGD'; did you mean 'sgd'?"),
+        (
+            {"nesterov": True, "optimizer": "adamw"},
+            "nesterov needs sgd with momentum, got optimizer adamw and momentum 0.9; write nesterov = false",
+        ),
+        (
+            {"nesterov": True, "momentum": 0.0},
+            "nesterov needs sgd with momentum, got optimizer sgd and momentum 0; write nesterov = false",
+        ),
         ({"precision": "half"}, "no precision named 'half'; choose from float32, bf16"),
         ({"image_size": 224}, "image_size applies to data set 'folder' only, got 224 for 'digits'; leave it out"),
         ({"epochs": 0, "seed": -1, "zzz": 1}, "epochs must lie in [1, inf), got 0; write epochs = 30 (and 2 more)"),

@@ -262,6 +262,16 @@ def test_a_checkpoint_of_another_recipe_is_refused(folder):
         folder.load_checkpoint()
 
 
+def test_a_checkpoint_of_a_release_with_fewer_settings_is_read(folder):
+    write(folder, 6)
+    text = folder.recipe().to_toml()
+    assert "nesterov = false\n" in text
+    edit_manifest(
+        folder.path / "checkpoint" / "000000006" / "manifest.json", recipe=text.replace("nesterov = false\n", "")
+    )
+    assert step_of(folder) == 6
+
+
 def test_without_the_damaged_checkpoint_the_run_begins_anew(folder):
     write(folder, 6)
     shutil.rmtree(folder.path / "checkpoint" / "000000006")

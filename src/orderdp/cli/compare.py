@@ -48,7 +48,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=_method,
         metavar="NAME",
         help="methods by name ('orderdp methods' lists them), optionally with settings, "
-        "NAME,SETTING=VALUE,...; default orderdp infobatch",
+        "NAME,SETTING=VALUE,...; fixed:FILE,method=NAME trains on a subset that 'orderdp coreset' wrote; default "
+        "orderdp infobatch",
     )
     run.add_argument(
         "--prune-ratio",

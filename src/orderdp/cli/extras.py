@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 
-PACKAGES = {  # of the extra `train`: what is imported, and the package that holds it
+PACKAGES = {  # of the extra `train`, with those that it includes: what is imported, and the package that holds it
     "accelerate": "accelerate",
     "filelock": "filelock",
     "jinja2": "jinja2",
     "matplotlib": "matplotlib",
+    "pyarrow": "pyarrow",
     "pydantic": "pydantic",
     "safetensors": "safetensors",
     "scipy": "scipy",

@@ -7,9 +7,17 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import orderdp
-from orderdp.cli import compare, methods, plan, report, study, train
+from orderdp.cli import compare, coreset, methods, plan, report, study, train
 
-COMMANDS = {"train": train, "compare": compare, "methods": methods, "plan": plan, "study": study, "report": report}
+COMMANDS = {
+    "train": train,
+    "compare": compare,
+    "coreset": coreset,
+    "methods": methods,
+    "plan": plan,
+    "study": study,
+    "report": report,
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,7 +37,7 @@ def make_parser(arguments: Sequence[str], *, without_options: str | None = None)
     """
     parser = _Parser(
         prog="orderdp",
-        description="Dynamic data pruning for PyTorch: train on fewer samples, and measure what it saves and costs.",
+        description="Data pruning for PyTorch: train on fewer samples, and measure what it saves and costs.",
     )
     parser.add_argument("--version", action="version", version=f"orderdp {orderdp.__version__}")
     named = parser.add_subparsers(metavar="COMMAND", required=True)

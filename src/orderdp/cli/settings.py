@@ -13,12 +13,25 @@ from orderdp.output.text_table import number_or_text
 
 
 def add_settings(
-    parser: argparse.ArgumentParser, *, several: Sequence[str] = (), leave_out: Sequence[str] = ()
+    parser: argparse.ArgumentParser,
+    *,
+    several: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
+    title: str = "settings; the default of each is the recipe's",
+    text: str | None = None,
 ) -> None:
-    """Adds an option for each key of a recipe but the strategy."""
+    """Adds an option for each key of a recipe but the strategy.
+
+    Args:
+        parser: of the command.
+        several: keys that take several values.
+        leave_out: keys that get no option.
+        title: heading of the options in the help.
+        text: paragraph below the heading.
+    """
     from orderdp.training.recipe import Recipe
 
-    settings = parser.add_argument_group("settings; the default of each is the recipe's")
+    settings = parser.add_argument_group(title, text)
     for name, field in Recipe.model_fields.items():
         if name == "strategy" or name in leave_out:
             continue
@@ -45,9 +58,11 @@ def add_strategy(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the strategy; the default is the recipe's")
     group.add_argument(
         "--strategy",
+        type=_strategy,
         metavar="NAME",
         help=f"how each epoch's samples are selected: {', '.join(BY_NAME)}, or MODULE:CLASS of a custom strategy; "
-        "a different strategy keeps the recipe's prune ratio",
+        "fixed:FILE,method=NAME trains on a subset that 'orderdp coreset' wrote; a different strategy keeps the "
+        "recipe's prune ratio",
     )
     group.add_argument(
         "--prune-ratio",
@@ -72,8 +87,7 @@ def add_strategy(parser: argparse.ArgumentParser) -> None:
 def strategy_given(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the given settings of the strategy, and its `name` if it was given; of several ratios, the first."""
     given: dict[str, Any] = dict(options.settings or ())
-    if options.strategy is not None:
-        given["name"] = options.strategy
+    given.update(options.strategy or {})
     if options.prune_ratio is not None:
         given["prune_ratio"] = options.prune_ratio[0]
     return {
@@ -111,6 +125,18 @@ def some_path(text: str) -> Path:
 
 def _metavar(annotation: Any) -> str:
     return "N" if {int, float} & {annotation, *typing.get_args(annotation)} else "NAME"
+
+
+def _strategy(text: str) -> dict[str, Any]:
+    from orderdp.strategies.registry import BY_NAME, parse
+
+    known, colon, _ = text.partition(":")
+    if not (colon and known in BY_NAME):
+        return {"name": text}
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -18,14 +18,31 @@ def new_axes(
     Raises:
         ImportError: without matplotlib.
     """
+    figure = new_figure(width, height)
+    axes = figure.subplots()
+    axes.set_xlabel(x_label, color=INK)
+    axes.set_ylabel(y_label, color=INK)
+    set_style(axes, title)
+    if x_label.startswith("samples"):
+        axes.xaxis.set_major_formatter(thousands)
+    return figure, axes
+
+
+def new_figure(width: float, height: float) -> Any:
+    """Returns a matplotlib figure, `width` by `height` inches, without axes.
+
+    Raises:
+        ImportError: without matplotlib.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError("plots need matplotlib: pip install matplotlib") from None
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    axes.set_xlabel(x_label, color=INK)
-    axes.set_ylabel(y_label, color=INK)
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def set_style(axes: Any, title: str | None = None) -> None:
+    """Gives axes the style of all plots, and a title."""
     if title is not None:
         axes.set_title(title, loc="left", fontsize="medium", color=INK)
     axes.tick_params(colors=INK)
@@ -33,9 +50,6 @@ def new_axes(
     axes.spines[["left", "bottom"]].set_color(GREY)
     axes.grid(color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)
-    if x_label.startswith("samples"):
-        axes.xaxis.set_major_formatter(thousands)
-    return figure, axes
 
 
 def thousands(value: float, _position: float | None = None) -> str:

@@ -32,16 +32,21 @@ _ADVICE = {
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, *, flag: str = "--run") -> Iterator[Path]:
     """Yields a folder to fill, which becomes `path` when the block ends without an error.
 
     Until then there is nothing at `path`, so a killed process leaves no half of a folder there.
+
+    Args:
+        path: the new folder.
+        flag: the option of the command line that gives it, for the message.
 
     Raises:
         FileExistsError: there is something at `path`. OSError: the folder cannot be made.
     """
     exists = FileExistsError(
-        f"the run folder must be new, got {path}, which exists; write another --run, or --resume {path}"
+        f"the {'run' if flag == '--run' else 'output'} folder must be new, got {path}, which exists; "
+        f"write another {flag}, or --resume {path}"
     )
     if path.exists():  # a rename would replace an empty folder
         raise exists

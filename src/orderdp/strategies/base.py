@@ -93,6 +93,7 @@ class Strategy(ABC):
         ratio_means: what the prune ratio means for it.
         ratio_setting: the setting that a prune ratio sets; None if a prune ratio does not apply.
         has_default_size: whether a recipe may leave out how much is trained.
+        argument: the setting that follows the name after a colon, NAME:VALUE, on the command line; None if none does.
         prunes: whether it leaves out anything; False for full data.
         references: BibTeX entries of its publication.
         plain_losses_advice: what to write if `needs_plain_losses` and the losses are not plain.
@@ -103,6 +104,7 @@ class Strategy(ABC):
     ratio_means: ClassVar[str] = "what its class says"
     ratio_setting: ClassVar[str | None] = "prune_ratio"
     has_default_size: ClassVar[bool] = False
+    argument: ClassVar[str | None] = None
     prunes: ClassVar[bool] = True
     references: ClassVar[tuple[str, ...]] = ()
     plain_losses_advice: ClassVar[str] = ""
@@ -221,6 +223,9 @@ class Strategy(ABC):
     def assumed_size(self) -> str | None:
         """What is left out where no setting says how much, as a sentence; None if a setting says it."""
         return None
+
+    def check_files(self) -> None:  # noqa: B027  (most strategies have nothing to check)
+        """Raises ValueError if a file that the strategy reads in training is missing or has changed."""
 
     def surrogate_sizes(self, num_samples: int) -> tuple[int, int] | None:
         """Returns (s, q) of the surrogate loss L_q whose gradient is the expected one; None if there is none."""

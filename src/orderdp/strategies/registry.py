@@ -25,6 +25,7 @@ from orderdp.strategies.repeated_random import RepeatedRandom
 from orderdp.strategies.selective_backprop import SelectiveBackprop
 from orderdp.strategies.seta import SeTa
 from orderdp.strategies.stand_in import stand_in
+from orderdp.strategies.stored_subset import StoredSubset
 from orderdp.strategies.ucb import UCB
 
 __all__ = [  # noqa: RUF022  (in the order of `orderdp methods`)
@@ -39,6 +40,7 @@ __all__ = [  # noqa: RUF022  (in the order of `orderdp methods`)
     "OrderedSGD",
     "SelectiveBackprop",
     "FixedSubset",
+    "StoredSubset",
     "FullData",
 ]
 
@@ -115,13 +117,20 @@ def to_table(strategy: Strategy, *, epochs: int | None = None) -> dict[str, Any]
 def parse(text: str) -> dict[str, Any]:
     """Returns the table of a method given as NAME or NAME,SETTING=VALUE,... on the command line.
 
+    A method that reads a file is given as NAME:FILE.
+
     Raises:
         ValueError: no method of that name, or a setting without value.
 
     >>> parse("epsilon_greedy,epsilon=0.2")
     {'name': 'epsilon_greedy', 'epsilon': 0.2}
+    >>> parse("fixed:subsets.parquet,method=herding")
+    {'name': 'fixed', 'file': 'subsets.parquet', 'method': 'herding'}
     """
     name, *settings = text.split(",")
+    known, colon, value = name.partition(":")
+    if colon and known in BY_NAME and (argument := BY_NAME[known].argument) is not None:
+        return {"name": known, argument: value, **dict(map(parse_setting, settings))}
     if ":" not in name:  # a custom one is imported only when it is used
         find(name)
     return {"name": name, **dict(map(parse_setting, settings))}

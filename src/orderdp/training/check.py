@@ -21,7 +21,7 @@ def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, in_fil
 
     Raises:
         ValueError: a device that this machine lacks, an unknown model, an epoch without a step, more steps than the
-            epochs hold, or a resident data path for files.
+            epochs hold, a resident data path for files, or a file of the strategy that is missing or has changed.
         ImportError: the model or the optimiser is timm's, and timm is not installed.
     """
     device = PartialState(cpu=recipe.device == "cpu").device.type
@@ -31,5 +31,6 @@ def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, in_fil
     check_optimizer(recipe.optimizer)
     if total_steps(recipe, num_samples, num_ranks) is None:  # then the schedule is as long as that of full data
         most_steps(recipe, num_samples, num_ranks)
+    recipe.strategy.check_files()
     if in_files and recipe.data_path == "resident":
         raise ValueError("data_path 'resident' is for images in memory, got files; write data_path = \"loader\"")

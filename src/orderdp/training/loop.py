@@ -77,7 +77,11 @@ class Run:
         # If the number of steps depends on the losses, the rate follows the share of the run, in these steps.
         self.schedule_steps = self.num_steps or most_steps(recipe, *sizes)
         self.optimizer = build_optimizer(
-            self.model, name=recipe.optimizer, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+            self.model,
+            name=recipe.optimizer,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
         )
         self.schedule = build_schedule(
             self.optimizer,

@@ -11,7 +11,9 @@ from orderdp.data.imports import import_image_library
 _OF_TIMM = ("lars", "lamb")
 
 
-def build_optimizer(model: nn.Module, *, name: str, momentum: float, weight_decay: float) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, *, name: str, momentum: float, weight_decay: float, nesterov: bool = False
+) -> torch.optim.Optimizer:
     """An optimiser over all parameters of `model`, in one group; `build_schedule` sets its learning rate.
 
     Weight decay applies to every parameter, biases and normalisation included, as in the paper's release. For `sgd` and
@@ -22,6 +24,7 @@ def build_optimizer(model: nn.Module, *, name: str, momentum: float, weight_deca
         name: "sgd", "adamw", "lars" or "lamb"; the last two are timm's.
         momentum: of `sgd` and `lars`; β₁ of `adamw` and `lamb`, whose β₂ is 0.999. One-cycle replaces it.
         weight_decay: coefficient of the decay.
+        nesterov: Nesterov's form of the momentum, of `sgd` only.
 
     Raises:
         ValueError: an unknown name.
@@ -36,7 +39,7 @@ def build_optimizer(model: nn.Module, *, name: str, momentum: float, weight_deca
     """
     parameters = list(model.parameters())
     if name == "sgd":
-        return torch.optim.SGD(parameters, momentum=momentum, weight_decay=weight_decay)
+        return torch.optim.SGD(parameters, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
     if name == "adamw":
         return torch.optim.AdamW(parameters, betas=(momentum, 0.999), weight_decay=weight_decay)
     # always_adapt: with weight_decay=0, timm would otherwise silently leave out the layer-wise scaling.

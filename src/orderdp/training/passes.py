@@ -94,7 +94,11 @@ class _Passes:
         self.weight = next(model.parameters())
         self.device = self.weight.device
         self.optimizer = build_optimizer(
-            model, name=recipe.optimizer, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+            model,
+            name=recipe.optimizer,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov,
         )
         for group in self.optimizer.param_groups:  # arithmetic may be slower on the numbers of a copy that diverges
             group["lr"] = 0.0

@@ -116,6 +116,7 @@ class Recipe(BaseModel):
         lt=1,
         description="momentum, in [0, 1); β₁ of adamw and lamb; onecycle varies it from 0.95 to 0.85 instead",
     )
+    nesterov: bool = Field(default=False, description="Nesterov's form of the momentum; for optimizer sgd")
     weight_decay: float = Field(5e-4, ge=0, description="weight decay of the optimiser, in [0, inf)")
     schedule: Literal["onecycle", "constant"] = Field(
         "onecycle", description="schedule of the learning rate: onecycle or constant"
@@ -179,6 +180,11 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"{self.strategy.name} needs plain losses, and label smoothing keeps them high, got "
                 f"label_smoothing {self.label_smoothing:g}; write label_smoothing = 0" + (advice and f", or {advice}")
+            )
+        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
+            raise ValueError(
+                f"nesterov needs sgd with momentum, got optimizer {self.optimizer} and momentum {self.momentum:g}; "
+                "write nesterov = false"
             )
         if self.dataset in DATASETS:
             check_image_size(DATASETS[self.dataset], self.image_size)

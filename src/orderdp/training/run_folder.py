@@ -24,7 +24,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from orderdp.output import files
-from orderdp.training.recipe import Recipe, load_recipe
+from orderdp.output.toml import parse_toml
+from orderdp.training.recipe import Recipe, gathered, load_recipe
 
 CHECKPOINT_VERSION = 3  # 1 held a recipe with the method in flat keys; 2 counted batches instead of updates
 _CHECKED = ("model.safetensors", "state.pt")  # files of a checkpoint, whose checksums its manifest holds
@@ -238,6 +239,7 @@ class RunFolder:
             if unchecked := [name for name in _CHECKED if not sha256.get(name)]:
                 raise ValueError(f"no checksum of {' and '.join(unchecked)} in manifest.json")
             contents = {name: (newest / name).read_bytes() for name in _CHECKED}
+            saved = Recipe(**gathered(parse_toml(recipe)))  # not as text: an earlier release wrote fewer keys
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"a checkpoint must be complete, got {newest} ({error}); {anew}") from None
         if version != CHECKPOINT_VERSION:
@@ -248,7 +250,7 @@ class RunFolder:
         for name, data in contents.items():
             if hashlib.sha256(data).hexdigest() != sha256[name]:
                 raise ValueError(f"a checkpoint must be complete, got {newest / name} cut short or changed; {anew}")
-        if recipe != self.recipe().to_toml():
+        if saved != self.recipe():
             raise ValueError(
                 f"a checkpoint must be of the run's own recipe, got {newest} of another; "
                 f"put recipe.toml back as it was, or {anew}"

@@ -1,0 +1,205 @@
+"""The Parquet files of static pruning: scores of a data set, and subsets chosen from it.
+
+`scores.parquet` has a row for each sample: `sample_id`, `label`, and one column for each method that scores.
+`subsets.parquet` has a row for each sample that a method keeps at a prune ratio: `method`, `prune_ratio`, `sample_id`,
+`order` (its place in the order in which the method chose) and `weight` (null if the method gives none). The metadata of
+both files holds JSON under the key `orderdp`: the recipe, the seeds, the versions and the settings of every method.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from orderdp.output.files import write_whole
+
+VERSION = 1
+_KEY = b"orderdp"
+_FORMATS = {"scores": "orderdp scores", "subsets": "orderdp subsets"}
+
+
+class Kept(NamedTuple):
+    """The samples that a method keeps at one prune ratio.
+
+    Args:
+        ids: (k,) int64, positions in the data set, in the order in which they were chosen.
+        weights: (k,) float32, or None.
+    """
+
+    ids: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32] | None = None
+
+
+class StoredMethod(NamedTuple):
+    """The subsets of one method in a file.
+
+    Args:
+        key: its name in the file.
+        label: its name in tables.
+        num_samples: size of the data set.
+        sha256: digest of the subsets at all prune ratios.
+        kept: the subset at each prune ratio, ascending.
+    """
+
+    key: str
+    label: str
+    num_samples: int
+    sha256: str
+    kept: dict[float, Kept]
+
+
+def write_scores(
+    path: Path,
+    columns: Mapping[str, npt.NDArray[Any]],
+    about: Mapping[str, Any],
+) -> None:
+    """Writes the scores of a data set.
+
+    Args:
+        path: the file.
+        columns: name to (n,), beginning with `sample_id` and `label`. NaN is written as null: no score.
+        about: the metadata, of plain values.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    import pyarrow
+
+    arrays = {
+        name: pyarrow.array(column, from_pandas=column.dtype.kind == "f")  # which writes NaN as null
+        for name, column in columns.items()
+    }
+    _write(path, pyarrow.table(arrays), "scores", about)
+
+
+def write_subsets(
+    path: Path,
+    subsets: Mapping[str, Mapping[float, Kept]],
+    about: Mapping[str, Any],
+) -> None:
+    """Writes subsets of a data set.
+
+    Args:
+        path: the file.
+        subsets: key of each method to its subset at each prune ratio.
+        about: the metadata, of plain values. `num_samples` is the size of the data set, and `methods` maps each key to
+            a table with its `label`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    import pyarrow
+
+    parts = [(key, ratio, kept[ratio]) for key, kept in subsets.items() for ratio in sorted(kept)]
+    sizes = [len(kept.ids) for _, _, kept in parts]
+    weights = [
+        pyarrow.nulls(len(kept.ids), pyarrow.float32()) if kept.weights is None else pyarrow.array(kept.weights)
+        for _, _, kept in parts
+    ]
+    table = pyarrow.table(
+        {
+            "method": pyarrow.array(np.repeat([key for key, _, _ in parts], sizes).tolist(), pyarrow.string()),
+            "prune_ratio": np.repeat([ratio for _, ratio, _ in parts], sizes),
+            "sample_id": np.concatenate([kept.ids for _, _, kept in parts]),
+            "order": np.concatenate([np.arange(size) for size in sizes]),
+            "weight": pyarrow.chunked_array(weights),
+        }
+    )
+    _write(path, table, "subsets", about)
+
+
+def read_scores(path: Path) -> dict[str, npt.NDArray[np.float64]]:
+    """Returns the (n,) scores of each method in a file of scores; NaN where a sample has none.
+
+    Raises:
+        OSError, ValueError: there is no such file, or it is another.
+    """
+    from pyarrow import parquet
+
+    table = parquet.read_table(path).drop_columns(["sample_id", "label"])
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """Returns the metadata of a file of subsets.
+
+    Raises:
+        ValueError: there is no such file, or it is another.
+    """
+    from pyarrow import ArrowException, parquet
+
+    try:
+        about: dict[str, Any] = json.loads((parquet.read_schema(path).metadata or {})[_KEY])
+        if about["format"] != _FORMATS["subsets"] or about["version"] != VERSION:
+            raise ValueError(f"{about['format']}, version {about['version']}")
+    except (OSError, ValueError, KeyError, TypeError, ArrowException) as error:
+        if isinstance(error, OSError) and error.errno:
+            reason = os.strerror(error.errno)  # without what Arrow adds
+        else:
+            reason = "no metadata of orderdp" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise ValueError(
+            f"file must be the subsets.parquet of 'orderdp coreset', got {path} ({reason}); "
+            "correct the path, or start orderdp in the folder that it leads from"
+        ) from None
+    return about
+
+
+def read_method(path: Path, key: str) -> StoredMethod:
+    """Returns the subsets of one method.
+
+    Args:
+        path: a file of subsets.
+        key: name of the method in it.
+
+    Raises:
+        ValueError: there is no such file, or it is another. KeyError: it does not hold the method.
+    """
+    from pyarrow import parquet
+
+    about = read_about(path)
+    label = about["methods"][key]["label"]
+    table = parquet.read_table(path, filters=[("method", "==", key)])
+    ratios, ids, order = (table[name].to_numpy() for name in ("prune_ratio", "sample_id", "order"))
+    weights = None if table["weight"].null_count else table["weight"].to_numpy()
+    kept = {}
+    for ratio in np.unique(ratios):
+        rows = np.flatnonzero(ratios == ratio)
+        rows = rows[np.argsort(order[rows])]
+        kept[float(ratio)] = Kept(ids[rows], None if weights is None else weights[rows])
+    return StoredMethod(key, label, about["num_samples"], _digest(kept), kept)
+
+
+def _digest(kept: Mapping[float, Kept]) -> str:
+    found = hashlib.sha256()
+    for ratio, (ids, weights) in sorted(kept.items()):
+        found.update(np.float64(ratio).tobytes() + ids.astype("<i8").tobytes())
+        if weights is not None:
+            found.update(weights.astype("<f4").tobytes())
+    return found.hexdigest()
+
+
+def _write(path: Path, table: Any, kind: str, about: Mapping[str, Any]) -> None:
+    from pyarrow import parquet
+
+    metadata = {"format": _FORMATS[kind], "version": VERSION, **about}
+    table = table.replace_schema_metadata({_KEY: json.dumps(metadata, ensure_ascii=False).encode()})
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer, compression="zstd")
+    write_whole(path, buffer.getvalue())
+
+
+def some(names: Sequence[str], most: int = 8) -> str:
+    """Returns names for a message, the first of them if there are many.
+
+    >>> some(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    return ", ".join(names) if len(names) <= most else f"{', '.join(names[:most])} and {len(names) - most} more"

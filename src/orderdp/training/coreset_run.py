@@ -1,0 +1,257 @@
+"""Scores a data set by static methods and chooses subsets. Finished methods are kept, so a stop costs one at most."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from filelock import FileLock, Timeout
+
+from orderdp.coresets import Evidence, Scorer, StaticMethod
+from orderdp.coresets.base import Work
+from orderdp.coresets.evidence import Floats
+from orderdp.coresets.quotas import class_sizes
+from orderdp.data.base import DataSets
+from orderdp.output.files import new_folder, write_whole
+from orderdp.output.subset_file import Kept, read_about, read_method, read_scores, write_scores, write_subsets
+from orderdp.theory.sizes import default_sizes
+from orderdp.training.coreset_plan import QUOTAS, CoresetPlan, Request
+from orderdp.training.provenance import environment
+from orderdp.training.proxy import Proxy
+from orderdp.training.proxy_folder import data_digest
+
+SCORES, SUBSETS = "scores.parquet", "subsets.parquet"
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Coresets:
+    """What a folder of `orderdp coreset` holds.
+
+    Args:
+        scores: key of each method that scores to (n,) float64; NaN where a sample was held out.
+        subsets: key of each method to its subset at each prune ratio.
+        labels: key of each method to its name in tables.
+        num_samples: size of the data set.
+    """
+
+    scores: dict[str, npt.NDArray[np.float64]]
+    subsets: dict[str, dict[float, Kept]]
+    labels: dict[str, str]
+    num_samples: int
+
+
+def start(plan: CoresetPlan, data: DataSets, folder: Path, *, show: bool = True, log: Log = lambda _: None) -> Coresets:
+    """Creates a folder, scores the data set there, and returns scores and subsets.
+
+    Args:
+        plan: what to do.
+        data: the data set that the plan's recipe names.
+        folder: the new folder.
+        show: show progress bars, if standard error is a terminal.
+        log: called with one line as each method ends.
+
+    Raises:
+        FileExistsError: the folder exists; nothing in it is changed.
+        ValueError, OSError: a plan that does not fit the data or the machine; nothing is written.
+    """
+    plan = replace(plan, data_sha256=data_digest(data))
+    check(plan, data)
+    with new_folder(folder, flag="--output") as made:
+        plan.write(made)
+    return resume(plan, data, folder, show=show, log=log)
+
+
+def resume(
+    plan: CoresetPlan, data: DataSets, folder: Path, *, show: bool = True, log: Log = lambda _: None
+) -> Coresets:
+    """Does what is not done in a folder, and returns scores and subsets. Finished methods and proxies are kept.
+
+    Raises:
+        ValueError: a plan that does not fit the data or the machine, or another process is at work in the folder.
+        OSError: a file cannot be written. FloatingPointError: the loss of a proxy is not finite.
+    """
+    check(plan, data)
+    with _alone_in(folder):
+        if not all((folder / name).exists() for name in (SCORES, SUBSETS)):
+            for number, request in enumerate(plan.in_order(), 1):
+                file = folder / "parts" / f"{request.key}.npz"
+                if not file.exists():
+                    began_s = time.perf_counter()
+                    _write_part(file, _carried_out(request, plan, data, folder, show))
+                    took_s = time.perf_counter() - began_s
+                    log(f"[{number}/{len(plan.requests)}] {plan.labels()[request.key]}: {took_s:.1f} s")
+            _join(plan, data, folder)
+        shutil.rmtree(folder / "parts", ignore_errors=True)
+    return load(folder)
+
+
+def load(folder: Path) -> Coresets:
+    """Returns scores and subsets of a finished folder.
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+    about = read_about(folder / SUBSETS)
+    subsets = {key: read_method(folder / SUBSETS, key).kept for key in about["methods"]}
+    labels = {key: str(row["label"]) for key, row in about["methods"].items()}
+    return Coresets(read_scores(folder / SCORES), subsets, labels, about["num_samples"])
+
+
+def check(plan: CoresetPlan, data: DataSets) -> None:
+    """Raises ValueError unless a plan fits its data and the machine. Trains nothing and writes nothing."""
+    if plan.data_sha256 not in ("", data_digest(data)):
+        raise ValueError(
+            "the data must be that of the first call, got other images or labels; write the data_root of the first call"
+        )
+    for request in plan.requests:
+        proxy = _proxies(request, plan, data, show=False)[0]
+        proxy.check(set(request.method.needs) - {"scores"}, request.epoch)
+        labels = data.train.labels.numpy()[proxy.ids]
+        for ratio in plan.prune_ratios:
+            size = _size(ratio, data)
+            if not 1 <= size <= len(labels):
+                raise ValueError(
+                    f"prune_ratio must keep 1 to {len(labels)} samples, got {ratio:g}, which keeps {size}; "
+                    "write another ratio" + ("" if size < 1 else ", or a smaller validation")
+                )
+            quotas = QUOTAS[plan.quotas]
+            if quotas is not None:
+                class_sizes(labels, size, quotas)
+
+
+def _proxies(request: Request, plan: CoresetPlan, data: DataSets, *, show: bool) -> list[Proxy]:
+    """Returns the proxies that a method reads, or one for its samples if it reads none."""
+    seeds = range(plan.recipe.seed, plan.recipe.seed + max(1, plan.num_proxies(request)))
+    share = plan.share_held_out(request)
+    recipes = [plan.recipe.model_copy(update={"seed": seed}) for seed in seeds]
+    return [Proxy(recipe, data, Path(plan.home), validation=share, show=show) for recipe in recipes]
+
+
+def _carried_out(
+    request: Request,
+    plan: CoresetPlan,
+    data: DataSets,
+    folder: Path,
+    show: bool,  # noqa: FBT001
+) -> dict[str, npt.NDArray[Any]]:
+    """Returns the scores of one method, if it scores, and its subset at each prune ratio."""
+    method: StaticMethod = request.method
+    seed = plan.recipe.seed
+    proxies = _proxies(request, plan, data, show=show)
+    ids, device = proxies[0].ids, proxies[0].device
+    if request.needs_proxy:
+        runs = [proxy.evidence(set(method.needs) - {"scores"}, epoch=request.epoch) for proxy in proxies]
+    else:
+        runs = [Evidence(labels=data.train.labels[torch.from_numpy(ids)])]
+    if request.scores is not None:
+        with np.load(folder / "parts" / f"{request.scores}.npz") as part:
+            runs = [replace(runs[0], scores=part["scores"][ids])]
+    evidence: Evidence | list[Evidence] = runs if isinstance(method, Scorer) else runs[0]
+    found: dict[str, npt.NDArray[Any]] = {}
+    if isinstance(method, Scorer):
+        found["scores"] = np.full(len(data.train), np.nan)
+        found["scores"][ids] = method.score(evidence, seed=seed, device=device, show=show)
+        if type(method).choose is Scorer.choose:  # the same choice, without the scores being computed again
+            method, evidence = _Given(), Evidence(labels=runs[0].labels, scores=found["scores"][ids])
+    for number, ratio in enumerate(plan.prune_ratios):
+        subset = method.choose(
+            evidence, _size(ratio, data), quotas=QUOTAS[plan.quotas], seed=seed, device=device, show=show
+        )
+        found[f"ids-{number}"] = ids[subset.indices]
+        if subset.weights is not None:
+            found[f"weights-{number}"] = subset.weights
+    return found
+
+
+@dataclass(frozen=True)
+class _Given(Scorer):
+    """Keeps the highest of the scores that it is given."""
+
+    name = "given"
+    label = "given"
+    needs = ("scores",)
+
+    def _score(self, evidence: Evidence, work: Work) -> Floats:
+        scores: Floats = evidence.scores
+        return scores
+
+
+def _size(ratio: float, data: DataSets) -> int:
+    return default_sizes(len(data.train), ratio)[1]
+
+
+def _write_part(file: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    file.parent.mkdir(exist_ok=True)
+    write_whole(file, buffer.getvalue())
+
+
+def _join(plan: CoresetPlan, data: DataSets, folder: Path) -> None:
+    """Writes the two Parquet files from the parts."""
+    about = _about(plan, data)
+    columns: dict[str, npt.NDArray[Any]] = {
+        "sample_id": np.arange(len(data.train)),
+        "label": data.train.labels.numpy(),
+    }
+    subsets: dict[str, dict[float, Kept]] = {}
+    for request in plan.requests:
+        with np.load(folder / "parts" / f"{request.key}.npz") as part:
+            if "scores" in part:
+                columns[request.key] = part["scores"]
+            subsets[request.key] = {
+                ratio: Kept(part[f"ids-{number}"], part.get(f"weights-{number}"))
+                for number, ratio in enumerate(plan.prune_ratios)
+            }
+    write_scores(folder / SCORES, columns, about)
+    write_subsets(folder / SUBSETS, subsets, about)
+
+
+def _about(plan: CoresetPlan, data: DataSets) -> dict[str, Any]:
+    labels = plan.labels()
+    methods = {
+        request.key: {
+            **request.table(),
+            "label": labels[request.key],
+            "proxies": plan.num_proxies(request),
+            "held_out": plan.share_held_out(request),
+            "references": list(request.method.references),
+        }
+        for request in plan.requests
+    }
+    device = torch.device("cuda" if torch.cuda.is_available() and plan.recipe.device != "cpu" else "cpu")
+    return {
+        "num_samples": len(data.train),
+        "recipe": plan.recipe.to_toml(),
+        "seed": plan.recipe.seed,
+        "proxies": plan.proxies,
+        "quotas": plan.quotas,
+        "data_sha256": plan.data_sha256,
+        "methods": methods,
+        **environment(device),
+    }
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder / "lock", timeout=0.2)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"one process at a time must work in a folder, got {folder}, where another does; wait"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,168 @@
+"""A subset in a file trains like a fixed subset, is refused where it does not fit, and is read only to train."""
+
+import json
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from orderdp import FixedSubset, Memory, Pruner, StoredSubset
+from orderdp.output.subset_file import Kept, read_method, write_scores, write_subsets
+from orderdp.strategies.registry import from_table, parse, to_table
+from orderdp.testing import check_strategy
+
+N = 40
+
+
+def kept(seed, *, weighted=False):
+    rng = np.random.default_rng(seed)
+    subsets = {}
+    for ratio in (0.7, 0.3):
+        ids = rng.permutation(N)[: round((1 - ratio) * N)]
+        subsets[ratio] = Kept(ids, rng.gamma(2.0, size=len(ids)).astype(np.float32) if weighted else None)
+    return subsets
+
+
+def write(path, **methods):
+    about = {"num_samples": N, "methods": {key: {"label": key.replace("_", "-").title()} for key in methods}}
+    write_subsets(path, methods, about)
+    return path
+
+
+@pytest.fixture
+def file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return write(Path("subsets.parquet"), k_center=kept(0), craig=kept(1, weighted=True))
+
+
+def stored(file, **settings):
+    return from_table({"name": "fixed", "file": str(file), "method": "k_center", "prune_ratio": 0.3, **settings})
+
+
+def raises(message):
+    return pytest.raises(ValueError, match=f"^{re.escape(message)}$")
+
+
+@pytest.mark.parametrize("method", ["k_center", "craig"])
+def test_it_keeps_every_law_and_selects_what_the_file_holds(file, method):
+    strategy = stored(file, method=method)
+    check_strategy(strategy, num_samples=N)
+    ids, weights = (kept(0) if method == "k_center" else kept(1, weighted=True))[0.3]
+    memory = Memory(N, 0, {})
+    expected = FixedSubset(ids, weights=weights).select(memory, np.random.default_rng(5))
+    selection = strategy.select(memory, np.random.default_rng(5))
+    assert selection.indices.tolist() == expected.indices.tolist()
+    assert (selection.weights is None) == (method == "k_center")
+    if weights is not None:
+        assert selection.weights.tolist() == expected.weights.tolist()
+
+
+def test_its_table_is_short_and_makes_it_again_without_the_file(file):
+    strategy = stored(file)
+    table = to_table(strategy)
+    assert table == {
+        "name": "fixed",
+        "file": "subsets.parquet",
+        "method": "k_center",
+        "prune_ratio": 0.3,
+        "title": "K-Center",
+        "num_samples": N,
+        "ratios": (0.3, 0.7),
+        "sha256": read_method(file, "k_center").sha256,
+    }
+    file.unlink()
+    again = from_table({**table, "ratios": [0.3, 0.7]})
+    assert again == strategy == pickle.loads(pickle.dumps(strategy))
+    assert again.describe() == "K-Center 30 %"
+    assert Pruner(again, N).total_steps(2, 7) == 2 * 4
+
+
+def test_a_table_at_another_ratio_needs_no_file(file):
+    table = to_table(stored(file))
+    file.unlink()
+    assert from_table({**table, "prune_ratio": 0.7}).num_selected(N, 0) == 12
+    with raises("prune_ratio must be one that subsets.parquet holds for k_center, got 0.5; write one of 0.3, 0.7"):
+        from_table({**table, "prune_ratio": 0.5})
+
+
+def test_the_file_is_named_after_a_colon():
+    table = {"name": "fixed", "file": "runs/a:b/subsets.parquet", "method": "craig"}
+    assert parse("fixed:runs/a:b/subsets.parquet,method=craig") == table
+
+
+def test_the_only_method_of_a_file_needs_no_name(file):
+    write(file, herding=kept(2))
+    assert StoredSubset.from_file("subsets.parquet", prune_ratio=0.7).method == "herding"
+
+
+def test_a_changed_file_is_refused_and_the_same_subsets_in_another_file_are_not(file):
+    table = to_table(stored(file))
+    write(file, k_center=kept(0), craig=kept(7), herding=kept(8))
+    from_table(table).check_files()
+    write(file, k_center=kept(3))
+    changed = read_method(file, "k_center").sha256
+    message = (
+        f"file must hold the subsets that the recipe names, sha256 {table['sha256'][:12]}, got subsets.parquet with "
+        f"{changed[:12]}; put the first file back, or start a new run"
+    )
+    for call in (from_table(table).check_files, lambda: Pruner(from_table(table), N).begin_epoch()):
+        with raises(message):
+            call()
+
+
+NO_FILE = "file must be the subsets.parquet of 'orderdp coreset', got {} ({}); correct the path, or start orderdp in "
+NO_FILE += "the folder that it leads from"
+
+
+def test_what_does_not_fit_gets_one_line(file):
+    with raises("file is needed by strategy 'fixed', got None; write fixed:FILE"):
+        from_table({"name": "fixed", "prune_ratio": 0.3})
+    with raises("prune_ratio is needed by strategy 'fixed', got None; write prune_ratio = 0.5"):
+        from_table({"name": "fixed", "file": str(file), "method": "craig"})
+    with raises(
+        "method must say which subset of subsets.parquet to train on, got none; write method=k_center, or another of "
+        "craig"
+    ):
+        stored(file, method=None)
+    with raises("no method 'kcenter' in subsets.parquet; did you mean 'k_center'?"):
+        stored(file, method="kcenter")
+    with raises(NO_FILE.format("no.parquet", "No such file or directory")):
+        stored("no.parquet")
+    with raises(
+        "size does not apply to strategy 'fixed', got 3; it takes file, method, prune_ratio, title, "
+        "num_samples, ratios, sha256"
+    ):
+        stored(file, size=3)
+    with raises(
+        "the data must have the 40 samples of subsets.parquet, got 41; write the dataset and train_size that it was "
+        "made for"
+    ):
+        Pruner(stored(file), 41)
+
+
+def test_another_file_is_refused(file):
+    Path("text").write_text("no Parquet")
+    with pytest.raises(ValueError, match=r"^file must be the subsets\.parquet of 'orderdp coreset', got text \("):
+        stored("text")
+    write_scores(Path("scores.parquet"), {"sample_id": np.arange(3), "a": np.array([1, np.nan, 2])}, {})
+    with raises(NO_FILE.format("scores.parquet", "orderdp scores, version 1")):
+        stored("scores.parquet")
+    table = parquet.read_table("scores.parquet")
+    assert table["a"].to_pylist() == [1, None, 2]
+    parquet.write_table(table.replace_schema_metadata(None), "plain.parquet")
+    with raises(NO_FILE.format("plain.parquet", "no metadata of orderdp")):
+        stored("plain.parquet")
+
+
+def test_the_file_has_a_row_for_each_kept_sample_in_the_order_of_choice(file):
+    table = parquet.read_table(file)
+    assert table.column_names == ["method", "prune_ratio", "sample_id", "order", "weight"]
+    rows = [row for row in table.to_pylist() if (row["method"], row["prune_ratio"]) == ("craig", 0.7)]
+    ids, weights = kept(1, weighted=True)[0.7]
+    assert [row["sample_id"] for row in rows] == ids.tolist()
+    assert [row["order"] for row in rows] == list(range(12))
+    assert [row["weight"] for row in rows] == weights.tolist()
+    assert json.loads(table.schema.metadata[b"orderdp"])["num_samples"] == N
