@@ -8,12 +8,14 @@ from typing import Any
 from orderdp.coresets.base import StaticMethod
 from orderdp.coresets.glister import GLISTER
 from orderdp.coresets.grad_match import GradMatch
+from orderdp.coresets.moso import MoSo
 from orderdp.coresets.random import Random
 from orderdp.output.suggestions import did_you_mean
 
 __all__ = [
     "GLISTER",
     "GradMatch",
+    "MoSo",
     "Random",
 ]
 
