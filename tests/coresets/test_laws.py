@@ -9,7 +9,7 @@ import torch
 
 from coresets.data import make_evidence
 from orderdp import coresets
-from orderdp.coresets import GLISTER, Evidence, GradMatch, MoSo, Random, Scorer, registry
+from orderdp.coresets import GLISTER, Evidence, GradMatch, Influence, MoSo, Random, Scorer, registry
 
 METHODS = [
     Random(),
@@ -17,6 +17,7 @@ METHODS = [
     GLISTER(rounds=3),
     GradMatch(),
     GradMatch(l2=1e-3),
+    Influence(),
     MoSo(),
 ]
 

@@ -8,6 +8,7 @@ from typing import Any
 from orderdp.coresets.base import StaticMethod
 from orderdp.coresets.glister import GLISTER
 from orderdp.coresets.grad_match import GradMatch
+from orderdp.coresets.influence import Influence
 from orderdp.coresets.moso import MoSo
 from orderdp.coresets.random import Random
 from orderdp.output.suggestions import did_you_mean
@@ -15,6 +16,7 @@ from orderdp.output.suggestions import did_you_mean
 __all__ = [
     "GLISTER",
     "GradMatch",
+    "Influence",
     "MoSo",
     "Random",
 ]
