@@ -24,6 +24,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 import orderdp
+import orderdp.coresets
 import orderdp.diagnostics
 import orderdp.testing
 from orderdp.cli import main
@@ -69,7 +70,7 @@ html_theme_options = {
 
 def public_names() -> set[str]:
     """Returns every name that the reference must describe."""
-    modules = (orderdp, orderdp.theory, orderdp.diagnostics)
+    modules = (orderdp, orderdp.theory, orderdp.coresets, orderdp.diagnostics)
     names = {f"{module.__name__}.{name}" for module in modules for name in module.__all__}
     own = inspect.getmembers(orderdp.testing, inspect.isfunction)
     return names | {
@@ -102,7 +103,7 @@ def entries(module: str) -> str:
     for name in names:
         value = getattr(import_module(home), name)
         described += ["", f".. {'autoclass' if inspect.isclass(value) else 'autofunction'}:: {name}"]
-        if inspect.isclass(value) and issubclass(value, orderdp.Strategy):
+        if inspect.isclass(value) and issubclass(value, orderdp.Strategy | orderdp.coresets.StaticMethod):
             own = [key for key in vars(value) if key[0] != "_" and not hasattr(orderdp.Strategy, key)]
             described += [f"   :members: {', '.join(key for key in own if callable(getattr(value, key)))}"]
     return "\n".join(["```{eval-rst}", *described, "```"])

@@ -1,7 +1,9 @@
 """What counts as trained is what `update` saw: loops that read ahead, skip or stop anywhere resume exactly."""
 
 import contextlib
+import gc
 import itertools
+import multiprocessing
 import queue
 import threading
 from collections import deque
@@ -318,6 +320,18 @@ def test_the_state_after_an_error_is_the_same_for_any_number_of_workers(bad, sto
         }
         for part in ("record", "table"):
             torch.testing.assert_close(state["pruner"][part], states[0]["pruner"][part], rtol=0, atol=0)
+
+
+def test_workers_end_with_the_loop_that_caught_their_error():
+    dataset, _ = unreadable(UNREADABLE["in the middle"])
+    before = set(multiprocessing.active_children())
+    gc.disable()  # only it would free the error, which torch keeps in a cycle with its workers
+    try:
+        pruner = Pruner(HALF, N)
+        train_what_can_be_read(pruner, pruner.loader(dataset, batch_size=3, num_workers=2), 4)
+        assert set(multiprocessing.active_children()) == before
+    finally:
+        gc.enable()
 
 
 @ANY_WORKERS

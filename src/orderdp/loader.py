@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -183,7 +184,8 @@ class _LoaderPass(Iterator[tuple[Tensor, Any]]):
         self._received = 0
         self._accelerate = GradientStateMember(loader)
         # Workers have begun the epoch and read ahead, perhaps to its end. Without workers the first batch begins it.
-        self._number = self._sampler.current.begin() if loader.num_workers else None
+        self._has_workers = loader.num_workers > 0
+        self._number = self._sampler.current.begin() if self._has_workers else None
         self._left = False
         self._lost: set[int] = set()  # batches that raised an error
 
@@ -195,7 +197,11 @@ class _LoaderPass(Iterator[tuple[Tensor, Any]]):
                 self._sampler.finish(self._begun(), self._lost)
             self._leave()
             raise
-        except Exception:
+        except Exception as error:
+            if self._has_workers:
+                # torch raises it from a local variable: a cycle that would keep the workers alive, and that the garbage
+                # collector frees only after five seconds a worker (torch 2.13).
+                traceback.clear_frames(error.__traceback__)
             if self._sampler.current.under_way:
                 self._begun()
             self._lost.add(self._received)

@@ -16,7 +16,7 @@ from reference.gamma import assert_frequencies, gammas, gammas_with_uniform_shar
 from reference.steps import bounds_of, bounds_of_ranks
 
 pytestmark = pytest.mark.filterwarnings("ignore:update was never called")
-EPOCHS = 20_000
+EPOCHS = 10_000
 Bounds = tuple[tuple[int, int], ...]
 
 

@@ -133,7 +133,7 @@ class Scorer(StaticMethod):
 
         Args:
             evidence: what is known of the data set. With a sequence, one for each proxy, the scores are averaged.
-            seed: of everything random.
+            seed: of everything random. Each proxy is scored with the same random numbers.
             device: where large products are computed.
             show: show progress bars of long steps.
 
@@ -143,10 +143,9 @@ class Scorer(StaticMethod):
         runs = _runs(evidence)
         for run in runs:
             self._check(run)
-        work = self._work(seed, device, show)
         total = np.zeros(runs[0].num_samples)
         for run in runs:
-            total += self._score(run, work)
+            total += self._score(run, self._work(seed, device, show))
         return total / len(runs)
 
     @abstractmethod

@@ -6,19 +6,59 @@ from collections.abc import Mapping
 from typing import Any
 
 from orderdp.coresets.base import StaticMethod
+from orderdp.coresets.cal import CAL
+from orderdp.coresets.calibrated import Calibrated
+from orderdp.coresets.ccs import CCS
+from orderdp.coresets.contextual_diversity import ContextualDiversity
+from orderdp.coresets.craig import CRAIG
+from orderdp.coresets.deepfool import DeepFool
+from orderdp.coresets.dynamic_uncertainty import DynamicUncertainty
+from orderdp.coresets.el2n import EL2N
+from orderdp.coresets.entropy import Entropy
+from orderdp.coresets.facility_location import FacilityLocation
+from orderdp.coresets.forgetting import Forgetting
 from orderdp.coresets.glister import GLISTER
 from orderdp.coresets.grad_match import GradMatch
+from orderdp.coresets.grand import GraNd
+from orderdp.coresets.graph_cut import GraphCut
+from orderdp.coresets.herding import Herding
 from orderdp.coresets.influence import Influence
+from orderdp.coresets.k_center import KCenter
+from orderdp.coresets.k_means import KMeans
+from orderdp.coresets.least_confidence import LeastConfidence
+from orderdp.coresets.margin import Margin
+from orderdp.coresets.moderate import Moderate
 from orderdp.coresets.moso import MoSo
 from orderdp.coresets.random import Random
+from orderdp.coresets.tdds import TDDS
 from orderdp.output.suggestions import did_you_mean
 
-__all__ = [
-    "GLISTER",
-    "GradMatch",
-    "Influence",
-    "MoSo",
+__all__ = [  # noqa: RUF022  (in the order of Table 1 of the OrderDP paper, then the others)
     "Random",
+    "ContextualDiversity",
+    "Herding",
+    "KCenter",
+    "KMeans",
+    "LeastConfidence",
+    "Entropy",
+    "Margin",
+    "Forgetting",
+    "GraNd",
+    "EL2N",
+    "DeepFool",
+    "CAL",
+    "CRAIG",
+    "GLISTER",
+    "Influence",
+    "GradMatch",
+    "FacilityLocation",
+    "GraphCut",
+    "MoSo",
+    "CCS",
+    "Moderate",
+    "DynamicUncertainty",
+    "TDDS",
+    "Calibrated",
 ]
 
 BY_NAME: dict[str, type[StaticMethod]] = {globals()[row].name: globals()[row] for row in __all__}
