@@ -68,7 +68,7 @@ def test_a_study_trains_and_writes_its_report_and_goes_on(call):
     assert part == "digits"
     assert last == "report: runs/table11-smoke/report/report.html"
     plan, _ = load_comparison(Path("runs/table11-smoke/digits"))
-    assert (plan.seeds, plan.recipe.device, plan.recipe.alignment) == ((0,), "cpu", 5)
+    assert (plan.seeds, plan.recipe.device, plan.recipe.alignment) == ((0,), "cpu", 2)
     assert labels(plan) == [f"{name} {r} %" for r in (40, 70) for name in ("OrderDP", "InfoBatch", "dynamic random")]
     count = len(plan.members(200))
     assert len(begun_or_failed(err)) == count

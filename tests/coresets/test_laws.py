@@ -1,6 +1,7 @@
 """What every static method keeps: one row for each, and adding a method is adding a row."""
 
 import pickle
+import re
 from dataclasses import fields, replace
 
 import numpy as np
@@ -28,11 +29,13 @@ from orderdp.coresets import (
     GraNd,
     GraphCut,
     Herding,
+    Influence,
     KCenter,
     KMeans,
     LeastConfidence,
     Margin,
     Moderate,
+    MoSo,
     Random,
     Scorer,
     registry,
@@ -62,6 +65,8 @@ METHODS = [
     GLISTER(rounds=3),
     GradMatch(),
     GradMatch(l2=1e-3),
+    Influence(),
+    MoSo(),
     Herding(),
     Herding(unit_norm=False),
     KCenter(),
@@ -174,7 +179,15 @@ def test_declares_what_tables_show(method):
     assert method.label
     assert set(method.needs) <= {field.name for field in fields(Evidence)}
     for entry in method.references:
-        assert entry.startswith("@")
+        assert re.match(r"@(inproceedings|article|misc)\{[a-z]+\d{4}[a-z]+,\n", entry)
+        for field, value in (("title", r"\{.+\}"), ("author", r"\{[^=]+\}"), ("year", r"\{\d{4}\}")):
+            assert re.search(rf"\n  {field} *= {value},?\n", entry), field
+        assert entry.count("{") == entry.count("}")
+
+
+def test_a_citation_key_names_one_publication():
+    keys = {entry.split(",")[0]: entry for method in METHODS for entry in method.references}
+    assert len(keys) == len({entry for method in METHODS for entry in method.references})
 
 
 @each_scorer

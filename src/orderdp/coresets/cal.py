@@ -30,10 +30,12 @@ class CAL(Scorer):
         TypeError: `num_neighbors` no whole number. ValueError: below 1, or when it scores, not fewer than the samples.
         ImportError: when it scores, scikit-learn is missing.
 
-    Departures: active learning seeks neighbours among labelled samples. Here all samples are labelled. Probabilities
-    below 1e-8 count as 1e-8 in the logarithms.
+    Departures: active learning seeks neighbours among labelled samples. Here all samples are labelled. The authors'
+    code divides features by their norm first. Here they stay as they are. Probabilities below 1e-8 count as 1e-8 in the
+    logarithms.
 
     Source: Margatina et al., "Active learning by acquiring contrastive examples", EMNLP 2021, with 10 neighbours.
+    DeepCore makes the divergence symmetric and keeps the smallest scores, the opposite samples.
 
     >>> evidence = Evidence(features=[[0.0], [1.0], [5.0], [6.0]], probabilities=[[1, 0], [0.5, 0.5], [0, 1], [0, 1]])
     >>> CAL(num_neighbors=1).score(evidence).round(1)

@@ -32,8 +32,10 @@ class CCS(Chooser):
     Raises:
         TypeError: a setting that is no number. ValueError: out of range.
 
-    Departures: β drops no more samples than can be spared. Equal scores are one stratum. The maximum belongs to the
-    last stratum; the public code loses it if all scores are negative.
+    Departures: the publication chooses from all classes together, and so does quotas=None. Otherwise each class has
+    strata of its own. The public code measures the hardness in step 1 by the area under the margin, whatever the score;
+    here both are one score. β drops no more samples than can be spared. Equal scores are one stratum. The maximum
+    belongs to the last stratum; the public code loses it if all scores are negative.
 
     Source: Zheng et al., "Coverage-centric coreset selection for high pruning rates", ICLR 2023, Algorithm 1.
 

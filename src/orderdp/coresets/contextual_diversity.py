@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from orderdp.coresets.base import Chooser, Subset, Work
-from orderdp.coresets.evidence import Evidence, Floats
+from orderdp.coresets.evidence import Evidence
 from orderdp.coresets.farthest import Separated, farthest_first
 from orderdp.coresets.greedy import bar
+from orderdp.coresets.rows import rounded
 from orderdp.theory.sizes import check_fraction
 
 
@@ -29,8 +30,8 @@ class ContextualDiversity(Chooser):
         ValueError: a floor out of range. TypeError: no number.
 
     Source: Agarwal et al., "Contextual diversity for active learning", ECCV 2020, the greedy variant. Departures: it
-        mixes the predictions of all regions of an image; a classifier has one prediction for each. The floor and the
-        first sample are ours, as the publication leaves both open.
+        mixes the predictions of all regions of an image; a classifier has one prediction for each. Its code begins with
+        a random sample and leaves out infinite terms. The first sample and the floor are ours.
 
     >>> evidence = Evidence(probabilities=[[0.9, 0.1], [0.5, 0.5], [0.4, 0.6]])
     >>> ContextualDiversity().choose(evidence, 2, quotas=None).indices
@@ -41,9 +42,13 @@ class ContextualDiversity(Chooser):
     label = "contextual diversity"
     needs = ("probabilities",)
     references = (
-        "@inproceedings{agarwal2020contextual, title={Contextual Diversity for Active Learning}, author={Agarwal, "
-        "Sharat and Arora, Himanshu and Anand, Saket and Arora, Chetan}, booktitle={European Conference on Computer "
-        "Vision}, pages={137--153}, year={2020}}",
+        """@inproceedings{agarwal2020contextual,
+  title = {Contextual Diversity for Active Learning},
+  author = {Agarwal, Sharat and Arora, Himanshu and Anand, Saket and Arora, Chetan},
+  booktitle = {European Conference on Computer Vision},
+  pages = {137--153},
+  year = {2020},
+}""",
     )
 
     floor: float = 1e-6
@@ -52,18 +57,17 @@ class ContextualDiversity(Chooser):
         check_fraction("floor", self.floor, low_open=True, high_open=True)
 
     def _choose(self, evidence: Evidence, size: int, work: Work) -> Subset:
-        p = self._clipped(evidence.probabilities, work.device)
-        samples = _separated(p)
-        mean = _separated(p.mean(0, keepdim=True, dtype=torch.float64).float())
+        p = torch.from_numpy(np.array(evidence.probabilities, dtype=np.float64)).to(work.device)
+        p = p.clamp_(min=self.floor)
+        samples, mean = _separated(p), _separated(p.mean(0, keepdim=True))
         first = int(samples.numbers(mean)[:, 0].argmin())
         return Subset(farthest_first(samples, first, size, bar(work, self.label, len(samples))))
 
-    def _clipped(self, probabilities: Floats, device: torch.device) -> Tensor:
-        return torch.from_numpy(np.array(probabilities, dtype=np.float32)).to(device).clamp_(min=self.floor)
-
 
 def _separated(p: Tensor) -> Separated:
-    """Returns predictions with twice their divergence: Σ p·log p + Σ q·log q - Σ p·log q - Σ q·log p."""
-    logs = p.log()
-    own = (p * logs).sum(1)
-    return Separated(own, torch.cat([p, logs], 1), torch.cat([logs, p], 1))
+    """Returns predictions with twice their divergence: Σ p·log p + Σ q·log q - Σ p·log q - Σ q·log p.
+
+    Probabilities and logarithms are rounded so that the products are exact in float64.
+    """
+    logs, p = rounded(p.log(), 20), rounded(p / 2, 27)
+    return Separated(2 * (p * logs).sum(1), torch.cat([p, logs], 1), torch.cat([logs, p], 1))

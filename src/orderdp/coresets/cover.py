@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from orderdp.coresets.base import Positions
+from orderdp.coresets.greedy import Progress
 from orderdp.coresets.similarity import HELD, Held, Similarity, blocks
 
 _ENTRIES = 2**26  # of the lists, in expectation: 512 MiB
 _FIRST_PICKS = {True: 128, False: 16}  # with and without the matrix: a list is cheap, a pass over all pairs is not
 _PROBES = 64
-
-Progress = Callable[[Iterable[int]], Iterator[int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +50,14 @@ def greedy_cover(similarity: Similarity, size: int, progress: Progress = iter) -
     Args:
         similarity: of the samples with themselves.
         size: number of picks, in 1 .. n.
-        progress: wraps the picks.
+        progress: wraps the steps of whatever takes long.
     """
     n = similarity.num_samples
     held = n <= HELD
-    cover = Cover(Held(similarity) if held else similarity)
+    cover = Cover(Held(similarity)) if held else Cover(similarity, _first(similarity), progress)
     picks = progress(range(size))
+    for _ in cover.chosen:
+        next(picks)
     enough = min(size, _FIRST_PICKS[held])
     while True:
         for _ in range(enough - len(cover.chosen)):
@@ -67,10 +68,22 @@ def greedy_cover(similarity: Similarity, size: int, progress: Progress = iter) -
         enough = min(size, 2 * enough)
     chosen, owner = cover.chosen, cover.owner.cpu().numpy()
     if len(chosen) < size:
-        _continue_lazily(_Lists.of(cover), cover.best.cpu().numpy(), owner, chosen, picks)
+        _continue_lazily(_Lists.of(cover, progress), cover.best.cpu().numpy(), owner, chosen, picks)
     for _ in picks:  # lets the bar end
         pass
     return Covered(np.array(chosen), owner)
+
+
+def _first(similarity: Similarity) -> int | None:
+    """Returns the candidate with the highest sum, if that takes no pass over all pairs."""
+    known = similarity.sums()
+    if known is None:
+        return None
+    sums, error = known
+    near = (sums >= sums.max() - 2 * error).nonzero()[:, 0]
+    parts = blocks(near, similarity.num_samples)
+    exact = torch.cat([similarity.of_candidates(rows).sum(1, dtype=torch.float64) for rows in parts])
+    return int(near[exact.argmax()])  # the first of equal ones
 
 
 @dataclass(eq=False)
@@ -79,6 +92,8 @@ class Cover:
 
     Args:
         similarity: of samples with candidates.
+        first: a candidate to begin with, if it is known.
+        progress: wraps the pass over all pairs.
         total: adds numbers of this process to those of others that hold other samples.
 
     Attributes:
@@ -89,6 +104,8 @@ class Cover:
     """
 
     similarity: Similarity
+    first: int | None = None
+    progress: Progress = iter
     total: Callable[[Tensor], Tensor] = lambda numbers: numbers
     gains: Tensor = field(init=False)
     best: Tensor = field(init=False)
@@ -96,18 +113,21 @@ class Cover:
     chosen: list[int] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        n, width = self.similarity.num_samples, self.similarity.num_candidates
-        device = self.similarity.device
+        n, width, device = self.similarity.num_samples, self.similarity.num_candidates, self.similarity.device
         self.best = torch.zeros(n, device=device)
         self.owner = torch.zeros(n, dtype=torch.int64, device=device)
+        if self.first is not None:
+            self.best = self._column(self.first)
+            self.chosen.append(self.first)
         gains = torch.zeros(width, dtype=torch.float64, device=device)
-        for rows in blocks(torch.arange(n, device=device), width):
-            gains += _sum(self.similarity.of_samples(rows))
+        for rows in self.progress(blocks(torch.arange(n, device=device), width)):
+            gains += _sum(self.similarity.of_samples(rows).sub_(self.best[rows, None]).clamp_(min=0))
         self.gains = self.total(gains)
+        self.gains[self.chosen] = -torch.inf
 
     def add(self, candidate: int) -> None:
         """Chooses a candidate."""
-        column = self.similarity.of_candidates(torch.tensor([candidate], device=self.best.device))[0]
+        column = self._column(candidate)
         covered = (column > self.best).nonzero()[:, 0]
         lost = torch.zeros_like(self.gains)
         for rows in blocks(covered, len(self.gains)):
@@ -118,6 +138,9 @@ class Cover:
         self.best[covered] = column[covered]
         self.owner[covered] = len(self.chosen)
         self.chosen.append(candidate)
+
+    def _column(self, candidate: int) -> Tensor:
+        return self.similarity.of_candidates(torch.tensor([candidate], device=self.similarity.device))[0]
 
     def share_left(self) -> float:
         """Returns the share of similarities that still matter, estimated from some candidates."""
@@ -137,11 +160,11 @@ class _Lists:
     gains: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, cover: Cover) -> _Lists:
+    def of(cls, cover: Cover, progress: Progress) -> _Lists:
         n = len(cover.gains)
-        parts = list(blocks(torch.arange(n, device=cover.best.device), n))
+        parts = blocks(torch.arange(n, device=cover.best.device), n)
         lists = cls([], [], [], len(parts[0]), np.empty(n))
-        for rows in parts:
+        for rows in progress(parts):
             values = cover.similarity.of_candidates(rows)
             kept = (values > cover.best).cpu().numpy()
             flat = np.flatnonzero(kept)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from orderdp.coresets import last_layer
@@ -14,9 +13,8 @@ from orderdp.coresets.cover import greedy_cover
 from orderdp.coresets.evidence import Evidence
 from orderdp.coresets.greedy import bar
 from orderdp.coresets.last_layer import LastLayer
-from orderdp.coresets.similarity import Similarity, on_grid
-
-_ROUNDING = 1e-6  # of the squared norms: below it, a squared distance in float32 is rounding
+from orderdp.coresets.rows import rounded
+from orderdp.coresets.similarity import Similarity
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,9 @@ class CRAIG(Chooser):
     The samples of a class with quota 0 are not in the weights.
 
     Source: Mirzasoleiman et al., "Coresets for data-efficient training of machine learning models", ICML 2020.
-        Departures: D is twice the largest norm. Any D gives the same choice. Distances below a thousandth of the
-        norms count as 0, as float32 cannot tell them apart.
+        Departures: the publication compares the gradients in the logits, p - onehot(y). Here they are those in weights
+        and bias of the last layer, as in DeepCore. D is twice the largest norm. Any D gives the same choice. The
+        publication chooses anew while it trains; here the subset is fixed.
 
     >>> predictions = [[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]]
     >>> evidence = Evidence(labels=[0, 0, 0], probabilities=predictions, features=[[1.0], [1.0], [2.0]])
@@ -46,9 +45,13 @@ class CRAIG(Chooser):
     needs = last_layer.NEEDS
     weighs = True
     references = (
-        "@inproceedings{mirzasoleiman2020coresets, title={Coresets for Data-efficient Training of Machine Learning "
-        "Models}, author={Mirzasoleiman, Baharan and Bilmes, Jeff and Leskovec, Jure}, booktitle={International "
-        "Conference on Machine Learning}, pages={6950--6960}, year={2020}}",
+        """@inproceedings{mirzasoleiman2020coresets,
+  title = {Coresets for Data-efficient Training of Machine Learning Models},
+  author = {Mirzasoleiman, Baharan and Bilmes, Jeff and Leskovec, Jure},
+  booktitle = {International Conference on Machine Learning},
+  pages = {6950--6960},
+  year = {2020},
+}""",
     )
 
     def _choose(self, evidence: Evidence, size: int, work: Work) -> Subset:
@@ -58,25 +61,25 @@ class CRAIG(Chooser):
 
 
 class _Gradients(Similarity):
-    """1 - distance / D of two gradients, with D twice the largest norm."""
+    """1 - distance / D of two gradients, with D twice the largest norm.
+
+    Factors are rounded so that the products of each are exact in float64.
+    """
 
     def __init__(self, gradients: LastLayer) -> None:
         self.num_samples = self.num_candidates = len(gradients)
         self.device = gradients.inputs.device
-        norms = gradients.norms()
-        largest = norms.max().clamp(min=torch.finfo(torch.float32).tiny)
-        self._gradients = gradients
-        self._squares = (norms / largest).square_()
-        self._scale = float(largest)
+        inputs, residuals = gradients.inputs.double(), gradients.residuals.double()
+        self._inputs = rounded(inputs / inputs.abs().max(), 20)
+        self._residuals = rounded(residuals, 24)
+        self._squares = self._inputs.square().sum(1) * self._residuals.square().sum(1)
+        self._scale = 4 * float(self._squares.max()) or 1.0
 
     def of_samples(self, rows: Tensor) -> Tensor:
         """See `Similarity`."""
-        inputs, residuals = self._gradients.inputs, self._gradients.residuals
-        products = (inputs[rows] @ inputs.T).mul_(residuals[rows] @ residuals.T).div_(self._scale**2)
-        squares = self._squares[rows, None] + self._squares
-        distances = products.mul_(-2).add_(squares)
-        distances.masked_fill_(distances < _ROUNDING * squares, 0.0)
-        return on_grid(distances.sqrt_().mul_(-0.5).add_(1))
+        products = (self._inputs[rows] @ self._inputs.T).mul_(self._residuals[rows] @ self._residuals.T)
+        squares = products.mul_(-2).add_(self._squares).add_(self._squares[rows, None]).clamp_(min=0)
+        return rounded(squares.div_(self._scale).sqrt_().neg_().add_(1), 24).float()
 
     def of_candidates(self, rows: Tensor) -> Tensor:
         """See `Similarity`."""

@@ -20,6 +20,8 @@ class DeepFool(Scorer):
 
     `deepfool.perturbation_norms` computes it.
 
+    Departures: Ducoffe and Precioso choose unlabelled samples, in rounds. They also train on the perturbed inputs.
+
     Source: Ducoffe and Precioso, "Adversarial active learning for deep networks", 2018; Moosavi-Dezfooli et al.,
         "DeepFool", CVPR 2016.
 
@@ -89,6 +91,8 @@ def perturbations(model: nn.Module, inputs: Tensor, *, num_classes: int | None =
     boundary is reached within rounding. For a linear model it is one step, and the smallest change there is.
 
     All inputs are searched at once. Those that are finished leave the batch.
+
+    Departures: the authors' code multiplies the perturbation by 1.02 to cross the boundary, and looks at ten classes.
 
     Args:
         model: from inputs to (b, c) logits, in evaluation mode, where samples do not depend on each other.

@@ -16,6 +16,7 @@ PAUL_2021 = (
   author = {Paul, Mansheej and Ganguli, Surya and Dziugaite, Gintare Karolina},
   booktitle = {Advances in Neural Information Processing Systems},
   volume = {34},
+  pages = {20596--20607},
   year = {2021},
 }""",
 )

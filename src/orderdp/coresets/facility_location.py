@@ -12,7 +12,8 @@ from orderdp.coresets.base import Chooser, Subset, Work
 from orderdp.coresets.cover import coverage, greedy_cover
 from orderdp.coresets.evidence import Evidence, Floats
 from orderdp.coresets.greedy import bar
-from orderdp.coresets.similarity import Cosine, Gaussian, Similarity, as_rows, centred, unit_rows
+from orderdp.coresets.rows import centred_rows, unit_rows
+from orderdp.coresets.similarity import Cosine, Gaussian, Similarity
 
 KERNELS = ("cosine", "gaussian")
 
@@ -31,8 +32,9 @@ class FacilityLocation(Chooser):
         ValueError: another kernel.
 
     Source: Nemhauser et al., "An analysis of approximations for maximizing submodular set functions", 1978; to choose
-        training data, Wei et al., ICML 2015. Departure: the scale of the Gaussian kernel is ours. With the number of
-        features as the scale, as in public code, similarities of normalised pixels are almost equal.
+        training data, Wei et al., ICML 2015. Departures: DeepCore compares last-layer gradients; here features are
+        compared. The scale of the Gaussian kernel is ours. With the number of features as the scale, as in public code,
+        similarities of normalised pixels are almost equal.
 
     >>> evidence = Evidence(features=[[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
     >>> FacilityLocation().choose(evidence, 2, quotas=None).indices
@@ -43,12 +45,21 @@ class FacilityLocation(Chooser):
     label = "facility location"
     needs = ("features",)
     references = (
-        "@article{nemhauser1978analysis, title={An analysis of approximations for maximizing submodular set "
-        "functions--{I}}, author={Nemhauser, George L. and Wolsey, Laurence A. and Fisher, Marshall L.}, "
-        "journal={Mathematical Programming}, volume={14}, pages={265--294}, year={1978}}",
-        "@inproceedings{wei2015submodularity, title={Submodularity in Data Subset Selection and Active Learning}, "
-        "author={Wei, Kai and Iyer, Rishabh and Bilmes, Jeff}, booktitle={International Conference on Machine "
-        "Learning}, pages={1954--1963}, year={2015}}",
+        """@article{nemhauser1978analysis,
+  title = {An analysis of approximations for maximizing submodular set functions--{I}},
+  author = {Nemhauser, George L. and Wolsey, Laurence A. and Fisher, Marshall L.},
+  journal = {Mathematical Programming},
+  volume = {14},
+  pages = {265--294},
+  year = {1978},
+}""",
+        """@inproceedings{wei2015submodularity,
+  title = {Submodularity in Data Subset Selection and Active Learning},
+  author = {Wei, Kai and Iyer, Rishabh and Bilmes, Jeff},
+  booktitle = {International Conference on Machine Learning},
+  pages = {1954--1963},
+  year = {2015},
+}""",
     )
 
     kernel: Literal["cosine", "gaussian"] = "cosine"
@@ -66,8 +77,8 @@ class FacilityLocation(Chooser):
         """Returns the similarities of all samples with each other, computed when asked for."""
         if self.kernel == "cosine":
             return Cosine(unit_rows(features, device))
-        rows, _ = centred(as_rows(features, device))
-        return Gaussian(rows, scale=2 * float((rows * rows).sum(1, dtype=torch.float64).mean()) or 1.0)
+        rows, _ = centred_rows(features, device)
+        return Gaussian(rows, scale=2 * float(rows.square().sum(1).mean()) or 1.0)
 
     def _choose(self, evidence: Evidence, size: int, work: Work) -> Subset:
         similarity = self.similarity(evidence.features, work.device)

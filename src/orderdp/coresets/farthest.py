@@ -16,14 +16,14 @@ _ELEMENTS = 2**22  # of a block
 
 @dataclass(frozen=True, eq=False)
 class Separated:
-    """Samples whose distances are own_i + own_j - left_i·right_j, at least 0.
+    """Samples whose distances are own_i + own_j - 2·left_i·right_j.
 
     Squared Euclidean distances and symmetric divergences have this form, so a matrix product computes them.
 
     Args:
-        own: (n,) float32.
-        left: (n, d) float32.
-        right: (n, d) float32; may be the same tensor.
+        own: (n,) float64.
+        left: (n, d) float64.
+        right: (n, d) float64; may be the same tensor.
     """
 
     own: Tensor
@@ -36,8 +36,8 @@ class Separated:
         return Separated(self.own[rows], left, left if self.right is self.left else self.right[rows])
 
     def numbers(self, picks: Separated) -> Tensor:
-        """Returns (n, k) float32 distances."""
-        return (self.own[:, None] + picks.own).sub_(self.left @ picks.right.T).clamp_(min=0)
+        """Returns (n, k) float64 distances."""
+        return (self.own[:, None] + picks.own).addmm_(self.left, picks.right.T, alpha=-2)
 
     def __len__(self) -> int:
         """Returns n."""
@@ -49,7 +49,7 @@ def farthest_first(samples: Separated, first: int, size: int, progress: Progress
 
     It remembers one number for each sample, the distance to its nearest pick. The lowest position wins a tie.
     """
-    scores = samples.numbers(samples.take(slice(first, first + 1)))[:, 0].double()
+    scores = samples.numbers(samples.take(slice(first, first + 1)))[:, 0].clone()
     scores[first] = -torch.inf
     others = lazy_greedy(samples, scores, _nearer, size - 1, progress)
     return np.concatenate([[first], others])
@@ -60,7 +60,7 @@ def _nearer(distances: Tensor, to_picks: Tensor) -> Tensor:
 
 
 def to_nearest(samples: Separated, picks: Separated) -> Tensor:
-    """Returns (n,) float32, the distance of each sample to the nearest pick."""
+    """Returns (n,) float64, the distance of each sample to the nearest pick."""
     step = max(1, _ELEMENTS // len(picks))
     parts = (samples.take(slice(begin, begin + step)) for begin in range(0, len(samples), step))
     return torch.cat([part.numbers(picks).amin(1) for part in parts])

@@ -18,7 +18,7 @@ class Forgetting(Scorer):
     was never right comes before all others. Most samples are often never forgotten, so the seed breaks many ties.
 
     Departures: the publication counts a sample never learned as forgotten infinitely often. Here it counts as t times,
-    for t epochs, which is more than any count and has a mean over proxies.
+    for t epochs, which is more than any count and has a mean over proxies. The authors' code does the same.
 
     Source: Toneva et al., "An empirical study of example forgetting", ICLR 2019, Algorithm 1.
 

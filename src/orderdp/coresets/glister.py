@@ -25,7 +25,8 @@ class GLISTER(Chooser):
 
     Departures: The publication steps on the sum of the losses. Over thousands of samples such a step leaves the range
     of the first order, so the mean is taken here. The gradient is refreshed `rounds` times; between, the largest
-    products are taken together. With quotas all classes share the validation set, and each begins at the proxy.
+    products are taken together. The authors' library does so too, 15 times by default. With quotas all classes share
+    the validation set, and each begins at the proxy; that library gives each class the validation samples of its own.
 
     Args:
         learning_rate: of the step, above 0.
@@ -42,10 +43,12 @@ class GLISTER(Chooser):
     needs = (*NEEDS, "validation")
     references = (
         """@inproceedings{killamsetty2021glister,
-  title     = {{GLISTER}: Generalization based Data Subset Selection for Efficient and Robust Learning},
-  author    = {Killamsetty, Krishnateja and Sivasubramanian, Durga and Ramakrishnan, Ganesh and Iyer, Rishabh},
-  booktitle = {AAAI Conference on Artificial Intelligence},
-  year      = {2021}
+  title = {{GLISTER}: Generalization based Data Subset Selection for Efficient and Robust Learning},
+  author = {Killamsetty, Krishnateja and Sivasubramanian, Durga and Ramakrishnan, Ganesh and Iyer, Rishabh},
+  booktitle = {Proceedings of the AAAI Conference on Artificial Intelligence},
+  volume = {35},
+  pages = {8110--8118},
+  year = {2021},
 }""",
     )
 

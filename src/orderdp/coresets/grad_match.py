@@ -28,10 +28,10 @@ class GradMatch(Chooser):
     Beyond that rank the residual is not exactly zero, because l2 > 0. More samples then share the weight.
 
     Departures: A sample whose best weight falls to zero leaves the subset again, and may come back, so the weights are
-    those of non-negative least squares (Lawson & Hanson 1974) and all positive. The publication does not say what
-    follows once no further sample can lower the error. Here the subset is filled up with weight zero, largest product
-    with the residual first. Where all gradients are zero, all weights are one. With quotas each class matches its own
-    sum.
+    those of non-negative least squares (Lawson & Hanson 1974) and all positive. Once no further sample can lower the
+    error, the authors' library fills the subset up with random samples of weight one. They would spoil the match. Here
+    it is filled up with weight zero, largest product with the residual first. Where all gradients are zero, all weights
+    are one. With quotas each class matches its own sum.
 
     Args:
         l2: weight of ‖w‖², above 0. Gradients enter as they are, so large features make a given l2 weaker.
@@ -39,7 +39,8 @@ class GradMatch(Chooser):
     Raises:
         TypeError: l2 no number. ValueError: l2 not above 0 or not finite.
 
-    Source: Killamsetty et al., "GRAD-MATCH", ICML 2021, Algorithm 2, with its λ = 0.5.
+    Source: Killamsetty et al., "GRAD-MATCH", ICML 2021, Algorithm 2, with λ = 0.5 as in the authors' library
+        (cords), which has λ = 0 for whole batches.
     """
 
     name = "grad_match"
@@ -48,11 +49,12 @@ class GradMatch(Chooser):
     weighs = True
     references = (
         """@inproceedings{killamsetty2021gradmatch,
-  title     = {{GRAD-MATCH}: Gradient Matching based Data Subset Selection for Efficient Deep Model Training},
-  author    = {Killamsetty, Krishnateja and Sivasubramanian, Durga and Ramakrishnan, Ganesh and De, Abir and
-               Iyer, Rishabh},
+  title = {{GRAD-MATCH}: Gradient Matching based Data Subset Selection for Efficient Deep Model Training},
+  author = {Killamsetty, Krishnateja and Sivasubramanian, Durga and Ramakrishnan, Ganesh and De, Abir and
+    Iyer, Rishabh},
   booktitle = {International Conference on Machine Learning},
-  year      = {2021}
+  pages = {5464--5474},
+  year = {2021},
 }""",
     )
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from orderdp.coresets.base import Chooser, Subset, Work
 from orderdp.coresets.evidence import Evidence
 from orderdp.coresets.greedy import bar, lazy_greedy
-from orderdp.coresets.similarity import unit_rows
+from orderdp.coresets.rows import rounded, unit_rows
 from orderdp.theory.sizes import check_number
 
-_BLOCK = 8_192  # rows
+GUO_2022 = """@inproceedings{guo2022deepcore,
+  title = {{DeepCore}: A Comprehensive Library for Coreset Selection in Deep Learning},
+  author = {Guo, Chengcheng and Zhao, Bo and Bai, Yanbing},
+  booktitle = {Database and Expert Systems Applications},
+  pages = {181--195},
+  year = {2022},
+}"""
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class GraphCut(Chooser):
     Raises:
         ValueError: a negative or infinite λ. TypeError: no number.
 
-    Source: Iyer and Bilmes, "Submodular optimization with submodular cover and submodular knapsack constraints",
-        NeurIPS 2013; as a baseline with λ = 1, Guo et al., "DeepCore", 2022.
+    Source: Iyer et al., "Submodular combinatorial information measures", ALT 2021; as a static method with λ = 1, Guo
+        et al., "DeepCore", 2022. Departure: DeepCore compares last-layer gradients; here features are compared.
 
     >>> evidence = Evidence(features=[[1.0, 0.0], [0.9, 0.1], [0.8, 0.2], [0.0, 1.0]])
     >>> GraphCut().choose(evidence, 2, quotas=None).indices
@@ -43,12 +48,14 @@ class GraphCut(Chooser):
     label = "graph cut"
     needs = ("features",)
     references = (
-        "@inproceedings{iyer2013submodular, title={Submodular Optimization with Submodular Cover and Submodular "
-        "Knapsack Constraints}, author={Iyer, Rishabh K. and Bilmes, Jeff A.}, booktitle={Advances in Neural "
-        "Information Processing Systems}, volume={26}, year={2013}}",
-        "@inproceedings{guo2022deepcore, title={DeepCore: A Comprehensive Library for Coreset Selection in Deep "
-        "Learning}, author={Guo, Chengcheng and Zhao, Bo and Bai, Yanbing}, booktitle={Database and Expert Systems "
-        "Applications}, pages={181--195}, year={2022}}",
+        """@inproceedings{iyer2021submodular,
+  title = {Submodular Combinatorial Information Measures with Applications in Machine Learning},
+  author = {Iyer, Rishabh and Khargoankar, Ninad and Bilmes, Jeff and Asanani, Himanshu},
+  booktitle = {Algorithmic Learning Theory},
+  pages = {722--754},
+  year = {2021},
+}""",
+        GUO_2022,
     )
 
     redundancy: float = 1.0
@@ -60,15 +67,15 @@ class GraphCut(Chooser):
 
     def _choose(self, evidence: Evidence, size: int, work: Work) -> Subset:
         rows = unit_rows(evidence.features, work.device)
-        total = rows.sum(0, dtype=torch.float64)
-        parts = (rows[begin : begin + _BLOCK] for begin in range(0, len(rows), _BLOCK))
-        gains = torch.cat([0.5 * (len(rows) + part.double() @ total) for part in parts])
-        gains -= self.redundancy * (0.5 + 0.5 * (rows * rows).sum(1))  # s(j, j): 1, or 0.5 for a row of zeros
+        gains = (rows @ rows.sum(0)).add_(len(rows)).mul_(0.5)
+        if self.redundancy:
+            gains /= 2 * self.redundancy  # what a pick then takes away is its similarity
+            gains -= 0.25 + 0.25 * rows.square().sum(1)  # s(j, j) / 2
+        picks = bar(work, self.label, len(rows))
+        return Subset(lazy_greedy(_Angles(rows), rounded(gains, 24), self._lowered, size, picks))
 
-        def lowered(scores: Tensor, similarities: Tensor) -> Tensor:
-            return scores - 2 * self.redundancy * similarities.sum(1, dtype=torch.float64)
-
-        return Subset(lazy_greedy(_Angles(rows), gains, lowered, size, bar(work, self.label, len(rows))))
+    def _lowered(self, gains: Tensor, similarities: Tensor) -> Tensor:
+        return gains - similarities.sum(1) if self.redundancy else gains
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +83,7 @@ class _Angles:
     """Samples and their similarities 0.5 + 0.5·cos.
 
     Args:
-        rows: (n, d) float32 of norm 1 or 0.
+        rows: (n, d) float64 of norm 1 or 0.
     """
 
     rows: Tensor
@@ -85,4 +92,4 @@ class _Angles:
         return _Angles(self.rows[rows])
 
     def numbers(self, picks: _Angles) -> Tensor:
-        return (self.rows @ picks.rows.T).add_(1).mul_(0.5).clamp_(min=0)
+        return rounded((self.rows @ picks.rows.T).add_(1).mul_(0.5), 24)  # sums are exact

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ _POOL_SHARE = 16  # one candidate in so many is kept up to date at each pick
 _ELEMENTS = 2**22  # of a block
 _LARGE = 10_000  # samples
 
-Progress = Callable[[Iterable[int]], Iterator[int]]
+Progress = Callable[[Iterable[Any]], Iterator[Any]]
 P = TypeVar("P", bound="Points")
 
 
@@ -93,5 +93,5 @@ def _best(scores: Tensor, count: int) -> tuple[Tensor, float, int]:
 
 
 def bar(work: Work, label: str, num_samples: int) -> Progress:
-    """Returns what shows the picks from one group: a progress bar if it is large. Small ones take seconds."""
+    """Returns what shows the steps of one group: a progress bar if it is large. Small ones take seconds."""
     return iter if num_samples < _LARGE else lambda picks: work.progress(picks, label)

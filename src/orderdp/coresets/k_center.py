@@ -12,7 +12,7 @@ from orderdp.coresets.base import Chooser, Subset, Work
 from orderdp.coresets.evidence import Evidence, Floats
 from orderdp.coresets.farthest import Separated, farthest_first, to_nearest
 from orderdp.coresets.greedy import bar
-from orderdp.coresets.similarity import as_rows, centred
+from orderdp.coresets.rows import centred_rows
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,20 @@ class KCenter(Chooser):
     label = "K-Center"
     needs = ("features",)
     references = (
-        "@inproceedings{sener2018coreset, title={Active Learning for Convolutional Neural Networks: A Core-Set "
-        "Approach}, author={Sener, Ozan and Savarese, Silvio}, booktitle={International Conference on Learning "
-        "Representations}, year={2018}}",
-        "@article{gonzalez1985clustering, title={Clustering to minimize the maximum intercluster distance}, "
-        "author={Gonzalez, Teofilo F.}, journal={Theoretical Computer Science}, volume={38}, pages={293--306}, "
-        "year={1985}}",
+        """@inproceedings{sener2018active,
+  title = {Active Learning for Convolutional Neural Networks: A Core-Set Approach},
+  author = {Sener, Ozan and Savarese, Silvio},
+  booktitle = {International Conference on Learning Representations},
+  year = {2018},
+}""",
+        """@article{gonzalez1985clustering,
+  title = {Clustering to minimize the maximum intercluster distance},
+  author = {Gonzalez, Teofilo F.},
+  journal = {Theoretical Computer Science},
+  volume = {38},
+  pages = {293--306},
+  year = {1985},
+}""",
     )
 
     def radius(self, evidence: Evidence, indices: npt.ArrayLike, *, device: str | torch.device = "cpu") -> float:
@@ -56,7 +64,5 @@ class KCenter(Chooser):
 
 def separated(features: Floats, device: torch.device) -> tuple[Separated, float]:
     """Returns the samples with their squared distances, and what to multiply their roots by."""
-    rows, scale = centred(as_rows(features, device))
-    squares = (rows * rows).sum(1)
-    rows *= math.sqrt(2)
-    return Separated(squares, rows, rows), scale
+    rows, scale = centred_rows(features, device)
+    return Separated(rows.square().sum(1), rows, rows), scale

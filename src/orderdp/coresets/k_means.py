@@ -31,8 +31,10 @@ class KMeans(Scorer):
         TypeError: `num_clusters` no whole number. ValueError: below 1, or another word to keep.
         ImportError: when it scores, scikit-learn is missing.
 
-    Departures: there are never more clusters than distinct rows. The publication uses features of a self-supervised
-    model. Scale the features to unit norm if their length should not count.
+    Departures: the publication uses features of a self-supervised model. The scores that its authors published are
+    cosine similarities to the centre. Here distances are Euclidean. Scale the features to unit norm if their length
+    should not count; then the order is that of the cosine, if all centres have the same norm. There are never more
+    clusters than distinct rows.
 
     Source: Sorscher et al., "Beyond neural scaling laws", NeurIPS 2022.
 
@@ -50,6 +52,7 @@ class KMeans(Scorer):
   author = {Sorscher, Ben and Geirhos, Robert and Shekhar, Shashank and Ganguli, Surya and Morcos, Ari S.},
   booktitle = {Advances in Neural Information Processing Systems},
   volume = {35},
+  pages = {19523--19536},
   year = {2022},
 }""",
     )

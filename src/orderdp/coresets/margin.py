@@ -9,7 +9,7 @@ import numpy as np
 from orderdp.coresets.base import Scorer, Work
 from orderdp.coresets.blocks import by_rows
 from orderdp.coresets.evidence import Array, Evidence, Floats
-from orderdp.coresets.least_confidence import COLEMAN_2020
+from orderdp.coresets.graph_cut import GUO_2022
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Margin(Scorer):
     Raises:
         ValueError: when it scores, the probabilities are of one class.
 
-    Source: Coleman et al., "Selection via proxy", ICLR 2020.
+    Source: Scheffer et al., "Active hidden Markov models for information extraction", 2001; as a static method, Guo et
+        al., "DeepCore", 2022. The OrderDP paper cites Coleman et al., whose code has no margin.
 
     >>> Margin().score(Evidence(probabilities=[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0]]))
     array([0., 1.])
@@ -30,7 +31,15 @@ class Margin(Scorer):
     name = "margin"
     label = "margin"
     needs = ("probabilities",)
-    references = COLEMAN_2020
+    references = (
+        """@inproceedings{scheffer2001active,
+  title = {Active Hidden {Markov} Models for Information Extraction},
+  author = {Scheffer, Tobias and Decomain, Christian and Wrobel, Stefan},
+  booktitle = {Advances in Intelligent Data Analysis},
+  year = {2001},
+}""",
+        GUO_2022,
+    )
 
     def _score(self, evidence: Evidence, work: Work) -> Floats:
         if evidence.probabilities.shape[1] < 2:

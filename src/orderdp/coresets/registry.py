@@ -22,11 +22,13 @@ from orderdp.coresets.grad_match import GradMatch
 from orderdp.coresets.grand import GraNd
 from orderdp.coresets.graph_cut import GraphCut
 from orderdp.coresets.herding import Herding
+from orderdp.coresets.influence import Influence
 from orderdp.coresets.k_center import KCenter
 from orderdp.coresets.k_means import KMeans
 from orderdp.coresets.least_confidence import LeastConfidence
 from orderdp.coresets.margin import Margin
 from orderdp.coresets.moderate import Moderate
+from orderdp.coresets.moso import MoSo
 from orderdp.coresets.random import Random
 from orderdp.coresets.tdds import TDDS
 from orderdp.output.suggestions import did_you_mean
@@ -47,9 +49,11 @@ __all__ = [  # noqa: RUF022  (in the order of Table 1 of the OrderDP paper, then
     "CAL",
     "CRAIG",
     "GLISTER",
+    "Influence",
     "GradMatch",
     "FacilityLocation",
     "GraphCut",
+    "MoSo",
     "CCS",
     "Moderate",
     "DynamicUncertainty",

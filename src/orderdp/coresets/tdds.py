@@ -35,6 +35,7 @@ class TDDS(Scorer):
 
     Departures: the public code adds up the absolute values of the terms of d_t. Here d_t is the Kullback–Leibler
     divergence, which estimates the change of the loss. It is never negative. Probabilities below 1e-8 count as 1e-8.
+    The public code takes the outputs during training, of augmented inputs, not after each epoch.
 
     The public code has J = 10 and β = 0.9. It tunes the length of the trajectory: 30 epochs of 200 in its example for
     CIFAR-100.
