@@ -67,5 +67,4 @@ class GrowingInverse:
             for begin in range(0, self.size, _ROWS):
                 rows = slice(begin, min(begin + _ROWS, self.size))
                 self._base[rows, : self.size] += (self._changes[rows] * self._signs) @ self._changes[: self.size].T
-            self._changes.zero_()
-            self._waiting = 0
+            self._waiting = 0  # rows beyond the size are zero, so what is left in the columns never counts
