@@ -5,7 +5,8 @@ from orderdp.coresets.base import Scorer as Scorer
 from orderdp.coresets.base import StaticMethod as StaticMethod
 from orderdp.coresets.base import Subset as Subset
 from orderdp.coresets.evidence import Evidence as Evidence
+from orderdp.coresets.greedi import greedi as greedi
 from orderdp.coresets.registry import *  # noqa: F403
 from orderdp.coresets.registry import __all__ as _methods
 
-__all__ = ["Chooser", "Evidence", "Scorer", "StaticMethod", "Subset", *_methods]
+__all__ = ["Chooser", "Evidence", "Scorer", "StaticMethod", "Subset", "greedi", *_methods]
