@@ -168,8 +168,9 @@ def scale(limit_s: int, sizes: list[int]) -> list[dict[str, Any]]:
                     f"{quotas or 'none':>13} {told}",
                     flush=True,
                 )
-    largest = max((row["peak_bytes"] or 0 for row in rows if row["n"] == 50_000 and row["quotas"]), default=0)
-    print(verdict("GiB with quotas at 50,000", largest / GIB, TARGET_GIB))
+    bytes_used = [row["peak_bytes"] or 0 for row in rows if row["n"] == 50_000 and row["quotas"]]
+    if bytes_used:
+        print(verdict("GiB with quotas at 50,000", max(bytes_used) / GIB, TARGET_GIB))
     return rows
 
 
