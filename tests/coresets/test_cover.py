@@ -11,10 +11,11 @@ from coresets.data import make_evidence
 from orderdp.coresets import CRAIG, Evidence, FacilityLocation, cover, similarity
 from orderdp.coresets.base import Work
 from orderdp.coresets.cover import Cover, coverage, greedy_cover
-from orderdp.coresets.rows import unit_rows
-from orderdp.coresets.similarity import Cosine, Held
+from orderdp.coresets.rows import centred_rows, unit_rows
+from orderdp.coresets.similarity import Cosine, Held, squared_distances
 from reference import coverage as twin
 
+CPU = torch.device("cpu")
 ROUTES = {  # HELD, first picks, elements of a block, fewest rows of a block
     "held": (8_192, 128, 2**20, 64),
     "held, then lists": (8_192, 3, 2**20, 64),
@@ -45,7 +46,7 @@ def soft(evidence):
 
 def chosen_by(method, features, size):
     """What the method chooses where the lowest position wins a tie."""
-    rows = method.similarity(np.asarray(features, dtype=np.float32), torch.device("cpu"))
+    rows = method.similarity(np.asarray(features, dtype=np.float32), CPU)
     return greedy_cover(rows, size)
 
 
@@ -73,7 +74,7 @@ def test_each_sample_belongs_to_its_nearest_pick(route):
 
 
 def test_gains_stay_exact_sums_of_the_matrix():
-    rows = unit_rows(make_evidence(50).features, torch.device("cpu"))
+    rows = unit_rows(make_evidence(50).features, CPU)
     held = Held(Cosine(rows))
     state = Cover(held)
     for candidate in (3, 17, 40, 8):
@@ -82,6 +83,31 @@ def test_gains_stay_exact_sums_of_the_matrix():
     gains = np.maximum(matrix - matrix[state.chosen].max(0), 0).sum(1)
     gains[state.chosen] = -np.inf
     assert state.gains.tolist() == gains.tolist()
+
+
+def test_numbers_do_not_depend_on_the_order_of_a_sum():
+    features = np.random.default_rng(0).standard_normal((50, 600))
+    order = np.random.default_rng(1).permutation(600)
+    for rows in (unit_rows(features, CPU), centred_rows(features, CPU)[0]):
+        assert torch.equal(rows[:, order] @ rows[:, order].T, rows @ rows.T)
+    assert torch.equal(squared_distances(rows[:, order], rows[:, order]), squared_distances(rows, rows))
+    for method in (FacilityLocation(), FacilityLocation(kernel="gaussian")):
+        matrix = method.similarity(features, CPU).of_samples(torch.arange(50)).double()
+        assert torch.equal(matrix.diagonal(), torch.ones(50, dtype=torch.float64))
+        assert torch.equal((matrix * 2**23).round(), matrix * 2**23)
+
+
+def test_the_first_pick_is_exact_where_its_sum_is_known_roughly():
+    class Rough(Cosine):
+        def sums(self):
+            sums, error = super().sums()
+            sums[expected] -= 2
+            return sums, error + 2
+
+    rows = unit_rows(make_evidence(60, seed=12).features, CPU)
+    expected = int(Cosine(rows).sums()[0].argmax())
+    assert int(Rough(rows).sums()[0].argmax()) != expected
+    assert cover._first(Rough(rows)) == cover._first(Cosine(rows)) == expected
 
 
 def test_lists_begin_once_they_fit(monkeypatch):
@@ -123,7 +149,7 @@ def test_facility_location_covers_better_than_a_uniform_draw():
 
 
 def test_a_row_of_zeros_is_half_similar_to_all():
-    rows = unit_rows(np.array([[0.0, 0.0], [3.0, 4.0], [1e-30, 0.0]]), torch.device("cpu"))
+    rows = unit_rows(np.array([[0.0, 0.0], [3.0, 4.0], [1e-30, 0.0]]), CPU)
     assert Cosine(rows).of_samples(torch.tensor([0])).tolist() == [[0.5, 0.5, 0.5]]
     assert Cosine(rows).of_samples(torch.tensor([1]))[0].tolist() == pytest.approx([0.5, 1.0, 0.8])
     assert coverage(Cosine(rows), torch.tensor([1])) == pytest.approx(2.3)
@@ -144,7 +170,7 @@ def test_craig_is_its_twin(route, label):
     evidence = soft(make_evidence(60, seed=7))
     if label is not None:
         evidence = evidence.take(np.flatnonzero(evidence.labels == label), evidence.given)
-    subset = CRAIG()._choose(evidence, 15, Work(np.random.default_rng(0), torch.device("cpu")))
+    subset = CRAIG()._choose(evidence, 15, Work(np.random.default_rng(0), CPU))
     chosen, sizes = twin.craig(twin.last_layer_gradients(evidence), 15)
     assert subset.indices.tolist() == chosen
     assert subset.weights.tolist() == sizes.tolist()

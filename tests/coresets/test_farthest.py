@@ -6,6 +6,7 @@ import torch
 
 from coresets.data import make_evidence
 from orderdp.coresets import ContextualDiversity, Evidence, GraphCut, KCenter, greedy
+from orderdp.coresets.base import Work
 from orderdp.coresets.farthest import Separated, farthest_first
 from reference import coverage as twin
 
@@ -80,6 +81,16 @@ def test_graph_cut_is_its_twin(route, redundancy):
     evidence = make_evidence(50, seed=3)
     expected = twin.graph_cut(twin.cosine_similarity(evidence.features), 25, redundancy)
     assert GraphCut(redundancy=redundancy).choose(evidence, 25, quotas=None).indices.tolist() == expected
+
+
+def test_graph_cut_takes_rows_of_zeros():
+    features = make_evidence(30, seed=13).features.copy()
+    features[[4, 17]] = 0
+    work = Work(np.random.default_rng(0), torch.device("cpu"))
+    kept = GraphCut()._choose(Evidence(features=features), 30, work).indices
+    matrix = twin.cosine_similarity(features)
+    matrix[[4, 17], [4, 17]] = 0.5
+    assert kept.tolist() == twin.graph_cut(matrix, 30, 1.0)
 
 
 def test_graph_cut_with_one_is_the_weight_of_the_cut():

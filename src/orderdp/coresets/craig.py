@@ -79,7 +79,7 @@ class _Gradients(Similarity):
         """See `Similarity`."""
         products = (self._inputs[rows] @ self._inputs.T).mul_(self._residuals[rows] @ self._residuals.T)
         squares = products.mul_(-2).add_(self._squares).add_(self._squares[rows, None]).clamp_(min=0)
-        return rounded(squares.div_(self._scale).sqrt_().neg_().add_(1), 24).float()
+        return squares.div_(self._scale).sqrt_().neg_().add_(1).float().add_(1).sub_(1)  # rounds to multiples of 2⁻²³
 
     def of_candidates(self, rows: Tensor) -> Tensor:
         """See `Similarity`."""

@@ -7,15 +7,13 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from orderdp.coresets.rows import rounded
-
 HELD = 8_192  # samples whose n × n matrix may be held: 256 MiB
 _ELEMENTS = 2**20  # of a block
 _MIN_ROWS = 64  # fewer make a slow matrix product
 
 
 class Similarity(ABC):
-    """Similarities between samples and the candidates that may be kept, multiples of 2⁻²⁴ in [0, 1].
+    """Similarities between samples and the candidates that may be kept, multiples of 2⁻²³ in [0, 1].
 
     The similarity of a pair is the same number in every block, on every device. Sums in float64 are exact, so they do
     not depend on their order. Equal gains are therefore equal numbers, and lazy greedy is plain greedy.
@@ -59,15 +57,15 @@ class OfRows(Similarity):
 
     def of_samples(self, rows: Tensor) -> Tensor:
         """See `Similarity`."""
-        return rounded(self._between(self.samples[rows], self.candidates), 24).float()
+        return self._between(self.samples[rows], self.candidates).add_(1).sub_(1)  # rounds
 
     def of_candidates(self, rows: Tensor) -> Tensor:
         """See `Similarity`."""
-        return rounded(self._between(self.candidates[rows], self.samples), 24).float()
+        return self._between(self.candidates[rows], self.samples).add_(1).sub_(1)
 
     @abstractmethod
     def _between(self, rows: Tensor, others: Tensor) -> Tensor:
-        """Returns (len(rows), len(others)) float64 similarities."""
+        """Returns (len(rows), len(others)) float32 similarities, computed in float64."""
 
 
 class Cosine(OfRows):
@@ -76,10 +74,10 @@ class Cosine(OfRows):
     def sums(self) -> tuple[Tensor, float] | None:
         """See `Similarity`. Without rounding, a sum needs only the sum of all rows."""
         total = self.samples.sum(0)
-        return (self.candidates @ total).add_(self.num_samples).mul_(0.5), 2.0**-24 * self.num_samples
+        return (self.candidates @ total).add_(self.num_samples).mul_(0.5), 2.0**-23 * self.num_samples
 
     def _between(self, rows: Tensor, others: Tensor) -> Tensor:
-        return (rows @ others.T).add_(1).mul_(0.5)
+        return (rows @ others.T).float().add_(1).mul_(0.5)
 
 
 class Gaussian(OfRows):
@@ -96,7 +94,7 @@ class Gaussian(OfRows):
         self._scale = scale
 
     def _between(self, rows: Tensor, others: Tensor) -> Tensor:
-        return squared_distances(rows, others).mul_(-1 / self._scale).exp_()
+        return squared_distances(rows, others).mul_(-1 / self._scale).exp_().float()
 
 
 class Held(Similarity):
