@@ -186,6 +186,14 @@ def bfloat16(lines: list[str], folder: Path) -> None:
     assert tied[found] < 85 < plain[found] == 100
 
 
+def static_start(lines: list[str], folder: Path) -> None:
+    (first_with, _, last_with), (first_without, _, last_without) = map(numbers, lines[:2])  # the 2 of EL2N between
+    assert first_with > 65  # OrderDP draws 71 % and keeps the hardest of them
+    assert 45 < first_without < 55
+    assert abs(last_with - last_without) < 10  # the losses have taken over
+    assert min(numbers(lines[2])) > 93
+
+
 def worth_it(lines: list[str], folder: Path) -> None:
     accuracies = [numbers(line)[1:] for line in lines[:5]]
     assert min(map(min, accuracies)) > 85
@@ -206,7 +214,17 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
     claim.__name__: claim
     for claim in (
         *(four_lines, resume, mixed_precision, gradient_accumulation, regression, multi_label, language_model),
-        *(class_weights, bfloat16, label_noise, infobatch, tensorboard_log, two_passes, choose_in_batch, worth_it),
+        *(
+            class_weights,
+            bfloat16,
+            label_noise,
+            infobatch,
+            tensorboard_log,
+            two_passes,
+            choose_in_batch,
+            static_start,
+            worth_it,
+        ),
     )
 }
 

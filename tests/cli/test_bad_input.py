@@ -261,7 +261,7 @@ def test_without_the_extras_a_newcomer_gets_the_help_and_the_methods(arguments, 
     assert without_extras(*arguments) == call(*arguments)
 
 
-@pytest.mark.parametrize("command", ["train", "compare", "study"])
+@pytest.mark.parametrize("command", ["train", "compare", "coreset", "study"])
 def test_without_the_extras_the_help_of_a_command_says_what_its_options_need(command, call):
     status, out, err = without_extras(command, "--help")
     if (status, out, err) == call(command, "--help"):

@@ -1,5 +1,7 @@
 """How far static methods agree, against SciPy and by hand; and that the plots of scores are drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,11 @@ def test_the_tables_name_every_method_once_and_number_the_columns(coresets):
     assert [line[0] for line in table.lines[1:]] == ["1 A", "2 B", "3 C-2", "4 FLAT", "5 LAST", "6 CHOSEN"]
     assert "at 50 % pruned" in table.note
     assert table.note.endswith("Two uniform draws have 0.50 in common.")
+
+
+def test_with_several_proxies_the_table_says_how_far_they_agree(coresets):
+    table = correlation_table(replace(coresets, between_proxies={"a": 0.5, "c-2": -0.25}))
+    assert [line[-1] for line in table.lines] == ["two proxies", "0.50", "–", "−0.25", "–", "–"]
 
 
 def test_the_plots_are_drawn_for_every_score(coresets, data, tmp_path):

@@ -98,6 +98,10 @@ def test_the_only_method_of_a_file_needs_no_name(file):
     assert StoredSubset.from_file("subsets.parquet", prune_ratio=0.7).method == "herding"
 
 
+def test_a_title_tells_two_files_apart(file):
+    assert stored(file, title="K-Center, second proxy").describe() == "K-Center, second proxy 30 %"
+
+
 def test_a_changed_file_is_refused_and_the_same_subsets_in_another_file_are_not(file):
     table = to_table(stored(file))
     write(file, k_center=kept(0), craig=kept(7), herding=kept(8))

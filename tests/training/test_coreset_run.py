@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from orderdp.coresets import EL2N, Evidence, Forgetting, Random, Scorer, registry
 from orderdp.data.base import ImageArrays
@@ -64,6 +65,9 @@ def test_scores_are_averaged_over_proxies_and_subsets_are_those_of_the_methods(m
         ids, weights = found.subsets["calibrated-el2n-1"][ratio]
         assert len(ids) == size
         assert weights.sum() == pytest.approx(N)
+    one, other = (EL2N().score(evidence) for evidence in early)
+    assert found.between_proxies["el2n-1"] == pytest.approx(spearmanr(one, other).statistic)
+    assert set(found.between_proxies) == {"el2n-1", "forgetting"}
     assert "calibrated-el2n-1" not in found.scores
     assert found.labels == {
         "random": "random",

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from orderdp import Pruner
 from orderdp.coresets import Evidence
+from orderdp.coresets.deepfool import perturbation_norms
 from orderdp.data.base import ImageArrays
 from orderdp.training import proxy, proxy_folder
 from orderdp.training.loop import Run
@@ -87,7 +88,7 @@ def test_it_ends_with_the_weights_of_a_run_on_full_data(make, tmp_path, digits, 
 @pytest.mark.parametrize("epoch", [0, 2, EPOCHS])
 def test_outputs_are_those_of_the_weights_after_that_epoch(make, digits, epoch):
     made = make()
-    evidence = made.evidence(("probabilities", "features", "gradient_norms"), epoch=epoch)
+    evidence = made.evidence(("probabilities", "features", "gradient_norms", "perturbations"), epoch=epoch)
     model = build_model("small_cnn", num_classes=10, in_channels=1, image_size=8)
     model.load_state_dict(load_file(made.path / f"epoch-{epoch:04d}.safetensors"))
     model.eval()
@@ -99,6 +100,7 @@ def test_outputs_are_those_of_the_weights_after_that_epoch(make, digits, epoch):
     np.testing.assert_allclose(
         evidence.features @ layer.weight.detach().numpy().T + layer.bias.detach().numpy(), logits.detach(), atol=1e-4
     )
+    np.testing.assert_allclose(evidence.perturbations[:9], perturbation_norms(model, images[:9]), rtol=1e-4)
     for sample in (0, 77):
         model.zero_grad()
         F.cross_entropy(model(images[sample : sample + 1]), digits.train.labels[sample : sample + 1]).backward()

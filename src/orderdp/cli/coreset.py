@@ -32,6 +32,7 @@ examples:
   orderdp compare --methods orderdp fixed:coresets/digits/subsets.parquet,method=el2n --prune-ratio 0.5
   orderdp coreset --resume coresets/digits"""
 
+_WIDEST = 150  # letters of a line of a table that is printed
 _DEFAULT = ("random", "el2n", "forgetting")
 _OWN = ("methods", "prune_ratio", "proxies", "seed", "quotas", "validation", "cache", "output", "recipe")
 _LEFT_OUT = ("seed", "drop_last", "max_steps", "checkpoint_steps", "alignment")
@@ -39,11 +40,23 @@ _LEFT_OUT = ("seed", "drop_last", "max_steps", "checkpoint_steps", "alignment")
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `orderdp coreset`."""
-    from orderdp.training.coreset_plan import QUOTAS
     from orderdp.training.proxy import SETTINGS
-    from orderdp.training.recipe import shipped_recipes
 
     group = parser.add_argument_group("scores and subsets")
+    _add_methods(group)
+    _add_folders(group)
+    usual = ", ".join(f"{name} {value}".replace("True", "true") for name, value in SETTINGS.items())
+    add_settings(
+        parser,
+        leave_out=_LEFT_OUT,
+        title="settings of the proxy",
+        text=textwrap.fill(f"Its defaults are {usual}. Those of data, model and machine are the recipe's.", 78),
+    )
+
+
+def _add_methods(group: argparse._ArgumentGroup) -> None:
+    from orderdp.training.coreset_plan import QUOTAS
+
     group.add_argument(
         "--methods",
         nargs="+",
@@ -83,6 +96,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="fraction of the training samples to hold out for the methods that need a validation set, in (0, 1); they "
         "are never kept by those methods",
     )
+
+
+def _add_folders(group: argparse._ArgumentGroup) -> None:
+    from orderdp.training.recipe import shipped_recipes
+
     group.add_argument(
         "--output", metavar="DIR", type=some_path, help="new folder to write; default runs/coreset-DATASET-TIME"
     )
@@ -98,13 +116,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"TOML file with data and model, or one of {', '.join(sorted(shipped_recipes()))}; default the recipe for "
         "the data set and model; how it trains is ignored",
-    )
-    usual = ", ".join(f"{name} {value}".replace("True", "true") for name, value in SETTINGS.items())
-    add_settings(
-        parser,
-        leave_out=_LEFT_OUT,
-        title="settings of the proxy",
-        text=textwrap.fill(f"Its defaults are {usual}. Those of data, model and machine are the recipe's.", 78),
     )
 
 
@@ -163,7 +174,9 @@ def _show(found: Coresets, plan: CoresetPlan, data: DataSets, path: Path) -> Non
     text = "\n".join(f"## {table.title}\n\n{table.as_markdown()}" for table in tables)
     write_whole(path / "agreement.md", text.encode())
     for table in tables:
-        print(f"{table.title}\n\n{table.as_text()}\n")
+        shown = table.as_text()
+        wide = max(map(len, shown.splitlines())) > _WIDEST
+        print(f"{table.title}: in {path / 'agreement.md'}\n" if wide else f"{table.title}\n\n{shown}\n")
     draw_coreset_plots(found, data, path / "plots")
     ratios = " ".join(f"{ratio:g}" for ratio in plan.prune_ratios)
     print(f"scores, subsets and plots: {path}")

@@ -8,24 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from orderdp.output.text_table import Table
-from orderdp.training.coreset_run import Coresets
+from orderdp.training.coreset_run import Coresets, rank_correlation
 
 
 def rank_correlations(coresets: Coresets) -> npt.NDArray[np.float64]:
-    """Returns (m, m) Spearman's rank correlation of each two scores; NaN where a score is the same for all samples.
-
-    Samples that a method of the two did not score are left out.
-    """
-    from scipy.stats import rankdata
-
+    """Returns (m, m) Spearman's rank correlation of each two scores; NaN where a score is the same for all samples."""
     columns = list(coresets.scores.values())
     found = np.full((len(columns), len(columns)), np.nan)
     for row, first in enumerate(columns):
         for column, second in enumerate(columns[: row + 1]):
-            both = np.isfinite(first) & np.isfinite(second)
-            ranks = [rankdata(scores[both]) for scores in (first, second)]
-            if all(np.ptp(values) > 0 for values in ranks):
-                found[row, column] = found[column, row] = np.corrcoef(*ranks)[0, 1]
+            found[row, column] = found[column, row] = rank_correlation(first, second)
     return found
 
 
@@ -38,13 +30,20 @@ def overlaps(coresets: Coresets, prune_ratio: float) -> npt.NDArray[np.float64]:
 
 
 def correlation_table(coresets: Coresets) -> Table:
-    """Returns the rank correlations of the scores as a table."""
+    """Returns the rank correlations of the scores as a table; with several proxies, also those between proxies."""
     labels = [coresets.labels[key] for key in coresets.scores]
     note = (
         "Spearman's rank correlation of the scores: 1 is the same order, 0 is none in common. "
         "A score that is the same for all samples has none."
     )
-    return _table("correlations", "Rank correlation of the scores", labels, rank_correlations(coresets), note)
+    table = _table("correlations", "Rank correlation of the scores", labels, rank_correlations(coresets), note)
+    if not coresets.between_proxies:
+        return table
+    ends = ["two proxies", *(written(coresets.between_proxies.get(key, np.nan)) for key in coresets.scores)]
+    return table._replace(
+        lines=[(*line, end) for line, end in zip(table.lines, ends, strict=True)],
+        note=f"{note} Two proxies: the mean over pairs of proxies, of the score by one of them alone.",
+    )
 
 
 def overlap_table(coresets: Coresets, prune_ratio: float) -> Table:

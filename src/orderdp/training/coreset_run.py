@@ -7,7 +7,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,15 @@ class Coresets:
         subsets: key of each method to its subset at each prune ratio.
         labels: key of each method to its name in tables.
         num_samples: size of the data set.
+        between_proxies: key of each method that scores to the mean rank correlation of its scores by two proxies; empty
+            with one proxy.
     """
 
     scores: dict[str, npt.NDArray[np.float64]]
     subsets: dict[str, dict[float, Kept]]
     labels: dict[str, str]
     num_samples: int
+    between_proxies: dict[str, float] = field(default_factory=dict)
 
 
 def start(plan: CoresetPlan, data: DataSets, folder: Path, *, show: bool = True, log: Log = lambda _: None) -> Coresets:
@@ -103,8 +107,10 @@ def load(folder: Path) -> Coresets:
     """
     about = read_about(folder / SUBSETS)
     subsets = {key: read_method(folder / SUBSETS, key).kept for key in about["methods"]}
-    labels = {key: str(row["label"]) for key, row in about["methods"].items()}
-    return Coresets(read_scores(folder / SCORES), subsets, labels, about["num_samples"])
+    rows = about["methods"].items()
+    labels = {key: str(row["label"]) for key, row in rows}
+    between = {key: row["between_proxies"] for key, row in rows if "between_proxies" in row}
+    return Coresets(read_scores(folder / SCORES), subsets, labels, about["num_samples"], between)
 
 
 def check(plan: CoresetPlan, data: DataSets) -> None:
@@ -159,8 +165,11 @@ def _carried_out(
     evidence: Evidence | list[Evidence] = runs if isinstance(method, Scorer) else runs[0]
     found: dict[str, npt.NDArray[Any]] = {}
     if isinstance(method, Scorer):
+        single = [method.score(run, seed=seed, device=device, show=show) for run in runs]
         found["scores"] = np.full(len(data.train), np.nan)
-        found["scores"][ids] = method.score(evidence, seed=seed, device=device, show=show)
+        found["scores"][ids] = sum(single) / len(single)  # as the method averages them
+        if len(single) > 1:
+            found["between_proxies"] = np.array(np.mean([rank_correlation(*pair) for pair in combinations(single, 2)]))
         if type(method).choose is Scorer.choose:  # the same choice, without the scores being computed again
             method, evidence = _Given(), Evidence(labels=runs[0].labels, scores=found["scores"][ids])
     for number, ratio in enumerate(plan.prune_ratios):
@@ -186,6 +195,21 @@ class _Given(Scorer):
         return scores
 
 
+def rank_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64]) -> float:
+    """Returns Spearman's rank correlation of two scores; NaN where one is the same for all samples.
+
+    Samples that one of the two did not score are left out.
+
+    >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([0.1, 0.5, 9.0]))
+    1.0
+    """
+    from scipy.stats import rankdata
+
+    both = np.isfinite(first) & np.isfinite(second)
+    ranks = [rankdata(scores[both]) for scores in (first, second)]
+    return float(np.corrcoef(*ranks)[0, 1].round(12)) if all(np.ptp(values) > 0 for values in ranks) else float("nan")
+
+
 def _size(ratio: float, data: DataSets) -> int:
     return default_sizes(len(data.train), ratio)[1]
 
@@ -209,6 +233,8 @@ def _join(plan: CoresetPlan, data: DataSets, folder: Path) -> None:
         with np.load(folder / "parts" / f"{request.key}.npz") as part:
             if "scores" in part:
                 columns[request.key] = part["scores"]
+            if "between_proxies" in part:
+                about["methods"][request.key]["between_proxies"] = float(part["between_proxies"])
             subsets[request.key] = {
                 ratio: Kept(part[f"ids-{number}"], part.get(f"weights-{number}"))
                 for number, ratio in enumerate(plan.prune_ratios)
