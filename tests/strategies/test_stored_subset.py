@@ -28,7 +28,8 @@ def kept(seed, *, weighted=False):
 
 def write(path, **methods):
     about = {"num_samples": N, "methods": {key: {"label": key.replace("_", "-").title()} for key in methods}}
-    write_subsets(path, methods, about)
+    seeded = {key: given if isinstance(given.get(0), dict) else {0: given} for key, given in methods.items()}
+    write_subsets(path, seeded, about)
     return path
 
 
@@ -71,10 +72,10 @@ def test_its_table_is_short_and_makes_it_again_without_the_file(file):
         "title": "K-Center",
         "num_samples": N,
         "ratios": (0.3, 0.7),
-        "sha256": read_method(file, "k_center").sha256,
+        "sha256": (read_method(file, "k_center").sha256(0),),
     }
     file.unlink()
-    again = from_table({**table, "ratios": [0.3, 0.7]})
+    again = from_table({**table, "ratios": [0.3, 0.7], "sha256": list(table["sha256"])})
     assert again == strategy == pickle.loads(pickle.dumps(strategy))
     assert again.describe() == "K-Center 30 %"
     assert Pruner(again, N).total_steps(2, 7) == 2 * 4
@@ -107,9 +108,9 @@ def test_a_changed_file_is_refused_and_the_same_subsets_in_another_file_are_not(
     write(file, k_center=kept(0), craig=kept(7), herding=kept(8))
     from_table(table).check_files()
     write(file, k_center=kept(3))
-    changed = read_method(file, "k_center").sha256
+    changed = read_method(file, "k_center").sha256(0)
     message = (
-        f"file must hold the subsets that the recipe names, sha256 {table['sha256'][:12]}, got subsets.parquet with "
+        f"file must hold the subsets that the recipe names, sha256 {table['sha256'][0][:12]}, got subsets.parquet with "
         f"{changed[:12]}; put the first file back, or start a new run"
     )
     for call in (from_table(table).check_files, lambda: Pruner(from_table(table), N).begin_epoch()):
@@ -137,7 +138,7 @@ def test_what_does_not_fit_gets_one_line(file):
         stored("no.parquet")
     with raises(
         "size does not apply to strategy 'fixed', got 3; it takes file, method, prune_ratio, title, "
-        "num_samples, ratios, sha256"
+        "num_samples, ratios, sha256, seeds"
     ):
         stored(file, size=3)
     with raises(
@@ -151,7 +152,7 @@ def test_another_file_is_refused(file):
     Path("text").write_text("no Parquet")
     with pytest.raises(ValueError, match=r"^file must be the subsets\.parquet of 'orderdp coreset', got text \("):
         stored("text")
-    write_scores(Path("scores.parquet"), {"sample_id": np.arange(3), "a": np.array([1, np.nan, 2])}, {})
+    write_scores(Path("scores.parquet"), [{"sample_id": np.arange(3), "a": np.array([1, np.nan, 2])}], {})
     with raises(NO_FILE.format("scores.parquet", "orderdp scores, version 1")):
         stored("scores.parquet")
     table = parquet.read_table("scores.parquet")
@@ -163,7 +164,7 @@ def test_another_file_is_refused(file):
 
 def test_the_file_has_a_row_for_each_kept_sample_in_the_order_of_choice(file):
     table = parquet.read_table(file)
-    assert table.column_names == ["method", "prune_ratio", "sample_id", "order", "weight"]
+    assert table.column_names == ["seed", "method", "prune_ratio", "sample_id", "order", "weight"]
     rows = [row for row in table.to_pylist() if (row["method"], row["prune_ratio"]) == ("craig", 0.7)]
     ids, weights = kept(1, weighted=True)[0.7]
     assert [row["sample_id"] for row in rows] == ids.tolist()

@@ -80,7 +80,7 @@ def test_scores_are_averaged_over_proxies_and_subsets_are_those_of_the_methods(m
 def test_the_metadata_say_what_each_method_was(make_plan, tmp_path, digits):
     start(make_plan(), digits, tmp_path / "out", show=False)
     about = read_about(tmp_path / "out" / "subsets.parquet")
-    assert (about["num_samples"], about["seed"], about["proxies"], about["quotas"]) == (N, 0, 2, "proportional")
+    assert (about["num_samples"], about["seeds"], about["proxies"], about["quotas"]) == (N, [0], 2, "proportional")
     assert {key: row["proxies"] for key, row in about["methods"].items()} == {
         "random": 0,
         "el2n-1": 2,
