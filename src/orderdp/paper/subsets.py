@@ -140,15 +140,16 @@ def _naming(part: Path, log: Log) -> Log:
 
 
 def _is_in_comparison(part: Path) -> bool:
-    """Returns whether the comparison of a part has all static methods with all their seeds."""
+    """Returns whether the comparison of a part has all static methods with all their seeds, and finds their file."""
     comparison, plan = load_comparison(part)[0], load_plan(part / FOLDER)
-    there = {(method.get("method"), method.get("prune_ratio")) for method in comparison.methods}
-    asked = {(request.key, ratio) for request in plan.requests for ratio in plan.prune_ratios}
+    names = ("file", "method", "prune_ratio")
+    there = {tuple(map(method.get, names)) for method in comparison.methods}
+    asked = {(_file_of(part), request.key, ratio) for request in plan.requests for ratio in plan.prune_ratios}
     return asked <= there and set(plan.seeds) <= set(comparison.seeds)
 
 
 def _add_to_comparison(plan: CoresetPlan, part: Path) -> None:
-    file = str(part / FOLDER / SUBSETS)
+    file = _file_of(part)
     asked = [{"name": StoredSubset.name, "file": file, "method": request.key} for request in plan.requests]
     keys = {request.key for request in plan.requests}
     with alone_in(part):
@@ -159,3 +160,7 @@ def _add_to_comparison(plan: CoresetPlan, part: Path) -> None:
         extended = replace(comparison, methods=methods, seeds=plan.seeds)
         check_recipes(extended, sizes)
         extended.write(part, sizes)
+
+
+def _file_of(part: Path) -> str:
+    return str(part / FOLDER / SUBSETS)

@@ -102,9 +102,9 @@ def work(plan: CoresetPlan, data: DataSets, folder: Path, *, show: bool = True, 
     Raises:
         OSError: a file cannot be written. FloatingPointError: the loss of a proxy is not finite.
     """
-    tasks = [
-        _Task(request, seed, _part_of(folder, request.key, seed)) for request in plan.in_order() for seed in plan.seeds
-    ]
+    seeds = [seed for seed in plan.seeds if seed not in _seeds_in(folder)]
+    pairs = [(request, seed) for request in plan.in_order() for seed in seeds]
+    tasks = [_Task(request, seed, _part_of(folder, request.key, seed)) for request, seed in pairs]
     while any(not task.file.exists() for task in tasks) and not is_finished(plan, folder):
         worked = False
         for number, task in enumerate(tasks, 1):
