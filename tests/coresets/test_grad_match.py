@@ -10,6 +10,7 @@ from scipy.optimize import nnls
 from coresets.data import make_evidence
 from orderdp.coresets import Evidence, GradMatch
 from orderdp.coresets.grad_match import _Fit, _pursue
+from orderdp.coresets.growing_inverse import GrowingInverse
 from orderdp.coresets.last_layer import LastLayer
 
 
@@ -125,3 +126,21 @@ def test_samples_without_a_gradient_all_weigh_one():
 def test_refuses_a_penalty_that_is_not_positive(l2):
     with pytest.raises(ValueError, match=r"l2 must lie above 0 and be finite, got .*; write 0\.5"):
         GradMatch(l2=l2)
+
+
+def test_the_growing_inverse_is_the_inverse_whatever_comes_and_goes():
+    rng = np.random.default_rng(0)
+    rows = torch.from_numpy(rng.standard_normal((300, 20)))
+    inverse, kept = GrowingInverse(60, torch.device("cpu")), []
+    for row in range(300):
+        if len(kept) == 60 or (kept and rng.random() < 0.3):
+            position = int(rng.integers(len(kept)))
+            inverse.drop(position)
+            kept[position] = kept[-1]
+            kept.pop()
+        inverse.append(rows[kept] @ rows[row], rows[row] @ rows[row] + 0.1, 0.1)
+        kept.append(row)
+    expected = torch.linalg.inv(rows[kept] @ rows[kept].T + 0.1 * torch.eye(len(kept)))
+    vector = torch.from_numpy(rng.standard_normal(len(kept)))
+    torch.testing.assert_close(inverse.times(vector), expected @ vector, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(inverse.column(5), expected[5], rtol=1e-6, atol=1e-6)

@@ -62,6 +62,8 @@ def test_orders_and_sizes_samples_as_training_without_each_of_them_does():
     assert spearmanr(scores, rises).statistic > 0.98
     slope = np.polyfit(scores / NUM_SAMPLES, rises, 1)[0]
     assert slope == pytest.approx(0.85, abs=0.1)  # it approaches one as the steps become small
+    right = data()[1].numpy() == make_evidence(NUM_SAMPLES, 3, 5, seed=4).labels
+    assert scores[~right].max() < np.median(scores[right])
 
 
 def test_the_order_is_lost_near_the_minimum_as_the_card_says():

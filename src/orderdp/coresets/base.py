@@ -189,12 +189,18 @@ class Chooser(StaticMethod):
             )
         self._check(evidence)
         work = self._work(seed, device, show)
+        groups = _groups(evidence, size, quotas)
+        prepared = self._prepare(evidence, work)
         chosen = []
-        for rows, count in work.progress(_groups(evidence, size, quotas), self.label):
+        for rows, count in work.progress(groups, self.label):
             shuffled = work.rng.permutation(rows)  # the lowest position wins a tie, so the seed decides
-            part = self._choose(evidence.take(shuffled, self.needs), count, work)
+            part = self._choose(prepared.take(shuffled, prepared.given), count, work)
             chosen.append(Subset(shuffled[part.indices], part.weights))
         return _joined(chosen)
+
+    def _prepare(self, evidence: Evidence, work: Work) -> Evidence:
+        """Returns what `_choose` gets, class by class: what the method needs, or what it makes of it first."""
+        return evidence.only(self.needs)
 
     @abstractmethod
     def _choose(self, evidence: Evidence, size: int, work: Work) -> Subset:

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from orderdp.coresets.base import Chooser, Subset, Work
 from orderdp.coresets.evidence import Evidence
+from orderdp.coresets.growing_inverse import GrowingInverse
 from orderdp.coresets.last_layer import NEEDS, LastLayer
 from orderdp.theory.sizes import check_number
 
 _NOISE = 1e-6  # cosine below which a float32 product counts as zero
+_EXACT = 32  # steps from one solution of all weights to the next; between, rounding errors stay
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,8 @@ def _pursue(gradients: LastLayer, fit: _Fit, size: int) -> Iterator[None]:
 class _Fit:
     """The best non-negative weights of some samples, kept up to date while samples come and go.
 
-    It keeps the inverse of the regularised Gram matrix in float64. A sample that comes or goes changes it by a matrix
-    of rank one, so a step costs O(k²). Weights move by Newton steps from the residual, so errors do not add up.
+    A step costs O(k²): it changes the inverse of the regularised Gram matrix by rank one. Weights move by Newton steps
+    from the residual, so errors do not add up.
 
     Args:
         gradients: of all samples; their sum is the target.
@@ -115,7 +117,7 @@ class _Fit:
         self.residual = self.target  # (c, d + 1), the target minus the weighted sum
         self.count = self._steps = 0
         new, double = gradients.inputs.new_empty, torch.float64
-        self._inverse = new((capacity, capacity), dtype=double)
+        self._inverse = GrowingInverse(capacity, gradients.inputs.device)
         self._inputs = new((capacity, gradients.inputs.shape[1]), dtype=double)
         self._residuals = new((capacity, gradients.residuals.shape[1]), dtype=double)
         self._weights = new(capacity, dtype=double)
@@ -138,22 +140,21 @@ class _Fit:
         k = self.count
         inputs, residuals = self._gradients.inputs[row].double(), self._gradients.residuals[row].double()
         products = (self._inputs[:k] @ inputs) * (self._residuals[:k] @ residuals)
-        change = self._inverse[:k, :k] @ products
-        square = (inputs @ inputs) * (residuals @ residuals) + self._l2
-        rest = (square - products @ change).clamp(min=self._l2)  # in exact arithmetic it is no smaller
-        self._inverse[:k, :k].addr_(change / rest, change)
-        self._inverse[:k, k] = self._inverse[k, :k] = -change / rest
-        self._inverse[k, k] = 1 / rest
+        self._inverse.append(products, (inputs @ inputs) * (residuals @ residuals) + self._l2, self._l2)
         self._inputs[k], self._residuals[k], self._weights[k] = inputs, residuals, 0
         self._members[k], self._when[k] = row, self._steps
         self.count, self._steps = k + 1, self._steps + 1
-        self._solve()
+        self._solve(newest_alone=self._steps % _EXACT != 0)
         return bool((self.members == row).any())
 
-    def _solve(self) -> None:
-        """Moves to the best weights. On the way, each sample whose weight reaches zero leaves."""
+    def _solve(self, *, newest_alone: bool = False) -> None:
+        """Moves to the best weights. On the way, each sample whose weight reaches zero leaves.
+
+        Args:
+            newest_alone: all but the newest sample are where they have no slope, up to rounding errors.
+        """
         while True:
-            weights, best = self._weights[: self.count], self._best()
+            weights, best = self._weights[: self.count], self._best(newest_alone=newest_alone)
             falling = (best <= 0).nonzero().flatten()
             if not len(falling):
                 return self._move(best)
@@ -161,13 +162,15 @@ class _Fit:
             first = int(shares.argmin())
             self._move(weights + shares[first] * (best - weights))
             self._drop(int(falling[first]))
+            newest_alone = False
 
-    def _best(self) -> Tensor:
+    def _best(self, *, newest_alone: bool) -> Tensor:
         """Returns (k,) the minimum without regard to signs, one Newton step away."""
         k = self.count
-        weights = self._weights[:k]
-        slope = ((self._inputs[:k] @ self.residual.T) * self._residuals[:k]).sum(1) - self._l2 * weights
-        return weights + self._inverse[:k, :k] @ slope
+        first = k - 1 if newest_alone else 0
+        inputs, residuals, weights = self._inputs[first:k], self._residuals[first:k], self._weights[:k]
+        slope = ((inputs @ self.residual.T) * residuals).sum(1) - self._l2 * weights[first:]
+        return weights + (self._inverse.column(first) * slope if newest_alone else self._inverse.times(slope))
 
     def _move(self, weights: Tensor) -> None:
         k = self.count
@@ -176,11 +179,8 @@ class _Fit:
 
     def _drop(self, position: int) -> None:
         """Takes a sample of weight zero out; the last one moves to its place."""
-        k, last = self.count, self.count - 1
-        column = self._inverse[:k, position].clone()
-        self._inverse[:k, :k].addr_(column / column[position], column, alpha=-1)
-        self._inverse[position, :k] = self._inverse[last, :k].clone()
-        self._inverse[:k, position] = self._inverse[:k, last].clone()
+        last = self.count - 1
+        self._inverse.drop(position)
         for table in (self._inputs, self._residuals, self._weights, self._members, self._when):
             table[position] = table[last].clone()
         self.count = last

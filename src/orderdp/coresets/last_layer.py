@@ -79,7 +79,7 @@ class LastLayer:
         norms: Tensor = norm(self.residuals, dim=1) * norm(self.inputs, dim=1)
         return norms
 
-    def products(self, rows: Tensor, others: Tensor) -> Tensor:
+    def products(self, rows: Tensor, others: Tensor | slice) -> Tensor:
         """Returns (len(rows), len(others)) float32, the products of the gradients at these positions."""
         product = self.inputs[rows] @ self.inputs[others].T
         return product.mul_(self.residuals[rows] @ self.residuals[others].T)

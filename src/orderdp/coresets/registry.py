@@ -12,6 +12,7 @@ from orderdp.coresets.ccs import CCS
 from orderdp.coresets.contextual_diversity import ContextualDiversity
 from orderdp.coresets.craig import CRAIG
 from orderdp.coresets.deepfool import DeepFool
+from orderdp.coresets.dp import DP
 from orderdp.coresets.dynamic_uncertainty import DynamicUncertainty
 from orderdp.coresets.el2n import EL2N
 from orderdp.coresets.entropy import Entropy
@@ -50,6 +51,7 @@ __all__ = [  # noqa: RUF022  (in the order of Table 1 of the OrderDP paper, then
     "CRAIG",
     "GLISTER",
     "Influence",
+    "DP",
     "GradMatch",
     "FacilityLocation",
     "GraphCut",
