@@ -44,7 +44,7 @@ def test_a_call_writes_scores_subsets_plots_and_tables(call):
     files = {"coreset.toml", "recipe.toml", "scores.parquet", "subsets.parquet", "agreement.md", "lock"}
     assert names == files | {f"plots/{name}" for name in plots}
     scores = parquet.read_table("out/scores.parquet")
-    assert scores.column_names == ["sample_id", "label", "random", "el2n-1"]
+    assert scores.column_names == ["seed", "sample_id", "label", "random", "el2n-1"]
     assert scores["sample_id"].to_pylist() == list(range(200))
     assert json.loads(scores.schema.metadata[b"orderdp"])["methods"]["el2n-1"]["proxies"] == 1
     subsets = (

@@ -11,8 +11,10 @@ from pyarrow import parquet
 
 from orderdp import FixedSubset, Memory, Pruner, StoredSubset
 from orderdp.output.subset_file import Kept, read_method, write_scores, write_subsets
+from orderdp.output.toml import parse_toml
 from orderdp.strategies.registry import from_table, parse, to_table
 from orderdp.testing import check_strategy
+from orderdp.training.recipe import Recipe
 
 N = 40
 
@@ -28,7 +30,8 @@ def kept(seed, *, weighted=False):
 
 def write(path, **methods):
     about = {"num_samples": N, "methods": {key: {"label": key.replace("_", "-").title()} for key in methods}}
-    write_subsets(path, methods, about)
+    seeded = {key: {0: given} if 0.3 in given else given for key, given in methods.items()}
+    write_subsets(path, seeded, about)
     return path
 
 
@@ -71,10 +74,10 @@ def test_its_table_is_short_and_makes_it_again_without_the_file(file):
         "title": "K-Center",
         "num_samples": N,
         "ratios": (0.3, 0.7),
-        "sha256": read_method(file, "k_center").sha256,
+        "sha256": (read_method(file, "k_center").sha256(0),),
     }
     file.unlink()
-    again = from_table({**table, "ratios": [0.3, 0.7]})
+    again = from_table({**table, "ratios": [0.3, 0.7], "sha256": list(table["sha256"])})
     assert again == strategy == pickle.loads(pickle.dumps(strategy))
     assert again.describe() == "K-Center 30 %"
     assert Pruner(again, N).total_steps(2, 7) == 2 * 4
@@ -107,9 +110,9 @@ def test_a_changed_file_is_refused_and_the_same_subsets_in_another_file_are_not(
     write(file, k_center=kept(0), craig=kept(7), herding=kept(8))
     from_table(table).check_files()
     write(file, k_center=kept(3))
-    changed = read_method(file, "k_center").sha256
+    changed = read_method(file, "k_center").sha256(0)
     message = (
-        f"file must hold the subsets that the recipe names, sha256 {table['sha256'][:12]}, got subsets.parquet with "
+        f"file must hold the subsets that the recipe names, sha256 {table['sha256'][0][:12]}, got subsets.parquet with "
         f"{changed[:12]}; put the first file back, or start a new run"
     )
     for call in (from_table(table).check_files, lambda: Pruner(from_table(table), N).begin_epoch()):
@@ -137,7 +140,7 @@ def test_what_does_not_fit_gets_one_line(file):
         stored("no.parquet")
     with raises(
         "size does not apply to strategy 'fixed', got 3; it takes file, method, prune_ratio, title, "
-        "num_samples, ratios, sha256"
+        "num_samples, ratios, sha256, seeds"
     ):
         stored(file, size=3)
     with raises(
@@ -151,7 +154,7 @@ def test_another_file_is_refused(file):
     Path("text").write_text("no Parquet")
     with pytest.raises(ValueError, match=r"^file must be the subsets\.parquet of 'orderdp coreset', got text \("):
         stored("text")
-    write_scores(Path("scores.parquet"), {"sample_id": np.arange(3), "a": np.array([1, np.nan, 2])}, {})
+    write_scores(Path("scores.parquet"), [{"sample_id": np.arange(3), "a": np.array([1, np.nan, 2])}], {})
     with raises(NO_FILE.format("scores.parquet", "orderdp scores, version 1")):
         stored("scores.parquet")
     table = parquet.read_table("scores.parquet")
@@ -163,10 +166,79 @@ def test_another_file_is_refused(file):
 
 def test_the_file_has_a_row_for_each_kept_sample_in_the_order_of_choice(file):
     table = parquet.read_table(file)
-    assert table.column_names == ["method", "prune_ratio", "sample_id", "order", "weight"]
+    assert table.column_names == ["seed", "method", "prune_ratio", "sample_id", "order", "weight"]
     rows = [row for row in table.to_pylist() if (row["method"], row["prune_ratio"]) == ("craig", 0.7)]
     ids, weights = kept(1, weighted=True)[0.7]
     assert [row["sample_id"] for row in rows] == ids.tolist()
     assert [row["order"] for row in rows] == list(range(12))
     assert [row["weight"] for row in rows] == weights.tolist()
     assert json.loads(table.schema.metadata[b"orderdp"])["num_samples"] == N
+
+
+@pytest.fixture
+def seeded(file):
+    """A file of subsets for three seeds."""
+    write(file, k_center={seed: kept(seed) for seed in (0, 1, 5)}, craig=kept(1, weighted=True))
+    return stored(file)
+
+
+def indices(strategy):
+    return sorted(strategy.select(Memory(N, 0, {}), np.random.default_rng(0)).indices.tolist())
+
+
+def test_a_run_trains_on_the_subset_of_its_own_seed(seeded):
+    assert seeded.seeds == (0, 1, 5)
+    assert len(set(seeded.sha256)) == 3
+    for seed in (0, 1, 5):
+        recipe = Recipe(strategy=to_table(seeded), seed=seed)
+        assert indices(recipe.strategy) == sorted(kept(seed)[0.3].ids.tolist())
+        assert recipe.label == seeded.describe()
+        assert recipe.strategy.settings()["seeds"] == (seed,)
+        assert recipe.model_copy(update={"seed": 1}).strategy == seeded.for_seed(1)
+    assert Recipe(strategy=seeded, seed=5).strategy == seeded.for_seed(5)
+    assert seeded.for_seed(5).for_seed(None) == seeded
+    check_strategy(seeded.for_seed(5), num_samples=N)
+
+
+def test_a_run_of_one_seed_is_read_without_the_file(file, seeded):
+    text = Recipe(strategy=seeded, seed=5).to_toml()
+    file.unlink()
+    again = Recipe(**parse_toml(text))
+    assert again.strategy == seeded.for_seed(5)
+    assert again.label == "K-Center 30 %"
+
+
+def test_a_seed_that_the_file_lacks_is_refused(file, seeded):
+    line = "seed must be one that subsets.parquet holds subsets for, got 2; write one of 0, 1, 5, or choose subsets "
+    line += "with seed 2 too"
+    with raises(line):
+        Recipe(strategy=to_table(seeded), seed=2)
+    write(file, k_center={seed: kept(seed) for seed in (0, 1, 2, 5)})
+    assert indices(Recipe(strategy=to_table(seeded), seed=2).strategy) == sorted(kept(2)[0.3].ids.tolist())
+
+
+def test_a_subset_of_one_seed_serves_all_runs(file):
+    write(file, k_center={7: kept(7)})
+    strategies = {Recipe(strategy=to_table(stored(file)), seed=seed).strategy for seed in (0, 7)}
+    assert [indices(strategy) for strategy in strategies] == [sorted(kept(7)[0.3].ids.tolist())]
+
+
+def test_another_subset_of_a_seed_is_refused_and_more_seeds_are_not(file, seeded):
+    write(file, k_center={seed: kept(seed) for seed in (1, 2)})
+    seeded.for_seed(1).check_files()
+    write(file, k_center={1: kept(2), 5: kept(5)})
+    with pytest.raises(ValueError, match=r"^file must hold the subsets that the recipe names, sha256 \w{12}, got"):
+        seeded.for_seed(1).check_files()
+
+
+def test_a_loop_of_ones_own_must_name_the_seed(file, seeded):
+    line = "seed must say which subset of subsets.parquet to train on, got none; write seed=0, or another of 1, 5"
+    with raises(line):
+        Pruner(seeded, N).begin_epoch()
+    mine = StoredSubset.from_file("subsets.parquet", prune_ratio=0.3, method="k_center", seed=5)
+    assert mine == seeded.for_seed(5)
+
+
+def test_digests_without_their_seeds_are_refused(seeded):
+    with raises("sha256 must have one digest a seed, got 3 for 2; leave both out: they are in the file"):
+        from_table({**to_table(seeded), "seeds": [0, 1]})

@@ -1,12 +1,15 @@
 """Scores and subsets are those of the methods on the evidence of proxies; a killed call keeps what is finished."""
 
 import re
+import shutil
 import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 from scipy.stats import spearmanr
 
 from orderdp.coresets import EL2N, Evidence, Forgetting, Random, Scorer, registry
@@ -80,7 +83,7 @@ def test_scores_are_averaged_over_proxies_and_subsets_are_those_of_the_methods(m
 def test_the_metadata_say_what_each_method_was(make_plan, tmp_path, digits):
     start(make_plan(), digits, tmp_path / "out", show=False)
     about = read_about(tmp_path / "out" / "subsets.parquet")
-    assert (about["num_samples"], about["seed"], about["proxies"], about["quotas"]) == (N, 0, 2, "proportional")
+    assert (about["num_samples"], about["seeds"], about["proxies"], about["quotas"]) == (N, [0], 2, "proportional")
     assert {key: row["proxies"] for key, row in about["methods"].items()} == {
         "random": 0,
         "el2n-1": 2,
@@ -119,6 +122,68 @@ def test_a_killed_call_keeps_its_finished_methods_and_ends_the_same(
     done.clear()
     assert contents(resume(plan, digits, tmp_path / "killed", show=False)) == contents(load(tmp_path / "killed"))
     assert done == []
+
+
+def test_each_seed_has_its_own_proxies_draws_and_subsets(make_plan, tmp_path, digits):
+    plan = make_plan(seeds=(2, 0))
+    start(plan, digits, tmp_path / "both", show=False)
+    seeds = {int(path.name.rpartition("-seed")[2]) for path in (tmp_path / "proxies").iterdir()}
+    assert seeds == {0, 1, 4, 5}  # two proxies of each, none in common
+    found = {seed: load(tmp_path / "both", seed) for seed in (2, 0)}
+    for seed, both in found.items():
+        alone = start(make_plan(seeds=(seed,)), digits, tmp_path / f"only-{seed}", show=False)
+        assert contents(both) == contents(alone) == contents(load(tmp_path / f"only-{seed}"))
+    for key, subsets in found[0].subsets.items():
+        for ratio, kept in subsets.items():
+            assert set(kept.ids) != set(found[2].subsets[key][ratio].ids), (key, ratio)
+    scores = parquet.read_table(tmp_path / "both" / "scores.parquet")
+    assert scores["seed"].to_pylist() == [2] * N + [0] * N
+    assert read_about(tmp_path / "both" / "subsets.parquet")["seeds"] == [2, 0]
+
+
+def test_more_seeds_leave_the_others_as_they_are(make_plan, tmp_path, digits, monkeypatch):
+    start(make_plan(seeds=(0,)), digits, tmp_path / "out", show=False)
+    before = contents(load(tmp_path / "out", 0))
+    plan = replace(load_plan(tmp_path / "out"), seeds=(0, 1))
+    done = []
+    original = coreset_run._carried_out
+    monkeypatch.setattr(coreset_run, "_carried_out", lambda *given: done.append(given[1]) or original(*given))
+    resume(plan, digits, tmp_path / "out", show=False)
+    assert done == [1] * len(METHODS)
+    assert contents(load(tmp_path / "out", 0)) == before
+    start(plan, digits, tmp_path / "whole", show=False)
+    for name in ("scores.parquet", "subsets.parquet"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_two_processes_share_the_tasks(make_plan, tmp_path, digits, in_child, monkeypatch):
+    plan = make_plan(seeds=(0, 1))
+    first = start(plan, digits, tmp_path / "alone", show=False)
+    shutil.rmtree(tmp_path / "proxies")
+    (tmp_path / "shared").mkdir()
+    load_plan(tmp_path / "alone").write(tmp_path / "shared")
+    plan, done = load_plan(tmp_path / "shared"), tmp_path / "done"
+    original = coreset_run._write_part
+
+    def count(file, arrays):
+        original(file, arrays)
+        with done.open("a") as lines:
+            lines.write(f"{file.name}\n")
+
+    monkeypatch.setattr(coreset_run, "_write_part", count)
+    monkeypatch.setattr(coreset_run, "_POLL_S", 0.05)
+
+    def help_here():
+        assert in_child(lambda: resume(plan, digits, tmp_path / "shared", show=False)) == 0
+
+    helper = Thread(target=help_here)
+    helper.start()
+    assert contents(resume(plan, digits, tmp_path / "shared", show=False)) == contents(first)
+    helper.join()
+    names = done.read_text().splitlines()
+    assert sorted(names) == sorted({f"{request.key}-seed{seed}.npz" for request in plan.requests for seed in (0, 1)})
+    for name in ("scores.parquet", "subsets.parquet"):
+        assert (tmp_path / "shared" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
 
 
 @dataclass(frozen=True)
@@ -183,6 +248,8 @@ PLANS = {
         {"methods": ("ccs,scores=el2n", "el2n", "ccs,scores=ccs-el2n")},
         "ccs needs the scores of a method that scores, got ccs-el2n; write one of el2n",
     ),
+    "equal seeds": ({"seeds": (1, 1)}, "seed must be given once each, got [1, 1]; leave the repeats out"),
+    "no seed": ({"seeds": ("1",)}, "seed must be a whole number, got '1'; write seed = 0"),
     "no proxy": ({"proxies": 0}, "proxies must be at least 1, got 0; write a positive whole number"),
 }
 

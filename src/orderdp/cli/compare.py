@@ -97,7 +97,8 @@ def run(options: argparse.Namespace) -> int:
         return _end_comparison(found, path, options)
     ratios, seeds = given.pop("prune_ratio", [0.3, 0.5, 0.7]), given.pop("seed", [0, 1, 2])
     chosen = options.methods or [{"name": OrderDP.name}, {"name": InfoBatch.name}]
-    recipe = chosen_recipe(options.recipe, {**given, "strategy": at_ratio(chosen[0], ratios[0])}, {})
+    given = {**given, "seed": seeds[0], "strategy": at_ratio(chosen[0], ratios[0])}
+    recipe = chosen_recipe(options.recipe, given, {})
     methods = grid(recipe, [*chosen, *_random_beside(chosen, recipe)], ratios)
     seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
     path = options.run_folder = options.run or new_folder(f"compare-{recipe.dataset}")
@@ -113,7 +114,7 @@ def _more_methods(
     from orderdp.strategies.registry import to_table
 
     comparison, _ = load_comparison(path)
-    present = [to_table(recipe.strategy, epochs=recipe.epochs) for recipe in comparison.pruned()]
+    present = comparison.methods or [to_table(comparison.recipe.strategy, epochs=comparison.recipe.epochs)]
     ratios = ratios or sorted({method["prune_ratio"] for method in present if "prune_ratio" in method})
     if not chosen:
         chosen = [

@@ -28,6 +28,7 @@ EXAMPLES = """\
 examples:
   orderdp coreset
   orderdp coreset --methods random el2n,epoch=2 forgetting --prune-ratio 0.3 0.5 0.7 --proxies 3
+  orderdp coreset --methods random herding --seed 0 1 2
   orderdp coreset --methods el2n ccs,scores=el2n,hard_cutoff=0.2 --quotas none --output coresets/digits
   orderdp compare --methods orderdp fixed:coresets/digits/subsets.parquet,method=el2n --prune-ratio 0.5
   orderdp coreset --resume coresets/digits"""
@@ -77,11 +78,16 @@ def _add_methods(group: argparse._ArgumentGroup) -> None:
         "--proxies",
         type=number_or_text,
         metavar="N",
-        help="proxies, each with its own seed, over which scores are averaged; default 1; methods that choose samples "
-        "together use the first",
+        help="proxies of each seed, over which scores are averaged; default 1; methods that choose samples together "
+        "use the first",
     )
     group.add_argument(
-        "--seed", type=number_or_text, metavar="N", help="seed of the first proxy and of everything random; default 0"
+        "--seed",
+        nargs="+",
+        type=one_of_several,
+        metavar="N",
+        help="seeds; each has its own proxies, draws and subsets, and a run trains on the subset of its own seed; "
+        "default 0",
     )
     group.add_argument(
         "--quotas",
@@ -150,13 +156,12 @@ def _plan(options: argparse.Namespace, given: dict[str, Any]) -> CoresetPlan:
     from orderdp.training.proxy import SETTINGS, proxy_recipe
 
     recipe = chosen_recipe(options.recipe, {key: given[key] for key in given.keys() - SETTINGS.keys()}, {})
-    if options.seed is not None:
-        given = {**given, "seed": options.seed}
     numbers = {name: getattr(options, name) for name in ("proxies", "quotas", "validation")}
     return CoresetPlan(
         proxy_recipe(recipe, **given),
         tuple(options.methods or map(Request.parse, _DEFAULT)),
         tuple(options.prune_ratio or (0.3, 0.5, 0.7)),
+        tuple(options.seed or (0,)),
         home=str(options.cache or Path("runs") / "proxies"),
         **{name: value for name, value in numbers.items() if value is not None},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,8 +113,17 @@ def refuse_beside_resume(
     options.run_folder = options.resume
 
 
-def extend_all(parts: Iterable[Path], given: dict[str, Any], data: LoadedData) -> None:
-    """Adds the given seeds and methods to resumed comparisons, or records where their data is now."""
+def extend_all(
+    parts: Iterable[Path], given: dict[str, Any], data: LoadedData, *, seeds_later: Collection[Path] = ()
+) -> None:
+    """Adds the given seeds and methods to resumed comparisons, or records where their data is now.
+
+    Args:
+        parts: folders of the comparisons.
+        given: `seed`, `methods` and `data_root`; each may be missing.
+        data: the data that is already loaded.
+        seeds_later: those that get no seeds here.
+    """
     from orderdp.comparison.grid import load_comparison
     from orderdp.comparison.workers import extend
     from orderdp.data.registry import sharing_folder
@@ -125,7 +134,7 @@ def extend_all(parts: Iterable[Path], given: dict[str, Any], data: LoadedData) -
     for part, name in names.items():
         extend(
             part,
-            seeds=given.get("seed", ()),
+            seeds=() if part in seeds_later else given.get("seed", ()),
             methods=given.get("methods", ()),
             data_root=root if name in using else None,
             data=data,

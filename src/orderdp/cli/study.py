@@ -65,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.comparison.checks import LoadedData
     from orderdp.paper.studies import find_study, run_theory
     from orderdp.paper.study import load_study, resume_study, start_study
+    from orderdp.paper.subsets import add_seeds, has_subsets
     from orderdp.report.outline import load_outline
 
     tell_imports()
@@ -76,7 +77,11 @@ def run(options: argparse.Namespace) -> int:
         folder = options.resume
         refuse_beside_resume(options, given, ("name", "run", "size"))
         data = LoadedData()
-        extend_all(load_outline(folder)[1].values(), given, data)
+        parts = list(load_outline(folder)[1].values())
+        static = [part for part in parts if has_subsets(part)]
+        extend_all(parts, given, data, seeds_later=static)
+        for part in static:
+            add_seeds(part, given.get("seed", ()))
         return _report_on(resume_study(folder, processes=processes, log=tell, data=data), folder, options)
     if options.name is None:
         options.parser.error("the following arguments are required: NAME")

@@ -70,10 +70,11 @@ def run(options: argparse.Namespace) -> int:
         found = resume([path], log=tell, data=data)[0]
     else:
         seeds = given.pop("seed", [])
+        given = {**given, "seed": seeds[0]} if seeds else given
         recipe = chosen_recipe(options.recipe, given, strategy_given(options))
         seeds = seeds or [recipe.seed]
         # The recipe checks them all before anything is made.
-        table = to_table(recipe.strategy, epochs=recipe.epochs)
+        table = to_table(recipe.strategy.for_seed(None), epochs=recipe.epochs)
         methods = [{**table, "prune_ratio": ratio} for ratio in options.prune_ratio or ()]
         seeds = [recipe.model_copy(update={"seed": seed}).seed for seed in seeds]
         path = options.run_folder = options.run or new_folder(recipe.dataset)

@@ -27,7 +27,7 @@ from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
 from orderdp.strategies import FullData
-from orderdp.strategies.registry import find, importing_nothing, to_table
+from orderdp.strategies.registry import find, from_table, importing_nothing, to_table
 from orderdp.training.recipe import Recipe, gathered, load_recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import most_steps, total_steps
@@ -70,15 +70,19 @@ class Comparison:
                 raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
 
     def pruned(self) -> list[Recipe]:
-        """Returns the recipe of each method, with the seed of the comparison's recipe."""
-        return [with_method(self.recipe, method) for method in self.methods] or [self.recipe]
+        """Returns the recipe of each method, with the first seed."""
+        return self._pruned(self.seeds[0] if self.seeds else self.recipe.seed)
+
+    def _pruned(self, seed: int) -> list[Recipe]:
+        changes = [{"strategy": method} for method in self.methods] or [{}]
+        return [self.recipe.model_copy(update={"seed": seed, **change}) for change in changes]
 
     def members(self, num_samples: int, num_ranks: int = 1) -> list[Member]:
         """Returns the runs in training order: all runs of the first seed, then of the next."""
         return [member for seed in self.seeds for member in self._of_seed(seed, num_samples, num_ranks)]
 
     def _of_seed(self, seed: int, num_samples: int, num_ranks: int) -> Iterator[Member]:
-        pruned = [recipe.model_copy(update={"seed": seed}) for recipe in self.pruned()]
+        pruned = self._pruned(seed)
         full = pruned[0].model_copy(update={"strategy": FullData()})
         by_steps = {total_steps(full, num_samples, num_ranks): FULL} if "full" in self.against else {}
         shorts = []
@@ -152,6 +156,11 @@ def _plain(run: PlannedRun) -> dict[str, Any]:
 def grid(recipe: Recipe, methods: Iterable[Mapping[str, Any]], ratios: Sequence[float]) -> tuple[dict[str, Any], ...]:
     """Returns each method at every prune ratio, ratio by ratio; a method that sets its size appears once.
 
+    Args:
+        recipe: settings of every run, with one of the seeds.
+        methods: the table of each method.
+        ratios: the prune ratios.
+
     Raises:
         ValueError: a method that the recipe refuses.
     """
@@ -159,8 +168,9 @@ def grid(recipe: Recipe, methods: Iterable[Mapping[str, Any]], ratios: Sequence[
     found: dict[str, dict[str, Any]] = {}
     for ratio in ratios:
         for method in methods:
-            full = with_method(recipe, at_ratio(method, ratio))
-            found.setdefault(full.label, to_table(full.strategy, epochs=full.epochs))
+            table = at_ratio(method, ratio)
+            label = with_method(recipe, table).label  # which refuses what does not fit
+            found.setdefault(label, to_table(from_table(table, epochs=recipe.epochs), epochs=recipe.epochs))
     return tuple(found.values())
 
 

@@ -7,15 +7,10 @@ join, on any machines that share the folder. A run that fails leaves its reason,
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +21,11 @@ from orderdp.comparison.checks import LoadedData, check, check_processes, check_
 from orderdp.comparison.grid import Comparison, Member, load_comparison, with_method
 from orderdp.comparison.outcome import Outcome, summarize
 from orderdp.comparison.planned import FILE, Sizes
+from orderdp.comparison.processes import joined_by
 from orderdp.comparison.records import read_folder
 from orderdp.data.base import DataSets
 from orderdp.output.files import new_folder
+from orderdp.strategies import FullData
 from orderdp.strategies.registry import to_table
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe
@@ -109,7 +106,7 @@ def resume(
         _write_down_runs(comparison, path, sizes)
         read_folder(path)  # refuses runs of another recipe
         _forget_failures(path)
-    with _helpers(processes - 1, paths):
+    with joined_by(processes - 1, _help, paths):
         _work(paths, data, show=show and processes == 1, log=log)
     if processes > 1:
         _work(paths, data, show=show, log=log)  # the runs of a helper that was killed
@@ -140,7 +137,8 @@ def extend(
     if PartialState().is_main_process:
         with alone_in(path):
             comparison, sizes = load_comparison(path)
-            more = [comparison.recipe.model_copy(update={"seed": seed}).seed for seed in dict.fromkeys(seeds)]
+            plain = comparison.recipe.model_copy(update={"strategy": FullData()})
+            more = [plain.model_copy(update={"seed": seed}).seed for seed in dict.fromkeys(seeds)]
             changes = {} if data_root is None else {"data_root": data_root}
             labels = {recipe.label for recipe in comparison.pruned()}
             added = [method for method in methods if with_method(comparison.recipe, method).label not in labels]
@@ -167,44 +165,6 @@ def _write_down_runs(comparison: Comparison, path: Path, sizes: Sizes) -> None:
     PartialState().wait_for_everyone()
 
 
-@contextmanager
-def _helpers(count: int, paths: Sequence[Path]) -> Iterator[None]:
-    """Starts other processes that train runs too, and waits for them; ends them if this process is stopped."""
-    context, children = multiprocessing.get_context("spawn"), []
-    try:
-        for _ in range(count):
-            child = context.Process(
-                target=_as_helper, args=(paths,)
-            )  # no daemon, which could not start the worker processes of a DataLoader
-            with _no_interrupts():  # the child inherits this: Ctrl-C ends it through this process
-                child.start()
-                children.append(child)
-        yield
-        for child in children:
-            child.join()
-    finally:
-        for child in children:
-            child.terminate()
-            child.join()
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signals
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
-
-
-def _as_helper(paths: Sequence[Path]) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _help(paths)
-
-
 def _help(paths: Sequence[Path]) -> None:
     def log(line: str) -> None:
         print(line, file=sys.stderr, flush=True)  # noqa: T201
@@ -213,14 +173,6 @@ def _help(paths: Sequence[Path]) -> None:
         _work(paths, LoadedData(), show=False, log=log)
     except Exception as error:
         log(f"a helper process stopped: {_reason(error)}")  # the process that started it trains what is left
-
-
-def _end_with_parent() -> None:
-    """Ends this process once the process that started it has ended in any way; its run can be resumed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)
 
 
 def _work(paths: Sequence[Path], loaded: LoadedData, *, show: bool, log: Log) -> None:

@@ -1,9 +1,10 @@
 """The Parquet files of static pruning: scores of a data set, and subsets chosen from it.
 
-`scores.parquet` has a row for each sample: `sample_id`, `label`, and one column for each method that scores.
-`subsets.parquet` has a row for each sample that a method keeps at a prune ratio: `method`, `prune_ratio`, `sample_id`,
-`order` (its place in the order in which the method chose) and `weight` (null if the method gives none). The metadata of
-both files holds JSON under the key `orderdp`: the recipe, the seeds, the versions and the settings of every method.
+`scores.parquet` has a row for each seed and sample: `seed`, `sample_id`, `label`, and one column for each method that
+scores. `subsets.parquet` has a row for each sample that a method keeps with a seed at a prune ratio: `seed`, `method`,
+`prune_ratio`, `sample_id`, `order` (its place in the order in which the method chose) and `weight` (null if the method
+gives none). The metadata of both files holds JSON under the key `orderdp`: the recipe, the seeds, the versions and the
+settings of every method.
 """
 
 from __future__ import annotations
@@ -45,27 +46,35 @@ class StoredMethod(NamedTuple):
         key: its name in the file.
         label: its name in tables.
         num_samples: size of the data set.
-        sha256: digest of the subsets at all prune ratios.
-        kept: the subset at each prune ratio, ascending.
+        kept: seed, ascending, to the subset at each prune ratio, ascending.
     """
 
     key: str
     label: str
     num_samples: int
-    sha256: str
-    kept: dict[float, Kept]
+    kept: dict[int, dict[float, Kept]]
+
+    def sha256(self, seed: int) -> str:
+        """Returns the digest of the subsets of a seed at all prune ratios."""
+        found = hashlib.sha256()
+        for ratio, (ids, weights) in sorted(self.kept[seed].items()):
+            found.update(np.float64(ratio).tobytes() + ids.astype("<i8").tobytes())
+            if weights is not None:
+                found.update(weights.astype("<f4").tobytes())
+        return found.hexdigest()
 
 
 def write_scores(
     path: Path,
-    columns: Mapping[str, npt.NDArray[Any]],
+    tables: Sequence[Mapping[str, npt.NDArray[Any]]],
     about: Mapping[str, Any],
 ) -> None:
     """Writes the scores of a data set.
 
     Args:
         path: the file.
-        columns: name to (n,), beginning with `sample_id` and `label`. NaN is written as null: no score.
+        tables: for each seed, name of a column to (n,), beginning with `seed`, `sample_id` and `label`. NaN is written
+            as null: no score.
         about: the metadata, of plain values.
 
     Raises:
@@ -73,23 +82,26 @@ def write_scores(
     """
     import pyarrow
 
-    arrays = {
-        name: pyarrow.array(column, from_pandas=column.dtype.kind == "f")  # which writes NaN as null
-        for name, column in columns.items()
-    }
-    _write(path, pyarrow.table(arrays), "scores", about)
+    arrays = [
+        {
+            name: pyarrow.array(column, from_pandas=column.dtype.kind == "f")  # which writes NaN as null
+            for name, column in columns.items()
+        }
+        for columns in tables
+    ]
+    _write(path, list(map(pyarrow.table, arrays)), "scores", about)
 
 
 def write_subsets(
     path: Path,
-    subsets: Mapping[str, Mapping[float, Kept]],
+    subsets: Mapping[str, Mapping[int, Mapping[float, Kept]]],
     about: Mapping[str, Any],
 ) -> None:
     """Writes subsets of a data set.
 
     Args:
         path: the file.
-        subsets: key of each method to its subset at each prune ratio.
+        subsets: key of each method to seed to its subset at each prune ratio.
         about: the metadata, of plain values. `num_samples` is the size of the data set, and `methods` maps each key to
             a table with its `label`.
 
@@ -98,33 +110,33 @@ def write_subsets(
     """
     import pyarrow
 
-    parts = [(key, ratio, kept[ratio]) for key, kept in subsets.items() for ratio in sorted(kept)]
-    sizes = [len(kept.ids) for _, _, kept in parts]
-    weights = [
-        pyarrow.nulls(len(kept.ids), pyarrow.float32()) if kept.weights is None else pyarrow.array(kept.weights)
-        for _, _, kept in parts
+    tables = [
+        pyarrow.table(
+            {
+                "seed": np.full(len(kept.ids), seed),
+                "method": pyarrow.array([key] * len(kept.ids), pyarrow.string()),
+                "prune_ratio": np.full(len(kept.ids), ratio),
+                "sample_id": kept.ids,
+                "order": np.arange(len(kept.ids)),
+                "weight": pyarrow.nulls(len(kept.ids), pyarrow.float32()) if kept.weights is None else kept.weights,
+            }
+        )
+        for key, seeds in subsets.items()
+        for seed, ratios in sorted(seeds.items())
+        for ratio, kept in sorted(ratios.items())
     ]
-    table = pyarrow.table(
-        {
-            "method": pyarrow.array(np.repeat([key for key, _, _ in parts], sizes).tolist(), pyarrow.string()),
-            "prune_ratio": np.repeat([ratio for _, ratio, _ in parts], sizes),
-            "sample_id": np.concatenate([kept.ids for _, _, kept in parts]),
-            "order": np.concatenate([np.arange(size) for size in sizes]),
-            "weight": pyarrow.chunked_array(weights),
-        }
-    )
-    _write(path, table, "subsets", about)
+    _write(path, tables, "subsets", about)
 
 
-def read_scores(path: Path) -> dict[str, npt.NDArray[np.float64]]:
-    """Returns the (n,) scores of each method in a file of scores; NaN where a sample has none.
+def read_scores(path: Path, seed: int) -> dict[str, npt.NDArray[np.float64]]:
+    """Returns the (n,) scores of each method with a seed; NaN where a sample has none.
 
     Raises:
         OSError, ValueError: there is no such file, or it is another.
     """
     from pyarrow import parquet
 
-    table = parquet.read_table(path).drop_columns(["sample_id", "label"])
+    table = parquet.read_table(path, filters=[("seed", "==", seed)]).drop_columns(["seed", "sample_id", "label"])
     return {name: table[name].to_numpy() for name in table.column_names}
 
 
@@ -167,32 +179,27 @@ def read_method(path: Path, key: str) -> StoredMethod:
     about = read_about(path)
     label = about["methods"][key]["label"]
     table = parquet.read_table(path, filters=[("method", "==", key)])
-    ratios, ids, order = (table[name].to_numpy() for name in ("prune_ratio", "sample_id", "order"))
+    seeds, ratios, ids, order = (table[name].to_numpy() for name in ("seed", "prune_ratio", "sample_id", "order"))
     weights = None if table["weight"].null_count else table["weight"].to_numpy()
-    kept = {}
-    for ratio in np.unique(ratios):
-        rows = np.flatnonzero(ratios == ratio)
-        rows = rows[np.argsort(order[rows])]
-        kept[float(ratio)] = Kept(ids[rows], None if weights is None else weights[rows])
-    return StoredMethod(key, label, about["num_samples"], _digest(kept), kept)
+    kept: dict[int, dict[float, Kept]] = {}
+    for seed in np.unique(seeds).tolist():
+        for ratio in np.unique(ratios).tolist():
+            rows = np.flatnonzero((seeds == seed) & (ratios == ratio))
+            rows = rows[np.argsort(order[rows])]
+            kept.setdefault(seed, {})[ratio] = Kept(ids[rows], None if weights is None else weights[rows])
+    return StoredMethod(key, label, about["num_samples"], kept)
 
 
-def _digest(kept: Mapping[float, Kept]) -> str:
-    found = hashlib.sha256()
-    for ratio, (ids, weights) in sorted(kept.items()):
-        found.update(np.float64(ratio).tobytes() + ids.astype("<i8").tobytes())
-        if weights is not None:
-            found.update(weights.astype("<f4").tobytes())
-    return found.hexdigest()
-
-
-def _write(path: Path, table: Any, kind: str, about: Mapping[str, Any]) -> None:
+def _write(path: Path, tables: Sequence[Any], kind: str, about: Mapping[str, Any]) -> None:
+    """Writes tables below each other, each as a row group, so that a reader of a few skips the others."""
     from pyarrow import parquet
 
-    metadata = {"format": _FORMATS[kind], "version": VERSION, **about}
-    table = table.replace_schema_metadata({_KEY: json.dumps(metadata, ensure_ascii=False).encode()})
+    metadata = {_KEY: json.dumps({"format": _FORMATS[kind], "version": VERSION, **about}, ensure_ascii=False).encode()}
     buffer = io.BytesIO()
-    parquet.write_table(table, buffer, compression="zstd")
+    schema = tables[0].schema.with_metadata(metadata)
+    with parquet.ParquetWriter(buffer, schema, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table.replace_schema_metadata(metadata))
     write_whole(path, buffer.getvalue())
 
 

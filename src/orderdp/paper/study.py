@@ -1,12 +1,13 @@
 """A study: comparisons of the same methods under several recipes, at one of four sizes, and its report.
 
-The folder of a study holds a comparison's folder for each part.
+The folder of a study holds a comparison's folder for each part. If a part names static methods, its folder also holds
+their subsets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from orderdp.data.registry import PLACE, sharing_folder
 from orderdp.output.files import new_folder, write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.paper.study_file import SIZES, name_of, read_study
+from orderdp.paper.subsets import check_subsets, choose_subsets, has_subsets, plan_subsets, write_subset_plan
 from orderdp.report.outline import Outline, load_outline, outline_of
 from orderdp.strategies import DynamicRandom
 from orderdp.strategies.registry import parse
+from orderdp.training.coreset_plan import CoresetPlan
 from orderdp.training.recipe import Recipe, read_recipe, shipped_recipes
 
 SEEDS = (0, 1, 2)  # of a study that names none
@@ -38,8 +41,9 @@ class Study:
         name: of the study.
         size: one of `SIZES`.
         outline: what its report shows.
-        parts: name of a folder to the comparison in it.
+        parts: name of a folder to the comparison in it, without the static methods.
         head: the study's file without the sizes.
+        subsets: name of a folder to what its static methods are asked for; only of parts with static methods.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Study:
     outline: Outline
     parts: Mapping[str, Comparison]
     head: Mapping[str, Any]
+    subsets: Mapping[str, CoresetPlan] = field(default_factory=dict)
 
 
 def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = (), **changes: Any) -> Study:
@@ -68,15 +73,16 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
         hint = did_you_mean(size, sizes) or f"; choose from {', '.join(sizes)}"
         raise ValueError(f"no size named {size!r}{hint}")
     recipes = _recipes(table[size], path.parent, changes)
-    parts = {}
+    parts, subsets = {}, {}
     for part, recipe in zip(table[size], recipes, strict=True):
         setting = {"seeds": SEEDS, "beside": [DynamicRandom.name], "against": REFERENCES, **table, **part}
         methods = grid(recipe, map(parse, [*setting["methods"], *setting["beside"]]), setting["prune_ratios"])
-        parts[name_of(part)] = Comparison(
-            recipe, methods, tuple(seeds) or tuple(setting["seeds"]), tuple(setting["against"])
-        )
+        comparison = Comparison(recipe, methods, tuple(seeds) or tuple(setting["seeds"]), tuple(setting["against"]))
+        parts[name_of(part)] = comparison
+        if "static" in setting:
+            subsets[name_of(part)] = plan_subsets(comparison, setting)
     head = {key: value for key, value in table.items() if key not in SIZES}
-    return Study(path.stem, size, outline_of(head), parts, head)
+    return Study(path.stem, size, outline_of(head), parts, head, subsets)
 
 
 def _recipes(parts: Sequence[Mapping[str, Any]], folder: Path, changes: Mapping[str, Any]) -> list[Recipe]:
@@ -111,12 +117,17 @@ def start_study(study: Study, folder: Path, *, processes: int = 1, log: Log) -> 
     data = LoadedData()
     # All checks come first: nothing is written of a study that lacks one of its data sets.
     sizes = {name: check(part, data, processes=processes) for name, part in study.parts.items()}
+    for plan in study.subsets.values():
+        check_subsets(plan, data)
     folder = same_on_all_ranks(folder)
     if PartialState().is_main_process:
         with new_folder(folder) as unfinished:
             for name, part in study.parts.items():
                 (unfinished / name).mkdir()
-                sharing_threads(part, processes).write(unfinished / name, sizes[name])
+                shared = sharing_threads(part, processes)
+                shared.write(unfinished / name, sizes[name])
+                if name in study.subsets:
+                    write_subset_plan(study.subsets[name], shared, unfinished / name, data)
             head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
             write_whole(unfinished / "study.toml", tomli_w.dumps({**head, **study.head}).encode())
     PartialState().wait_for_everyone()
@@ -124,9 +135,12 @@ def start_study(study: Study, folder: Path, *, processes: int = 1, log: Log) -> 
 
 
 def resume_study(folder: Path, *, processes: int = 1, log: Log, data: LoadedData | None = None) -> list[Outcome]:
-    """Trains the runs of a study that are not finished.
+    """Chooses the subsets of a study that are not chosen, and trains its runs that are not finished.
 
     Raises:
         ValueError: no folder of a study. Others as `workers.resume`.
     """
-    return resume(list(load_outline(folder)[1].values()), processes=processes, log=log, data=data)
+    parts = list(load_outline(folder)[1].values())
+    data = LoadedData() if data is None else data
+    choose_subsets([part for part in parts if has_subsets(part)], processes=processes, log=log, data=data)
+    return resume(parts, processes=processes, log=log, data=data)

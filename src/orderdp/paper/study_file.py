@@ -2,6 +2,7 @@
 
 A study is data. Its TOML file says what the study asks, which methods it compares at which prune ratios, and what its
 report shows. For each size there is a list of parts. A part is one comparison: a recipe, and changes to its settings.
+A part may name static methods too. They choose their subsets before the comparison begins.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ _SETTINGS = {  # in the file for all parts, or in one part
     "prune_ratios": _Key("a list of numbers", _some(_is_number), "prune_ratios = [0.3, 0.5]"),
     "seeds": _Key("a list of whole numbers", _some(_is_whole), "seeds = [0, 1, 2]"),
     "against": _Key("a list of references", _list_of(_is_text), 'against = ["full", "short"]'),
+    "static": _Key("a list of static methods", _some(_is_text), 'static = ["random", "el2n,epoch=2"]'),
+    "proxies": _Key("a whole number", _is_whole, "proxies = 3"),
+    "quotas": _Key("the name of quotas", _is_text, 'quotas = "proportional"'),
+    "validation": _Key("a number", _is_number, "validation = 0.1"),
+    "proxy": _Key("a table of settings", _is_table, "proxy = { epochs = 20 }"),
 }
 _PART = {
     **_SETTINGS,

@@ -300,6 +300,17 @@ class Strategy(ABC):
         """Returns the method for a run of other epochs; a method with other epochs than the run is unchanged."""
         return replace(self, epochs=epochs) if getattr(self, "epochs", None) == instead_of else self  # type: ignore[type-var]
 
+    def for_seed(self, seed: int | None) -> Self:
+        """Returns the method for a run of this seed, or for runs of all seeds; most methods are the same for all.
+
+        Args:
+            seed: of the run; None for all seeds.
+
+        Raises:
+            ValueError: it has nothing for this seed.
+        """
+        return self
+
     @classmethod
     def _of_ratio(cls, ratio: float) -> float:
         """Returns the value of `ratio_setting` for a prune ratio."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,9 @@ class StoredSubset(Strategy):
     The settings name the file and hold a digest of its subsets, not the thousands of samples. So a recipe stays short,
     and results are read without the file. Only training reads it, and refuses a file that has changed.
 
+    A file may hold a subset for each of several seeds. A run then trains on that of its own seed, so the spread over
+    seeds holds the choice too. If the file has one seed, all runs share its subset.
+
     `from_file` and the command line (`fixed:FILE,method=NAME`) look the other settings up in the file.
 
     Args:
@@ -36,7 +39,8 @@ class StoredSubset(Strategy):
         title: name of the method in tables.
         num_samples: size of the data set that the subset was chosen from.
         ratios: the prune ratios that the file holds for the method.
-        sha256: digest of the method's subsets at all these ratios.
+        sha256: digest of the method's subsets at all these ratios, one for each seed.
+        seeds: the seeds to choose from, each for the run of that seed; () if all runs share one subset.
 
     Raises:
         ValueError: a ratio that the file does not hold.
@@ -53,11 +57,19 @@ class StoredSubset(Strategy):
     title: str
     num_samples: int
     ratios: tuple[float, ...]
-    sha256: str
+    sha256: tuple[str, ...]
+    seeds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_fraction("prune_ratio", self.prune_ratio, low_open=False, high_open=True)
         object.__setattr__(self, "ratios", tuple(map(float, self.ratios)))
+        object.__setattr__(self, "sha256", tuple(self.sha256))
+        object.__setattr__(self, "seeds", tuple(self.seeds))
+        if len(self.sha256) != max(1, len(self.seeds)):
+            raise ValueError(
+                f"sha256 must have one digest a seed, got {len(self.sha256)} for {len(self.seeds)}; leave both out: "
+                "they are in the file"
+            )
         near = [ratio for ratio in self.ratios if abs(ratio - self.prune_ratio) < 1e-9]
         if not near:
             held = some([f"{ratio:g}" for ratio in self.ratios])
@@ -68,18 +80,20 @@ class StoredSubset(Strategy):
         object.__setattr__(self, "prune_ratio", near[0])
 
     @classmethod
-    def from_file(cls, file: str, *, prune_ratio: float, method: str | None = None) -> Self:
+    def from_file(cls, file: str, *, prune_ratio: float, method: str | None = None, seed: int | None = None) -> Self:
         """Returns the subset of a method in a file.
 
         Args:
             file: the `subsets.parquet` of `orderdp coreset`.
             prune_ratio: fraction of the data left out.
             method: name of the method in the file; None if it holds only one.
+            seed: seed whose subset to train on; None if the file holds only one.
 
         Raises:
-            ValueError: there is no such file, method or ratio.
+            ValueError: there is no such file, method, ratio or seed.
         """
-        return cls.from_settings({"file": file, "method": method, "prune_ratio": prune_ratio}, epochs=None)
+        found = cls.from_settings({"file": file, "method": method, "prune_ratio": prune_ratio}, epochs=None)
+        return found if seed is None else found.for_seed(seed)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], *, epochs: int | None) -> Self:
@@ -94,14 +108,40 @@ class StoredSubset(Strategy):
             raise ValueError(f"file is needed by strategy '{cls.name}', got None; write {cls.name}:FILE")
         path = Path(settings["file"])
         stored = read_method(path, _chosen(path, settings.get("method")))
+        seeds = tuple(stored.kept)
         found = {
             "title": stored.label,
             "num_samples": stored.num_samples,
-            "ratios": tuple(stored.kept),
-            "sha256": stored.sha256,
+            "ratios": tuple(stored.kept[seeds[0]]),
+            "sha256": tuple(map(stored.sha256, seeds)),
+            "seeds": seeds if len(seeds) > 1 else (),
         }
         given = {**found, **settings, "file": str(settings["file"]), "method": stored.key}
         return super().from_settings(given, epochs=epochs)
+
+    def for_seed(self, seed: int | None) -> Self:
+        """Returns the subset for a run of this seed, or those of all seeds; reads the file if it must.
+
+        Args:
+            seed: of the run; None for all that the file holds.
+
+        Raises:
+            ValueError: the file holds several seeds, and this is none of them; or there is no such file.
+        """
+        if not self.seeds:
+            return self
+        if seed in self.seeds:
+            return replace(self, seeds=(seed,), sha256=(self.sha256[self.seeds.index(seed)],))
+        names = ("file", "method", "prune_ratio", "title")
+        found = self.from_settings({name: getattr(self, name) for name in names}, epochs=None)
+        if seed is None or not found.seeds:
+            return found
+        if seed not in found.seeds:
+            raise ValueError(
+                f"seed must be one that {self.file} holds subsets for, got {seed}; write one of "
+                f"{some(list(map(str, found.seeds)))}, or choose subsets with seed {seed} too"
+            )
+        return found.for_seed(seed)
 
     def describe(self, epochs: int | None = None) -> str:
         """Returns the static method's name in tables, and the prune ratio."""
@@ -138,14 +178,21 @@ class StoredSubset(Strategy):
 
     @cached_property
     def _subset(self) -> FixedSubset:
+        if len(self.seeds) > 1:
+            raise ValueError(
+                f"seed must say which subset of {self.file} to train on, got none; write seed={self.seeds[0]}, or "
+                f"another of {some(list(map(str, self.seeds[1:])))}"
+            )
         path = Path(self.file)
         stored = read_method(path, _chosen(path, self.method))
-        if stored.sha256 != self.sha256:
+        seed = self.seeds[0] if self.seeds else next(iter(stored.kept))
+        there = stored.sha256(seed) if seed in stored.kept else "none"
+        if (there,) != self.sha256:
             raise ValueError(
-                f"file must hold the subsets that the recipe names, sha256 {self.sha256[:12]}, got {path} with "
-                f"{stored.sha256[:12]}; put the first file back, or start a new run"
+                f"file must hold the subsets that the recipe names, sha256 {self.sha256[0][:12]}, got {path} with "
+                f"{there[:12]}; put the first file back, or start a new run"
             )
-        kept = stored.kept[self.prune_ratio]
+        kept = stored.kept[seed][self.prune_ratio]
         return FixedSubset(kept.ids, weights=kept.weights)  # type: ignore[arg-type]
 
 

@@ -122,10 +122,12 @@ class CoresetPlan:
     """Everything that the scores and subsets of a data set depend on.
 
     Args:
-        recipe: of the first proxy, with the seed of everything random. The other proxies have the next seeds.
+        recipe: of the proxies; its seed is that of the first one.
         requests: the static methods.
         prune_ratios: fractions of the data to leave out.
-        proxies: how many proxies the scores are averaged over. Methods that choose samples together use the first.
+        seeds: each has its own proxies, draws and subsets.
+        proxies: how many proxies of each seed the scores are averaged over. Methods that choose samples together use
+            the first. N proxies of a seed s have the seeds N·s to N·s + N - 1, so no two seeds share one.
         quotas: "proportional", "equal" or "none", of the classes.
         validation: share of the training samples that is held out for the methods that need a validation set.
         home: folder of the proxies.
@@ -139,6 +141,7 @@ class CoresetPlan:
     recipe: Recipe
     requests: tuple[Request, ...]
     prune_ratios: tuple[float, ...]
+    seeds: tuple[int, ...] = (0,)
     proxies: int = 1
     quotas: str = "proportional"
     validation: float = 0.0
@@ -154,9 +157,12 @@ class CoresetPlan:
         for ratio in self.prune_ratios:
             check_fraction("prune_ratio", ratio, low_open=True, high_open=True)
         keys = [request.key for request in self.requests]
-        for name, values in (("method", keys), ("prune_ratio", self.prune_ratios)):
+        for name, values in (("method", keys), ("prune_ratio", self.prune_ratios), ("seed", self.seeds)):
             if not values or len(set(values)) != len(values):
                 raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
+        for seed in reversed(self.seeds):
+            self.recipe.model_copy(update={"seed": seed})  # which refuses what is no seed
+            object.__setattr__(self, "recipe", self.recipe_of_proxy(seed, 0))
         for request in self.requests:
             self._check_scores(request)
 
@@ -191,6 +197,14 @@ class CoresetPlan:
             return max(self.share_held_out(source), self.validation if "validation" in request.method.needs else 0.0)
         return self.validation if "validation" in request.method.needs else 0.0
 
+    def recipe_of_proxy(self, seed: int, number: int) -> Recipe:
+        """Returns the recipe of one of the proxies of a seed, counted from 0.
+
+        Raises:
+            ValueError: the seed is too large.
+        """
+        return self.recipe.model_copy(update={"seed": seed * self.proxies + number})
+
     def num_proxies(self, request: Request) -> int:
         """Returns how many proxies a method reads."""
         return 0 if not request.needs_proxy else 1 if request.chooses else self.proxies
@@ -205,6 +219,7 @@ class CoresetPlan:
         table = {
             **{field.name: getattr(self, field.name) for field in fields(self) if field.name not in _OF_OTHER_FORM},
             "prune_ratios": list(self.prune_ratios),
+            "seeds": list(self.seeds),
             "methods": [request.table() for request in self.requests],
         }
         write_whole(folder / FILE, tomli_w.dumps(table).encode())
@@ -226,8 +241,8 @@ def load_plan(folder: Path, **changes: Any) -> CoresetPlan:
     try:
         table = read_toml(folder / FILE, "a plan", example="proxies = 1")
         requests = tuple(Request.of_table(request) for request in table.pop("methods"))
-        ratios = tuple(table.pop("prune_ratios"))
-        return CoresetPlan(load_recipe(folder / "recipe.toml", **changes), requests, ratios, **table)
+        ratios, seeds = (tuple(table.pop(name)) for name in ("prune_ratios", "seeds"))
+        return CoresetPlan(load_recipe(folder / "recipe.toml", **changes), requests, ratios, seeds, **table)
     except (ValueError, KeyError, TypeError) as error:
         why = f" ({error})" if (folder / FILE).exists() else ""
         raise ValueError(

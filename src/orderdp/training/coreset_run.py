@@ -1,4 +1,8 @@
-"""Scores a data set by static methods and chooses subsets. Finished methods are kept, so a stop costs one at most."""
+"""Scores a data set by static methods and chooses subsets, for one seed or several.
+
+Each method of each seed is a task. Finished tasks are kept, so a stop costs one at most. Several processes may work in
+a folder: a task has a lock, so no two of them do the same.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +33,11 @@ from orderdp.training.coreset_plan import QUOTAS, CoresetPlan, Request
 from orderdp.training.provenance import environment
 from orderdp.training.proxy import Proxy
 from orderdp.training.proxy_folder import data_digest
+from orderdp.training.run_folder import alone_in
 
 SCORES, SUBSETS = "scores.parquet", "subsets.parquet"
 Log = Callable[[str], None]
+_POLL_S = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,36 +87,113 @@ def resume(
     """Does what is not done in a folder, and returns scores and subsets. Finished methods and proxies are kept.
 
     Raises:
-        ValueError: a plan that does not fit the data or the machine, or another process is at work in the folder.
+        ValueError: a plan that does not fit the data or the machine.
         OSError: a file cannot be written. FloatingPointError: the loss of a proxy is not finite.
     """
     check(plan, data)
-    with _alone_in(folder):
-        if not all((folder / name).exists() for name in (SCORES, SUBSETS)):
-            for number, request in enumerate(plan.in_order(), 1):
-                file = folder / "parts" / f"{request.key}.npz"
-                if not file.exists():
-                    began_s = time.perf_counter()
-                    _write_part(file, _carried_out(request, plan, data, folder, show))
-                    took_s = time.perf_counter() - began_s
-                    log(f"[{number}/{len(plan.requests)}] {plan.labels()[request.key]}: {took_s:.1f} s")
-            _join(plan, data, folder)
-        shutil.rmtree(folder / "parts", ignore_errors=True)
+    work(plan, data, folder, show=show, log=log)
+    join(plan, data, folder)
     return load(folder)
 
 
-def load(folder: Path) -> Coresets:
+def work(plan: CoresetPlan, data: DataSets, folder: Path, *, show: bool = True, log: Log = lambda _: None) -> None:
+    """Does the tasks of a folder that are not done, and waits for those of other processes.
+
+    Raises:
+        OSError: a file cannot be written. FloatingPointError: the loss of a proxy is not finite.
+    """
+    seeds = [seed for seed in plan.seeds if seed not in _seeds_in(folder)]
+    pairs = [(request, seed) for request in plan.in_order() for seed in seeds]
+    tasks = [_Task(request, seed, _part_of(folder, request.key, seed)) for request, seed in pairs]
+    while any(not task.file.exists() for task in tasks) and not is_finished(plan, folder):
+        worked = False
+        for number, task in enumerate(tasks, 1):
+            with _claimed(task.file) as mine:
+                if not mine or task.file.exists() or is_finished(plan, folder):
+                    continue
+                began_s = time.perf_counter()
+                try:
+                    found = _carried_out(task.request, task.seed, plan, data, folder, show)
+                except (Timeout, _ScoresMissingError):  # another process is at work on a proxy or on the scores
+                    continue
+                _write_part(task.file, found)
+                worked = True
+                of = f", seed {task.seed}" if len(plan.seeds) > 1 else ""
+                took_s = time.perf_counter() - began_s
+                log(f"[{number}/{len(tasks)}] {plan.labels()[task.request.key]}{of}: {took_s:.1f} s")
+        if not worked:
+            time.sleep(_POLL_S)
+
+
+def join(plan: CoresetPlan, data: DataSets, folder: Path) -> None:
+    """Writes the files of a folder whose tasks are done, and removes what they are made of.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    with alone_in(folder):
+        if not is_finished(plan, folder):
+            _join(plan, data, folder)
+        shutil.rmtree(folder / "parts", ignore_errors=True)
+
+
+def is_finished(plan: CoresetPlan, folder: Path) -> bool:
+    """Returns whether a folder holds the scores and subsets of all seeds."""
+    return set(plan.seeds) <= set(_seeds_in(folder))
+
+
+def _seeds_in(folder: Path) -> list[int]:
+    """Returns the seeds whose scores and subsets are written."""
+    seeds: list[int] = read_about(folder / SUBSETS)["seeds"] if (folder / SUBSETS).exists() else []
+    return seeds
+
+
+class _Task(NamedTuple):
+    request: Request
+    seed: int
+    file: Path
+
+
+def _part_of(folder: Path, key: str, seed: int) -> Path:
+    return folder / "parts" / f"{key}-seed{seed}.npz"
+
+
+@contextmanager
+def _claimed(file: Path) -> Iterator[bool]:
+    """Holds the lock of a task; yields False, without the lock, if another process holds it."""
+    lock = FileLock(file.with_suffix(".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+class _ScoresMissingError(Exception):
+    """The scores that a method chooses by are not there yet."""
+
+
+def load(folder: Path, seed: int | None = None) -> Coresets:
     """Returns scores and subsets of a finished folder.
+
+    Args:
+        folder: the folder.
+        seed: of the scores and subsets; None for the first.
 
     Raises:
         ValueError: a file is missing or damaged.
     """
     about = read_about(folder / SUBSETS)
-    subsets = {key: read_method(folder / SUBSETS, key).kept for key in about["methods"]}
+    seed = about["seeds"][0] if seed is None else seed
     rows = about["methods"].items()
+    subsets = {key: read_method(folder / SUBSETS, key).kept[seed] for key, _ in rows}
     labels = {key: str(row["label"]) for key, row in rows}
-    between = {key: row["between_proxies"] for key, row in rows if "between_proxies" in row}
-    return Coresets(read_scores(folder / SCORES), subsets, labels, about["num_samples"], between)
+    between = {key: row["between_proxies"][str(seed)] for key, row in rows if row["between_proxies"]}
+    return Coresets(read_scores(folder / SCORES, seed), subsets, labels, about["num_samples"], between)
 
 
 def check(plan: CoresetPlan, data: DataSets) -> None:
@@ -120,7 +203,7 @@ def check(plan: CoresetPlan, data: DataSets) -> None:
             "the data must be that of the first call, got other images or labels; write the data_root of the first call"
         )
     for request in plan.requests:
-        proxy = _proxies(request, plan, data, show=False)[0]
+        proxy = _proxies(request, max(plan.seeds), plan, data, show=False)[0]
         proxy.check(set(request.method.needs) - {"scores"}, request.epoch)
         labels = data.train.labels.numpy()[proxy.ids]
         for ratio in plan.prune_ratios:
@@ -135,32 +218,34 @@ def check(plan: CoresetPlan, data: DataSets) -> None:
                 class_sizes(labels, size, quotas)
 
 
-def _proxies(request: Request, plan: CoresetPlan, data: DataSets, *, show: bool) -> list[Proxy]:
+def _proxies(request: Request, seed: int, plan: CoresetPlan, data: DataSets, *, show: bool) -> list[Proxy]:
     """Returns the proxies that a method reads, or one for its samples if it reads none."""
-    seeds = range(plan.recipe.seed, plan.recipe.seed + max(1, plan.num_proxies(request)))
-    share = plan.share_held_out(request)
-    recipes = [plan.recipe.model_copy(update={"seed": seed}) for seed in seeds]
-    return [Proxy(recipe, data, Path(plan.home), validation=share, show=show) for recipe in recipes]
+    share, home = plan.share_held_out(request), Path(plan.home)
+    recipes = [plan.recipe_of_proxy(seed, number) for number in range(max(1, plan.num_proxies(request)))]
+    return [Proxy(recipe, data, home, validation=share, show=show, wait=False) for recipe in recipes]
 
 
 def _carried_out(
     request: Request,
+    seed: int,
     plan: CoresetPlan,
     data: DataSets,
     folder: Path,
     show: bool,  # noqa: FBT001
 ) -> dict[str, npt.NDArray[Any]]:
-    """Returns the scores of one method, if it scores, and its subset at each prune ratio."""
+    """Returns the scores of one method with a seed, if it scores, and its subset at each prune ratio."""
     method: StaticMethod = request.method
-    seed = plan.recipe.seed
-    proxies = _proxies(request, plan, data, show=show)
+    proxies = _proxies(request, seed, plan, data, show=show)
     ids, device = proxies[0].ids, proxies[0].device
     if request.needs_proxy:
         runs = [proxy.evidence(set(method.needs) - {"scores"}, epoch=request.epoch) for proxy in proxies]
     else:
         runs = [Evidence(labels=data.train.labels[torch.from_numpy(ids)])]
     if request.scores is not None:
-        with np.load(folder / "parts" / f"{request.scores}.npz") as part:
+        scores = _part_of(folder, request.scores, seed)
+        if not scores.exists():
+            raise _ScoresMissingError
+        with np.load(scores) as part:
             runs = [replace(runs[0], scores=part["scores"][ids])]
     evidence: Evidence | list[Evidence] = runs if isinstance(method, Scorer) else runs[0]
     found: dict[str, npt.NDArray[Any]] = {}
@@ -222,25 +307,38 @@ def _write_part(file: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 
 def _join(plan: CoresetPlan, data: DataSets, folder: Path) -> None:
-    """Writes the two Parquet files from the parts."""
+    """Writes the two Parquet files from what they hold and from the parts."""
     about = _about(plan, data)
-    columns: dict[str, npt.NDArray[Any]] = {
-        "sample_id": np.arange(len(data.train)),
-        "label": data.train.labels.numpy(),
-    }
-    subsets: dict[str, dict[float, Kept]] = {}
+    known = _seeds_in(folder)
+    before = {seed: load(folder, seed) for seed in known}
+    tables = []
+    subsets: dict[str, dict[int, dict[float, Kept]]] = {request.key: {} for request in plan.requests}
+    for seed in plan.seeds:
+        found = before[seed] if seed in known else _of_parts(plan, folder, seed)
+        columns = {"seed": np.full(len(data.train), seed), "sample_id": np.arange(len(data.train))}
+        tables.append({**columns, "label": data.train.labels.numpy(), **found.scores})
+        for key, kept in found.subsets.items():
+            subsets[key][seed] = kept
+        for key, value in found.between_proxies.items():
+            about["methods"][key]["between_proxies"][str(seed)] = value
+    write_scores(folder / SCORES, tables, about)
+    write_subsets(folder / SUBSETS, subsets, about)
+
+
+def _of_parts(plan: CoresetPlan, folder: Path, seed: int) -> Coresets:
+    """Returns scores and subsets of a seed whose tasks are done."""
+    found = Coresets({}, {}, plan.labels(), 0, {})
     for request in plan.requests:
-        with np.load(folder / "parts" / f"{request.key}.npz") as part:
+        with np.load(_part_of(folder, request.key, seed)) as part:
             if "scores" in part:
-                columns[request.key] = part["scores"]
+                found.scores[request.key] = part["scores"]
             if "between_proxies" in part:
-                about["methods"][request.key]["between_proxies"] = float(part["between_proxies"])
-            subsets[request.key] = {
+                found.between_proxies[request.key] = float(part["between_proxies"])
+            found.subsets[request.key] = {
                 ratio: Kept(part[f"ids-{number}"], part.get(f"weights-{number}"))
                 for number, ratio in enumerate(plan.prune_ratios)
             }
-    write_scores(folder / SCORES, columns, about)
-    write_subsets(folder / SUBSETS, subsets, about)
+    return found
 
 
 def _about(plan: CoresetPlan, data: DataSets) -> dict[str, Any]:
@@ -251,6 +349,7 @@ def _about(plan: CoresetPlan, data: DataSets) -> dict[str, Any]:
             "label": labels[request.key],
             "proxies": plan.num_proxies(request),
             "held_out": plan.share_held_out(request),
+            "between_proxies": {},
             "references": list(request.method.references),
         }
         for request in plan.requests
@@ -259,25 +358,10 @@ def _about(plan: CoresetPlan, data: DataSets) -> dict[str, Any]:
     return {
         "num_samples": len(data.train),
         "recipe": plan.recipe.to_toml(),
-        "seed": plan.recipe.seed,
+        "seeds": list(plan.seeds),
         "proxies": plan.proxies,
         "quotas": plan.quotas,
         "data_sha256": plan.data_sha256,
         "methods": methods,
         **environment(device),
     }
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder / "lock", timeout=0.2)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise ValueError(
-            f"one process at a time must work in a folder, got {folder}, where another does; wait"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()

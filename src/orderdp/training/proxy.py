@@ -82,15 +82,23 @@ class Proxy:
         validation: share of the training samples to hold out, in [0, 1), the same samples for every seed. The proxy
             does not train on them, and static methods cannot keep them.
         show: show progress bars, if standard error is a terminal.
+        wait: wait for another process that is at work on the same proxy.
 
     Raises:
         ValueError: a recipe that does not fit the data or the machine, a share that leaves nothing, or several ranks.
     """
 
     def __init__(
-        self, recipe: Recipe, data: DataSets, home: Path, *, validation: float = 0.0, show: bool = True
+        self,
+        recipe: Recipe,
+        data: DataSets,
+        home: Path,
+        *,
+        validation: float = 0.0,
+        show: bool = True,
+        wait: bool = True,
     ) -> None:
-        self.recipe, self.show = recipe, show
+        self.recipe, self.show, self._wait = recipe, show, wait
         num_held_out = _check_share(validation, len(data.train))
         state = PartialState(cpu=recipe.device == "cpu")
         if state.num_processes > 1:
@@ -131,12 +139,13 @@ class Proxy:
         Raises:
             ValueError: an epoch out of range, a field that no proxy knows, or validation without samples held out.
             FloatingPointError: the loss is not finite. OSError: a file cannot be written.
+            Timeout: another process is at work on this proxy, and `wait` is False.
         """
         needs = set(needs)
         epoch = self.check(needs, epoch)
         if self.recipe.num_threads is not None:
             torch.set_num_threads(self.recipe.num_threads)
-        with self._folder.begin():
+        with self._folder.begin(wait=self._wait):
             train_proxy(self._data_path, self._folder, show=self.show)
             found: dict[str, Any] = {"labels": self._data_path.data.train.labels}
             found |= self._at(needs & set(AT_AN_EPOCH), epoch, self._trained_part)

@@ -48,8 +48,11 @@ class ProxyFolder:
         self.path = home / f"{dataset}-{recipe.model}-{digest[:12]}-seed{recipe.seed}"
         self._recipe = recipe
 
-    def begin(self) -> FileLock:
+    def begin(self, *, wait: bool = True) -> FileLock:
         """Creates the folder with its recipe, and returns a lock to hold while working in it.
+
+        Args:
+            wait: wait for another process that holds it; else taking the lock raises `filelock.Timeout`.
 
         Raises:
             OSError: the folder cannot be written.
@@ -57,7 +60,7 @@ class ProxyFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if not (self.path / "recipe.toml").exists():
             write_whole(self.path / "recipe.toml", self._recipe.to_toml().encode())
-        return FileLock(self.path / "lock")
+        return FileLock(self.path / "lock", timeout=-1 if wait else 0)
 
     def write_weights(self, epoch: int, model: Mapping[str, Tensor]) -> None:
         """Writes the model's state dict after an epoch; epoch 0 is before the first."""

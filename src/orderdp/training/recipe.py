@@ -149,7 +149,7 @@ class Recipe(BaseModel):
     )
     eval_batch_size: int = Field(512, ge=1, description="samples per batch in the evaluation, in [1, inf)")
 
-    # After the epochs, which some strategies need.
+    # After the epochs and the seed, which some strategies need.
     strategy: Strategy = Field(
         OrderDP(), description="how each epoch's samples are selected: a strategy, or a table of its name and settings"
     )
@@ -166,12 +166,12 @@ class Recipe(BaseModel):
         try:
             if isinstance(given, Mapping):
                 # Refused epochs get their own message.
-                return from_table(given, epochs=info.data.get("epochs", cls.model_fields["epochs"].default))
-            if isinstance(given, Strategy) and find(given.name) is not type(given):
+                given = from_table(given, epochs=info.data.get("epochs", cls.model_fields["epochs"].default))
+            elif isinstance(given, Strategy) and find(given.name) is not type(given):
                 raise ValueError(f"strategy must be of a class that is found by its name, got {given.name}; rename it")
         except TypeError as error:  # which pydantic would let through
             raise ValueError(str(error)) from None
-        return given
+        return given.for_seed(info.data["seed"]) if isinstance(given, Strategy) and "seed" in info.data else given
 
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
