@@ -16,8 +16,9 @@ class MoSo(Scorer):
     missed: the risk of the other samples would end higher, by the score over n to first order and up to a constant.
 
     Departures: A positive factor that all samples share is left out, since it changes no order. The mean gradient holds
-    the sample itself, which adds ‖gᵢ‖²/n to its product; the authors' code takes this off again. The order is that of leaving one out while the training still
-    descends. Trained to the minimum, the mean gradient is zero, and the first order says nothing.
+    the sample itself, which adds ‖gᵢ‖²/n to its product; the authors' code takes this off again. The order is that of
+    leaving one out while the training still descends. Trained to the minimum, the mean gradient is zero, and the first
+    order says nothing.
 
     Source: Tan et al., "Data pruning via moving-one-sample-out", NeurIPS 2023.
 
