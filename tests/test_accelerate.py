@@ -153,6 +153,25 @@ def test_a_loop_that_was_left_is_no_longer_the_one_under_way(arguments):
 
 
 @WORKERS
+def test_a_pass_that_ended_does_not_end_the_next_one(arguments):
+    """Its iterator may be kept for long, and asked again."""
+    state = accelerate.state.GradientState()
+    pruner = Pruner(FullData(), N)
+    loader = pruner.loader(DATA, batch_size=BATCH, **arguments)
+    old = iter(loader)
+    for index, (x, y) in old:
+        pruner.update(index, (x.sum(1) - y).requires_grad_())
+    assert not state.in_dataloader
+    for number, (index, (x, y)) in enumerate(loader):
+        pruner.update(index, (x.sum(1) - y).requires_grad_())
+        if number == 2:
+            assert next(old, None) is None
+            del old
+        assert state.in_dataloader
+    assert not state.in_dataloader
+
+
+@WORKERS
 def test_a_resumed_epoch_ends_with_its_own_last_batch(arguments):
     state = accelerate.state.GradientState()
 

@@ -118,6 +118,19 @@ def test_a_loss_that_is_not_finite_in_the_second_pass_is_left_out_too():
     assert pruner.report().failed == (int(ids[kept[1]]),)
 
 
+@NOT_FINITE
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_if_no_loss_of_the_second_pass_is_finite_the_step_is_zero(bad):
+    pruner, ids = begun(OrderedSGD(keep=0.5), 8)
+    kept = pruner.choose(ids, torch.arange(8.0))
+    losses = with_gradient(*[bad] * 4)
+    loss = pruner.update(ids[kept], losses)
+    loss.backward()
+    assert loss.item() == 0
+    assert losses.grad.tolist() == [0.0] * 4
+    assert pruner.report().failed == tuple(sorted(ids[kept].tolist()))
+
+
 @each_within
 def test_if_no_loss_is_finite_nothing_is_chosen_and_all_have_failed(strategy):
     pruner, ids = begun(strategy, 10)

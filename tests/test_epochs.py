@@ -153,6 +153,21 @@ def test_what_is_drawn_beside_too_small_a_selection_is_drawn_anew_by_seed_and_ep
     assert len({*drawn(0), *drawn(1)}) == 6
 
 
+@dataclass(frozen=True)
+class TooFewAndWeighted(TooFew):
+    """Weights its only sample too."""
+
+    def select(self, memory, rng):
+        return Selection(np.zeros(1, dtype=np.int32), np.full(1, 2.5, dtype=np.float32))
+
+
+def test_what_is_drawn_beside_too_small_a_selection_weighs_one():
+    epochs = epochs_of(TooFewAndWeighted())
+    selection, _ = epochs.select({}, np.zeros(8, dtype=np.int32), None, None, at_least=3)
+    assert selection.weights.tolist() == [2.5, 1.0, 1.0]
+    assert selection.weights.dtype == np.float32
+
+
 def test_the_checksum_of_ranks_holds_all_that_decides_their_epochs():
     def checksum(change=lambda epochs: None, **settings):
         same = {"strategy": TOP_HALF, "num_samples": 8, "seed": 0, "schedule": lambda strategy, epoch: strategy}

@@ -1,6 +1,7 @@
 """A broken run that loads its state goes on as if it had not been broken."""
 
 import io
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -166,6 +167,28 @@ def test_a_state_between_the_last_batch_and_its_update_comes_back_to_that_batch(
     del batches
 
 
+def test_an_epoch_that_could_not_be_resumed_is_still_to_be_resumed(monkeypatch):
+    """The loop catches the error and goes on, as after an error of the data set."""
+    loader, resumed = loader_of(), loader_of()
+    train_epoch(pruner_of(loader), loader, num_batches=1)
+    resumed.load_state_dict(loader.state_dict())
+    pruner, left = pruner_of(resumed), resumed.remaining
+    begin_epoch = pruner.begin_epoch
+
+    def fails(*arguments, **named):
+        monkeypatch.setattr(pruner, "begin_epoch", begin_epoch)
+        raise OSError("a rank did not answer")
+
+    monkeypatch.setattr(pruner, "begin_epoch", fails)
+    batches = iter(resumed)
+    with pytest.raises(OSError, match="a rank did not answer"):
+        next(batches)
+    assert next(batches, None) is None
+    assert resumed.remaining == left > 0
+    assert resumed.state_dict()["inside"]
+    assert len(train_epoch(pruner, resumed)) == left
+
+
 def test_a_run_may_be_broken_twice_in_an_epoch():
     alone = loader_of()
     expected = train(pruner_of(alone), alone, 2)
@@ -229,6 +252,20 @@ def test_a_used_loader_may_be_set_back():
     train_epoch(pruner_of(loader), loader, num_batches=3)
     loader.load_state_dict(state)
     assert seen + train(pruner_of(loader), loader, 2) == expected
+
+
+def test_a_used_loader_may_be_set_back_to_an_epoch_whose_last_batch_was_trained_first():
+    """As by a loop that reads ahead: what is left is what `update` has not seen."""
+    loader = loader_of()
+    batches = list(itertools.islice(iter(loader), len(loader)))  # all of them, but not yet told that they are all
+    last, _ = batches[-1]
+    pruner_of(loader).update(last, loss_of(last, 0))
+    state = loader.state_dict()
+    used = loader_of()
+    train_epoch(pruner_of(used), used)
+    used.load_state_dict(state)
+    assert used.remaining == len(batches) - 1
+    assert used.state_dict()["inside"]
 
 
 def test_the_pruners_part_of_a_state_goes_on_with_the_next_epoch():

@@ -2,8 +2,10 @@
 
 import copy
 import io
+import itertools
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -356,6 +358,17 @@ def test_a_report_says_what_was_seen_and_how_long_ago():
     pruner.update(second, loss_of(second, 1))
     assert (pruner.report().trained, pruner.report().visits, pruner.report().never_seen) == (3, 7, 1)
     assert report.selection_s > 0
+
+
+def test_a_report_adds_up_the_seconds_of_every_selection(monkeypatch):
+    """By a clock that gains a second each time it is asked, which is twice a selection."""
+    clock = itertools.count()
+    monkeypatch.setattr("orderdp.pruner.time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    pruner = Pruner(TOP_HALF, 8)
+    loader = pruner.loader(range(8), batch_size=4)
+    for epoch in range(3):
+        train_epoch(pruner, loader)
+        assert pruner.report().selection_s == epoch + 1
 
 
 def test_visits_are_counted_epoch_by_epoch_and_include_the_running_one():

@@ -196,6 +196,7 @@ def test_with_weights_of_the_caller_each_rank_has_the_weighted_mean_of_its_own_p
         losses, weights = (index + 1).float().requires_grad_(), 2.0**index
         result = pruner.update(index, losses, weights=weights)
         plain = pruner.update(index, losses)
+        assert torch.equal(pruner.update(index, losses, reduction="none"), losses)
         return [len(index), result.item(), ((weights * losses).sum() / weights.sum()).item(), plain.item()]
 
     first, second = run_ranks(2, work, tmp_path)
@@ -246,7 +247,7 @@ def test_a_rank_that_trained_before_it_loaded_is_alike_to_one_that_did_not(tmp_p
 
     def work(rank):
         pruner = fresh()
-        pruner.begin_epoch()
+        pruner.begin_epoch(4)
         pruner = fresh() if rank else pruner
         pruner.load_state_dict(state)
         return pruner.state_dict()["running"]

@@ -90,6 +90,16 @@ def test_a_batch_that_comes_much_later_again_replaces_the_first():
     assert held(record) == {7: 2.0, 2: 3.0, 9: 3.0, 4: 1.0}
 
 
+def test_an_epoch_of_more_batches_than_a_byte_counts_is_remembered_whole():
+    """In backward order, so that no two batches are one slice."""
+    order = list(range(600))
+    record = record_of(order, n=600)
+    for first in reversed(order[::2]):
+        add(record, [first, first + 1])
+    assert record.seen().all()
+    assert held(record) == {i: float(i) for i in order}
+
+
 def test_what_was_not_kept_is_seen_and_not_trained():
     record = record_of()
     add(record, [7, 2])
@@ -158,6 +168,32 @@ def test_a_rank_takes_its_part_of_each_step_and_no_other(num_ranks, batch_size, 
         assert set(held(record)) == mine
 
 
+@pytest.mark.parametrize("num_ranks", [2, 3])
+@pytest.mark.parametrize("how", [{}, {"stable_shapes": True}, {"drop_last": True}], ids=str)
+def test_the_factors_of_uneven_parts_average_to_the_step_wherever_the_ids_are(num_ranks, how):
+    """The mean over the ranks of factor·mean is the mean of the step, so each factor is its share of the step."""
+    for rank in range(num_ranks):
+        host, device = (record_of(batch_size=2, rank=rank, num_ranks=num_ranks, **how) for _ in range(2))
+        for number, (begin, end) in enumerate(host.steps):
+            mine = host.steps.batch(number)
+            ids = ORDER[slice(*mine)]
+            add(host, ids)
+            device.add(on_device(*ids), on_device(*map(float, ids), dtype=torch.float32))
+            assert host.factor == device.factor == num_ranks * (mine[1] - mine[0]) / (end - begin)
+
+
+def test_a_resumed_epoch_goes_on_with_the_factors_of_the_steps_that_are_left():
+    order = list(range(11))  # steps of 3, 4 and 4
+    first = record_of(order, n=11, batch_size=2, num_ranks=2)
+    first.add(on_device(0), on_device(0.0, dtype=torch.float32))
+    assert first.factor == 2 / 3
+    twin = EpochRecord(Selection(first.indices), 11)
+    twin.load_state_dict(first.state_dict())
+    twin.begin(first.steps)
+    twin.add(on_device(3, 4), on_device(3.0, 4.0, dtype=torch.float32))
+    assert twin.factor == 1
+
+
 def test_the_whole_step_in_place_of_a_ranks_part_is_refused_at_the_first_batch():
     record = record_of(batch_size=2, num_ranks=2)
     with pytest.raises(ValueError, match="index must hold this rank's part of each step, got 9 of another rank's"):
@@ -205,6 +241,13 @@ def test_what_drop_last_leaves_out_is_never_missing():
     twin = EpochRecord(Selection(record.indices), 10)
     twin.load_state_dict(record.state_dict())
     assert twin.indices[twin.missing()].tolist() == [5]
+
+
+def test_a_loop_may_train_what_drop_last_leaves_out():
+    record = record_of(batch_size=3, drop_last=True)
+    add(record, [3, 8])
+    assert record.indices[record.missing()].tolist() == [7, 2, 9, 4, 0, 5]
+    assert held(record) == {3: 3.0, 8: 8.0}
 
 
 def test_an_epoch_of_which_nothing_was_seen_misses_nothing():
@@ -277,8 +320,10 @@ def test_ids_on_a_device_are_looked_up_when_the_epoch_is_over():
     [([7, 1], (1, 0)), ([10, -1, 2], (2, 0)), ([7, 7, 2], (0, 1)), ([7, 7, 7, 99], (1, 2)), ([1, 6], (2, 0))],
 )
 def test_wrong_ids_on_a_device_are_counted_and_the_others_remembered(ids, faults):
-    record = record_of()
-    record.add(on_device(*ids), on_device(*map(float, ids), dtype=torch.float32))
+    record = record_of(weights=[1, 2, 3, 4, 5, 6, 7, 8])
+    weights = record.add(on_device(*ids), on_device(*map(float, ids), dtype=torch.float32))
+    good = [place for place, i in enumerate(ids) if i in ORDER]
+    assert weights[good].tolist() == [ORDER.index(ids[place]) + 1 for place in good]
     assert held(record) == {i: float(i) for i in ids if i in ORDER}
     assert record.take_faults() == faults
     assert record.take_faults() == (0, 0)
@@ -331,6 +376,16 @@ def test_a_log_grows_and_keeps_the_order(device):
     assert list(zip(values.tolist(), left_out.tolist(), strict=True)) == expected
     assert ids is None
     assert sum(size for _, size in log.entries) == len(expected)
+
+
+@pytest.mark.parametrize("device", [False, True])
+def test_a_log_that_grew_keeps_what_comes_without_a_choice(device):
+    log = Log(4)
+    log.settle(on_host=not device)
+    for kept in (torch.tensor([True, False]), *[None] * 4):
+        values = torch.ones(2)
+        log.append(0, values.as_subclass(OnDevice) if device else values, kept)
+    assert log.take()[1].tolist() == [False, True, *[False] * 8]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

@@ -161,6 +161,14 @@ def test_a_snapshot_is_read_only_and_shows_the_table():
     assert table.columns["score"].flags.writeable
 
 
+@pytest.mark.parametrize("name", ["mean", "count"])
+def test_the_checksum_holds_every_column(name):
+    table, other = table_of({"mean": math.inf, "count": 0.0}), table_of({"mean": math.inf, "count": 0.0})
+    assert table.checksum() == other.checksum()
+    other.columns[name][3] = 0.5
+    assert table.checksum() != other.checksum()
+
+
 def test_a_copy_is_independent():
     table = table_of()
     close(table, [0], [math.nan])

@@ -151,6 +151,26 @@ def test_a_lower_loss_that_is_newer_wins_between_two_meetings_of_the_ranks(tmp_p
     assert run_ranks(2, work, tmp_path) == [[[5.0] * 8, [1.0] * 8, [3.0] * 8]] * 2
 
 
+def test_a_newer_loss_wins_also_after_a_load_inside_the_epoch(tmp_path):
+    def work(rank):
+        first = Pruner(OrderDP(explore=1.0, exploit=1.0), 8)
+        loader = first.loader(range(8), batch_size=2)
+        for index, _ in loader:
+            for value in (7.0, 5.0):
+                first.update(index, torch.full((2,), value, requires_grad=True))
+            break
+        pruner = Pruner(OrderDP(explore=1.0, exploit=1.0), 8)
+        resumed = pruner.loader(range(8), batch_size=2)
+        resumed.load_state_dict(loader.state_dict())
+        batches = iter(resumed)
+        next(batches)  # of what was left; the loop updates the batch before it once more
+        pruner.update(index, torch.full((2,), 1.0, requires_grad=True))
+        pruner.synchronize()
+        return pruner.scores()["score"][index].tolist()
+
+    assert run_ranks(2, work, tmp_path) == [[1.0, 1.0]] * 2
+
+
 def test_the_whole_row_comes_from_the_rank_that_saw_the_sample(tmp_path):
     """UCB's mean and its count belong together."""
 

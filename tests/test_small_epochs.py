@@ -78,13 +78,14 @@ def test_no_epoch_stops_a_run_and_every_rank_makes_the_same_steps(strategy, num_
             assert torch.equal(rank["table"][name], column), name
 
 
+@pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("num_ranks", [2, 4])
-def test_fewer_samples_than_ranks_are_filled_up_and_said_so(num_ranks, tmp_path):
+def test_fewer_samples_than_ranks_are_filled_up_and_said_so(num_ranks, drop_last, tmp_path):
     strategy = InfoBatch(prune_probability=0.999, delta=1.0, epochs=EPOCHS)
 
     def work(rank):
         pruner = Pruner(strategy, 12)
-        loader = pruner.loader(range(12), batch_size=2)
+        loader = pruner.loader(range(12), batch_size=3, drop_last=drop_last)
         said = []
         for _ in range(4):
             with warnings.catch_warnings(record=True) as caught:
@@ -97,10 +98,13 @@ def test_fewer_samples_than_ranks_are_filled_up_and_said_so(num_ranks, tmp_path)
     for said, ids in run_ranks(num_ranks, work, tmp_path):
         assert len(ids) == len(set(ids)) == num_ranks
         assert 3 in ids
-        (text,) = said
-        assert text.startswith(
+        filled, *kept = said
+        assert filled.startswith(
             f"epoch 1 selected 1 samples, fewer than there are ranks, so {num_ranks - 1} others were"
         )
+        assert len(kept) == drop_last
+        for text in kept:
+            assert text.startswith(f"epoch 1 selected {num_ranks} samples, too few for a full step, so drop_last keeps")
 
 
 def test_drop_last_keeps_the_only_step_of_an_epoch_that_the_losses_made_small():
@@ -164,6 +168,15 @@ def test_a_declared_size_too_small_for_a_full_step_is_refused_when_the_loader_is
     with pytest.raises(ValueError, match="drop_last leaves no batch, got 10 selected samples for 1 x 16 a step"):
         pruner.sampler(16, drop_last=True) if by_sampler else pruner.loader(range(100), batch_size=16, drop_last=True)
     assert len(pruner.loader(range(100), batch_size=10, drop_last=True)) >= 1
+
+
+def test_a_first_epoch_too_small_for_a_full_step_is_refused_where_the_loop_begins_it():
+    pruner = Pruner(OrderDP(prune_ratio=0.9), 100)
+    for begin in (pruner.preview, pruner.begin_epoch):
+        with pytest.raises(ValueError, match="drop_last leaves no batch, got 10 selected samples for 1 x 16 a step"):
+            begin(16, drop_last=True)
+    assert pruner.epoch is None
+    assert len(pruner.begin_epoch(10, drop_last=True).indices) == 10
 
 
 @pytest.mark.parametrize("strategy", [OrderDP(prune_ratio=0.97), UCB(prune_ratio=0.97)], ids=repr)

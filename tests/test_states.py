@@ -107,6 +107,7 @@ def test_a_state_of_version_1_before_the_first_epoch_begins_with_it():
     pruner, fresh = Pruner(TOP_HALF, 8, seed=3), Pruner(TOP_HALF, 8, seed=3)
     pruner.load_state_dict({**VERSION_1["pruner"], **first})
     assert (pruner.epoch, pruner.next_epoch) == (None, 0)
+    assert pruner.visits().tolist() == [0] * 8
     assert pruner.begin_epoch().indices.tolist() == fresh.begin_epoch().indices.tolist()
 
 

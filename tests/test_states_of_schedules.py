@@ -230,3 +230,18 @@ def test_a_schedule_may_be_a_list_that_ends_with_the_run():
     twin = Pruner(HALF, N, schedule=listed)
     twin.loader(range(N), batch_size=5).load_state_dict(loader.state_dict())
     assert twin.next_epoch == pruner.next_epoch == 2
+
+
+def test_a_state_saved_right_after_it_was_loaded_may_be_loaded_again():
+    """Inside an epoch, under a schedule that only its strategies tell apart."""
+    _, loader, batches = saved(PlainWarmUp(2), epochs=1, stop_batch=1)
+    state = loader.state_dict()
+    for _ in range(3):
+        twin = Pruner(HALF, N, schedule=PlainWarmUp(2))
+        resumed = twin.loader(range(N), batch_size=5)
+        resumed.load_state_dict(state)
+        state = resumed.state_dict()
+    unbroken, _, _ = saved(PlainWarmUp(2), epochs=0)
+    expected = train(unbroken, unbroken.loader(range(N), batch_size=5), 3)
+    rest = train(twin, resumed, 2)
+    assert [batches[0], batches[1] + rest[0], rest[1]] == expected

@@ -109,6 +109,11 @@ BAD_CALLS = {
         ValueError,
         "losses has shape (3,), but the batch has 4 samples; take index and losses from the same batch",
     ),
+    "losses of a longer batch": (
+        bad_call(same, ones(6)),
+        ValueError,
+        "losses has shape (6,), but the batch has 4 samples; take index and losses from the same batch",
+    ),
     "a column": (
         bad_call(same, ones((4, 1))),
         ValueError,

@@ -364,7 +364,6 @@ class EpochRecord:
         if state["stamps"] is not None:
             self._values = state["values"].cpu().numpy().astype(np.float32)
             self._stamps = state["stamps"].cpu().numpy().astype(np.int32)
-            self._clock = int(self._stamps.max())
         if state["left_out"] is not None:
             self._left_out = state["left_out"].cpu().numpy().astype(np.bool_)
         self.num_expected, self._reached = state["expected"], state["reached"]

@@ -416,6 +416,14 @@ def test_seta_s_groups_are_its_twin_s(n, seed):
         assert kept == set(np.flatnonzero((groups >= start) & (groups < start + 4)).tolist())
 
 
+def test_seta_s_sample_at_a_border_is_of_the_group_above_it():
+    losses = np.array([0.0, 0.0, 0.0, 1.0, 3.0], dtype=np.float32)
+    assert cluster_borders(losses, 2).tolist() == [1.0]
+    strategy = SeTa(prune_ratio=0.0, epochs=100, groups=2, window=0.5)
+    easy, hard = (sorted(choose(strategy, losses, epoch).indices.tolist()) for epoch in (2, 1))
+    assert (easy, hard) == ([0, 1, 2], [3, 4])
+
+
 def test_seta_draws_a_share_first_and_last_and_slides_between():
     strategy = SeTa(prune_ratio=0.4, epochs=16, groups=4, window=0.5)
     losses = np.repeat(np.arange(4, dtype=np.float32), 250)

@@ -309,6 +309,15 @@ def test_the_step_of_the_samples_kept_is_measured_at_its_own_size(tmp_path, tiny
     assert set(sizes) == {32, kept}
 
 
+def test_the_steps_are_measured_in_training_mode(tmp_path, tiny, digits):
+    run = Run(tiny(**ORDERED), digits, RunFolder(tmp_path), show=False)
+    run.model.eval()
+    modes = []
+    measured(run, losses_of=lambda batch, model: modes.append(model.training) or run._losses(batch, model))
+    assert set(modes) == {True}
+    assert not run.model.training
+
+
 def test_a_small_data_set_is_measured_in_batches_that_it_can_fill(tmp_path, tiny, digits):
     run = Run(tiny(**ORDERED, batch_size=512), digits, RunFolder(tmp_path), show=False)
     sizes = []
