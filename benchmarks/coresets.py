@@ -5,21 +5,23 @@
     git clone https://github.com/PatrickZH/DeepCore && git -C DeepCore checkout 74ec7092
     python benchmarks/coresets.py --peers peers/bin/python --deepcore DeepCore --json results/benchmarks/coresets.json
 
-Every choice runs in a process of its own ([coreset_worker.py](coreset_worker.py) has the details), on one thread. The
-parts, which `--parts` selects:
+Every choice runs in a process of its own ([coreset_worker.py](coreset_worker.py) has the details), on one thread. There
+are three parts, and `--parts` selects some of them.
 
-- peers: facility location, 500 of 5,000 samples with 64 features, beside LazyGreedy of submodlib-py 0.0.3 and the lazy
-  optimiser of apricot-select 0.6.1. submodlib computes its own cosine similarities ("data"), as its documentation
-  shows, or is given the matrix that we use, computed by NumPy ("matrix"), as apricot is. All seconds include the
-  similarities. Processes take turns; a ratio is the median over `--rounds` rounds. All subsets are measured by our
-  objective in float64. Then K-Center beside that of DeepCore, with the radius of both.
-- scale: each method that chooses samples together, at 5,000 and 500,000 samples with 64 features and 50,000 with 512,
-  30 % kept. With quotas of 10 classes (100 at 500,000), and without them up to 50,000. A choice that takes longer than
-  `--limit` seconds is shown as such.
-- ranks: what the two-round choice over 2 and 4 ranks loses against one process, at 5,000 samples.
+peers: facility location, 500 of 5,000 samples with 64 features, beside LazyGreedy of submodlib-py 0.0.3 and the lazy
+optimiser of apricot-select 0.6.1. submodlib computes its own cosine similarities ("data"), as its documentation shows.
+Or it is given the matrix that we use, computed by NumPy ("matrix"), as apricot is. All seconds include the
+similarities. Processes take turns; a ratio is the median over `--rounds` rounds. All subsets are measured by our
+objective in float64. Then K-Center runs beside that of DeepCore, with the radius of both.
 
-Targets: at most 1/5 of submodlib's seconds and 1/3 of its memory ("data"), an objective that is not smaller by more
-than 1e-6 of it; with quotas at 50,000 samples, at most 2 GiB.
+scale: each method that chooses samples together, at 5,000 and 500,000 samples with 64 features and 50,000 with 512. It
+keeps 30 %, with quotas of 10 classes (100 at 500,000), and without quotas up to 50,000 samples. A choice that takes
+longer than `--limit` seconds is shown as such.
+
+ranks: what the two-round choice over 2 and 4 ranks loses against one process, at 5,000 samples.
+
+Targets: at most 1/5 of submodlib's seconds and 1/3 of its memory ("data"). The objective is smaller by at most 1e-6 of
+it. With quotas at 50,000 samples, at most 2 GiB.
 """
 
 from __future__ import annotations

@@ -28,10 +28,11 @@ class GraphCut(Chooser):
     A greedy choice raises Σ_{i all, j kept} s(i, j) - λ Σ_{i kept, j kept} s(i, j), with s = 0.5 + 0.5·cos of the
     angle between features. With λ = 1 this is the weight of the edges between the samples kept and the others.
 
+    λ = 0 keeps the samples nearest to the centre. Up to 0.5 the sum never falls, and greedy reaches at least 1 - 1/e of
+    the largest one. Beyond 0.5 the sum may fall late in the choice; greedy then takes what costs least.
+
     Args:
-        redundancy: λ, at least 0. 0 keeps the samples nearest to the centre. Up to 0.5 the sum never falls, and greedy
-            reaches at least 1 - 1/e of the largest one. Beyond that it may fall late in the choice, and greedy takes
-            what costs least.
+        redundancy: λ, at least 0.
 
     Raises:
         ValueError: a negative or infinite λ. TypeError: no number.
