@@ -30,7 +30,7 @@ from reference.log_lines import begun_or_failed
 
 FILES = {row.name: row.file for row in catalogue().values() if row.file is not None}
 TRAINED = ["figure1", "figure3", "figure4", "figure9", "figure10", "figure11", "figure12", "figure13"]
-TRAINED += ["table2", "table8", "table9", "table11"]
+TRAINED += ["table1", "table2", "table8", "table9", "table11"]
 NUM_SAMPLES = {"digits": 1_437, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
 
 every_study = pytest.mark.parametrize("name", TRAINED)
@@ -87,6 +87,19 @@ def test_every_study_asks_something_and_shows_known_sections(name):
     assert FILES[name].read_text(encoding="utf-8").startswith("# Source: the OrderDP paper, ")
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_every_published_static_method_is_chosen_at_every_size_but_the_smallest(size):
+    study = load_study(FILES["table1"], size)
+    assert set(study.subsets) == set(study.parts)
+    rows = {row for table in study.outline.published for row in table.rows} - {"OrderDP", "full data"}
+    assert len(rows) == 15
+    for name, plan in study.subsets.items():
+        assert (plan.seeds, plan.prune_ratios) == (study.parts[name].seeds, plan.prune_ratios)
+        assert plan.recipe.dataset == study.parts[name].recipe.dataset
+        labels = set(plan.labels().values())
+        assert size == "smoke" or rows | {"k-means prototypes", "entropy"} <= labels
+
+
 @every_study
 def test_the_smallest_size_needs_no_download_and_fits_its_data(name):
     for plan in load_study(FILES[name], "smoke", device="cpu").parts.values():
@@ -129,6 +142,16 @@ def test_tables_of_the_paper_have_rows_as_long_as_their_headings(name):
 
 # A few cells of each published table: study, number of the table in it, row, column, what the paper prints.
 PRINTED = [
+    ("table1", 0, "random", "70 %", "90.2"),
+    ("table1", 0, "herding", "50 %", "88.0"),
+    ("table1", 0, "CRAIG", "70 %", "88.4"),
+    ("table1", 0, "EL2N-20", "50 %", "95.1"),
+    ("table1", 0, "OrderDP", "70 %", "95.0"),
+    ("table1", 1, "random", "30 %", "73.8"),
+    ("table1", 1, "contextual diversity", "70 %", "70.3"),
+    ("table1", 1, "EL2N-20", "70 %", ""),
+    ("table1", 1, "DP", "50 %", "73.1"),
+    ("table1", 1, "DP", "70 %", ""),
     ("table2", 0, "OrderDP", "70 %", "95.0"),
     ("table2", 0, "dynamic random", "70 %", "93.0"),
     ("table2", 0, "ε-greedy", "50 %", "94.9"),
@@ -172,6 +195,7 @@ def test_the_papers_numbers_are_the_papers(name, number, row, column, cell):
 
 # Headings of the sections that the paper's own numbers stand in.
 BESIDE = {
+    "table1": ["Accuracy"] * 2,
     "table2": ["Accuracy"] * 4,
     "table8": ["Stability of the selection"],
     "table9": ["Progress"] * 2,
@@ -435,6 +459,7 @@ RATIOS = {
     "figure11": [0.99],
     "figure12": [0.4],
     "figure13": [0.7],
+    "table1": [0.3, 0.5, 0.7],
     "table2": [0.3, 0.5, 0.7],
     "table8": [0.4, 0.7],
     "table9": [0.61, 0.99],
@@ -452,6 +477,7 @@ def test_the_published_size_asks_for_the_published_ratios(name):
 CELLS = {
     "figure1": "079f28f2b670",
     "figure3": "424e8ebe5e09",
+    "table1": "c2f11425aed6",
     "table11": "7c9e63dbfc97",
     "table2": "3b67f6f36a4c",
     "table8": "39f8766ae1ce",

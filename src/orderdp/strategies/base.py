@@ -301,14 +301,7 @@ class Strategy(ABC):
         return replace(self, epochs=epochs) if getattr(self, "epochs", None) == instead_of else self  # type: ignore[type-var]
 
     def for_seed(self, seed: int | None) -> Self:
-        """Returns the method for a run of this seed, or for runs of all seeds; most methods are the same for all.
-
-        Args:
-            seed: of the run; None for all seeds.
-
-        Raises:
-            ValueError: it has nothing for this seed.
-        """
+        """Returns the method for a run of this seed, or for all seeds with None; most methods are the same for all."""
         return self
 
     @classmethod
