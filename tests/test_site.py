@@ -134,9 +134,8 @@ def test_the_navigation_names_every_page_once():
 
 
 def public_names():
-    names = {f"orderdp.{name}" for name in orderdp.__all__} | {
-        f"{module.__name__}.{name}" for module in (orderdp.theory, orderdp.diagnostics) for name in module.__all__
-    }
+    modules = (orderdp, orderdp.theory, orderdp.coresets, orderdp.diagnostics)
+    names = {f"{module.__name__}.{name}" for module in modules for name in module.__all__}
     functions = inspect.getmembers(orderdp.testing, inspect.isfunction)
     own = {name for name, function in functions if function.__module__ == "orderdp.testing" and name[0] != "_"}
     return names | {f"orderdp.testing.{name}" for name in own}

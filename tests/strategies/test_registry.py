@@ -28,6 +28,7 @@ from orderdp import (
     Strategy,
     citation,
 )
+from orderdp.coresets import Herding
 from orderdp.strategies.registry import BY_NAME, find, from_table, parse, parse_setting, to_table
 
 BUILT = {
@@ -339,9 +340,15 @@ def test_a_strategy_cites_its_own_publication(name, title):
     assert f"  title = {{{title}" in citation(BUILT[name]).split("\n\n")[0]
 
 
-def test_a_citation_is_of_a_strategy():
-    with raises(TypeError, "strategy must be a Strategy, got 'orderdp'; write citation(OrderDP())"):
-        citation("orderdp")
+def test_a_citation_is_of_a_method():
+    rule = "method must be a strategy or a static method, got"
+    for wrong, shown in (("orderdp", "'orderdp'"), (OrderDP, "<class 'orderdp.strategies.orderdp.OrderDP'>")):
+        with raises(TypeError, f"{rule} {shown}; write citation(OrderDP())"):
+            citation(wrong)
+
+
+def test_a_citation_may_be_of_a_static_method():
+    assert "Herding" in citation(Herding()).partition("\n\n")[0]
 
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from orderdp.strategies.base import Strategy
+from typing import Protocol
+
 from orderdp.version import __version__
 
 _SOFTWARE = """@misc{orderdp,
@@ -12,21 +13,29 @@ _SOFTWARE = """@misc{orderdp,
 }"""
 
 
-def citation(strategy: Strategy) -> str:
+class Published(Protocol):
+    """A method with the BibTeX entries of its publication: a `Strategy` or an `orderdp.coresets.StaticMethod`."""
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Returns the entries; none if the method is not published."""
+
+
+def citation(method: Published) -> str:
     """Returns the BibTeX entries to cite if a method was used: its publication and this library.
 
     An unpublished method, such as full data, has the entry of the library only.
 
     Args:
-        strategy: the method, such as `OrderDP(prune_ratio=0.5)`.
+        method: a strategy such as `OrderDP(prune_ratio=0.5)`, or a static method such as `orderdp.coresets.Herding()`.
 
     Raises:
-        TypeError: it is no strategy.
+        TypeError: it is no method.
 
     >>> from orderdp import OrderDP
     >>> print(citation(OrderDP()).splitlines()[0])
     @inproceedings{jin2026orderdp,
     """
-    if not isinstance(strategy, Strategy):
-        raise TypeError(f"strategy must be a Strategy, got {strategy!r}; write citation(OrderDP())")
-    return "\n\n".join([*strategy.references, _SOFTWARE.replace("VERSION", __version__)])
+    if isinstance(method, type) or not hasattr(method, "references"):
+        raise TypeError(f"method must be a strategy or a static method, got {method!r}; write citation(OrderDP())")
+    return "\n\n".join([*method.references, _SOFTWARE.replace("VERSION", __version__)])
