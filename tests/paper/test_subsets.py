@@ -82,6 +82,7 @@ def raises(message):
 def test_static_methods_stand_beside_the_others_in_one_row_for_all_seeds(whole):
     assert list(accuracies(whole)) == LABELS
     assert all(list(values) == [0, 1] for values in accuracies(whole).values())
+    assert read_results(whole / "digits").unplanned == ()
     names = [run.name for run in read_results(whole / "digits").planned.runs]
     assert [int(name[-1]) for name in names] == [0] * len(LABELS) + [1] * len(LABELS)  # one seed after the other
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from orderdp.comparison.grid import planned_in
 from orderdp.comparison.planned import Planned, PlannedRun
 from orderdp.strategies.registry import BY_NAME
+from orderdp.training.coreset_plan import FILE as CORESET
 from orderdp.training.recipe import Recipe, read_recipe
 from orderdp.training.run_folder import RunFolder
 
@@ -64,7 +65,8 @@ def read_folder(path: Path) -> Records:
     runs = {run.name: _read(RunFolder(path / run.name)) for run in planned.runs}
     for run in planned.runs:
         _check_recipe(run, path, planned, runs)
-    unplanned = {file.parent.name for file in path.glob("*/recipe.toml")} - set(runs)
+    others = [file.parent for file in path.glob("*/recipe.toml") if not (file.parent / CORESET).exists()]
+    unplanned = {other.name for other in others} - set(runs)
     return Records(planned, runs, tuple(sorted(unplanned)))
 
 

@@ -21,6 +21,7 @@ Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
 AT_AN_EPOCH = ("probabilities", "features", "gradient_norms", "perturbations")
 ALONG = ("trajectory", "alignments")  # after each epoch
 OF_HELD_OUT = ("probabilities", "features")
+_DEEPFOOL_CLASSES = 10  # as in the authors' code; each class is a backward pass in each step
 
 
 def measure(names: Collection[str], model: nn.Module, batches: Batches, *, num_classes: int) -> Arrays:
@@ -41,7 +42,7 @@ def measure(names: Collection[str], model: nn.Module, batches: Batches, *, num_c
         found |= _outputs(outputs, model, batches, num_classes)
     for name, function in _BY_GRADIENTS.items():
         if name in names:
-            found[name] = function(model, batches)
+            found[name] = function(model, batches, num_classes)
     return found
 
 
@@ -114,13 +115,14 @@ def _losses(model: Callable[..., Tensor], batch: tuple[Tensor, Tensor]) -> Tenso
     return F.cross_entropy(model(images).float(), labels, reduction="none")
 
 
-def _perturbations(model: nn.Module, batches: Batches) -> npt.NDArray[Any]:
-    norms = [perturbation_norms(model, images).cpu().float() for images, _ in batches]
+def _perturbations(model: nn.Module, batches: Batches, num_classes: int) -> npt.NDArray[Any]:
+    most = min(num_classes, _DEEPFOOL_CLASSES)
+    norms = [perturbation_norms(model, images, num_classes=most).cpu().float() for images, _ in batches]
     return np.asarray(torch.cat(norms).numpy())
 
 
-_BY_GRADIENTS: dict[str, Callable[[nn.Module, Batches], npt.NDArray[Any]]] = {
-    "gradient_norms": lambda model, batches: gradient_norms(model, _losses, batches),
-    "alignments": lambda model, batches: alignments(model, _losses, batches),
+_BY_GRADIENTS: dict[str, Callable[[nn.Module, Batches, int], npt.NDArray[Any]]] = {
+    "gradient_norms": lambda model, batches, _: gradient_norms(model, _losses, batches),
+    "alignments": lambda model, batches, _: alignments(model, _losses, batches),
     "perturbations": _perturbations,
 }
