@@ -2,7 +2,7 @@
 
     python -m venv peers
     peers/bin/pip install torch submodlib-py==0.0.3 apricot-select==0.6.1 scikit-learn scipy tqdm
-    git clone https://github.com/PatrickZH/DeepCore && git -C DeepCore checkout 74ec7092
+    git clone https://github.com/PatrickZH/DeepCore && git -C DeepCore checkout 74ec709
     python benchmarks/coresets.py --peers peers/bin/python --deepcore DeepCore --json results/benchmarks/coresets.json
 
 Every choice runs in a process of its own ([coreset_worker.py](coreset_worker.py) has the details), on one thread. There
