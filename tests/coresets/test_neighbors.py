@@ -59,7 +59,7 @@ def test_a_row_with_many_copies_is_left_out_wherever_it_was_found():
 
 def test_cal_in_many_blocks_is_cal_in_one(evidence, monkeypatch):
     whole = CAL().score(evidence)
-    monkeypatch.setattr("orderdp.coresets.blocks._NUMBERS", 200)
+    monkeypatch.setattr("orderdp.coresets.by_rows._NUMBERS", 200)
     np.testing.assert_allclose(CAL().score(evidence), whole, rtol=1e-9)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from orderdp.coresets.base import Scorer, Work
-from orderdp.coresets.blocks import by_rows
+from orderdp.coresets.by_rows import by_rows
 from orderdp.coresets.evidence import Array, Evidence, Floats
 from orderdp.coresets.least_confidence import COLEMAN_2020
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from orderdp.coresets.base import Scorer, Work
-from orderdp.coresets.blocks import by_rows
+from orderdp.coresets.by_rows import by_rows
 from orderdp.coresets.el2n import PAUL_2021, error_norms
 from orderdp.coresets.evidence import Array, Evidence, Floats
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orderdp.coresets.base import Scorer, Work
-from orderdp.coresets.blocks import by_rows
+from orderdp.coresets.by_rows import by_rows
 from orderdp.coresets.evidence import Array, Evidence, Floats
 from orderdp.theory.sizes import check_count
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orderdp.coresets.base import Scorer, Work
-from orderdp.coresets.blocks import by_rows
+from orderdp.coresets.by_rows import by_rows
 from orderdp.coresets.evidence import Evidence, Floats
 
 COLEMAN_2020 = (

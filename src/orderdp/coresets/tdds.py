@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orderdp.coresets.base import Scorer, Work
-from orderdp.coresets.blocks import by_rows
+from orderdp.coresets.by_rows import by_rows
 from orderdp.coresets.divergence import divergences
 from orderdp.coresets.dynamic_uncertainty import check_window, count_windows
 from orderdp.coresets.evidence import Array, Evidence, Floats
