@@ -17,7 +17,7 @@ from orderdp import DynamicRandom, OrderDP, Pruner
 from orderdp.data.base import ImageArrays
 from orderdp.data.images import ResidentImages, SampleImages
 from orderdp.data.registry import load_dataset
-from orderdp.training import loop
+from orderdp.training import loop, optim
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.progress import SECONDS
@@ -88,13 +88,13 @@ def test_every_setting_of_optimizer_and_schedule_arrives(tmp_path, tiny, digits,
     given = {}
 
     def watch(name):
-        original = getattr(loop, name)
+        original = getattr(optim, name)
 
         def replacement(owner, **settings):
             given[name] = settings
             return original(owner, **settings)
 
-        monkeypatch.setattr(loop, name, replacement)
+        monkeypatch.setattr(optim, name, replacement)
 
     watch("build_optimizer")
     watch("build_schedule")

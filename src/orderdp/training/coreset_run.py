@@ -9,8 +9,7 @@ from __future__ import annotations
 import io
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from orderdp.coresets import Evidence, Scorer, StaticMethod
 from orderdp.coresets.base import Work
@@ -33,7 +32,7 @@ from orderdp.training.coreset_plan import QUOTAS, CoresetPlan, Request
 from orderdp.training.provenance import environment
 from orderdp.training.proxy import Proxy
 from orderdp.training.proxy_folder import data_digest
-from orderdp.training.run_folder import alone_in
+from orderdp.training.run_folder import alone_in, claimed
 
 SCORES, SUBSETS = "scores.parquet", "subsets.parquet"
 Log = Callable[[str], None]
@@ -108,7 +107,7 @@ def work(plan: CoresetPlan, data: DataSets, folder: Path, *, show: bool = True, 
     while any(not task.file.exists() for task in tasks) and not is_finished(plan, folder):
         worked = False
         for number, task in enumerate(tasks, 1):
-            with _claimed(task.file) as mine:
+            with claimed(task.file.with_suffix(".lock")) as mine:
                 if not mine or task.file.exists() or is_finished(plan, folder):
                     continue
                 began_s = time.perf_counter()
@@ -156,21 +155,6 @@ class _Task(NamedTuple):
 
 def _part_of(folder: Path, key: str, seed: int) -> Path:
     return folder / "parts" / f"{key}-seed{seed}.npz"
-
-
-@contextmanager
-def _claimed(file: Path) -> Iterator[bool]:
-    """Holds the lock of a task; yields False, without the lock, if another process holds it."""
-    lock = FileLock(file.with_suffix(".lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 class _ScoresMissingError(Exception):

@@ -27,7 +27,7 @@ from orderdp.pruner import Pruner
 from orderdp.training.check import check_recipe
 from orderdp.training.data_path import DataPath
 from orderdp.training.models import build_model
-from orderdp.training.optim import build_optimizer, build_schedule
+from orderdp.training.optim import optimization
 from orderdp.training.passes import first_pass, measure_passes
 from orderdp.training.progress import OF_A_RANK, SECONDS, Progress
 from orderdp.training.provenance import digest, environment
@@ -76,22 +76,7 @@ class Run:
         self.num_steps = total_steps(recipe, *sizes)
         # If the number of steps depends on the losses, the rate follows the share of the run, in these steps.
         self.schedule_steps = self.num_steps or most_steps(recipe, *sizes)
-        self.optimizer = build_optimizer(
-            self.model,
-            name=recipe.optimizer,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov,
-        )
-        self.schedule = build_schedule(
-            self.optimizer,
-            total_steps=self.schedule_steps,
-            max_lr=recipe.max_lr,
-            pct_start=recipe.pct_start,
-            div_factor=recipe.div_factor,
-            final_div_factor=recipe.final_div_factor,
-            name=recipe.schedule,
-        )
+        self.optimizer, self.schedule = optimization(self.model, recipe, total_steps=self.schedule_steps)
         self.pruner = Pruner(recipe.strategy, len(data.train), seed=recipe.seed)
         self.data_path = DataPath(recipe, data, self.device)
         self.train_set = self.data_path.images(data.train, recipe.augment)

@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 from orderdp.data.imports import import_image_library
+from orderdp.training.recipe import Recipe
 
 _OF_TIMM = ("lars", "lamb")
 
@@ -61,6 +62,27 @@ def check_optimizer(name: str) -> None:
     """Raises ImportError if an optimiser is timm's and timm is not installed."""
     if name in _OF_TIMM:
         import_image_library("timm.optim")
+
+
+def optimization(model: nn.Module, recipe: Recipe, *, total_steps: int) -> tuple[torch.optim.Optimizer, LRScheduler]:
+    """Returns the optimiser of a recipe, and the schedule of its learning rate over `total_steps` steps."""
+    optimizer = build_optimizer(
+        model,
+        name=recipe.optimizer,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )
+    schedule = build_schedule(
+        optimizer,
+        total_steps=total_steps,
+        max_lr=recipe.max_lr,
+        pct_start=recipe.pct_start,
+        div_factor=recipe.div_factor,
+        final_div_factor=recipe.final_div_factor,
+        name=recipe.schedule,
+    )
+    return optimizer, schedule
 
 
 def build_schedule(

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from orderdp.pruner import Pruner
 from orderdp.training.data_path import DataPath
 from orderdp.training.models import build_model
-from orderdp.training.optim import build_optimizer, build_schedule
+from orderdp.training.optim import optimization
 from orderdp.training.proxy_folder import ProxyFolder
 from orderdp.training.steps import most_steps
 
@@ -66,21 +66,8 @@ class _Training:
         torch.manual_seed(recipe.seed)  # noqa: TID251
         self.model = proxy_model(data_path)
         self.net: Any = torch.compile(self.model) if recipe.compile else self.model
-        self.optimizer = build_optimizer(
-            self.model,
-            name=recipe.optimizer,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov,
-        )
-        self.schedule = build_schedule(
-            self.optimizer,
-            total_steps=most_steps(recipe, len(data.train)),
-            max_lr=recipe.max_lr,
-            pct_start=recipe.pct_start,
-            div_factor=recipe.div_factor,
-            final_div_factor=recipe.final_div_factor,
-            name=recipe.schedule,
+        self.optimizer, self.schedule = optimization(
+            self.model, recipe, total_steps=most_steps(recipe, len(data.train))
         )
         self.train_set = data_path.images(data.train, recipe.augment)
         self.pruner = Pruner(recipe.strategy, len(data.train), seed=recipe.seed)

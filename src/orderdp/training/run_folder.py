@@ -37,6 +37,21 @@ def alone_in(path: Path) -> FileLock:
     return FileLock(path / "lock")
 
 
+@contextlib.contextmanager
+def claimed(file: Path, *, wait_s: float = 0) -> Iterator[bool]:
+    """Holds a lock file; yields False, without the lock, if another process holds it for longer than `wait_s`."""
+    lock = FileLock(file, timeout=wait_s)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
 def spent_s(record: Mapping[str, Any]) -> float:
     """Returns the seconds without evaluation, of a run from its result, or of an epoch from its line of metrics."""
     return float(record["training_s"] + record["selection_s"] + record["data_s"])
@@ -123,16 +138,8 @@ class RunFolder:
         """
         self.path.mkdir(exist_ok=True)
         # Waits a moment, since another process may hold it briefly, to see whether the run is in training.
-        lock = FileLock(self.path / "lock", timeout=0.2)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        with claimed(self.path / "lock", wait_s=0.2) as mine:
+            yield mine
 
     def is_held(self) -> bool:
         """Returns whether another process is training the run."""
