@@ -61,6 +61,29 @@ def test_is_its_twin(learning_rate):
     assert found.indices.tolist() == twin(weight, evidence, 25, learning_rate)
 
 
+def test_each_class_looks_at_the_validation_samples_of_its_own():
+    weight, evidence = linear_proxy(num_samples=90)
+    names = ("labels", "probabilities", "features")
+    kept = GLISTER(learning_rate=3.0, rounds=90).choose(evidence, 30, quotas="equal").indices
+    held_out = evidence.validation
+    for label in range(3):
+        rows = np.flatnonzero(evidence.labels == label)
+        own = held_out.take(np.flatnonzero(held_out.labels == label), names)
+        alone = replace(evidence.take(rows, names), validation=own)
+        expected = rows[twin(weight, alone, 10, 3.0)]
+        assert kept[evidence.labels[kept] == label].tolist() == expected.tolist()
+
+
+def test_a_class_without_validation_samples_looks_at_all_of_them():
+    weight, evidence = linear_proxy(num_samples=60)
+    names = ("labels", "probabilities", "features")
+    held_out = evidence.validation.take(np.flatnonzero(evidence.validation.labels > 0), names)
+    kept = GLISTER(rounds=60).choose(replace(evidence, validation=held_out), 18, quotas="equal").indices
+    rows = np.flatnonzero(evidence.labels == 0)
+    alone = replace(evidence.take(rows, names), validation=held_out)
+    assert kept[:6].tolist() == rows[twin(weight, alone, 6, 0.1)].tolist()
+
+
 def test_gains_are_what_one_real_step_does_to_the_validation_loss():
     weight, evidence = linear_proxy()
     gains = LastLayer.of(evidence).along(Validation.of(evidence, torch.device("cpu")).gradients.mean())

@@ -25,8 +25,12 @@ class GLISTER(Chooser):
 
     Departures: The publication steps on the sum of the losses. Over thousands of samples such a step leaves the range
     of the first order, so the mean is taken here. The gradient is refreshed `rounds` times; between, the largest
-    products are taken together. The authors' library does so too, 15 times by default. With quotas all classes share
-    the validation set, and each begins at the proxy; that library gives each class the validation samples of its own.
+    products are taken together. The authors' library does so too, 15 times by default.
+
+    With quotas each class begins at the proxy and looks at the validation samples of its own, as in that library and in
+    DeepCore. The validation loss of other classes would rise with every sample chosen, since no step on theirs makes up
+    for it, so the choice would be the samples with the smallest gradients. A class without validation samples looks at
+    all of them.
 
     Args:
         learning_rate: of the step, above 0.
@@ -79,7 +83,7 @@ class GLISTER(Chooser):
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """The samples held out, and their logits up to a constant for each sample.
+    """Samples held out, and their logits up to a constant for each sample.
 
     Args:
         gradients: (m,) at the proxy.
@@ -93,12 +97,14 @@ class Validation:
 
     @classmethod
     def of(cls, evidence: Evidence, device: torch.device) -> Validation:
-        """Returns the validation set of the evidence."""
-        gradients = LastLayer.of_validation(evidence, device)
-        assert evidence.validation is not None
-        probabilities = torch.tensor(np.asarray(evidence.validation.probabilities, dtype=np.float32), device=device)
+        """Returns the validation samples of the classes in the evidence, or all if there are none of these."""
+        gradients, held_out = LastLayer.of_validation(evidence, device), evidence.validation
+        assert held_out is not None
+        probabilities = torch.tensor(np.asarray(held_out.probabilities, dtype=np.float32), device=device)
         logits = probabilities.clamp(min=torch.finfo(torch.float32).tiny).log()
-        return cls(gradients, logits, probabilities - gradients.residuals)
+        targets = probabilities - gradients.residuals
+        same = torch.from_numpy(np.flatnonzero(np.isin(held_out.labels, evidence.labels))).to(device)
+        return cls(gradients.take(same), logits[same], targets[same]) if len(same) else cls(gradients, logits, targets)
 
     def mean_after(self, step: Tensor) -> Tensor:
         """Returns (c, d + 1), the mean gradient once the last layer has moved by a (c, d + 1) step."""
