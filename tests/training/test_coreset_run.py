@@ -54,7 +54,7 @@ def test_scores_are_averaged_over_proxies_and_subsets_are_those_of_the_methods(m
     found = start(plan, digits, tmp_path / "out", show=False)
     proxies = [
         Proxy(plan.recipe.model_copy(update={"seed": seed}), digits, tmp_path / "proxies", show=False)
-        for seed in (0, 1)
+        for seed in (1_000_000, 1_000_001)
     ]
     early = [proxy.evidence(("probabilities",), epoch=1) for proxy in proxies]
     late = [proxy.evidence(("presented",)) for proxy in proxies]
@@ -128,7 +128,7 @@ def test_each_seed_has_its_own_proxies_draws_and_subsets(make_plan, tmp_path, di
     plan = make_plan(seeds=(2, 0))
     start(plan, digits, tmp_path / "both", show=False)
     seeds = {int(path.name.rpartition("-seed")[2]) for path in (tmp_path / "proxies").iterdir()}
-    assert seeds == {0, 1, 4, 5}  # two proxies of each, none in common
+    assert seeds == {1_000_000, 1_000_001, 1_000_004, 1_000_005}  # two proxies of each, none in common
     found = {seed: load(tmp_path / "both", seed) for seed in (2, 0)}
     for seed, both in found.items():
         alone = start(make_plan(seeds=(seed,)), digits, tmp_path / f"only-{seed}", show=False)
@@ -139,6 +139,13 @@ def test_each_seed_has_its_own_proxies_draws_and_subsets(make_plan, tmp_path, di
     scores = parquet.read_table(tmp_path / "both" / "scores.parquet")
     assert scores["seed"].to_pylist() == [2] * N + [0] * N
     assert read_about(tmp_path / "both" / "subsets.parquet")["seeds"] == [2, 0]
+
+
+def test_no_run_starts_from_the_weights_of_a_proxy(make_plan):
+    plan = make_plan(seeds=(0, 1, 2))
+    seeds = {plan.recipe_of_proxy(seed, number).seed for seed in plan.seeds for number in range(plan.proxies)}
+    assert len(seeds) == 6
+    assert seeds.isdisjoint(plan.seeds)
 
 
 def test_more_seeds_leave_the_others_as_they_are(make_plan, tmp_path, digits, monkeypatch):

@@ -22,6 +22,7 @@ from orderdp.theory.sizes import check_count, check_fraction
 from orderdp.training.recipe import Recipe, load_recipe
 
 FILE = "coreset.toml"
+_FIRST_SEED = 10**6  # of proxies: a run must not start from the weights that its proxy started from
 QUOTAS: dict[str, Quotas] = {"proportional": "proportional", "equal": "equal", "none": None}
 
 
@@ -127,7 +128,8 @@ class CoresetPlan:
         prune_ratios: fractions of the data to leave out.
         seeds: each has its own proxies, draws and subsets.
         proxies: how many proxies of each seed the scores are averaged over. Methods that choose samples together use
-            the first. N proxies of a seed s have the seeds N·s to N·s + N - 1, so no two seeds share one.
+            the first. N proxies of a seed s have the seeds 10⁶ + N·s to 10⁶ + N·s + N - 1: no two seeds share
+            one, and a run of seed s has other first weights than its proxies.
         quotas: "proportional", "equal" or "none", of the classes.
         validation: share of the training samples that is held out for the methods that need a validation set.
         home: folder of the proxies.
@@ -203,7 +205,7 @@ class CoresetPlan:
         Raises:
             ValueError: the seed is too large.
         """
-        return self.recipe.model_copy(update={"seed": seed * self.proxies + number})
+        return self.recipe.model_copy(update={"seed": _FIRST_SEED + seed * self.proxies + number})
 
     def num_proxies(self, request: Request) -> int:
         """Returns how many proxies a method reads."""
