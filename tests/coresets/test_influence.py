@@ -1,4 +1,4 @@
-"""Influence against retraining without each sample, and its Hessian against autograd."""
+"""Influence against retraining without each sample, also far from the minimum; its Hessian against autograd."""
 
 from dataclasses import replace
 
@@ -51,8 +51,18 @@ def trained():
     return replace(made, labels=labels, probabilities=(inputs @ weight.T).softmax(1), validation=held_out), weight
 
 
-def test_orders_and_sizes_samples_as_retraining_without_each_of_them_does():
+def stopped_early(evidence, weight):
+    """The same evidence from a last layer that training left away from its minimum."""
+    moved = weight + torch.randn(weight.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    held_out = evidence.validation
+    there = replace(held_out, probabilities=(inputs_of(held_out.features) @ moved.T).softmax(1))
+    return replace(evidence, probabilities=(inputs_of(evidence.features) @ moved.T).softmax(1), validation=there)
+
+
+@pytest.mark.parametrize("at_minimum", [True, False])
+def test_orders_and_sizes_samples_as_retraining_without_each_of_them_does(at_minimum):
     evidence, weight = trained()
+    given = evidence if at_minimum else stopped_early(evidence, weight)
     inputs, labels = inputs_of(evidence.features), torch.from_numpy(evidence.labels)
     held_out = inputs_of(evidence.validation.features), torch.from_numpy(evidence.validation.labels)
     rises = []
@@ -61,7 +71,7 @@ def test_orders_and_sizes_samples_as_retraining_without_each_of_them_does():
         without = train(inputs[others], labels[others], weight)
         rises.append(float(F.cross_entropy(held_out[0] @ without.T, held_out[1])))
     rises = np.array(rises) - float(F.cross_entropy(held_out[0] @ weight.T, held_out[1]))
-    scores = Influence(damping=PENALTY).score(evidence)
+    scores = Influence(damping=PENALTY).score(given)
     assert spearmanr(scores, rises).statistic > 0.95
     assert np.polyfit(scores / 60, rises, 1)[0] == pytest.approx(1, abs=0.25)
 
