@@ -17,6 +17,7 @@ from orderdp.output.text_table import Table
 from orderdp.report.origins import values_of
 from orderdp.report.outline import Outline, collect, outline_of_archive
 from orderdp.report.overview import overview
+from orderdp.report.published_order import order_table
 from orderdp.report.section import Choices, Section
 from orderdp.report.sections import SECTIONS
 from orderdp.report.summary import Summary, summary_of
@@ -137,12 +138,14 @@ def _sections(results: Results, outline: Outline, choices: Choices) -> list[Sect
     for name in outline.sections:
         section = SECTIONS[name](results, choices)
         if section is not None:
-            published = [
+            printed = [table for table in outline.published if table.section == name]
+            beside = [
                 Table(f"paper-{number}", f"In the paper: {table.title}", table.lines(), _PUBLISHED)
                 for number, table in enumerate(outline.published, 1)
-                if table.section == name
+                if table in printed
             ]
-            sections.append(section._replace(tables=[*section.tables, *published]))
+            order = order_table(results, printed) if name == "accuracy" else []
+            sections.append(section._replace(tables=[*section.tables, *beside, *order]))
     return sections
 
 

@@ -6,7 +6,9 @@ from collections import Counter
 
 from orderdp.comparison.grid import FULL
 from orderdp.comparison.results import Entry, Results
+from orderdp.coresets import Random
 from orderdp.output.palette import GREY, SERIES
+from orderdp.strategies import StoredSubset
 
 _SOLID = 5  # methods that are drawn with solid lines
 
@@ -53,6 +55,12 @@ def first_methods(results: Results) -> dict[float, Entry]:
     for entry in pruned_entries(results):
         first.setdefault(ratio_of(entry), entry)
     return dict(sorted(first.items()))
+
+
+def uniform_subsets(results: Results) -> dict[float, Entry]:
+    """Returns the fixed subset that is drawn uniformly, at each prune ratio that has one."""
+    drawn = {"name": StoredSubset.name, "method": Random.name}
+    return {ratio_of(entry): entry for entry in pruned_entries(results) if drawn.items() <= entry.strategy.items()}
 
 
 def ratios_of(results: Results) -> list[float]:

@@ -1,6 +1,10 @@
 """Differences, against folders whose numbers are known."""
 
+import numpy as np
+import pytest
+
 from orderdp.comparison.results import read_results
+from orderdp.output.subset_file import Kept, write_subsets
 from orderdp.strategies.registry import parse
 from reference.reported import SHORT, make_section, without_results
 
@@ -85,6 +89,47 @@ def test_methods_of_one_ratio_each_are_held_against_the_first_at_that_ratio(made
         "OrderDP explore 0.8 exploit 0.25",
     ]
     assert [[cell[:5] for cell in line[1:]] for line in to_first.lines[1:]] == [["+1.00", ""], ["", "+1.00"]]
+
+
+@pytest.fixture
+def subsets(tmp_path):
+    """A file of fixed subsets of 200 samples by two static methods, at two prune ratios."""
+    keys = {"herding": "herding", "random": "random"}
+    kept = {ratio: Kept(np.arange(round(200 * (1 - ratio))), None) for ratio in (0.3, 0.6)}
+    about = {"num_samples": 200, "methods": {key: {"label": label} for key, label in keys.items()}}
+    write_subsets(tmp_path / "subsets.parquet", {key: dict.fromkeys((0, 1, 2), kept) for key in keys}, about)
+    return str(tmp_path / "subsets.parquet")
+
+
+def test_methods_are_held_against_a_fixed_uniform_subset(made, subsets):
+    fixed = {"name": "fixed", "file": subsets}
+    methods = (
+        {"name": "orderdp", "prune_ratio": 0.3},
+        *({**fixed, "method": "herding", "prune_ratio": ratio} for ratio in (0.3, 0.6)),
+        {**fixed, "method": "random", "prune_ratio": 0.6},
+        {**fixed, "method": "random", "prune_ratio": 0.3},
+    )
+    folder = made(methods=methods, against=("full",), seeds=(0, 1, 2))
+    folder.finish("OrderDP 30 %", (90.0, 90.5, 91.0))
+    folder.finish("herding 30 %", (88.0, 88.5, 89.0)).finish("herding 60 %", (80.0, 80.5, 81.0))
+    folder.finish("random 30 %", (89.0, 89.5, 90.0)).finish("random 60 %", (78.0, 78.5, 79.0))
+    *_, table, _ = make_section("differences", read_results(folder.path)).tables
+    assert (table.name, table.title) == (
+        "against_uniform",
+        "Accuracy minus that of a fixed uniform subset at the same prune ratio",
+    )
+    assert table.lines[0] == ["method", "30 %", "60 %"]
+    assert [[cell[:5] for cell in line[1:]] for line in table.lines[1:]] == [["+1.00", ""], ["−1.00", "+2.00"]]
+    assert [line[0].split(" (")[0] for line in table.lines[1:]] == ["OrderDP", "herding"]
+    assert (table.lines[1][1].split()[-1], table.lines[2][1].split()[-1]) == ("better", "worse")
+
+
+def test_a_fixed_uniform_subset_named_first_has_one_table(made, subsets):
+    fixed = {"name": "fixed", "file": subsets, "prune_ratio": 0.3}
+    folder = made(methods=({**fixed, "method": "random"}, {**fixed, "method": "herding"}), against=("full",))
+    folder.finish("herding 30 %", (88.0,)).finish("random 30 %", (89.0,))
+    names = [table.name for table in make_section("differences", read_results(folder.path)).tables]
+    assert names == ["against_full", "against_short", "against_first", "differences"]
 
 
 def test_a_grid_claims_nothing_of_two_seeds(made):

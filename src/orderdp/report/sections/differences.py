@@ -1,13 +1,13 @@
-"""Paired differences of accuracy: to full data, to the shorter schedule, to the method named first."""
+"""Paired differences of accuracy: to full data, its shorter schedule, the first method and a fixed uniform subset."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.verdicts import Difference
 from orderdp.output.text_table import Table
-from orderdp.report.placement import first_methods, full_data, pruned_entries, ratio_of
+from orderdp.report.placement import first_methods, full_data, pruned_entries, ratio_of, uniform_subsets
 from orderdp.report.section import Choices, Section
 from orderdp.report.tables import accuracy, by_method, by_run, interval, passes_note, share, sign_of
 
@@ -44,6 +44,7 @@ def section(results: Results, _choices: Choices) -> Section | None:
                 f"{_UNIT} {_BETTER} Methods that run a forward pass on all data take all of its steps.{also}",
             ),
             *_against_first(results, pruned),
+            *_against_uniform(results, pruned),
             run_by_run(results),
         ],
     )
@@ -83,23 +84,41 @@ def run_by_run(results: Results) -> Table:
 def _against_first(results: Results, pruned: Sequence[Entry]) -> list[Table]:
     """Returns the table of every method minus the one named first, if there are others."""
     first = first_methods(results)
-    others = [entry for entry in pruned if entry is not first[ratio_of(entry)]]
-    if not others:
-        return []
     methods = {entry.method for entry in first.values()}
     reference = methods.pop() if len(methods) == 1 else "the first method"
+    return _against_methods("against_first", reference, results, pruned, first)
+
+
+def _against_uniform(results: Results, pruned: Sequence[Entry]) -> list[Table]:
+    """Returns the table of every method minus a fixed uniform subset, if there is one that is not named first."""
+    uniform = uniform_subsets(results)
+    if not uniform or uniform == first_methods(results):
+        return []
+    return _against_methods("against_uniform", "a fixed uniform subset", results, pruned, uniform)
+
+
+def _against_methods(
+    name: str, reference: str, results: Results, pruned: Sequence[Entry], of: Mapping[float, Entry]
+) -> list[Table]:
+    """Returns the table of every method minus one at each prune ratio, if there are others."""
+    others = [entry for entry in pruned if ratio_of(entry) in of and entry is not of[ratio_of(entry)]]
+    if not others:
+        return []
     planned = len(results.seeds)
 
     def cell(entry: Entry) -> str:
-        return _with_outcome(results.against(entry, first[ratio_of(entry)]), planned)
+        return _with_outcome(results.against(entry, of[ratio_of(entry)]), planned)
 
-    pairs = [(entry, first[ratio_of(entry)]) for entry in others]
+    pairs = [(entry, of[ratio_of(entry)]) for entry in others]
     note = (
         f"{_UNIT} {_BETTER} Methods may prune more or less than asked: the rows say how much they really prune."
         f"{passes_note(results)}{_mixed(results.mixed_note_of(pairs))}"
     )
-    title = f"Accuracy minus that of {reference} at the same prune ratio"
-    return [Table("against_first", title, by_method(results, others, cell), note)]
+    return [
+        Table(
+            name, f"Accuracy minus that of {reference} at the same prune ratio", by_method(results, others, cell), note
+        )
+    ]
 
 
 def _mixed(note: str) -> str:
