@@ -1,10 +1,11 @@
-"""Other processes that do part of the work, and end with the process that started them."""
+"""Other processes that do part of the work, end with the process that started them, and say why they stop early."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from typing import Any
 @contextmanager
 def joined_by(count: int, function: Callable[..., None], *arguments: Any) -> Iterator[None]:
     """Starts other processes that call a function, and waits for them; ends them if this process is stopped.
+
+    A process in which the function fails says so on standard error. This process then does what is left.
 
     Args:
         count: how many.
@@ -39,6 +42,16 @@ def joined_by(count: int, function: Callable[..., None], *arguments: Any) -> Ite
             child.join()
 
 
+def say(line: str) -> None:
+    """Prints a line on standard error, which is what other processes have to report."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def reason_of(error: Exception) -> str:
+    """Returns the message of an error in one line, or its name if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set signals
@@ -53,7 +66,10 @@ def _no_interrupts() -> Iterator[None]:
 
 def _as_helper(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    function(*arguments)
+    try:
+        function(*arguments)
+    except Exception as error:
+        say(f"a helper process stopped: {reason_of(error)}")
 
 
 def _end_with_parent() -> None:

@@ -7,7 +7,6 @@ join, on any machines that share the folder. A run that fails leaves its reason,
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -21,7 +20,7 @@ from orderdp.comparison.checks import LoadedData, check, check_processes, check_
 from orderdp.comparison.grid import Comparison, Member, load_comparison, with_method
 from orderdp.comparison.outcome import Outcome, summarize
 from orderdp.comparison.planned import FILE, Sizes
-from orderdp.comparison.processes import joined_by
+from orderdp.comparison.processes import joined_by, reason_of, say
 from orderdp.comparison.records import read_folder
 from orderdp.data.base import DataSets
 from orderdp.output.files import new_folder
@@ -166,13 +165,7 @@ def _write_down_runs(comparison: Comparison, path: Path, sizes: Sizes) -> None:
 
 
 def _help(paths: Sequence[Path]) -> None:
-    def log(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
-
-    try:
-        _work(paths, LoadedData(), show=False, log=log)
-    except Exception as error:
-        log(f"a helper process stopped: {_reason(error)}")  # the process that started it trains what is left
+    _work(paths, LoadedData(), show=False, log=say)
 
 
 def _work(paths: Sequence[Path], loaded: LoadedData, *, show: bool, log: Log) -> None:
@@ -236,16 +229,12 @@ def _train(recipe: Recipe, data: DataSets, folder: RunFolder, *, what: str, show
         if state.is_main_process:
             log(f"{what}: {result['accuracy_last']:.2f} % after {spent_s(result):.0f} s")
     except Exception as error:
-        reason = _reason(error)
+        reason = reason_of(error)
         if state.is_main_process:
             folder.write_failure(reason)
             log(f"{what} failed: {reason}")
         if state.num_processes > 1:
             raise  # the other ranks may have continued, and would wait for this one
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _forget_failures(path: Path) -> None:

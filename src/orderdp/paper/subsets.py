@@ -6,7 +6,6 @@ subsets are chosen, the comparison is extended by them. So a study that was stop
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from orderdp.comparison.checks import LoadedData, check_recipes
 from orderdp.comparison.grid import Comparison, grid, load_comparison
-from orderdp.comparison.processes import joined_by
+from orderdp.comparison.processes import joined_by, say
 from orderdp.comparison.workers import Log
 from orderdp.strategies import StoredSubset
 from orderdp.training.coreset_plan import FILE, CoresetPlan, Request, load_plan
@@ -120,13 +119,7 @@ def _plan_in(part: Path) -> CoresetPlan:
 
 
 def _help(parts: Sequence[Path]) -> None:
-    def log(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
-
-    try:
-        _choose(parts, LoadedData(), show=False, log=log)
-    except Exception as error:
-        log(f"a helper process stopped: {error}")  # the process that started it does what is left
+    _choose(parts, LoadedData(), show=False, log=say)
 
 
 def _choose(parts: Sequence[Path], data: LoadedData, *, show: bool, log: Log) -> None:
