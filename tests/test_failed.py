@@ -68,6 +68,7 @@ STRATEGIES = {
     "UCB": orderdp.UCB(prune_ratio=0.9, every=1),
     "UCB that avoids variance": orderdp.UCB(prune_ratio=0.9, every=1, c=-1.0),
     "epsilon-greedy": orderdp.EpsilonGreedy(prune_ratio=0.9, every=1),
+    "proportional": orderdp.Proportional(prune_ratio=0.9),
     "InfoBatch": orderdp.InfoBatch(),
     "SeTa": orderdp.SeTa(prune_ratio=0.3, epochs=EPOCHS),
     "Kakurenbo": orderdp.Kakurenbo(epochs=EPOCHS, hide=0.3),

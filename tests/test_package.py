@@ -22,6 +22,7 @@ PUBLIC = [
     "InfoBatch",
     "Memory",
     "OrderDP",
+    "Proportional",
     "Pruner",
     "RepeatedRandom",
     "Report",

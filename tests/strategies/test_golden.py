@@ -17,6 +17,7 @@ from orderdp import (
     Memory,
     OrderDP,
     OrderedSGD,
+    Proportional,
     Pruner,
     RepeatedRandom,
     SelectiveBackprop,
@@ -36,6 +37,8 @@ GOLDEN = [
     (OrderDP(prune_ratio=0.3, per="iteration"), [4, 2, 8, 3, 5, 11, 9, 1]),
     (OrderDP(prune_ratio=0.3, per="iteration", uniform_share=0.5), [6, 2, 8, 3, 5, 0, 9, 1]),
     (OrderDP(prune_ratio=0.3, per="iteration", fresh=True), [4, 6, 2, 8, 3, 5, 11, 0, 9, 1]),
+    (Proportional(prune_ratio=0.5), [6, 5, 0, 10, 7, 1]),
+    (Proportional(prune_ratio=0.5, floor=0.5, ceiling=1.5, uniform_share=0.0), [7, 5, 1, 11, 9, 4]),
     (DynamicRandom(prune_ratio=0.3), [5, 9, 2, 11, 4, 8, 1, 0]),
     (FullData(), [9, 2, 7, 4, 5, 11, 0, 3, 6, 10, 8, 1]),
 ]
@@ -68,6 +71,7 @@ def test_golden_selections(strategy, epoch, indices):
 LARGE = {  # checksums of half a million samples: many blocks, several parts, brackets and ties
     OrderDP(prune_ratio=0.2): 1216547375,
     EpsilonGreedy(prune_ratio=0.1): 2522447306,
+    Proportional(prune_ratio=0.4): 3790179488,
     InfoBatch(): 550669513,
     UCB(prune_ratio=0.5): 2661074113,
     SeTa(prune_ratio=0.3, epochs=50): 1903768426,

@@ -21,6 +21,7 @@ from orderdp.strategies.infobatch import InfoBatch
 from orderdp.strategies.kakurenbo import Kakurenbo
 from orderdp.strategies.orderdp import OrderDP
 from orderdp.strategies.ordered_sgd import OrderedSGD
+from orderdp.strategies.proportional import Proportional
 from orderdp.strategies.repeated_random import RepeatedRandom
 from orderdp.strategies.selective_backprop import SelectiveBackprop
 from orderdp.strategies.seta import SeTa
@@ -30,6 +31,7 @@ from orderdp.strategies.ucb import UCB
 
 __all__ = [  # noqa: RUF022  (in the order of `orderdp methods`)
     "OrderDP",
+    "Proportional",
     "DynamicRandom",
     "RepeatedRandom",
     "InfoBatch",

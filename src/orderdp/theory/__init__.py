@@ -27,6 +27,7 @@ from orderdp.theory.bounds import (
 from orderdp.theory.inclusion import inclusion_blocks, inclusion_probabilities
 from orderdp.theory.limit import limit_density, limit_distribution
 from orderdp.theory.planner import Decomposition, Plan, plan
+from orderdp.theory.proportional import proportional_probabilities
 from orderdp.theory.surrogate import limit_spectrum, spectral_risk, spectrum, surrogate_loss, surrogate_weights
 from orderdp.theory.toy import toy_infobatch, toy_orderdp
 from orderdp.theory.windows import window_probabilities
@@ -43,6 +44,7 @@ __all__ = [
     "limit_distribution",
     "limit_spectrum",
     "plan",
+    "proportional_probabilities",
     "sampling_bound",
     "sampling_distance",
     "selection_bias",

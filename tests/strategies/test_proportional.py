@@ -1,0 +1,129 @@
+"""The proportional choice: chances against a computation by hand, weights, and what comes first and last."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+
+from orderdp import Memory, Proportional
+from reference.proportional import chances
+
+INF = math.inf
+LOSSES = np.array([0.5, 0.6, 0.9, 1.5, 0.5, 4.0, 0.7, 2.0], dtype=np.float32)
+
+
+def selected(strategy, losses, seed=0):
+    memory = Memory(len(losses), 3, {"loss": np.array(losses, dtype=np.float32)})
+    return strategy.select(memory, np.random.default_rng(seed))
+
+
+def frequencies(strategy, losses, draws=3_000):
+    total = np.zeros(len(losses))
+    for seed in range(draws):
+        total[selected(strategy, losses, seed).indices] += 1
+    return total / draws
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [
+        ({"uniform_share": 0.0}, [0, 0.1, 0.4, 1, 0, 3.5, 0.2, 1.5]),
+        ({"uniform_share": 0.0, "floor": 0.0}, [0.5, 0.6, 0.9, 1.5, 0.5, 4, 0.7, 2]),
+        ({"uniform_share": 0.0, "floor": 0.65}, [0, 0, 0.25, 0.85, 0, 3.35, 0.05, 1.35]),
+        ({"uniform_share": 0.0, "ceiling": 0.9}, [0, 0.1, 0.4, 0.4, 0, 0.4, 0.2, 0.4]),
+        ({"uniform_share": 0.5, "ceiling": 0.9}, [0.2375 / 2 + x / 2 for x in (0, 0.1, 0.4, 0.4, 0, 0.4, 0.2, 0.4)]),
+        ({"uniform_share": 1.0}, [1] * 8),
+    ],
+)
+def test_frequencies_are_those_of_sizes_computed_by_hand(settings, sizes):
+    found = frequencies(Proportional(prune_ratio=0.5, **settings), LOSSES)
+    assert np.abs(found - chances(sizes, 4)).max() < 4.5 * 0.5 / math.sqrt(3_000)
+
+
+def test_equal_losses_are_a_uniform_draw():
+    for share in (0.0, 0.1):
+        found = frequencies(Proportional(prune_ratio=0.5, uniform_share=share), np.full(8, 2.5))
+        assert np.abs(found - 0.5).max() < 4.5 * 0.5 / math.sqrt(3_000)
+
+
+def test_full_weights_make_the_mean_of_any_numbers_unbiased():
+    strategy = Proportional(prune_ratio=0.5, debias=1.0, uniform_share=0.3)
+    numbers = np.array([3.0, -1.0, 2.0, 5.0, 0.0, 1.0, -2.0, 4.0])
+    means = []
+    for seed in range(4_000):
+        selection = selected(strategy, LOSSES, seed)
+        means.append((selection.weights * numbers[selection.indices]).mean())
+    assert abs(np.mean(means) - numbers.mean()) < 4.5 * np.std(means) / math.sqrt(len(means))
+
+
+@pytest.mark.parametrize("debias", [0.25, 0.5])
+def test_weights_are_a_power_of_the_chance_over_its_mean(debias):
+    strategy = Proportional(prune_ratio=0.5, debias=debias, uniform_share=0.0, floor=0.0)
+    expected = (0.5 / np.array(chances(LOSSES.tolist(), 4))) ** debias
+    for seed in range(20):
+        selection = selected(strategy, LOSSES, seed)
+        assert selection.weights.dtype == np.float32
+        np.testing.assert_allclose(selection.weights, expected[selection.indices], rtol=1e-5)
+
+
+def test_without_debias_there_are_no_weights():
+    assert selected(Proportional(prune_ratio=0.5), LOSSES).weights is None
+
+
+def test_samples_without_a_loss_come_first():
+    strategy = Proportional(prune_ratio=0.5, debias=1.0)
+    losses = [0.5, INF, 0.9, INF, 1.5, 4.0, 0.7, 2.0]
+    for seed in range(50):
+        selection = selected(strategy, losses, seed)
+        assert {1, 3} <= set(selection.indices.tolist())
+        np.testing.assert_allclose(selection.weights[np.isin(selection.indices, [1, 3])], 0.5)
+    many = [INF] * 6 + [3.0, 4.0]
+    assert all(selected(strategy, many, seed).indices.max() < 6 for seed in range(50))
+    assert selected(strategy, many).weights.tolist() == [1.0] * 4
+    found = frequencies(strategy, many)
+    assert np.abs(found[:6] - 4 / 6).max() < 4.5 * 0.5 / math.sqrt(3_000)
+
+
+def test_samples_that_failed_come_last():
+    strategy = Proportional(prune_ratio=0.5, debias=1.0)
+    losses = [-INF, 0.5, -INF, 0.9, -INF, 1.5, 1.0, 2.0]
+    assert not any({0, 2, 4} & set(selected(strategy, losses, seed).indices.tolist()) for seed in range(50))
+    few = [-INF, INF, -INF, 0.9, -INF, -INF, -INF, 2.0]
+    chosen = [selected(strategy, few, seed) for seed in range(50)]
+    assert all({1, 3, 7} <= set(selection.indices.tolist()) for selection in chosen)
+    assert set().union(*(selection.indices.tolist() for selection in chosen)) == set(range(8))
+    assert all(selection.weights.tolist() == [1.0] * 4 for selection in chosen)
+
+
+def test_nothing_overflows():
+    losses = [3.4e38, 3.4e38, 1.0, 2.0, 0.0, 1e-40, -3.4e38, 5.0]
+    assert len(selected(Proportional(prune_ratio=0.5, debias=1.0), losses).indices) == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"floor": INF}, ValueError, "floor must be finite, got inf; write None for the lowest loss on record"),
+        ({"floor": "low"}, TypeError, "floor must be a number, got 'low'; write a number such as 0.0"),
+        (
+            {"floor": 1.0, "ceiling": 1.0},
+            ValueError,
+            "ceiling must lie above the floor, got 1.0 and 1.0; write inf for no ceiling",
+        ),
+        (
+            {"ceiling": math.nan},
+            ValueError,
+            "ceiling must lie above the floor, got nan and None; write inf for no ceiling",
+        ),
+        (
+            {"uniform_share": 1.5},
+            ValueError,
+            "uniform_share is a fraction and must lie in [0, 1], got 1.5; for 1.5 % write 0.015",
+        ),
+        ({"debias": -1}, ValueError, "debias is a fraction and must lie in [0, 1], got -1; write a number such as 0.5"),
+    ],
+)
+def test_bad_settings_are_refused(settings, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        Proportional(prune_ratio=0.5, **settings)
