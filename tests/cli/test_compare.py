@@ -230,6 +230,26 @@ def test_methods_and_ratios_are_added_to_what_is_there(call):
     assert "full data, steps of OrderDP 30 %" in out
 
 
+def test_budgets_are_added_to_what_is_there_and_tell_what_a_method_is_worth(call):
+    assert call(*SMALL)[0] == 0
+    status, _, err = call("compare", "--resume", "run", "--budgets", "0.25", "1.5", "0.25")
+    assert (status, err.splitlines()[-1].startswith("settings")) == (2, False)
+    status, out, err = call("compare", "--resume", "run", "--budgets", "0.25", "1.5")
+    assert status == 0
+    assert load_comparison(Path("run"))[0].budgets == (0.25, 1.5)
+    assert {"full-data-25-of-the-steps-seed0", "full-data-150-of-the-steps-seed0"} < set(folders("run"))
+    assert "full data, 150 % of the steps" in out
+    assert call("report", "run")[0] == 0
+    schedules = Path("run/report/tables/schedules.csv").read_text().splitlines()
+    assert [line.rsplit(",", 1)[0] for line in schedules[1:]] == [
+        '"full data, 25 % of the steps",2',
+        '"full data, steps of OrderDP 50 %",4',
+        "full data,7",
+        '"full data, 150 % of the steps",10',
+    ]
+    assert "of the steps" not in Path("run/report/tables/accuracy.csv").read_text()
+
+
 def test_methods_are_refused_before_the_plan_is_changed(call):
     assert call(*SMALL)[0] == 0
     before = Path("run/comparison.toml").read_bytes()

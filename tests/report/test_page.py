@@ -96,7 +96,7 @@ def test_the_page_and_its_tables_are_written_into_the_folder(rich):
     assert rich.report == rich.path / "report" / "report.html"
     assert {file.name for file in (rich.path / "report").iterdir()} == {"report.html", "tables"}
     names = {"overview", "accuracy", "differences", "against_full", "against_short", "cost", "time_to_accuracy"}
-    names |= {"samples_to_accuracy", "usage", "jaccard", "correlation"}
+    names |= {"samples_to_accuracy", "usage", "jaccard", "correlation", "worth", "saved", "schedules"}
     names |= {"cosine_full", "norm_ratio_full"}
     names |= {f"progress_{name}" for name in ("accuracy", "loss", "gradient_norm", "gradient_norm_deviation")}
     found = {file.name for file in (rich.path / "report" / "tables").iterdir()}
@@ -326,7 +326,7 @@ def test_a_folder_of_nothing_is_refused(tmp_path):
 def test_an_outline_of_an_unknown_section_is_refused():
     with pytest.raises(ValueError, match=r"^no section named 'acuracy'; did you mean 'accuracy'\?$"):
         Outline("x", sections=("acuracy",))
-    with pytest.raises(ValueError, match=r"^no section named 'zzz'; choose from accuracy, differences, "):
+    with pytest.raises(ValueError, match=r"^no section named 'zzz'; choose from accuracy, worth, differences, "):
         Outline("x", sections=("zzz",))
 
 

@@ -36,7 +36,7 @@ examples:
   orderdp compare --methods orderdp,explore=0.9,exploit=0.5 infobatch,epochs=30 --seed 0 1 2 3 4
   orderdp compare --resume runs/digits-20260101-120000"""
 
-_ADDED = ("--methods", "--prune-ratio", "--seed", "--data-root")  # allowed with --resume
+_ADDED = ("--methods", "--prune-ratio", "--seed", "--budgets", "--data-root")  # allowed with --resume
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -62,13 +62,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--seed", nargs="+", type=one_of_several, metavar="N", help="seeds to train every run with; default 0 1 2"
     )
     run.add_argument(
+        "--budgets",
+        nargs="+",
+        type=one_of_several,
+        metavar="B",
+        help="multiples of full data's steps, in (0, 2], to train full data for as well, each with a schedule that "
+        "ends with them; the report says what a method is worth in such steps",
+    )
+    run.add_argument(
         "--processes", type=number_or_text, default=1, metavar="N", help="runs to train at the same time; default 1"
     )
     add_folder_options(
         run,
         recipe="its method is ignored",
         default="runs/compare-DATASET-TIME",
-        added="--methods, --prune-ratio and --seed add runs",
+        added="--methods, --prune-ratio, --seed and --budgets add runs",
     )
     add_settings(parser, leave_out=("seed", "max_steps"))
 
@@ -91,6 +99,8 @@ def run(options: argparse.Namespace) -> int:
         refuse_beside_resume(options, given, ("recipe", "run"), _ADDED)
         if options.methods or ratios:
             given["methods"] = _more_methods(path, options.methods, ratios)
+        if options.budgets:
+            given["budgets"] = options.budgets
         data = LoadedData()
         extend_all([path], given, data)
         found = resume([path], processes=options.processes, log=tell, data=data)[0]
@@ -102,7 +112,8 @@ def run(options: argparse.Namespace) -> int:
     methods = grid(recipe, [*chosen, *_random_beside(chosen, recipe)], ratios)
     seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
     path = options.run_folder = options.run or new_folder(f"compare-{recipe.dataset}")
-    found = start(Comparison(recipe, methods, seeds), path, processes=options.processes, log=tell)
+    comparison = Comparison(recipe, methods, seeds, budgets=tuple(options.budgets or ()))
+    found = start(comparison, path, processes=options.processes, log=tell)
     return _end_comparison(found, path, options)
 
 

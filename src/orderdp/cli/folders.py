@@ -116,11 +116,11 @@ def refuse_beside_resume(
 def extend_all(
     parts: Iterable[Path], given: dict[str, Any], data: LoadedData, *, seeds_later: Collection[Path] = ()
 ) -> None:
-    """Adds the given seeds and methods to resumed comparisons, or records where their data is now.
+    """Adds the given seeds, methods and budgets to resumed comparisons, or records where their data is now.
 
     Args:
         parts: folders of the comparisons.
-        given: `seed`, `methods` and `data_root`; each may be missing.
+        given: `seed`, `methods`, `budgets` and `data_root`; each may be missing.
         data: the data that is already loaded.
         seeds_later: those that get no seeds here.
     """
@@ -136,6 +136,7 @@ def extend_all(
             part,
             seeds=() if part in seeds_later else given.get("seed", ()),
             methods=given.get("methods", ()),
+            budgets=given.get("budgets", ()),
             data_root=root if name in using else None,
             data=data,
         )

@@ -28,11 +28,13 @@ from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
 from orderdp.strategies import FullData
 from orderdp.strategies.registry import find, from_table, importing_nothing, to_table
+from orderdp.theory.sizes import check_number
 from orderdp.training.recipe import Recipe, gathered, load_recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import most_steps, total_steps
 
 FULL = "full data"
+_LARGEST_BUDGET = 2
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,19 @@ class Comparison:
         methods: the table of each strategy to compare; empty for the recipe's own.
         seeds: seeds to train every run with.
         against: references: "full" is full data, "short" is full data for the number of steps of a pruned run.
+        budgets: multiples of full data's steps, in (0, 2], to train full data for as well, each with a schedule that
+            ends with them.
 
     Raises:
-        ValueError: an unknown reference, two equal methods, or settings that the recipe refuses.
+        ValueError: an unknown reference, two equal methods, a budget outside (0, 2], or settings that the recipe
+            refuses.
     """
 
     recipe: Recipe
     methods: tuple[Mapping[str, Any], ...] = ()
     seeds: tuple[int, ...] = (0,)
     against: tuple[str, ...] = REFERENCES
+    budgets: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.against:
@@ -64,8 +70,21 @@ class Comparison:
                 f"max_steps cuts the pruned run and its references equally, got {self.recipe.max_steps}; "
                 "leave it out, or compare against nothing"
             )
+        for budget in self.budgets:
+            check_number("budgets", budget, example="0.5")
+            if not 0 < budget <= _LARGEST_BUDGET:
+                raise ValueError(
+                    f"budgets are multiples of full data's steps and must lie in (0, {_LARGEST_BUDGET}], got {budget}; "
+                    "write 0.5 for half of them"
+                )
+        if self.budgets and "full" not in self.against:
+            raise ValueError(
+                f"budgets are multiples of full data's steps, got {list(self.budgets)} without full data; "
+                "add full to against"
+            )
         labels = [recipe.label for recipe in self.pruned()]
-        for name, values in (("method", labels), ("seed", self.seeds), ("against", self.against)):
+        lists = {"method": labels, "seed": self.seeds, "against": self.against, "budget": self.budgets}
+        for name, values in lists.items():
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
 
@@ -102,13 +121,29 @@ class Comparison:
         if "full" in self.against and all(recipe.strategy.prunes for recipe in pruned):
             yield Member(FULL, full)
         yield from shorts
+        yield from self._of_budgets(full, set(by_steps), num_samples, num_ranks)
+
+    def _of_budgets(self, full: Recipe, known: set[int | None], num_samples: int, num_ranks: int) -> Iterator[Member]:
+        """Yields full data for the budgets whose number of steps no other reference makes."""
+        whole = most_steps(full, num_samples, num_ranks)
+        for budget in self.budgets:
+            steps, label = round(budget * whole), f"{FULL}, {100 * budget:.12g} % of the steps"
+            if steps < 1:
+                raise ValueError(
+                    f"a budget must leave at least one of the {whole} steps, got {budget}; "
+                    f"write {1 / whole:.2g} or more"
+                )
+            if steps not in known:
+                known.add(steps)
+                yield Member(label, shortened(full, steps, num_samples, num_ranks))
 
     def table(self, sizes: Sizes) -> dict[str, Any]:
         """Returns the content of `comparison.toml`: the settings, and every planned run in plain values."""
         settings = {"seeds": list(self.seeds), "against": list(self.against), **sizes._asdict()}
         methods = {"methods": [dict(method) for method in self.methods]} if self.methods else {}
+        budgets = {"budgets": list(self.budgets)} if self.budgets else {}
         members = self.members(sizes.num_samples, sizes.num_ranks)
-        return {**settings, **methods, "runs": [_plain(run) for run in _planned_runs(members)]}
+        return {**settings, **budgets, **methods, "runs": [_plain(run) for run in _planned_runs(members)]}
 
     def write(self, path: Path, sizes: Sizes) -> None:
         """Writes the comparison into a folder; `load_comparison` reads it back, and `read_planned` its runs.
@@ -187,10 +222,11 @@ def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
         table = read_toml(file, "a comparison", example="seeds = [0, 1, 2]")
         seeds, against = (tuple(table[name]) for name in ("seeds", "against"))
         methods = tuple(_table(method) for method in table.get("methods", ()))
+        budgets = tuple(table.get("budgets", ()))
         sizes = sizes_of(table)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise no_comparison(path, error) from None
-    comparison = Comparison(load_recipe(path / "recipe.toml"), methods, seeds, against)
+    comparison = Comparison(load_recipe(path / "recipe.toml"), methods, seeds, against, budgets)
     if file.name == FILE_0_1:
         _check_names(path, comparison, sizes)
     return comparison, sizes

@@ -85,11 +85,16 @@ def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], 
     if len(seeds) == 1:
         return Difference(mean, -math.inf, math.inf, 1)
     deviation = max(statistics.stdev(differences), rounding)
-    half = float(_student().ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * deviation / math.sqrt(len(seeds))
+    half = float(student().ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * deviation / math.sqrt(len(seeds))
     return Difference(mean, mean - half, mean + half, len(seeds))
 
 
-def _student() -> Any:
+def student() -> Any:
+    """Returns Student's t as SciPy has it.
+
+    Raises:
+        ImportError: without SciPy.
+    """
     try:
         from scipy.stats import t
     except ImportError:

@@ -117,15 +117,17 @@ def extend(
     *,
     seeds: Sequence[int] = (),
     methods: Sequence[Mapping[str, Any]] = (),
+    budgets: Sequence[float] = (),
     data_root: str | None = None,
     data: LoadedData | None = None,
 ) -> None:
-    """Adds seeds and methods to a comparison, or records where its data is now. Its runs do not change.
+    """Adds seeds, methods and budgets to a comparison, or records where its data is now. Its runs do not change.
 
     Args:
         path: the folder.
         seeds: seeds to add; planned ones are ignored.
         methods: methods to add; planned ones are ignored.
+        budgets: budgets of full data to add; planned ones are ignored.
         data_root: folder that holds the data; None leaves it as it is.
         data: the data that is already loaded.
 
@@ -147,6 +149,7 @@ def extend(
                 recipe=comparison.recipe.model_copy(update=changes),
                 methods=(*present, *added) if added else comparison.methods,
                 seeds=(*comparison.seeds, *(seed for seed in more if seed not in comparison.seeds)),
+                budgets=(*comparison.budgets, *(each for each in budgets if each not in comparison.budgets)),
             )
             if data_root is not None:
                 (data or LoadedData()).checked(changed.recipe, sizes, path)

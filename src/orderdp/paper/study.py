@@ -77,7 +77,8 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
     for part, recipe in zip(table[size], recipes, strict=True):
         setting = {"seeds": SEEDS, "beside": [DynamicRandom.name], "against": REFERENCES, **table, **part}
         methods = grid(recipe, map(parse, [*setting["methods"], *setting["beside"]]), setting["prune_ratios"])
-        comparison = Comparison(recipe, methods, tuple(seeds) or tuple(setting["seeds"]), tuple(setting["against"]))
+        chosen, against = tuple(seeds) or tuple(setting["seeds"]), tuple(setting["against"])
+        comparison = Comparison(recipe, methods, chosen, against, tuple(setting.get("budgets", ())))
         parts[name_of(part)] = comparison
         if "static" in setting:
             subsets[name_of(part)] = plan_subsets(comparison, setting)

@@ -20,8 +20,13 @@ def full_data(results: Results) -> Entry | None:
 
 
 def is_shorter(entry: Entry) -> bool:
-    """Returns whether an entry is full data on a shorter schedule."""
+    """Returns whether an entry is full data on another schedule than its own, mostly a shorter one."""
     return entry.reference and entry.label != FULL
+
+
+def is_of_budget(entry: Entry) -> bool:
+    """Returns whether an entry is full data for a budget, and for the steps of no run."""
+    return is_shorter(entry) and entry.ratio is None
 
 
 def references_of(results: Results) -> dict[str, str | None]:

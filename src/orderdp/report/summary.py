@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.verdicts import CONFIDENCE, FEWEST_SEEDS, TOLERANCE, Difference
+from orderdp.comparison.worth import Worth, worth_of
 from orderdp.report.origins import dates_of, made_with
 from orderdp.report.placement import first_methods, percent, pruned_entries, ratios_of
+from orderdp.report.sections.worth import more_steps
 from orderdp.report.tables import interval, sign_of
 
 SHORTER = "full data trained for the same number of steps"
@@ -81,7 +83,28 @@ def conclusions(results: Results) -> list[str]:
         if outcomes:
             phrases = [f"{method} {_listed(each)}" for method, each in outcomes.items()]
             sentences.append(f"Compared with {reference}, {_listed(phrases)}.")
-    return [*sentences, *_of_others(results, others)]
+    return [*_worth(results, first.values()), *sentences, *_of_others(results, others)]
+
+
+def _worth(results: Results, entries: Iterable[Entry]) -> list[str]:
+    """Returns what the method named first is worth beside stopping early, at each of its prune ratios."""
+    phrases: dict[str, list[str]] = {}
+    for entry in entries:
+        worth = worth_of(results, entry)
+        if worth is not None and worth.seeds >= FEWEST_SEEDS:
+            said = phrases.setdefault(entry.method, [])
+            unit = "" if said else " steps than stopping early"
+            said.append(f"{_amount(worth)}{unit} {more_steps(worth).partition(' % ')[2]} at {percent(entry.ratio)}")
+    return [f"{method} is worth {_listed(said)}." for method, said in phrases.items()]
+
+
+def _amount(worth: Worth) -> str:
+    """Returns how many more steps a run is worth, such as "39 % more"."""
+    percents = round(100 * (worth.ratio - 1))
+    if percents < 0 or (percents == 0 and worth.beyond == "less than"):
+        beyond = {"": "", "more than": "at most ", "less than": "at least "}[worth.beyond]
+        return f"{beyond}{-percents} % fewer"
+    return f"{worth.beyond} {percents} % more".lstrip()
 
 
 def _outcome(difference: Difference) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from orderdp.comparison.prices import Rule, rule_of
 from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.verdicts import FEWEST_SEEDS, Difference
-from orderdp.report.placement import full_data, percent, ratios_of
+from orderdp.report.placement import full_data, is_of_budget, percent, ratios_of
 
 _CLOSE = 0.02  # a realised prune ratio this near to the one asked for needs no mention
 
@@ -36,11 +36,13 @@ def by_run(entries: Iterable[Entry], columns: Sequence[Column], *, marked: bool 
 
 
 def by_method(results: Results, entries: Iterable[Entry], cell: Callable[[Entry], str]) -> list[list[str]]:
-    """Returns a table with a row for each method and a column for each prune ratio."""
+    """Returns a table with a row for each method and a column for each prune ratio, without full data for budgets."""
     ratios: list[float | None] = [*ratios_of(results)] or [None]  # None: there is full data only
     rows: dict[str, dict[float | None, Entry]] = {}
     for entry in entries:
         method, ratio = entry.method, entry.ratio
+        if is_of_budget(entry):
+            continue
         rows.setdefault(method, {})[ratio] = entry
     lines = [["method", *map(percent, ratios)]]
     for method, row in rows.items():

@@ -16,11 +16,13 @@ from orderdp.report.sections import (
     progress,
     stability,
     usage,
+    worth,
 )
 
 # In the order in which a report shows them.
 SECTIONS: dict[str, MakeSection] = {
     "accuracy": accuracy.section,
+    "worth": worth.section,
     "differences": differences.section,
     "cost": cost.section,
     "frontier": frontier.section,

@@ -14,7 +14,7 @@ from orderdp.report.placement import colors_of, full_data, is_shorter, patterns_
 from orderdp.report.section import SECONDS, Choices, Section
 from orderdp.report.tables import cost_note, rules_of
 
-_SHORTER = "full data, shorter schedule"
+_OTHER = "full data, other schedules"
 
 
 def section(results: Results, _choices: Choices) -> Section:
@@ -43,7 +43,7 @@ def _chart(results: Results, name: str, x_label: str, cost: Callable[[Entry], fl
     for entry in results.entries.values():
         if entry.results:
             point = (cost(entry), entry.mean("accuracy_last"), entry.deviation("accuracy_last"))
-            method = _SHORTER if is_shorter(entry) else entry.method
+            method = _OTHER if is_shorter(entry) else entry.method
             curves.setdefault(method, []).append(point)
             canvas.rows.append((f"{entry.label}{entry.mark}", *point))
             if entry.mark:
@@ -57,7 +57,7 @@ def _chart(results: Results, name: str, x_label: str, cost: Callable[[Entry], fl
             np.nan_to_num(deviation),
             label=f"{method} (runs missing)" if method in partly else method,
             color=colors.get(method, GREY),
-            linestyle=patterns.get(method, ":"),  # ":" for the shorter schedules, which no pattern is kept for
+            linestyle=patterns.get(method, ":"),  # ":" for those schedules, which no pattern is kept for
             marker="o",
             markersize=4,
             linewidth=1.4,

@@ -1,0 +1,128 @@
+"""Steps worth, on curves and folders whose numbers are known."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orderdp.comparison.prices import cost_of
+from orderdp.comparison.results import read_results
+from orderdp.comparison.worth import Curve, Worth, worth_of
+
+SHORT = "full data, steps of OrderDP 50 %"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "steps", "beyond"),
+    [
+        (80.0, 100.0, ""),
+        (82.5, 100 * 2**0.5, ""),
+        (85.0, 200.0, ""),
+        (88.0, math.sqrt(400 * 800), ""),  # level between them
+        (89.0, 800 * 2**0.5, ""),
+        (90.0, 1600.0, ""),
+        (90.1, 1600.0, "more than"),
+        (79.9, 100.0, "less than"),
+    ],
+)
+def test_steps_to_an_accuracy_are_read_off_a_curve_in_logarithms(accuracy, steps, beyond):
+    curve = Curve(np.array([100.0, 200, 400, 800, 1600]), np.array([80.0, 85, 88, 88, 90]))
+    found, where = curve.steps_to(accuracy)
+    assert (found, where) == (pytest.approx(steps), beyond)
+
+
+def test_a_curve_never_falls_and_is_the_closest_such_one():
+    curve = Curve.through([(300, 84.0), (100, 80.0), (200, 86.0), (400, 90.0)])
+    assert curve.steps.tolist() == [100, 200, 300, 400]
+    assert curve.accuracies.tolist() == [80, 85, 85, 90]
+
+
+@given(st.lists(st.floats(10, 99), min_size=2, max_size=6), st.floats(0, 1))
+def test_steps_grow_with_the_accuracy(accuracies, share):
+    curve = Curve.through([(100 * 2**place, value) for place, value in enumerate(accuracies)])
+    low, high = curve.accuracies[0], curve.accuracies[-1]
+    some = low + share * (high - low)
+    assert 100 <= curve.steps_to(some)[0] <= 100 * 2 ** (len(accuracies) - 1) + 1e-6
+    assert curve.steps_to(some)[0] <= curve.steps_to(high)[0] + 1e-6
+
+
+def test_worth_is_that_of_a_hand_computation(made):
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2))
+    # Full data makes 21 steps, the others 12; seed 1 is better in all runs, which changes nothing.
+    folder.finish("full data", (90.0, 92.0, 91.0))
+    folder.finish(SHORT, (86.0, 88.0, 87.0))
+    folder.finish("OrderDP 50 %", (88.0, 90.0, 89.0))
+    results = read_results(folder.path)
+    steps = {label: entry.mean("steps") for label, entry in results.entries.items()}
+    assert (steps["full data"], steps[SHORT], steps["OrderDP 50 %"]) == (21, 12, 12)
+    worth = worth_of(results, results.entries["OrderDP 50 %"])
+    expected = math.sqrt(21 / 12)  # half of the way in accuracy is half of it in the logarithm
+    assert worth == pytest.approx((expected, expected, expected, 3, ""))
+    assert worth.saved == pytest.approx(1 - 1 / expected)
+
+
+def test_the_interval_is_that_of_the_jackknife(made):
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2))
+    folder.finish("full data", (90.0, 90.0, 90.0)).finish(SHORT, (86.0, 86.0, 86.0))
+    folder.finish("OrderDP 50 %", (87.0, 88.0, 89.0))
+    results = read_results(folder.path)
+    worth = worth_of(results, results.entries["OrderDP 50 %"])
+    # Shares of the way without one seed: 5/8, 1/2, 3/8. Their jackknife error: √(2/3·(1/64 + 0 + 1/64)).
+    whole = math.log(21 / 12)
+    half = 4.302653 * math.sqrt(2 / 3 * 2 / 64) * whole
+    assert worth.ratio == pytest.approx(math.exp(whole / 2))
+    assert (worth.low, worth.high) == pytest.approx((math.exp(whole / 2 - half), math.exp(whole / 2 + half)), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "ratio", "beyond", "ends"),
+    [
+        ((91.0, 91.0, 91.0), 21 / 12, "more than", (21 / 12, math.inf)),
+        ((80.0, 80.0, 80.0), 1.0, "less than", (0.0, 1.0)),
+        ((89.5, 89.5, 92.0), 21 / 12, "more than", (None, math.inf)),
+    ],
+)
+def test_accuracies_outside_the_curve_say_so(made, accuracies, ratio, beyond, ends):
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2))
+    folder.finish("full data", (90.0, 90.0, 90.0)).finish(SHORT, (86.0, 86.0, 86.0))
+    folder.finish("OrderDP 50 %", accuracies)
+    results = read_results(folder.path)
+    worth = worth_of(results, results.entries["OrderDP 50 %"])
+    assert (worth.ratio, worth.beyond) == (pytest.approx(ratio), beyond)
+    low, high = ends
+    assert worth.high == pytest.approx(high)
+    assert worth.low < 1.75 if low is None else worth.low == pytest.approx(low)
+
+
+def test_two_seeds_have_no_interval_and_seeds_that_a_reference_lacks_do_not_count(made):
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2))
+    folder.finish("full data", (90.0, 90.0, 99.0)).finish(SHORT, (86.0, 86.0, 86.0))
+    folder.finish("OrderDP 50 %", (88.0, 88.0, 10.0))
+    (folder.folder("full data", 2).path / "result.json").unlink()
+    results = read_results(folder.path)
+    worth = worth_of(results, results.entries["OrderDP 50 %"])
+    assert worth == pytest.approx((math.sqrt(21 / 12), 0.0, math.inf, 2, ""))
+
+
+def test_without_two_schedules_of_full_data_there_is_no_worth(made):
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), against=("full",))
+    folder.finish("full data", (90.0,)).finish("OrderDP 50 %", (88.0,))
+    results = read_results(folder.path)
+    assert worth_of(results, results.entries["OrderDP 50 %"]) is None
+    assert worth_of(results, results.entries["full data"]) is None
+
+
+def test_a_cost_may_stand_for_the_steps(pair):
+    results = read_results(pair.path)
+    entry = results.entries["OrderDP 50 %"]
+    full, short = results.entries["full data"], results.entries[SHORT]
+    in_cost = worth_of(results, entry, cost_of)
+    curve = Curve.through([(each.mean(cost_of), each.mean("accuracy_last")) for each in (full, short)])
+    assert in_cost.ratio == pytest.approx(curve.steps_to(entry.mean("accuracy_last"))[0] / entry.mean(cost_of))
+
+
+def test_saved_is_the_other_side_of_worth():
+    assert Worth(1.25, 1, 2, 3, "").saved == pytest.approx(0.2)
+    assert Worth(0.8, 0.5, 1, 3, "").saved == pytest.approx(-0.25)

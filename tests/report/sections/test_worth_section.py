@@ -1,0 +1,64 @@
+"""Worth beside stopping early, on folders whose numbers are known."""
+
+import math
+
+import pytest
+
+from orderdp.comparison.results import read_results
+from orderdp.comparison.worth import Worth
+from orderdp.report.sections.worth import more_steps, saved_steps
+from reference.reported import SHORT, make_section, without_results
+
+
+def test_worth_stands_in_a_grid_of_methods_and_ratios(made):
+    grid = tuple({"name": name, "prune_ratio": 0.5} for name in ("orderdp", "dynamic_random"))
+    folder = made(methods=grid, seeds=(0, 1, 2))
+    folder.finish("full data", (90.0, 92.0, 91.0)).finish(SHORT, (86.0, 88.0, 87.0))
+    folder.finish("OrderDP 50 %", (88.0, 90.0, 89.0)).finish("dynamic random 50 %", (86.0, 88.0, 85.0))
+    schedules, worth, saved = make_section("worth", read_results(folder.path)).tables
+    assert schedules.lines == [
+        ["run", "steps", "accuracy, %"],
+        [SHORT, "12", "87.00 ± 1.00"],
+        ["full data", "21", "91.00 ± 1.00"],
+    ]
+    # Half of the way from 12 to 21 steps: √(21/12) = 1.32, with the same in every seed.
+    assert worth.lines == [
+        ["method", "50 %"],
+        ["OrderDP (prunes 43 %)", "+32 % [+32, +32]"],
+        ["dynamic random (prunes 43 %)", "less than +0 % (−100, +0]"],
+    ]
+    assert saved.lines == [
+        ["method", "50 %"],
+        ["OrderDP (prunes 43 %)", "24 % [24, 24]"],
+        ["dynamic random (prunes 43 %)", "less than 0 % (−∞, 0]"],
+    ]
+
+
+def test_a_method_with_no_seed_in_common_has_a_blank(made):
+    grid = tuple({"name": name, "prune_ratio": 0.5} for name in ("orderdp", "dynamic_random"))
+    folder = made(methods=grid, seeds=(0, 1))
+    folder.finish("full data", (90.0, 90.0)).finish(SHORT, (86.0, 86.0))
+    folder.finish("OrderDP 50 %", (88.0, 88.0)).finish("dynamic random 50 %", (88.0, 88.0))
+    without_results(folder, "dynamic random 50 %", 0)
+    without_results(folder, SHORT, 1)
+    _, worth, _ = make_section("worth", read_results(folder.path)).tables
+    assert worth.lines[1:] == [["OrderDP (prunes 43 %)", "+32 %"], ["dynamic random (prunes 43 %)", ""]]
+
+
+def test_without_a_shorter_schedule_there_is_no_section(made):
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), against=("full",))
+    folder.finish("OrderDP 50 %", (90.0,)).finish("full data", (91.0,))
+    assert make_section("worth", read_results(folder.path)) is None
+
+
+@pytest.mark.parametrize(
+    ("worth", "more", "saved"),
+    [
+        (Worth(1.0, 0.0, math.inf, 2, ""), "+0 %", "0 %"),
+        (Worth(0.8, 0.5, 1.0, 3, ""), "−20 % [−50, +0]", "−25 % [−100, 0]"),
+        (Worth(2.0, 1.5, math.inf, 3, ""), "+100 % [+50, ∞)", "50 % [33, 100)"),
+        (Worth(0.5, 0.0, 0.8, 3, "less than"), "less than −50 % (−100, −20]", "less than −100 % (−∞, −25]"),
+    ],
+)
+def test_cells(worth, more, saved):
+    assert (more_steps(worth), saved_steps(worth)) == (more, saved)
