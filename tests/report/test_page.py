@@ -103,6 +103,20 @@ def test_the_page_and_its_tables_are_written_into_the_folder(rich):
     assert found == {f"{name}.{ending}" for name in names for ending in ("md", "csv", "tex")}
 
 
+def test_a_run_that_was_evaluated_twice_has_a_whole_report(pair):
+    for label in ("OrderDP 50 %", "full data"):
+        for seed in (0, 1, 2):
+            run = pair.folder(label, seed)
+            lines = run.metrics()
+            first = {**lines[0], "accuracy": None, "test_loss": None}
+            run.write_metrics([first, *({**line, "epoch": line["epoch"] + 1} for line in lines)])
+            run.write_result({**run.result(), "epochs": len(lines) + 1})
+    write_report(pair.path)
+    tables = list((pair.path / "report" / "tables").glob("*.md"))
+    assert tables
+    assert not any("None" in table.read_text(encoding="utf-8") for table in tables)
+
+
 def test_a_table_is_the_same_in_every_form(rich):
     tables = rich.path / "report" / "tables"
     lines = list(csv.reader(io.StringIO((tables / "accuracy.csv").read_text())))

@@ -143,6 +143,21 @@ def test_the_evaluation_has_batches_of_its_own_size_and_draws_nothing(tmp_path, 
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(("asked", "epochs"), [(2, {2, 3}), (1, {3}), (9, {1, 2, 3})])
+def test_evaluations_are_spread_evenly_and_change_nothing_else(train, asked, epochs):
+    whole = train("whole", **ORDERDP)
+    lines, expected = whole.metrics(), whole.result()
+    few = train("few", **ORDERDP, evaluations=asked)
+    for every, some in zip(lines, few.metrics(), strict=True):
+        evaluated = some["epoch"] in epochs
+        assert some["accuracy"] == (every["accuracy"] if evaluated else None)
+        assert some["test_loss"] == (every["test_loss"] if evaluated else None)
+        assert (some["loss"], some["lr"]) == (every["loss"], every["lr"])
+    found = few.result()
+    assert (found["digests"], found["accuracy_last"]) == (expected["digests"], expected["accuracy_last"])
+    assert found["accuracy_best"] == max(line["accuracy"] for line in lines if line["epoch"] in epochs)
+
+
 def test_the_evaluation_is_made_in_bf16_too(tmp_path, tiny, digits):
     exact, rough = (
         Run(tiny(precision=name), digits, RunFolder(tmp_path), show=False)._evaluate()[0]

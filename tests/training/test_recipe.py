@@ -102,6 +102,7 @@ others = st.fixed_dictionaries(
         "seed": st.integers(0, 2**63 - 1),
         "checkpoint_steps": counts,
         "eval_batch_size": counts,
+        "evaluations": st.integers(0, 1000),
     },
 )
 

@@ -46,7 +46,7 @@ def draw_plots(
 
     def curves(x: Callable[[Sequence[dict[str, Any]]], list[float]], y: str) -> dict[str, list[Series]]:
         return {
-            label: [(np.array(x(history)), np.array([line[y] for line in history])) for history in runs]
+            label: [_series(x(history), [line[y] for line in history]) for history in runs]
             for label, runs in histories.items()
         }
 
@@ -66,6 +66,11 @@ def draw_plots(
         "scores": _draw_scores(scores, styles),
     }
     return [save(figure, folder / f"{name}.png") for name, figure in drawn.items()]
+
+
+def _series(x: Sequence[float], y: Sequence[float | None]) -> Series:
+    """Returns the points of a curve; epochs without a value have none."""
+    return np.array([a for a, b in zip(x, y, strict=True) if b is not None]), np.array([b for b in y if b is not None])
 
 
 def _table(run: RunFolder) -> dict[str, npt.NDArray[Any]]:

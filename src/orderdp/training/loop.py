@@ -21,7 +21,7 @@ from tqdm import tqdm
 from orderdp.data.base import DataSets, ImageFiles
 from orderdp.data.images import AugmentedImages
 from orderdp.diagnostics import gradient_norm
-from orderdp.diagnostics.moment import Moment, When, due
+from orderdp.diagnostics.moment import Moment, When, due, evenly
 from orderdp.diagnostics.registry import measure, measure_at_end
 from orderdp.pruner import Pruner
 from orderdp.training.check import check_recipe
@@ -107,8 +107,9 @@ class Run:
         with bar:
             while not self._finished():
                 self._close_epoch(lr=self._train_epoch(bar))
-                last = progress.history[-1]
-                bar.set_postfix_str(f"loss {last['loss']:.3f}, accuracy {last['accuracy']:.2f} %")
+                found = [line["accuracy"] for line in progress.history if line["accuracy"] is not None]
+                accuracy = f", accuracy {found[-1]:.2f} %" if found else ""
+                bar.set_postfix_str(f"loss {progress.history[-1]['loss']:.3f}{accuracy}")
         result = self._result()
         if self.accelerator.is_main_process:
             self.folder.write_gradient_norms(self.progress.gradient_norms)
@@ -218,11 +219,13 @@ class Run:
         assert self.pruner.selection is not None
         indices = self.pruner.selection.indices.astype(np.int64)
         chosen = hashlib.sha256(progress.choices.encode() + indices.tobytes())
+        epoch = len(history) + 1
         began_s = time.perf_counter()
-        test_loss, accuracy = self._evaluate()
+        asked = self.recipe.evaluations
+        evaluated = not asked or epoch in evenly(asked, self.num_epochs)
+        test_loss, accuracy = self._evaluate() if evaluated else (None, None)
         evaluation_s = time.perf_counter() - began_s
         loader_state = self.loader.state_dict()  # exchanges what the ranks have seen, so before the report
-        epoch = len(history) + 1
         kinds = due(epoch, self.num_epochs, asked=self.recipe.alignment)
         moment = self._moment(epoch, before=progress.trained, checkpoint=progress.checkpoint)
         selection_s = moment.report.selection_s - sum(line["selection_s"] for line in history)
@@ -364,7 +367,7 @@ class Run:
         return {
             "name": self.folder.name,
             "accuracy_last": last["accuracy"],
-            "accuracy_best": max(line["accuracy"] for line in history),
+            "accuracy_best": max(line["accuracy"] for line in history if line["accuracy"] is not None),
             "epochs": len(history),
             "steps": last["step"],
             "samples_forward": last["samples_forward"],

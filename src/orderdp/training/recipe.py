@@ -147,6 +147,12 @@ class Recipe(BaseModel):
         description="how often to measure the direction of the gradient, evenly over the run, in [0, inf); each "
         "measurement costs about three epochs of full data",
     )
+    evaluations: int = Field(
+        0,
+        ge=0,
+        description="how often to evaluate on the test set, evenly over the epochs and after the last, in [0, inf); "
+        "0 is after every epoch",
+    )
     eval_batch_size: int = Field(512, ge=1, description="samples per batch in the evaluation, in [1, inf)")
 
     # After the epochs and the seed, which some strategies need.

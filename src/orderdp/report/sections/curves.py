@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from operator import itemgetter
 
 from orderdp.comparison.results import Results
 from orderdp.report.curves import XAxis, YAxis, curve_chart
@@ -14,7 +15,7 @@ _AXES = {
     "time": XAxis("seconds without evaluation", lambda lines: list(accumulate(map(spent_s, lines)))),
     "samples": XAxis("samples that went through the model", lambda lines: [line["samples_forward"] for line in lines]),
 }
-_ACCURACY = YAxis("test accuracy, %", lambda line: float(line["accuracy"]), end=True)
+_ACCURACY = YAxis("test accuracy, %", itemgetter("accuracy"), end=True)
 
 
 def section(results: Results, _choices: Choices) -> Section:

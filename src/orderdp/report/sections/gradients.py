@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from orderdp.comparison.results import Entry, Results
 from orderdp.diagnostics import correlation
@@ -28,7 +29,7 @@ def section(results: Results, _choices: Choices) -> Section:
 def _correlations(results: Results) -> Iterator[tuple[Entry, float]]:
     for entry in results.entries.values():
         runs = [
-            correlation(*([line[key] for line in lines] for key in ("accuracy", "gradient_norm")))
+            correlation(*([line[key] for line in _evaluated(lines)] for key in ("accuracy", "gradient_norm")))
             for lines in entry.metrics.values()
         ]
         found = [r for r in runs if not math.isnan(r)]
@@ -36,12 +37,19 @@ def _correlations(results: Results) -> Iterator[tuple[Entry, float]]:
             yield entry, fmean(found)
 
 
+def _evaluated(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Returns the epochs with an accuracy."""
+    return [line for line in lines if line["accuracy"] is not None]
+
+
 def _joint(results: Results, ratio: float) -> Chart:
     canvas = Canvas("gradient norm", "test accuracy, %", ("run", "seed", "gradient norm", "accuracy"))
     colors = colors_of(results)
     for entry in entries_at(results, ratio):
         points = [
-            (line["gradient_norm"], line["accuracy"], seed) for seed, lines in entry.metrics.items() for line in lines
+            (line["gradient_norm"], line["accuracy"], seed)
+            for seed, lines in entry.metrics.items()
+            for line in _evaluated(lines)
         ]
         if points:
             method = entry.method
@@ -49,5 +57,5 @@ def _joint(results: Results, ratio: float) -> Chart:
             label = f"{method}{entry.mark}"
             canvas.axes.scatter(x, y, s=10, alpha=0.7, color=colors[method], label=label, linewidths=0)
             canvas.rows += [(entry.label, seed, norm, accuracy) for norm, accuracy, seed in points]
-    note = "A point for each epoch of each seed."
+    note = "A point for each evaluation of each seed."
     return canvas.finish(f"joint_{100 * ratio:g}", f"Accuracy and gradient norm at {percent(ratio)}", note)
