@@ -10,7 +10,7 @@ from scipy import stats
 from orderdp.comparison.grid import FULL
 from orderdp.comparison.planned import planned_of
 from orderdp.comparison.results import Entry, Results
-from orderdp.comparison.verdicts import Difference, paired_difference
+from orderdp.comparison.verdicts import Difference, holm, paired_difference
 
 LARGE = 10**9  # test images, so many that their number widens nothing
 
@@ -20,7 +20,7 @@ def test_the_interval_is_that_of_the_paired_t_test(seeds):
     rng = np.random.default_rng(seeds)
     run, reference = rng.normal(90, 1, seeds), rng.normal(90.5, 1, seeds)
     found = paired_difference(dict(enumerate(run)), dict(enumerate(reference)), test_size=LARGE)
-    expected = stats.ttest_rel(run, reference).confidence_interval(0.95)
+    expected = stats.stats.ttest_rel(run, reference).confidence_interval(0.95)
     assert found == pytest.approx((float(np.mean(run - reference)), *expected, seeds), rel=1e-9)
 
 
@@ -103,3 +103,24 @@ def test_without_scipy_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.stats", None)
     with pytest.raises(ImportError, match=r"^the interval of a difference needs SciPy: pip install scipy$"):
         paired_difference({0: 1.0, 1: 2.0}, {0: 1.0, 1: 1.0}, test_size=LARGE)
+
+
+def test_a_p_value_is_that_of_the_paired_t_test():
+    run, reference = {0: 90.0, 1: 91.0, 2: 92.5, 3: 90.2}, {0: 89.1, 1: 90.8, 2: 91.0, 3: 90.4}
+    expected = stats.ttest_rel(list(run.values()), list(reference.values())).pvalue
+    assert paired_difference(run, reference, test_size=10_000).p_value == pytest.approx(expected)
+    assert paired_difference({0: 90.0}, {0: 80.0}, test_size=100).p_value == 1
+
+
+@pytest.mark.parametrize(
+    ("p_values", "kept"),
+    [
+        ([], []),
+        ([0.04], [True]),
+        ([0.05, 0.051], [False, False]),
+        ([0.04, 0.01, 0.02], [True, True, True]),  # 0.01 ≤ 0.05/3, 0.02 ≤ 0.05/2, 0.04 ≤ 0.05
+        ([0.001, 0.03, 0.0249, 0.9], [True, False, False, False]),  # 0.0249 > 0.05/3 ends it
+    ],
+)
+def test_holm_keeps_the_smallest_as_long_as_each_is_below_its_share(p_values, kept):
+    assert holm(p_values) == kept

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from orderdp.comparison.results import Entry, Results
-from orderdp.comparison.verdicts import Difference
+from orderdp.comparison.verdicts import FEWEST_SEEDS, Difference, holm
 from orderdp.output.text_table import Table
 from orderdp.report.placement import first_methods, full_data, pruned_entries, ratio_of, uniform_subsets
 from orderdp.report.section import Choices, Section
@@ -19,30 +19,18 @@ def section(results: Results, _choices: Choices) -> Section | None:
     """Returns the differences, at a glance and run by run; nothing if there is nothing to compare with."""
     if not results.references:
         return None
-    pruned, planned = pruned_entries(results), len(results.seeds)
+    pruned = pruned_entries(results)
     also = f"{passes_note(results)}{_mixed(results.mixed_note)}"
-
-    def to_full(entry: Entry) -> str:
-        return _with_verdict(results.against_full(entry), planned)
-
-    def to_short(entry: Entry) -> str:
-        return _with_outcome(results.against_short(entry), planned)
-
+    few = "No word behind an interval: the seeds are too few to conclude anything."
+    masked = "Methods that run a forward pass on all data take all of its steps."
+    shorter = "full data trained for the same number of steps"
+    to_full = {entry.label: results.against_full(entry) for entry in pruned}
+    to_short = {entry.label: results.against_short(entry) for entry in pruned}
     return Section(
         "Differences",
         tables=[
-            Table(
-                "against_full",
-                "Accuracy minus that of full data",
-                by_method(results, pruned, to_full),
-                f"{_UNIT} No word behind an interval: the seeds are too few to conclude anything.{also}",
-            ),
-            Table(
-                "against_short",
-                "Accuracy minus that of full data trained for the same number of steps",
-                by_method(results, pruned, to_short),
-                f"{_UNIT} {_BETTER} Methods that run a forward pass on all data take all of its steps.{also}",
-            ),
+            _grid("against_full", "full data", results, to_full, f"{few}{also}", word=_verdict),
+            _grid("against_short", shorter, results, to_short, f"{_BETTER} {masked}{also}"),
             *_against_first(results, pruned),
             *_against_uniform(results, pruned),
             run_by_run(results),
@@ -104,33 +92,50 @@ def _against_methods(
     others = [entry for entry in pruned if ratio_of(entry) in of and entry is not of[ratio_of(entry)]]
     if not others:
         return []
-    planned = len(results.seeds)
-
-    def cell(entry: Entry) -> str:
-        return _with_outcome(results.against(entry, of[ratio_of(entry)]), planned)
-
     pairs = [(entry, of[ratio_of(entry)]) for entry in others]
+    differences = {entry.label: results.against(entry, other) for entry, other in pairs}
     note = (
-        f"{_UNIT} {_BETTER} Methods may prune more or less than asked: the rows say how much they really prune."
+        f"{_BETTER} Methods may prune more or less than asked: the rows say how much they really prune."
         f"{passes_note(results)}{_mixed(results.mixed_note_of(pairs))}"
     )
-    return [
-        Table(
-            name, f"Accuracy minus that of {reference} at the same prune ratio", by_method(results, others, cell), note
+    return [_grid(name, f"{reference} at the same prune ratio", results, differences, note)]
+
+
+def _grid(
+    name: str,
+    reference: str,
+    results: Results,
+    differences: Mapping[str, Difference | None],
+    note: str,
+    word: Callable[[Difference], str] = lambda difference: {1: "better", -1: "worse", 0: ""}[sign_of(difference)],
+) -> Table:
+    """Returns the table of differences by method and prune ratio, those that remain after Holm's correction marked."""
+    planned = len(results.seeds)
+    judged = {label: each for label, each in differences.items() if each and each.seeds >= FEWEST_SEEDS}
+    kept = dict(zip(judged, holm([each.p_value for each in judged.values()]), strict=True))
+
+    def cell(entry: Entry) -> str:
+        difference = differences[entry.label]
+        if difference is None or not word(difference):
+            return interval(difference, planned)
+        return f"{interval(difference, planned)} {word(difference)}{'*' if kept.get(entry.label) else ''}"
+
+    many = ""
+    if len(judged) > 1:
+        alone = sum(sign_of(each) != 0 for each in judged.values())
+        many = (
+            f" “*”: excludes 0 also by Holm's correction over the {len(judged)} cells, as {sum(kept.values())} of the "
+            f"{alone} do that exclude it alone."
         )
-    ]
+    entries = [results.entries[label] for label in differences]
+    return Table(
+        name, f"Accuracy minus that of {reference}", by_method(results, entries, cell), f"{_UNIT} {note}{many}"
+    )
+
+
+def _verdict(difference: Difference) -> str:
+    return "" if difference.verdict == "inconclusive" else difference.verdict
 
 
 def _mixed(note: str) -> str:
     return f" {note}" if note else ""
-
-
-def _with_verdict(difference: Difference | None, planned: int) -> str:
-    if difference is None or difference.verdict == "inconclusive":
-        return interval(difference, planned)
-    return f"{interval(difference, planned)} {difference.verdict}"
-
-
-def _with_outcome(difference: Difference | None, planned: int) -> str:
-    word = {1: " better", -1: " worse", 0: ""}[sign_of(difference)]
-    return f"{interval(difference, planned)}{word}"
