@@ -160,7 +160,7 @@ def test_evaluations_are_spread_evenly_and_change_nothing_else(train, asked, epo
 
 def test_the_evaluation_is_made_in_bf16_too(tmp_path, tiny, digits):
     exact, rough = (
-        Run(tiny(precision=name), digits, RunFolder(tmp_path), show=False)._evaluate()[0]
+        Run(tiny(precision=name), digits, RunFolder(tmp_path), show=False)._evaluate()["test_loss"]
         for name in ("float32", "bf16")
     )
     assert exact != rough
@@ -213,6 +213,10 @@ def plain_loop(recipe, data):
             {
                 "loss": torch.cat(losses).mean().item(),
                 "test_loss": F.cross_entropy(logits, data.test.labels).item(),
+                "accuracy_worst_class": min(
+                    100 * (logits.argmax(1) == data.test.labels)[data.test.labels == label].double().mean().item()
+                    for label in data.test.labels.unique()
+                ),
                 "accuracy": 100 * (logits.argmax(1) == data.test.labels).double().mean().item(),
                 "lr": lr,
                 "gradient_norm": sum(norms[began:]) / len(norms[began:]),
@@ -335,7 +339,16 @@ def test_the_last_step_has_the_last_rate_of_the_schedule(train):
 def test_the_result_says_what_was_run_and_where(train):
     result = train("here", seed=7).result()
     assert set(result) == {
-        *("name", "accuracy_last", "accuracy_best", "epochs", "steps", "samples_forward", "samples_backward"),
+        *(
+            "name",
+            "accuracy_last",
+            "accuracy_best",
+            "accuracy_worst_class",
+            "epochs",
+            "steps",
+            "samples_forward",
+            "samples_backward",
+        ),
         *(
             "pass_s",
             *SECONDS,

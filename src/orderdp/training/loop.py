@@ -35,6 +35,8 @@ from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import most_steps, num_epochs, total_steps
 
+_EVALUATED = ("test_loss", "accuracy", "accuracy_worst_class")
+
 
 class Run:
     """One training run of a recipe in its folder; resumes from the folder's checkpoint if there is one.
@@ -223,7 +225,7 @@ class Run:
         began_s = time.perf_counter()
         asked = self.recipe.evaluations
         evaluated = not asked or epoch in evenly(asked, self.num_epochs)
-        test_loss, accuracy = self._evaluate() if evaluated else (None, None)
+        found = self._evaluate() if evaluated else dict.fromkeys(_EVALUATED)
         evaluation_s = time.perf_counter() - began_s
         loader_state = self.loader.state_dict()  # exchanges what the ranks have seen, so before the report
         kinds = due(epoch, self.num_epochs, asked=self.recipe.alignment)
@@ -237,8 +239,7 @@ class Run:
                 "samples_forward": progress.samples_forward,
                 "samples_backward": moment.report.visits,
                 "loss": loss,
-                "test_loss": test_loss,
-                "accuracy": accuracy,
+                **found,
                 "lr": lr,
                 **measure(moment, kinds),
                 "training_s": progress.training_s - progress.waited_s,
@@ -290,23 +291,27 @@ class Run:
             label_smoothing=self.recipe.label_smoothing,
         )
 
-    def _evaluate(self) -> tuple[float, float]:
-        """Returns mean loss in nats and accuracy in percent on the test set, without label smoothing."""
+    def _evaluate(self) -> dict[str, float]:
+        """Returns `_EVALUATED` on the test set: mean loss in nats without label smoothing, accuracies in percent."""
         if self.accelerator.num_processes > 1:
             broadcast(list(self.model.buffers()))  # running means differ between ranks; rank 0's are saved
         self.net.eval()
         rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
         batches = self.data_path.in_order(self.test_set, rank=rank, num_ranks=num_ranks)
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        classes = self.data_path.data.num_classes
+        sums = torch.zeros(1 + 2 * classes, dtype=torch.float64, device=self.device)
+        loss_sum, right, count = sums[:1], sums[1 : 1 + classes], sums[1 + classes :]
         with torch.no_grad():
             for _, (images, labels) in batches:
                 logits, target = self._logits(images), labels.to(self.device, non_blocking=True)
-                sums[0] += F.cross_entropy(logits, target, reduction="sum")
-                sums[1] += (logits.argmax(1) == target).sum()
-                sums[2] += len(target)
-        loss_sum, correct, count = self.accelerator.reduce(sums).tolist()
-        self.progress.check_finite(loss_sum, "test loss", "after", self.recipe.max_lr)
-        return loss_sum / count, 100 * correct / count
+                loss_sum += F.cross_entropy(logits, target, reduction="sum")
+                right += torch.bincount(target[logits.argmax(1) == target], minlength=classes)
+                count += torch.bincount(target, minlength=classes)
+        total, *numbers = self.accelerator.reduce(sums).tolist()
+        self.progress.check_finite(total, "test loss", "after", self.recipe.max_lr)
+        rights, counts = numbers[:classes], numbers[classes:]
+        worst = min(100 * right / count for right, count in zip(rights, counts, strict=True) if count)
+        return dict(zip(_EVALUATED, (total / sum(counts), 100 * sum(rights) / sum(counts), worst), strict=True))
 
     def _logits(self, images: Tensor, net: Any = None) -> Tensor:
         """Returns (b, classes) float32, by `net`; by default the one to train, and the bare model in evaluation."""
@@ -367,6 +372,7 @@ class Run:
         return {
             "name": self.folder.name,
             "accuracy_last": last["accuracy"],
+            "accuracy_worst_class": last["accuracy_worst_class"],
             "accuracy_best": max(line["accuracy"] for line in history if line["accuracy"] is not None),
             "epochs": len(history),
             "steps": last["step"],

@@ -33,3 +33,13 @@ def test_accuracy_of_full_data_alone_has_a_column_of_its_own(made):
     folder = made(methods=({"name": "full"},), seeds=(0, 1)).finish("full data", (90.0, 91.0))
     (table,) = make_section("accuracy", read_results(folder.path)).tables
     assert table.lines == [["method", ""], ["full data", "90.50 ± 0.71"]]
+
+
+def test_the_worst_class_has_a_table_if_every_run_measured_it(pair):
+    for label in ("OrderDP 50 %", "full data", SHORT):
+        assert len(make_section("accuracy", read_results(pair.path)).tables) == 1
+        for seed, worst in enumerate((50.0, 60.0, 70.0)):
+            run = pair.folder(label, seed)
+            run.write_result({**run.result(), "accuracy_worst_class": worst})
+    _, table = make_section("accuracy", read_results(pair.path)).tables
+    assert table.lines[:2] == [["method", "50 %"], ["OrderDP (prunes 43 %)", "60.00 ± 10.00"]]

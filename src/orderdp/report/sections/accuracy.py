@@ -7,6 +7,8 @@ from orderdp.output.text_table import Table
 from orderdp.report.section import Choices, Section
 from orderdp.report.tables import accuracy, by_method, passes_note
 
+_WORST = "accuracy_worst_class"
+
 
 def section(results: Results, _choices: Choices) -> Section:
     """Returns the table of accuracies."""
@@ -17,4 +19,12 @@ def section(results: Results, _choices: Choices) -> Section:
         "A shorter schedule stands under the prune ratio of the run whose number of steps it takes. "
         f"Methods with the same number of steps share one.{passes_note(results)}"
     )
-    return Section("Accuracy", tables=[Table("accuracy", "Measured here", lines, note)])
+    finished = [entry for entry in results.entries.values() if entry.results]
+    tables = [Table("accuracy", "Measured here", lines, note)]
+    if all(_WORST in result for entry in finished for result in entry.results.values()):
+        worst = by_method(results, finished, lambda entry: accuracy(entry, _WORST))
+        about = (
+            "The class of the test set with the lowest accuracy after the last epoch, in percent, in each run its own."
+        )
+        tables.append(Table("accuracy_worst_class", "Accuracy of the worst class", worst, about))
+    return Section("Accuracy", tables=tables)
