@@ -1,0 +1,162 @@
+"""Is pruning worth it in one's own loop? Pruned, shorter schedule and full data, in as few runs as that takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+
+from orderdp.comparison.verdicts import CONFIDENCE, FEWEST_SEEDS, Difference, paired_difference, student
+from orderdp.pruner import Pruner
+from orderdp.strategies import FullData, RepeatedRandom, Strategy
+from orderdp.theory.sizes import check_count
+
+_MOST_SEEDS = 100  # that are suggested
+_EXACT = 10**15  # test samples: scores of any kind are not rounded to multiples of 1/m
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the runs of `worth_it` say; `str` gives it in words.
+
+    Args:
+        scores: "pruned", "shorter schedule" and "full data" to the score of each seed; no full data if it was not
+            needed.
+        share: of full data's samples that the pruned runs trained, in (0, 1].
+        against_short: score of pruned minus shorter schedule; above 0 is better also where small scores are.
+        against_full: the same of full data; None if it was not trained.
+        worth: whether pruning is better than the shorter schedule; None if the seeds do not show it.
+    """
+
+    scores: Mapping[str, Mapping[int, float]]
+    share: float
+    against_short: Difference
+    against_full: Difference | None
+    worth: bool | None
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {', '.join(f'{score:.4g}' for score in of.values())}" for name, of in self.scores.items()]
+        lines.append(_words("the shorter schedule", self.against_short))
+        if self.against_full is not None:
+            lines.append(_words("full data", self.against_full))
+        cost = f"{100 * self.share:.0f} % of the samples"
+        if self.worth:
+            lines.append(f"Worth it: for {cost}, pruning is better than stopping early.")
+        elif self.worth is None:
+            lines.append(f"Open: these seeds do not tell pruning from stopping early at {cost}.")
+            lines.append(f"If mean and spread stay as they are, {_seeds_needed(self.against_short)} would.")
+        else:
+            lines.append("Not worth it: full data on a shorter schedule costs as much and is better.")
+        return "\n".join(lines)
+
+
+def worth_it(
+    train: Callable[[Pruner], float],
+    strategy: Strategy,
+    num_samples: int,
+    *,
+    seeds: Sequence[int] = (0, 1, 2),
+    larger_is_better: bool = True,
+    log: Callable[[str], None] = print,
+) -> Answer:
+    """Trains a loop of your own pruned, on the shorter schedule and on full data, and says whether pruning pays.
+
+    The shorter schedule is full data for as many samples as the pruned run trains. It has as many epochs, each of which
+    visits the next part of a permutation of the data. So a learning rate that follows the epochs or the steps ends with
+    it, and the loop needs no change. Full data is trained only if the seeds do not show that the shorter schedule is
+    better: six runs for three seeds, or nine.
+
+    Args:
+        train: trains a new model on what the pruner selects, `pruner.loader(...)` and `pruner.update(...)`, for the
+            same number of epochs each time, and returns a finite score on held-out data. It takes its random numbers
+            from `pruner.seed`, so that runs of a seed begin with the same weights.
+        strategy: the method, which chooses before each epoch.
+        num_samples: size of the training set.
+        seeds: at least three, to conclude anything.
+        larger_is_better: of the score; False for a loss.
+        log: called with one line as each run ends.
+
+    Raises:
+        ValueError: a method that chooses within the batch, no seeds, or a run that trained nothing or returned a number
+            that is not finite.
+        TypeError: a run that returned no number.
+
+    >>> answer = worth_it(lambda pruner: 90.0, FullData(), 10)
+    Traceback (most recent call last):
+    ...
+    ValueError: the method must prune, got FullData(); write OrderDP(prune_ratio=0.5)
+    """
+    check_count("num_samples", num_samples)
+    if not strategy.prunes:
+        raise ValueError(f"the method must prune, got {strategy!r}; write OrderDP(prune_ratio=0.5)")
+    if strategy.chooses_in_batch:
+        raise ValueError(
+            f"the method must choose before an epoch, got {strategy!r}, which makes all steps of full data; "
+            "compare it with full data"
+        )
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be different numbers, got {list(seeds)}; write (0, 1, 2)")
+    scores: dict[str, dict[int, float]] = {"pruned": {}, "shorter schedule": {}}
+    shares: list[float] = []
+
+    def run(arm: str, method: Strategy, seed: int) -> Pruner:
+        pruner = Pruner(method, num_samples, seed=seed)
+        scores[arm][seed] = _checked(train(pruner), pruner, arm, seed)
+        log(f"seed {seed}, {arm}: {scores[arm][seed]:.4g}")
+        return pruner
+
+    for seed in seeds:
+        report = run("pruned", strategy.for_seed(seed), seed).report()
+        shares.append(report.visits / (num_samples * (report.epoch + 1)))
+        run("shorter schedule", RepeatedRandom(prune_ratio=1 - shares[-1]), seed)
+    against_short = _difference(scores, "shorter schedule", larger_is_better=larger_is_better)
+    against_full = None
+    if against_short.seeds < FEWEST_SEEDS or against_short.high >= 0:
+        scores["full data"] = {}
+        for seed in seeds:
+            run("full data", FullData(), seed)
+        against_full = _difference(scores, "full data", larger_is_better=larger_is_better)
+    worth = None
+    if against_short.seeds >= FEWEST_SEEDS and not against_short.low <= 0 <= against_short.high:
+        worth = against_short.low > 0
+    return Answer(scores, sum(shares) / len(shares), against_short, against_full, worth)
+
+
+def _checked(score: object, pruner: Pruner, arm: str, seed: int) -> float:
+    where = f"the run of seed {seed}, {arm},"
+    if isinstance(score, bool) or not isinstance(score, Real):
+        raise TypeError(f"{where} must return a number, got {score!r}; return the score on held-out data")
+    if not math.isfinite(score):
+        raise ValueError(f"{where} must return a finite number, got {score}; look for a diverging loss")
+    if not pruner.report().visits:
+        raise ValueError(
+            f"{where} trained no sample of its pruner; loop over pruner.loader(...) and call pruner.update(...)"
+        )
+    return float(score)
+
+
+def _difference(scores: Mapping[str, Mapping[int, float]], reference: str, *, larger_is_better: bool) -> Difference:
+    sign = 1 if larger_is_better else -1
+    pruned, other = ({seed: sign * score for seed, score in scores[arm].items()} for arm in ("pruned", reference))
+    return paired_difference(pruned, other, test_size=_EXACT)
+
+
+def _seeds_needed(difference: Difference) -> str:
+    """Returns how many seeds would show a difference of this mean and spread."""
+    count = difference.seeds
+    if count < 2:
+        return f"{FEWEST_SEEDS} or more seeds"
+    t = student()
+    deviation = (difference.high - difference.low) / 2 * math.sqrt(count) / t.ppf((1 + CONFIDENCE) / 2, count - 1)
+    for seeds in range(max(count + 1, FEWEST_SEEDS), _MOST_SEEDS + 1):
+        if t.ppf((1 + CONFIDENCE) / 2, seeds - 1) * deviation / math.sqrt(seeds) < abs(difference.mean):
+            return f"{seeds} seeds"
+    return f"more than {_MOST_SEEDS} seeds"
+
+
+def _words(reference: str, difference: Difference) -> str:
+    text = f"pruned minus {reference}: {difference.mean:+.4g}"
+    if difference.seeds > 1:
+        text += f", 95 % interval [{difference.low:+.4g}, {difference.high:+.4g}]"
+    return f"{text}, {difference.seeds} seeds"

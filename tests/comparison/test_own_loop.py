@@ -1,0 +1,140 @@
+"""`worth_it` on loops whose scores are known, and on a real one."""
+
+import math
+import re
+
+import pytest
+import torch
+
+from orderdp import FullData, InfoBatch, OrderDP, OrderedSGD, RepeatedRandom
+from orderdp.comparison.own_loop import worth_it
+
+N = 40
+
+
+class Loop:
+    """A loop that visits what its pruner selects for some epochs, and whose score depends on the method and seed."""
+
+    def __init__(self, score, epochs=3):
+        self.score, self.epochs, self.runs = score, epochs, []
+
+    def __call__(self, pruner):
+        seen = []
+        for _ in range(self.epochs):
+            index = torch.from_numpy(pruner.begin_epoch().indices).long()
+            pruner.update(index, (index / N).requires_grad_())
+            seen += index.tolist()
+        self.runs.append((type(pruner.strategy), pruner.seed, seen))
+        return self.score(type(pruner.strategy), pruner.seed)
+
+
+def silent(line):
+    del line
+
+
+def test_pruning_that_wins_is_worth_it_and_full_data_is_trained_too():
+    loop = Loop(lambda method, seed: {OrderDP: 90.0, RepeatedRandom: 88.0, FullData: 91.0}[method] + seed)
+    lines = []
+    answer = worth_it(loop, OrderDP(prune_ratio=0.5), N, log=lines.append)
+    assert [run[:2] for run in loop.runs] == [
+        *((method, seed) for seed in range(3) for method in (OrderDP, RepeatedRandom)),
+        *((FullData, seed) for seed in range(3)),
+    ]
+    assert (answer.worth, answer.share) == (True, 0.5)
+    assert (answer.against_short.mean, answer.against_full.mean) == (2.0, -1.0)
+    assert lines[:2] == ["seed 0, pruned: 90", "seed 0, shorter schedule: 88"]
+    assert str(answer).splitlines() == [
+        "pruned: 90, 91, 92",
+        "shorter schedule: 88, 89, 90",
+        "full data: 91, 92, 93",
+        "pruned minus the shorter schedule: +2, 95 % interval [+2, +2], 3 seeds",
+        "pruned minus full data: -1, 95 % interval [-1, -1], 3 seeds",
+        "Worth it: for 50 % of the samples, pruning is better than stopping early.",
+    ]
+
+
+def test_pruning_that_loses_ends_before_full_data_is_trained():
+    loop = Loop(lambda method, seed: {OrderDP: 88.0, RepeatedRandom: 90.0}[method] + seed)
+    answer = worth_it(loop, OrderDP(prune_ratio=0.5), N, log=silent)
+    assert len(loop.runs) == 6
+    assert (answer.worth, answer.against_full) == (False, None)
+    assert str(answer).endswith("Not worth it: full data on a shorter schedule costs as much and is better.")
+
+
+def test_seeds_that_disagree_leave_it_open():
+    loop = Loop(lambda method, seed: 90.0 + (seed - 1) * (method is OrderDP))
+    answer = worth_it(loop, OrderDP(prune_ratio=0.5), N, log=silent)
+    assert (answer.worth, len(loop.runs)) == (None, 9)
+    assert "Open: these seeds do not tell pruning from stopping early at 50 % of the samples." in str(answer)
+    assert str(answer).endswith("If mean and spread stay as they are, more than 100 seeds would.")  # the mean is 0
+
+
+def test_it_says_how_many_seeds_would_settle_it():
+    scores = (0.0, 2.0, 1.0)  # above the shorter schedule: mean 1, standard deviation 1
+    loop = Loop(lambda method, seed: 90.0 + scores[seed] * (method is OrderDP))
+    answer = worth_it(loop, OrderDP(prune_ratio=0.5), N, log=silent)
+    # t of 5 degrees of freedom / √6 is 1.0494, of 6 / √7 is 0.9248.
+    assert str(answer).endswith("If mean and spread stay as they are, 7 seeds would.")
+
+
+def test_one_seed_concludes_nothing():
+    loop = Loop(lambda method, seed: {OrderDP: 80.0, RepeatedRandom: 90.0, FullData: 91.0}[method])
+    answer = worth_it(loop, OrderDP(prune_ratio=0.5), N, seeds=(7,), log=silent)
+    assert (answer.worth, len(loop.runs)) == (None, 3)
+    assert "pruned minus full data: -11, 1 seeds" in str(answer)
+
+
+def test_a_loss_is_better_where_it_is_smaller():
+    loop = Loop(lambda method, seed: {OrderDP: 0.3, RepeatedRandom: 0.5, FullData: 0.2}[method])
+    answer = worth_it(loop, OrderDP(prune_ratio=0.5), N, larger_is_better=False, log=silent)
+    assert answer.worth is True
+    assert answer.against_short.mean == pytest.approx(0.2)
+    assert answer.against_full.mean == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize("strategy", [OrderDP(prune_ratio=0.5), InfoBatch()], ids=repr)
+def test_the_shorter_schedule_is_full_data_for_the_samples_of_the_pruned_run(strategy):
+    loop = Loop(lambda method, seed: 90.0)
+    answer = worth_it(loop, strategy, N, log=silent)
+    for (_, _, pruned), (method, _, shorter) in zip(loop.runs[:6:2], loop.runs[1:6:2], strict=True):
+        assert method is RepeatedRandom
+        assert abs(len(shorter) - len(pruned)) <= 3  # rounding, in each epoch
+        counts = [shorter.count(sample) for sample in range(N)]
+        assert max(counts) - min(counts) <= 1
+    assert answer.share == pytest.approx(sum(len(run[2]) for run in loop.runs[:6:2]) / (3 * 3 * N))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"strategy": FullData()}, ValueError, "the method must prune, got FullData(); write OrderDP(prune_ratio=0.5)"),
+        (
+            {"strategy": OrderedSGD(keep=0.5)},
+            ValueError,
+            "the method must choose before an epoch, got OrderedSGD(keep=0.5), which makes all steps of full data; "
+            "compare it with full data",
+        ),
+        ({"seeds": ()}, ValueError, "seeds must be different numbers, got []; write (0, 1, 2)"),
+        ({"seeds": (1, 1)}, ValueError, "seeds must be different numbers, got [1, 1]; write (0, 1, 2)"),
+        (
+            {"train": lambda pruner: None},
+            TypeError,
+            "the run of seed 0, pruned, must return a number, got None; return the score on held-out data",
+        ),
+        (
+            {"train": lambda pruner: math.nan},
+            ValueError,
+            "the run of seed 0, pruned, must return a finite number, got nan; look for a diverging loss",
+        ),
+        (
+            {"train": lambda pruner: 90.0},
+            ValueError,
+            "the run of seed 0, pruned, trained no sample of its pruner; loop over pruner.loader(...) and call "
+            "pruner.update(...)",
+        ),
+    ],
+)
+def test_bad_input_is_refused(settings, error, message):
+    given = {"train": Loop(lambda method, seed: 1.0), "strategy": OrderDP(prune_ratio=0.5), "num_samples": N}
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        worth_it(**{**given, **settings}, log=silent)
