@@ -13,8 +13,10 @@ from torch import Tensor
 
 from orderdp.strategies.base import FixedRatio, Memory, Selection, Strategy
 from orderdp.strategies.draws import Mask, draw, draw_among, shuffle, shuffled
-from orderdp.strategies.order import largest, weights_of_largest
+from orderdp.strategies.order import Computed, largest, weights_of_largest
 from orderdp.theory.sizes import check_fraction, check_number, default_sizes
+
+_RANGE = ("skip", "easy_share", "ceiling")  # settings by which not the top q are kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,11 @@ class OrderDP(Strategy):
             paper's public release uses 3.0 on CIFAR and 1.0 on ImageNet.
         uniform_share: fraction of the q, at least one sample, drawn uniformly from the rest of the draw, in [0, 1); 0
             is the paper's method.
+        skip: fraction of the draw that is left out above those kept, t/s, in [0, 1): keeps the ranks t + 1 .. t + q of
+            the draw. 1 - exploit keeps the lowest. Samples without a loss still come first.
+        easy_share: fraction of the q that is taken from the lowest of the draw instead, in [0, 1].
+        ceiling: losses above it rank alike, so that a wrong label or an outlier comes no earlier than other samples
+            with much to learn; inf for none.
         per: "epoch" for one draw an epoch, or "iteration" for one draw in each step of all ranks (Algorithm 1).
         fresh: with per="iteration", select by the losses of the current forward pass (ordered SGD).
 
@@ -84,6 +91,9 @@ class OrderDP(Strategy):
     exploit: float | None = None
     initial_score: float = math.inf
     uniform_share: float = 0.0
+    skip: float = 0.0
+    easy_share: float = 0.0
+    ceiling: float = math.inf
     per: Literal["epoch", "iteration"] = "epoch"
     fresh: bool = False
 
@@ -99,12 +109,17 @@ class OrderDP(Strategy):
             if getattr(self, name) is not None:
                 check_fraction(name, getattr(self, name), low_open=True, high_open=False)
         check_fraction("uniform_share", self.uniform_share, low_open=False, high_open=True)
-        check_number("initial_score", self.initial_score, example="3.0")
-        for name in ("prune_ratio", "explore", "exploit", "uniform_share", "initial_score"):
+        check_fraction("skip", self.skip, low_open=False, high_open=True)
+        check_fraction("easy_share", self.easy_share, low_open=False, high_open=False)
+        for name, example in (("initial_score", "3.0"), ("ceiling", "0.9")):
+            check_number(name, getattr(self, name), example=example)
+        for name in ("prune_ratio", "explore", "exploit", "uniform_share", "skip", "easy_share"):
             if getattr(self, name) is not None:  # 1 and 1.0 are the same setting, and give the same repr
                 object.__setattr__(self, name, float(getattr(self, name)))
-        if math.isnan(self.initial_score):
-            raise ValueError("initial_score must be a number that can be compared, got nan; write inf for unseen first")
+        for name, meant in (("initial_score", "unseen first"), ("ceiling", "no ceiling")):
+            object.__setattr__(self, name, float(getattr(self, name)))
+            if math.isnan(getattr(self, name)):
+                raise ValueError(f"{name} must be a number that can be compared, got nan; write inf for {meant}")
         if self.per not in ("epoch", "iteration"):
             raise ValueError(
                 f"per is 'epoch' or 'iteration', got {self.per!r}; write per='epoch' for one draw an epoch"
@@ -113,10 +128,11 @@ class OrderDP(Strategy):
             raise TypeError(f"fresh must be True or False, got {self.fresh!r}; write fresh=True")
         if self.fresh and self.per == "epoch":
             raise ValueError("fresh scores need a choice at each step, got per='epoch'; write per='iteration'")
-        if self.fresh and self.uniform_share:
-            raise ValueError(
-                f"uniform_share is for stored scores, got {self.uniform_share} with fresh=True; leave it out"
-            )
+        for name in ("uniform_share", *_RANGE):
+            if self.fresh and getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                raise ValueError(
+                    f"{name} is for stored scores, got {getattr(self, name)} with fresh=True; leave it out"
+                )
 
     @property
     def chooses_in_batch(self) -> bool:
@@ -147,8 +163,9 @@ class OrderDP(Strategy):
         return bool({"prune_ratio", "explore", "exploit"} & set(settings))
 
     def surrogate_sizes(self, num_samples: int) -> tuple[int, int] | None:
-        """Returns (s, q); None if each step draws, since each then has its own L_q, and with a uniform share."""
-        return self.sizes(num_samples) if self.per == "epoch" and not self.uniform_share else None
+        """Returns (s, q); None if each step draws, since each then has its own L_q, or if not the top q are kept."""
+        top = not self.uniform_share and self._keeps_top()
+        return self.sizes(num_samples) if self.per == "epoch" and top else None
 
     @property
     def columns(self) -> dict[str, float]:
@@ -173,6 +190,11 @@ class OrderDP(Strategy):
             raise ValueError(
                 f"the sizes must keep at least one of the {num_samples} samples, got q = 0 from {given}; "
                 "write larger fractions to keep, or a smaller prune ratio"
+            )
+        if round(self.skip * s) + q > s:
+            raise ValueError(
+                f"skip must leave {q} of the {s} samples drawn, got {self.skip} beside {given}; "
+                f"write at most {(s - q) / s:.4g}"
             )
         return s, q
 
@@ -228,8 +250,9 @@ class OrderDP(Strategy):
             words += [f"explore {explore:.12g}", f"exploit {exploit:.12g}"]
         if "initial_score" in settings:
             words.append(f"unseen at {self.initial_score:.12g}")
-        if "uniform_share" in settings:
-            words.append(f"uniform share {self.uniform_share:.12g}")
+        for name in ("uniform_share", *_RANGE):
+            if name in settings:
+                words.append(f"{name.replace('_', ' ')} {getattr(self, name):.12g}")
         if self.per == "iteration":
             words.append("per iteration, fresh" if self.fresh else "per iteration")
         own = {field.name for field in fields(OrderDP)}
@@ -245,10 +268,36 @@ class OrderDP(Strategy):
     ) -> Mask:
         """Returns the top of these scores, or of a mask of them, and the uniform share from the rest."""
         uniform = max(1, round(self.uniform_share * size)) if self.uniform_share else 0
-        kept = largest(scores, size - uniform, rng, among=among)
+        if self._keeps_top():
+            kept = largest(scores, size - uniform, rng, among=among)
+        else:
+            drawn = np.ones(len(scores), dtype=np.bool_) if among is None else among
+            kept = self._in_range(scores, size - uniform, rng, drawn)
         if uniform:
             kept |= draw_among(~kept if among is None else among & ~kept, uniform, rng)
         return kept
+
+    def _keeps_top(self) -> bool:
+        return not self.skip and not self.easy_share and self.ceiling == math.inf
+
+    def _in_range(self, scores: npt.NDArray[np.float32], size: int, rng: np.random.Generator, drawn: Mask) -> Mask:
+        """Returns samples without a loss, then those in the range of ranks, then samples that failed."""
+        kept: Mask = drawn & (scores == math.inf)
+        unseen = int(np.count_nonzero(kept))
+        if unseen >= size:
+            return draw_among(kept, size, rng)
+        known: Mask = drawn & np.isfinite(scores)
+        count, size = int(np.count_nonzero(known)), size - unseen
+        if count <= size:
+            return kept | known | draw_among(drawn & ~kept & ~known, size - count, rng)
+        capped = Computed(len(scores), lambda part: np.minimum(scores[part], np.float32(self.ceiling)))
+        skipped = min(round(self.skip * np.count_nonzero(drawn)), count - size)
+        known &= ~largest(capped, skipped, rng, among=known)
+        easy = round(self.easy_share * size)
+        hard = largest(capped, size - easy, rng, among=known)
+        known &= ~hard
+        negated = Computed(len(scores), lambda part: -scores[part])
+        return kept | hard | largest(negated, easy, rng, among=known)
 
 
 def round_ratio(numerator: int, denominator: int) -> int:
