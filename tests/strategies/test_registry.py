@@ -46,7 +46,7 @@ BUILT = {
     "selective_backprop": SelectiveBackprop(keep=0.75),
 }
 WITHOUT_RATIO = {"full", "fixed_subset"}
-OF_A_FILE = {"fixed"}  # test_stored_subset.py
+OF_OTHERS = {"fixed", "scheduled"}  # of a file, and of another method: test_stored_subset.py, test_scheduled.py
 
 
 def raises(kind, message):
@@ -54,7 +54,7 @@ def raises(kind, message):
 
 
 def test_every_strategy_is_built_with_its_ratio():
-    assert set(BUILT) == set(BY_NAME) - WITHOUT_RATIO - OF_A_FILE
+    assert set(BUILT) == set(BY_NAME) - WITHOUT_RATIO - OF_OTHERS
     for name, strategy in BUILT.items():
         assert from_table({"name": name, "prune_ratio": 0.25}, epochs=7) == strategy
         assert strategy.asked_ratio == 0.25
@@ -415,8 +415,8 @@ def test_a_file_and_a_row_are_all_that_a_new_strategy_needs_to_be_used_and_the_t
 
 
 def test_nothing_outside_their_folder_asks_which_strategy_it_holds():
-    # Not the package, the reference that a comparison is made against, and a kind of quotas.
-    names = set(BY_NAME) - {"orderdp", "full", "proportional"}
+    # Not the package, the reference of a comparison, a kind of quotas, and a field of saved states.
+    names = set(BY_NAME) - {"orderdp", "full", "proportional", "scheduled"}
     classes = {cls.__name__ for cls in BY_NAME.values()}
     for path in (ROOT / "src").rglob("*.py"):
         if path.parent.name == "strategies":

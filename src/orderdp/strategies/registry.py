@@ -23,6 +23,7 @@ from orderdp.strategies.orderdp import OrderDP
 from orderdp.strategies.ordered_sgd import OrderedSGD
 from orderdp.strategies.proportional import Proportional
 from orderdp.strategies.repeated_random import RepeatedRandom
+from orderdp.strategies.scheduled import Scheduled
 from orderdp.strategies.selective_backprop import SelectiveBackprop
 from orderdp.strategies.seta import SeTa
 from orderdp.strategies.stand_in import stand_in
@@ -43,6 +44,7 @@ __all__ = [  # noqa: RUF022  (in the order of `orderdp methods`)
     "SelectiveBackprop",
     "FixedSubset",
     "StoredSubset",
+    "Scheduled",
     "FullData",
 ]
 

@@ -1,0 +1,259 @@
+"""A prune ratio that follows the run, for any method that chooses before an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from orderdp.strategies.base import Memory, Selection, Strategy
+from orderdp.strategies.draws import blocks
+from orderdp.strategies.full_data import FullData
+from orderdp.strategies.order import first_after
+from orderdp.theory.sizes import check_count, check_fraction, check_number
+
+if TYPE_CHECKING:
+    from typing import Self
+
+_OWN = {"start": 0.0, "end": 1.0, "interval": 1, "rise": 0.0, "fall": 0.0, "wave": 0.0, "mastered": None}
+_SIZES = {"prune_ratio", "prune_probability", "hide", "keep", "explore", "exploit"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheduled(Strategy):
+    """Another method, whose prune ratio r follows the run; an epoch of ratio 0 is on full data.
+
+    All shares are of the epochs of the run. With `start` and `end` alone, the method prunes between the two. The number
+    of steps is known in advance, unless `mastered` is given or it is not known for the method itself.
+
+    On the command line it is `scheduled:NAME,start=0.5,end=0.9`, with the settings of the method among them.
+
+    Args:
+        strategy: the method. It remembers its losses in epochs of full data too.
+        epochs: epochs of the run.
+        start: share before which full data is trained, in [0, 1).
+        end: share from which full data is trained, in (0, 1], above `start`; 0.875 is InfoBatch's annealing.
+        interval: prunes in every `interval`-th epoch from `start` on; the others are on full data.
+        rise: share over which the ratio rises from 0 to r, in equal steps, in [0, 1].
+        fall: share over which it falls to 0 before `end`, in [0, 1].
+        wave: the ratio is r - wave and r + wave in turns, which keeps the mean; in [0, r], and r + wave below 1.
+        mastered: a loss; samples at or below it are mastered, and the ratio is at most their share. log 2 is a
+            probability of 1/2 for the right class, without label smoothing. None for a ratio that does not depend on
+            the losses.
+
+    Raises:
+        TypeError: a setting of another type. ValueError: a value out of range, a method that chooses within the batch
+            or is scheduled already, or a method without a prune ratio where the ratio changes.
+
+    Source: `start` and `end` as Composer's selective backprop; alternating ratios, as in the oscillation of PODS.
+
+    >>> from orderdp.strategies import OrderDP
+    >>> late = Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=4, start=0.25, end=0.75)
+    >>> [late.num_selected(100, epoch) for epoch in range(4)]
+    [100, 50, 50, 100]
+    """
+
+    name = "scheduled"
+    label = "scheduled"
+    argument = "inner"
+    ratio_means = "that of the method that is scheduled, scheduled:NAME, where it prunes"
+
+    strategy: Strategy
+    epochs: int
+    start: float = 0.0
+    end: float = 1.0
+    interval: int = 1
+    rise: float = 0.0
+    fall: float = 0.0
+    wave: float = 0.0
+    mastered: float | None = None
+
+    def __post_init__(self) -> None:
+        self._check_method()
+        object.__setattr__(self, "epochs", check_count("epochs", self.epochs))
+        object.__setattr__(self, "interval", check_count("interval", self.interval))
+        check_fraction("start", self.start, low_open=False, high_open=True)
+        check_fraction("end", self.end, low_open=True, high_open=False)
+        for name in ("rise", "fall", "wave"):
+            check_fraction(name, getattr(self, name), low_open=False, high_open=False)
+        if self.end <= self.start:
+            raise ValueError(f"end must lie above start, got {self.end} and {self.start}; write end=1 for none")
+        if self.mastered is not None:
+            check_number("mastered", self.mastered, example="0.69")
+            object.__setattr__(self, "mastered", float(self.mastered))
+        for name in ("start", "end", "rise", "fall", "wave"):
+            object.__setattr__(self, name, float(getattr(self, name)))
+        inner = self.strategy
+        if self._changes_ratio() and (inner.ratio_setting is None or getattr(inner, inner.ratio_setting) is None):
+            raise ValueError(
+                f"rise, fall, wave and mastered change a prune ratio, got {inner!r} without; write prune_ratio=0.5"
+            )
+        ratio = inner.asked_ratio or 0.0
+        if self.wave > ratio or ratio + self.wave >= 1:
+            raise ValueError(
+                f"wave must keep the ratio in [0, 1), got {self.wave} around {ratio}; "
+                f"write at most {min(ratio, 0.99 - ratio):.4g}"
+            )
+
+    def _check_method(self) -> None:
+        if not isinstance(self.strategy, Strategy):
+            raise TypeError(f"strategy must be a method, got {self.strategy!r}; write OrderDP(prune_ratio=0.5)")
+        if isinstance(self.strategy, Scheduled) or self.strategy.chooses_in_batch or not self.strategy.prunes:
+            raise ValueError(
+                f"a method to schedule must prune, and choose before an epoch, got {self.strategy!r}; "
+                "write OrderDP(prune_ratio=0.5)"
+            )
+        own = getattr(self.strategy, "epochs", None)
+        if own not in (None, self.epochs):
+            raise ValueError(f"epochs must be those of the method, got {self.epochs} and {own}; write them alike")
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], *, epochs: int | None) -> Self:
+        """Returns the schedule of the method named `inner`, which gets the settings that are not the schedule's.
+
+        Raises:
+            ValueError: no method, no number of epochs, or settings that one of the two refuses. TypeError: likewise.
+        """
+        from orderdp.strategies.registry import find
+
+        given = dict(settings)
+        if not given.get("inner"):
+            raise ValueError(f"inner is needed by strategy '{cls.name}', got None; write {cls.name}:orderdp")
+        inner = find(given.pop("inner"))
+        own = {name: given.pop(name) for name in _OWN if name in given}
+        run = given.pop("epochs", epochs)
+        if run is None:
+            raise ValueError(f"epochs is needed by strategy '{cls.name}', got None; write epochs = 30")
+        return cls(strategy=inner.from_settings(given, epochs=run), epochs=run, **own)
+
+    def settings(self) -> dict[str, Any]:
+        """Returns `inner`, its settings, and those of the schedule that are not defaults."""
+        own = {name: getattr(self, name) for name, default in _OWN.items() if getattr(self, name) != default}
+        return {"inner": self.strategy.name, **self.strategy.settings(), "epochs": self.epochs, **own}
+
+    @classmethod
+    def has_size(cls, settings: Iterable[str]) -> bool:
+        """Whether a setting says how much the method trains."""
+        return bool(_SIZES & set(settings))
+
+    def describe(self, epochs: int | None = None) -> str:
+        """Returns the words of the method and of its schedule, such as "OrderDP 50 % from 50 % until 90 %"."""
+        words = [self.strategy.describe(epochs)]
+        if self.start:
+            words.append(f"from {100 * self.start:.12g} %")
+        if self.end < 1:
+            words.append(f"until {100 * self.end:.12g} %")
+        if self.interval > 1:
+            words.append(f"in 1 of {self.interval} epochs")
+        words += [f"{name} {100 * getattr(self, name):.12g} %" for name in ("rise", "fall") if getattr(self, name)]
+        if self.wave:
+            words.append(f"wave {self.wave:.12g}")
+        if self.mastered is not None:
+            words.append(f"mastered at {self.mastered:.12g}")
+        if epochs is not None and epochs != self.epochs:
+            words.append(f"epochs {self.epochs}")
+        return " ".join(words)
+
+    def for_epochs(self, epochs: int, *, instead_of: int) -> Self:
+        """Returns the schedule, and the method, for a run of other epochs."""
+        if self.epochs != instead_of:
+            return self
+        return replace(self, epochs=epochs, strategy=self.strategy.for_epochs(epochs, instead_of=instead_of))
+
+    def for_seed(self, seed: int | None) -> Self:
+        """Returns the schedule of the method for this seed."""
+        return replace(self, strategy=self.strategy.for_seed(seed))
+
+    @property
+    def asked_ratio(self) -> float | None:
+        """That of the method."""
+        return self.strategy.asked_ratio
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """Those of the method."""
+        return self.strategy.columns
+
+    @property
+    def needs_plain_losses(self) -> bool:
+        """As the method does."""
+        return self.strategy.needs_plain_losses
+
+    @property
+    def assumed_size(self) -> str | None:
+        """What the method says."""
+        return self.strategy.assumed_size
+
+    def check_files(self) -> None:
+        """Checks the files of the method."""
+        self.strategy.check_files()
+
+    def observe(self, old: Mapping[str, Tensor], losses: Tensor) -> dict[str, Tensor]:
+        """Returns what the method remembers."""
+        return self.strategy.observe(old, losses)
+
+    def num_selected(self, num_samples: int, epoch: int) -> int | None:
+        """Returns the size of the method at the ratio of this epoch; None if that depends on the losses."""
+        if self.mastered is not None and self._ratio(epoch):
+            return None
+        return self._at(epoch).num_selected(num_samples, epoch)
+
+    def size_changes(self) -> tuple[int, ...] | None:
+        """Returns the epochs in which the ratio changes, and those in which the size of the method may."""
+        own = self.strategy.size_changes()
+        if own is None:
+            return None
+        ratios = [self._ratio(epoch) for epoch in range(self.epochs)]
+        changes = {epoch for epoch in range(1, self.epochs) if ratios[epoch] != ratios[epoch - 1]}
+        return tuple(sorted(changes | set(own)))
+
+    def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
+        """Returns what the method selects at the ratio of this epoch; a choice at another ratio is forgotten."""
+        method = self._at(memory.epoch)
+        if self.mastered is not None and method.prunes:
+            share = _share_up_to(memory.columns, self.mastered)
+            method = self._with_ratio(min(self._ratio(memory.epoch), share))
+        before = memory.previous_epoch
+        if before is not None and (self.mastered is not None or self._at(before) != method):
+            memory = replace(memory, previous=None, previous_epoch=None)
+        return method.select(memory, rng)
+
+    def _changes_ratio(self) -> bool:
+        return bool(self.rise or self.fall or self.wave or self.mastered is not None)
+
+    def _at(self, epoch: int) -> Strategy:
+        ratio = self._ratio(epoch)
+        if ratio and not self._changes_ratio():
+            return self.strategy  # which may have sizes of its own instead of a ratio
+        return self._with_ratio(ratio)
+
+    def _with_ratio(self, ratio: float) -> Strategy:
+        setting = self.strategy.ratio_setting
+        if not ratio or setting is None:
+            return FullData()
+        return replace(self.strategy, **{setting: self.strategy._of_ratio(ratio)})  # type: ignore[type-var]
+
+    def _ratio(self, epoch: int) -> float:
+        """Returns the prune ratio of an epoch, at most if `mastered` is given; 0 for full data."""
+        first, last = first_after(self.start, self.epochs), first_after(self.end, self.epochs)
+        epoch = min(epoch, self.epochs - 1)
+        if not first <= epoch < last or (epoch - first) % self.interval:
+            return 0.0
+        asked = self.strategy.asked_ratio
+        ratio = 1.0 if asked is None else asked  # a method without a ratio is scheduled as it is
+        ratio += self.wave if (epoch - first) // self.interval % 2 else -self.wave
+        rising, falling = (max(1, round(share * self.epochs)) for share in (self.rise, self.fall))
+        return ratio * min(1.0, (epoch - first + 1) / rising, (last - epoch) / falling)
+
+
+def _share_up_to(columns: Mapping[str, npt.NDArray[np.float32]], loss: float) -> float:
+    """Returns the share of the samples whose loss, the first column, is known and at most this."""
+    losses = next(iter(columns.values()))
+    count = sum(
+        int(np.count_nonzero((losses[block] <= loss) & np.isfinite(losses[block]))) for block in blocks(len(losses))
+    )
+    return count / len(losses)

@@ -1,0 +1,204 @@
+"""A prune ratio that follows the run: sizes by hand, the same choices as the method alone, and its name in tables."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from orderdp import (
+    EpsilonGreedy,
+    FullData,
+    InfoBatch,
+    Memory,
+    OrderDP,
+    OrderedSGD,
+    Proportional,
+    Pruner,
+    RepeatedRandom,
+    Scheduled,
+    SeTa,
+)
+from orderdp.strategies.registry import from_table, parse, to_table
+
+N = 100
+HALF = OrderDP(prune_ratio=0.5)
+
+# Settings of ten epochs at a ratio of 0.4, and what each epoch keeps of 100.
+SIZES = {
+    "nothing": ({}, [60] * 10),
+    "between two shares": ({"start": 0.3, "end": 0.7}, [100] * 3 + [60] * 4 + [100] * 3),
+    "annealing": ({"end": 0.85}, [60] * 9 + [100]),
+    "every third epoch": ({"interval": 3}, [60, 100, 100] * 3 + [60]),
+    "every second epoch of a part": (
+        {"start": 0.1, "end": 0.6, "interval": 2},
+        [100] + [60, 100, 60, 100, 60] + [100] * 4,
+    ),
+    "a rise": ({"rise": 0.4}, [90, 80, 70] + [60] * 7),
+    "a fall": ({"fall": 0.4}, [60] * 7 + [70, 80, 90]),
+    "both within a part": (
+        {"start": 0.2, "end": 0.8, "rise": 0.2, "fall": 0.2},
+        [100, 100, 80, 60, 60, 60, 60, 80, 100, 100],
+    ),
+    "a wave": ({"wave": 0.1}, [70, 50] * 5),
+}
+
+
+@pytest.mark.parametrize(("settings", "sizes"), SIZES.values(), ids=SIZES)
+def test_sizes_are_those_of_a_hand_computation(settings, sizes):
+    strategy = Scheduled(strategy=Proportional(prune_ratio=0.4), epochs=10, **settings)
+    assert [strategy.num_selected(N, epoch) for epoch in range(10)] == sizes
+    changes = strategy.size_changes()
+    assert set(changes) >= {epoch for epoch in range(1, 10) if sizes[epoch] != sizes[epoch - 1]}
+    pruner = Pruner(strategy, N, seed=1)
+    assert pruner.total_steps(10, 10) == sum(size // 10 for size in sizes)
+    found = []
+    for _ in range(10):
+        index = torch.from_numpy(pruner.begin_epoch().indices).long()
+        found.append(len(index))
+        pruner.update(index, torch.rand(len(index), requires_grad=True))
+    assert found == sizes
+
+
+def test_epochs_that_prune_choose_as_the_method_alone():
+    losses = np.random.default_rng(0).random(N).astype(np.float32)
+    strategy = Scheduled(strategy=HALF, epochs=10, start=0.5)
+    assert strategy.columns == HALF.columns
+    for epoch in range(10):
+        memory = Memory(N, epoch, {"score": losses})
+        found = strategy.select(memory, np.random.default_rng(epoch)).indices
+        alone = (HALF if epoch >= 5 else FullData()).select(memory, np.random.default_rng(epoch)).indices
+        assert found.tolist() == alone.tolist()
+
+
+def test_a_choice_that_is_kept_for_some_epochs_ends_with_a_full_epoch():
+    strategy = Scheduled(strategy=EpsilonGreedy(prune_ratio=0.5, every=10), epochs=10, interval=2)
+    losses = np.arange(N, dtype=np.float32)
+    full = np.arange(N)
+    memory = Memory(N, 4, {"score": losses}, previous=full, previous_epoch=3)
+    assert len(strategy.select(memory, np.random.default_rng(0)).indices) == 50
+    kept = Scheduled(strategy=EpsilonGreedy(prune_ratio=0.5, every=10), epochs=10, start=0.2)
+    chosen = np.arange(50)
+    memory = Memory(N, 4, {"score": losses}, previous=chosen, previous_epoch=3)
+    assert sorted(kept.select(memory, np.random.default_rng(0)).indices.tolist()) == chosen.tolist()
+
+
+@pytest.mark.parametrize(("losses", "kept"), [([0.1] * 20 + [2.0] * 80, 80), ([0.1] * 70 + [2.0] * 30, 50)])
+def test_the_ratio_is_at_most_the_share_that_is_mastered(losses, kept):
+    strategy = Scheduled(strategy=HALF, epochs=10, mastered=math.log(2))
+    assert strategy.num_selected(N, 3) is None
+    memory = Memory(N, 3, {"score": np.array(losses, dtype=np.float32)})
+    assert len(strategy.select(memory, np.random.default_rng(0)).indices) == kept
+
+
+@pytest.mark.parametrize("unknown", [math.inf, -math.inf])
+def test_samples_without_a_loss_are_not_mastered(unknown):
+    strategy = Scheduled(strategy=HALF, epochs=10, mastered=1.0)
+    memory = Memory(N, 0, {"score": np.full(N, unknown, dtype=np.float32)})
+    assert len(strategy.select(memory, np.random.default_rng(0)).indices) == N
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "label"),
+    [
+        (
+            "scheduled:orderdp,prune_ratio=0.5,start=0.5,end=0.9",
+            Scheduled(strategy=HALF, epochs=20, start=0.5, end=0.9),
+            "OrderDP 50 % from 50 % until 90 %",
+        ),
+        (
+            "scheduled:epsilon_greedy,prune_ratio=0.5,every=1,interval=2",
+            Scheduled(strategy=EpsilonGreedy(prune_ratio=0.5, every=1), epochs=20, interval=2),
+            "ε-greedy 50 % every 1 in 1 of 2 epochs",
+        ),
+        (
+            "scheduled:seta,prune_ratio=0.3,rise=0.2,mastered=0.7",
+            Scheduled(strategy=SeTa(prune_ratio=0.3, epochs=20), epochs=20, rise=0.2, mastered=0.7),
+            "SeTa 30 % rise 20 % mastered at 0.7",
+        ),
+        (
+            "scheduled:infobatch,prune_ratio=0.5,end=0.875",
+            Scheduled(strategy=InfoBatch(), epochs=20, end=0.875),
+            "InfoBatch 50 % until 87.5 %",
+        ),
+    ],
+)
+def test_it_is_written_as_a_table_and_read_back(text, expected, label):
+    strategy = from_table(parse(text), epochs=20)
+    assert strategy == expected
+    assert from_table(to_table(strategy, epochs=20), epochs=20) == strategy
+    assert from_table(to_table(strategy)) == strategy
+    assert strategy.describe(20) == label
+    assert strategy.asked_ratio == expected.strategy.asked_ratio
+
+
+def test_a_run_of_other_epochs_stretches_both():
+    strategy = Scheduled(strategy=SeTa(prune_ratio=0.3, epochs=20), epochs=20, end=0.5)
+    assert strategy.for_epochs(40, instead_of=20) == Scheduled(
+        strategy=SeTa(prune_ratio=0.3, epochs=40), epochs=40, end=0.5
+    )
+    assert strategy.for_epochs(40, instead_of=30) == strategy
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        (
+            {"strategy": "orderdp"},
+            TypeError,
+            "strategy must be a method, got 'orderdp'; write OrderDP(prune_ratio=0.5)",
+        ),
+        (
+            {"strategy": OrderedSGD(keep=0.5)},
+            ValueError,
+            "a method to schedule must prune, and choose before an epoch, got OrderedSGD(keep=0.5); "
+            "write OrderDP(prune_ratio=0.5)",
+        ),
+        (
+            {"strategy": SeTa(prune_ratio=0.3, epochs=7)},
+            ValueError,
+            "epochs must be those of the method, got 10 and 7; write them alike",
+        ),
+        ({"start": 0.5, "end": 0.5}, ValueError, "end must lie above start, got 0.5 and 0.5; write end=1 for none"),
+        (
+            {"wave": 0.6},
+            ValueError,
+            "wave must keep the ratio in [0, 1), got 0.6 around 0.5; write at most 0.49",
+        ),
+        (
+            {"strategy": OrderDP(explore=0.5, exploit=0.5), "rise": 0.5},
+            ValueError,
+            "rise, fall, wave and mastered change a prune ratio, got OrderDP(explore=0.5, exploit=0.5) without; "
+            "write prune_ratio=0.5",
+        ),
+        ({"interval": 0}, ValueError, "interval must be at least 1, got 0; write a positive whole number"),
+        ({"mastered": "low"}, TypeError, "mastered must be a number, got 'low'; write a number such as 0.69"),
+    ],
+)
+def test_bad_settings_are_refused(settings, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        Scheduled(**{"strategy": HALF, "epochs": 10, **settings})
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({}, "inner is needed by strategy 'scheduled', got None; write scheduled:orderdp"),
+        ({"inner": "orderdp"}, "epochs is needed by strategy 'scheduled', got None; write epochs = 30"),
+        (
+            {"inner": "repeated_random", "epochs": 3, "prune_ratio": 0.5, "stat": 0.5},
+            "stat does not apply to strategy 'repeated_random', got 0.5; it takes prune_ratio",
+        ),
+    ],
+)
+def test_bad_tables_are_refused(table, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        from_table({"name": "scheduled", **table})
+
+
+def test_a_method_without_a_ratio_is_scheduled_as_it_is():
+    strategy = Scheduled(strategy=OrderDP(explore=0.5, exploit=0.5), epochs=10, start=0.5)
+    assert [strategy.num_selected(N, epoch) for epoch in (0, 9)] == [100, 25]
+    repeated = Scheduled(strategy=RepeatedRandom(prune_ratio=0.5), epochs=10, end=0.5)
+    assert [repeated.num_selected(N, epoch) for epoch in (0, 9)] == [50, 100]
