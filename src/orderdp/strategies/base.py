@@ -94,6 +94,7 @@ class Strategy(ABC):
         ratio_setting: the setting that a prune ratio sets; None if a prune ratio does not apply.
         has_default_size: whether a recipe may leave out how much is trained.
         argument: the setting that follows the name after a colon, NAME:VALUE, on the command line; None if none does.
+        method_setting: the setting that names another method, which `from_settings` gets as a class; None if none does.
         prunes: whether it leaves out anything; False for full data.
         references: BibTeX entries of its publication.
         plain_losses_advice: what to write if `needs_plain_losses` and the losses are not plain.
@@ -105,6 +106,7 @@ class Strategy(ABC):
     ratio_setting: ClassVar[str | None] = "prune_ratio"
     has_default_size: ClassVar[bool] = False
     argument: ClassVar[str | None] = None
+    method_setting: ClassVar[str | None] = None
     prunes: ClassVar[bool] = True
     references: ClassVar[tuple[str, ...]] = ()
     plain_losses_advice: ClassVar[str] = ""

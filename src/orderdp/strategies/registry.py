@@ -99,7 +99,10 @@ def from_table(table: Mapping[str, Any], *, epochs: int | None = None) -> Strate
     if "name" not in table:
         raise ValueError(f'strategy must have a name, got {dict(table)}; write name = "{OrderDP.name}"')
     settings = {key: value for key, value in table.items() if key != "name"}
-    return find(table["name"]).from_settings(settings, epochs=epochs)
+    method = find(table["name"])
+    if (other := method.method_setting) is not None and settings.get(other):
+        settings[other] = find(settings[other])
+    return method.from_settings(settings, epochs=epochs)
 
 
 def to_table(strategy: Strategy, *, epochs: int | None = None) -> dict[str, Any]:

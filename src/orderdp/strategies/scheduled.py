@@ -60,6 +60,7 @@ class Scheduled(Strategy):
     name = "scheduled"
     label = "scheduled"
     argument = "inner"
+    method_setting = "inner"
     ratio_means = "that of the method that is scheduled, scheduled:NAME, where it prunes"
 
     strategy: Strategy
@@ -113,17 +114,15 @@ class Scheduled(Strategy):
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], *, epochs: int | None) -> Self:
-        """Returns the schedule of the method named `inner`, which gets the settings that are not the schedule's.
+        """Returns the schedule of the method `inner`, a class, which gets the settings that are not the schedule's.
 
         Raises:
             ValueError: no method, no number of epochs, or settings that one of the two refuses. TypeError: likewise.
         """
-        from orderdp.strategies.registry import find
-
         given = dict(settings)
         if not given.get("inner"):
             raise ValueError(f"inner is needed by strategy '{cls.name}', got None; write {cls.name}:orderdp")
-        inner = find(given.pop("inner"))
+        inner: type[Strategy] = given.pop("inner")
         own = {name: given.pop(name) for name in _OWN if name in given}
         run = given.pop("epochs", epochs)
         if run is None:
