@@ -491,6 +491,22 @@ def test_kakurenbo_hides_nothing_that_is_unsure():
     assert len(choose(Kakurenbo(epochs=10), losses, 1).indices) == 100
 
 
+def test_kakurenbos_control_hides_nothing_and_has_its_weights():
+    losses = np.zeros(1_000, dtype=np.float32)
+    control = Kakurenbo(hide=0.3, epochs=10, weights_only=True)
+    for epoch in range(10):
+        found, hidden = (choose(each, losses, epoch) for each in (control, Kakurenbo(hide=0.3, epochs=10)))
+        assert sorted(found.indices.tolist()) == list(range(1_000))
+        if epoch:
+            assert set(found.weights.tolist()) == set(hidden.weights.tolist())
+        else:
+            assert found.weights is None
+    assert [control.num_selected(1_000, epoch) for epoch in (0, 5)] == [1_000, 1_000]
+    assert not control.needs_plain_losses
+    with pytest.raises(TypeError, match=r"^weights_only must be True or False, got 'yes'; write weights_only=True$"):
+        Kakurenbo(epochs=10, weights_only="yes")
+
+
 # ordered SGD and selective backprop
 
 

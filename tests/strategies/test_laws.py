@@ -60,6 +60,7 @@ STRATEGIES = [
     SeTa(prune_ratio=0.3, epochs=10, groups=10, window=0.5),
     Kakurenbo(epochs=20),
     Kakurenbo(epochs=5, hide=0.9, confidence=0.6),
+    Kakurenbo(epochs=20, weights_only=True),
     Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=20, start=0.2, end=0.8),
     Scheduled(strategy=EpsilonGreedy(prune_ratio=0.5, every=2), epochs=20, interval=3, wave=0.2),
     Scheduled(strategy=Proportional(prune_ratio=0.6), epochs=20, rise=0.3, fall=0.3, mastered=2.0),

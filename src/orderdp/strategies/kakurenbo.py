@@ -29,9 +29,11 @@ class Kakurenbo(Strategy):
         hide: largest share hidden, in [0, 1).
         epochs: epochs of the run.
         confidence: least probability of the right class at which a sample may be hidden, in (0.5, 1].
+        weights_only: hides no sample and keeps the weights. This is full data at the method's larger learning rate,
+            the control that says whether hiding or the rate makes the difference.
 
     Raises:
-        TypeError: epochs that are no whole number. ValueError: a value out of range.
+        TypeError: epochs that are no whole number, or `weights_only` no bool. ValueError: a value out of range.
 
     Source: Nguyen et al., "KAKURENBO: adaptively hiding samples in deep neural network training", NeurIPS 2023; the
         decay as in its public code for CIFAR. Departures: hidden samples keep their stored loss; the method runs a
@@ -59,6 +61,7 @@ class Kakurenbo(Strategy):
     hide: float = 0.3
     epochs: int
     confidence: float = 0.7
+    weights_only: bool = False
 
     def __post_init__(self) -> None:
         check_fraction("hide", self.hide, low_open=False, high_open=True)
@@ -68,6 +71,8 @@ class Kakurenbo(Strategy):
                 f"confidence must be more than a half, got {self.confidence}; below it exp(-loss) does not say whether "
                 "a prediction was right"
             )
+        if not isinstance(self.weights_only, bool):
+            raise TypeError(f"weights_only must be True or False, got {self.weights_only!r}; write weights_only=True")
         object.__setattr__(self, "epochs", check_count("epochs", self.epochs))
         for name in ("hide", "confidence"):
             object.__setattr__(self, name, float(getattr(self, name)))
@@ -75,7 +80,7 @@ class Kakurenbo(Strategy):
     @property
     def needs_plain_losses(self) -> bool:
         """True at the default confidence, which losses with label smoothing hardly ever reach."""
-        return self.confidence == type(self).confidence
+        return self.confidence == type(self).confidence and not self.weights_only
 
     @property
     def columns(self) -> dict[str, float]:
@@ -83,22 +88,26 @@ class Kakurenbo(Strategy):
         return {"loss": math.inf}
 
     def num_selected(self, num_samples: int, epoch: int) -> int | None:
-        """Returns n in the first epoch, which knows no losses; then None."""
-        return num_samples if epoch == 0 else None
+        """Returns n in the first epoch, which knows no losses, and if none is hidden; then None."""
+        return num_samples if epoch == 0 or self.weights_only else None
 
     def size_changes(self) -> tuple[int, ...] | None:
-        """Returns the second epoch, the first that depends on the losses."""
-        return (1,)
+        """Returns the second epoch, the first that depends on the losses; none if no sample is hidden."""
+        return () if self.weights_only else (1,)
 
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the samples that are not hidden in random order, with equal weights."""
         if memory.epoch == 0:
             return Selection(permutation(memory.num_samples, rng))
-        losses = memory.columns["loss"]
         share = self.hide * next(part for start, part in reversed(_DECAY) if memory.epoch >= start * self.epochs)
+        weight = 1 / (1 - share)
+        if self.weights_only:
+            indices = permutation(memory.num_samples, rng)
+            return Selection(indices, np.full(len(indices), weight, dtype=np.float32))
+        losses = memory.columns["loss"]
         negated = Computed(memory.num_samples, lambda part: -losses[part])
         hidden = largest(negated, floor_share(share, memory.num_samples), rng)
         for block in blocks(memory.num_samples):
             hidden[block] &= losses[block] <= -math.log(self.confidence)
         indices = shuffled(np.logical_not(hidden, out=hidden), rng)
-        return Selection(indices, np.full(len(indices), 1 / (1 - share), dtype=np.float32))
+        return Selection(indices, np.full(len(indices), weight, dtype=np.float32))
