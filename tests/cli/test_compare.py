@@ -68,6 +68,13 @@ def test_compare_takes_orderdp_and_infobatch_at_three_ratios_over_three_seeds_be
     assert re.fullmatch(r"runs/compare-digits-\d{8}-\d{6}", str(path))
 
 
+def test_several_learning_rates_are_chosen_from_and_one_is_the_recipes(planned):
+    plan, _, _ = planned("--max-lr", "0.3", "0.1")
+    assert (plan.recipe.max_lr, plan.max_lrs) == (0.3, (0.3, 0.1))
+    plan, _, _ = planned("--max-lr", "0.2")
+    assert (plan.recipe.max_lr, plan.max_lrs) == (0.2, ())
+
+
 def test_compare_takes_methods_with_settings_of_their_own(planned):
     options = "--methods orderdp,explore=0.9,exploit=0.5 ucb,every=1,c=0.5 dynamic_random infobatch,prune_ratio=0.99"
     options += " --prune-ratio 0.5 0.25 --seed 4 2 --run here --processes 3"

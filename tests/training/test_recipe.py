@@ -103,6 +103,7 @@ others = st.fixed_dictionaries(
         "checkpoint_steps": counts,
         "eval_batch_size": counts,
         "evaluations": st.integers(0, 1000),
+        "held_out": fractions,
     },
 )
 

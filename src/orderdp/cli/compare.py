@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +79,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="runs/compare-DATASET-TIME",
         added="--methods, --prune-ratio, --seed and --budgets add runs",
     )
-    add_settings(parser, leave_out=("seed", "max_steps"))
+    run.add_argument(
+        "--max-lr",
+        nargs="+",
+        type=one_of_several,
+        metavar="N",
+        help="highest learning rate of the schedule, in (0, inf); of several values, each run, pruned or not, gets the "
+        "one that is best on held-out training images",
+    )
+    add_settings(parser, leave_out=("seed", "max_steps", "max_lr"))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -106,6 +115,8 @@ def run(options: argparse.Namespace) -> int:
         found = resume([path], processes=options.processes, log=tell, data=data)[0]
         return _end_comparison(found, path, options)
     ratios, seeds = given.pop("prune_ratio", [0.3, 0.5, 0.7]), given.pop("seed", [0, 1, 2])
+    rates = given.pop("max_lr", [])
+    given = {**given, "max_lr": rates[0]} if rates else given
     chosen = options.methods or [{"name": OrderDP.name}, {"name": InfoBatch.name}]
     given = {**given, "seed": seeds[0], "strategy": at_ratio(chosen[0], ratios[0])}
     recipe = chosen_recipe(options.recipe, given, {})
@@ -113,6 +124,8 @@ def run(options: argparse.Namespace) -> int:
     seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
     path = options.run_folder = options.run or new_folder(f"compare-{recipe.dataset}")
     comparison = Comparison(recipe, methods, seeds, budgets=tuple(options.budgets or ()))
+    if len(rates) > 1:
+        comparison = dataclasses.replace(comparison, max_lrs=tuple(rates))
     found = start(comparison, path, processes=options.processes, log=tell)
     return _end_comparison(found, path, options)
 

@@ -37,7 +37,8 @@ class LoadedData:
                 image_size=recipe.image_size,
                 download=recipe.download,
             )
-        return self._loaded[key]
+        data = self._loaded[key]
+        return data.holding_out(recipe.held_out) if recipe.held_out else data
 
     def checked(self, recipe: Recipe, sizes: Sizes, path: Path) -> DataSets:
         """Returns the data of the runs in a folder, which must have the sizes recorded there.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,9 @@ class Comparison:
         against: references: "full" is full data, "short" is full data for the number of steps of a pruned run.
         budgets: multiples of full data's steps, in (0, 2], to train full data for as well, each with a schedule that
             ends with them.
+        max_lrs: learning rates to choose from for each run, pruned or not, on held-out training data; () to train all
+            with that of the recipe.
+        tuned: label of a run to the rate that was chosen for it.
 
     Raises:
         ValueError: an unknown reference, two equal methods, a budget outside (0, 2], or settings that the recipe
@@ -59,6 +62,8 @@ class Comparison:
     seeds: tuple[int, ...] = (0,)
     against: tuple[str, ...] = REFERENCES
     budgets: tuple[float, ...] = ()
+    max_lrs: tuple[float, ...] = ()
+    tuned: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.against:
@@ -82,8 +87,11 @@ class Comparison:
                 f"budgets are multiples of full data's steps, got {list(self.budgets)} without full data; "
                 "add full to against"
             )
+        for rate in self.max_lrs:
+            self.recipe.model_copy(update={"max_lr": rate})  # which refuses what is no rate
         labels = [recipe.label for recipe in self.pruned()]
         lists = {"method": labels, "seed": self.seeds, "against": self.against, "budget": self.budgets}
+        lists["max_lr"] = self.max_lrs
         for name, values in lists.items():
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
@@ -98,7 +106,13 @@ class Comparison:
 
     def members(self, num_samples: int, num_ranks: int = 1) -> list[Member]:
         """Returns the runs in training order: all runs of the first seed, then of the next."""
-        return [member for seed in self.seeds for member in self._of_seed(seed, num_samples, num_ranks)]
+        members = (member for seed in self.seeds for member in self._of_seed(seed, num_samples, num_ranks))
+        return [self._with_own_rate(member) for member in members]
+
+    def _with_own_rate(self, member: Member) -> Member:
+        if member.label not in self.tuned:
+            return member
+        return replace(member, recipe=member.recipe.model_copy(update={"max_lr": self.tuned[member.label]}))
 
     def _of_seed(self, seed: int, num_samples: int, num_ranks: int) -> Iterator[Member]:
         pruned = self._pruned(seed)
@@ -141,9 +155,10 @@ class Comparison:
         """Returns the content of `comparison.toml`: the settings, and every planned run in plain values."""
         settings = {"seeds": list(self.seeds), "against": list(self.against), **sizes._asdict()}
         methods = {"methods": [dict(method) for method in self.methods]} if self.methods else {}
-        budgets = {"budgets": list(self.budgets)} if self.budgets else {}
+        lists = {"budgets": list(self.budgets), "max_lrs": list(self.max_lrs), "tuned": dict(self.tuned)}
+        filled = {name: values for name, values in lists.items() if values}
         members = self.members(sizes.num_samples, sizes.num_ranks)
-        return {**settings, **budgets, **methods, "runs": [_plain(run) for run in _planned_runs(members)]}
+        return {**settings, **filled, **methods, "runs": [_plain(run) for run in _planned_runs(members, self.tuned)]}
 
     def write(self, path: Path, sizes: Sizes) -> None:
         """Writes the comparison into a folder; `load_comparison` reads it back, and `read_planned` its runs.
@@ -157,7 +172,7 @@ class Comparison:
         write_whole(path / FILE, tomli_w.dumps(self.table(sizes)).encode())
 
 
-def _planned_runs(members: Sequence[Member]) -> Iterator[PlannedRun]:
+def _planned_runs(members: Sequence[Member], tuned: Mapping[str, float]) -> Iterator[PlannedRun]:
     ratios: dict[str, float] = {}  # label of a shorter schedule to the prune ratio of the run it is named after
     for member in members:
         if member.short is not None:
@@ -180,6 +195,7 @@ def _planned_runs(members: Sequence[Member]) -> Iterator[PlannedRun]:
             steps_of=member.steps_of,
             max_steps=member.recipe.max_steps if cut else None,
             epochs=member.recipe.epochs if cut else None,
+            max_lr=tuned.get(member.label),
         )
 
 
@@ -222,11 +238,13 @@ def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
         table = read_toml(file, "a comparison", example="seeds = [0, 1, 2]")
         seeds, against = (tuple(table[name]) for name in ("seeds", "against"))
         methods = tuple(_table(method) for method in table.get("methods", ()))
-        budgets = tuple(table.get("budgets", ()))
+        budgets, max_lrs = (tuple(table.get(name, ())) for name in ("budgets", "max_lrs"))
         sizes = sizes_of(table)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise no_comparison(path, error) from None
-    comparison = Comparison(load_recipe(path / "recipe.toml"), methods, seeds, against, budgets)
+    comparison = Comparison(
+        load_recipe(path / "recipe.toml"), methods, seeds, against, budgets, max_lrs, table.get("tuned", {})
+    )
     if file.name == FILE_0_1:
         _check_names(path, comparison, sizes)
     return comparison, sizes

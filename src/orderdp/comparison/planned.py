@@ -47,6 +47,7 @@ class PlannedRun(NamedTuple):
         steps_of: name of the run whose number of steps it takes, if the number is not known before that run ends.
         max_steps: steps of a shorter schedule; None if it does not end early, or with `steps_of`.
         epochs: epochs of a shorter schedule; None for those of the recipe.
+        max_lr: learning rate that was chosen for it; None for that of the recipe.
     """
 
     label: str
@@ -60,6 +61,7 @@ class PlannedRun(NamedTuple):
     steps_of: str | None = None
     max_steps: int | None = None
     epochs: int | None = None
+    max_lr: float | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from orderdp.comparison.outcome import Outcome, summarize
 from orderdp.comparison.planned import FILE, Sizes
 from orderdp.comparison.processes import joined_by, reason_of, say
 from orderdp.comparison.records import read_folder
+from orderdp.comparison.tuning import tune
 from orderdp.data.base import DataSets
 from orderdp.output.files import new_folder
 from orderdp.strategies import FullData
@@ -105,11 +106,24 @@ def resume(
         _write_down_runs(comparison, path, sizes)
         read_folder(path)  # refuses runs of another recipe
         _forget_failures(path)
+
+    def train(folders: Sequence[Path]) -> list[Outcome]:
+        return resume(folders, processes=processes, show=show, log=log, data=data)
+
+    for path in paths:
+        tune(path, data, train, _create_or_extend)
     with joined_by(processes - 1, _help, paths):
         _work(paths, data, show=show and processes == 1, log=log)
     if processes > 1:
         _work(paths, data, show=show, log=log)  # the runs of a helper that was killed
     return [summarize(path) for path in paths]
+
+
+def _create_or_extend(comparison: Comparison, path: Path) -> None:
+    if path.exists():
+        extend(path, methods=comparison.methods, budgets=comparison.budgets)
+    else:
+        create_folder(comparison, path, check(comparison))
 
 
 def extend(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from orderdp.data.subsets import subset
+from orderdp.data.subsets import stratified_order, subset
 
 Option = Literal["data_root", "download", "image_size"]
 
@@ -80,6 +80,22 @@ class DataSets:
     def with_train_size(self, size: int) -> "DataSets":
         """Returns the data set with a stratified subset of this many training images, and the same mean and std."""
         return replace(self, train=self.train.subset(subset(self.train.labels, size)))
+
+    def holding_out(self, share: float) -> "DataSets":
+        """Returns the data set with a stratified share of the training images as its test part, not trained.
+
+        Raises:
+            ValueError: it leaves no image in one of the parts.
+        """
+        order = stratified_order(self.train.labels)
+        count = round(share * len(order))
+        if not 0 < count < len(order):
+            raise ValueError(
+                f"held_out must leave images on both sides, got {share} of {len(order)}; "
+                "write 0.1, or 0 for the test set"
+            )
+        held, rest = np.sort(order[:count]), np.sort(order[count:])
+        return replace(self, train=self.train.subset(rest), test=self.train.subset(held))
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,8 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
         setting = {"seeds": SEEDS, "beside": [DynamicRandom.name], "against": REFERENCES, **table, **part}
         methods = grid(recipe, map(parse, [*setting["methods"], *setting["beside"]]), setting["prune_ratios"])
         chosen, against = tuple(seeds) or tuple(setting["seeds"]), tuple(setting["against"])
-        comparison = Comparison(recipe, methods, chosen, against, tuple(setting.get("budgets", ())))
+        budgets, max_lrs = (tuple(setting.get(name, ())) for name in ("budgets", "max_lrs"))
+        comparison = Comparison(recipe, methods, chosen, against, budgets, max_lrs)
         parts[name_of(part)] = comparison
         if "static" in setting:
             subsets[name_of(part)] = plan_subsets(comparison, setting)

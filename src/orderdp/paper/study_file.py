@@ -63,6 +63,7 @@ _SETTINGS = {  # in the file for all parts, or in one part
     "seeds": _Key("a list of whole numbers", _some(_is_whole), "seeds = [0, 1, 2]"),
     "against": _Key("a list of references", _list_of(_is_text), 'against = ["full", "short"]'),
     "budgets": _Key("a list of numbers", _list_of(_is_number), "budgets = [0.5, 1.5]"),
+    "max_lrs": _Key("a list of numbers", _list_of(_is_number), "max_lrs = [0.1, 0.3]"),
     "static": _Key("a list of static methods", _some(_is_text), 'static = ["random", "el2n,epoch=2"]'),
     "proxies": _Key("a whole number", _is_whole, "proxies = 3"),
     "quotas": _Key("the name of quotas", _is_text, 'quotas = "proportional"'),

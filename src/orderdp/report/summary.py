@@ -53,12 +53,15 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     data = f"{recipe['dataset']}, {sizes.num_samples:,} training and {sizes.num_test_samples:,} test samples"
     seeds = ", ".join(map(str, results.seeds))
     dates = dates_of(results)
+    rates = results.planned.table.get("max_lrs", [])
+    chosen = f"of {_listed([f'{rate:g}' for rate in rates])}, for each run the best on held-out training samples"
     return [
         ("Methods", f"{named}{more}" if methods else "none that prunes"),
         ("Prune ratios", ratios or "none"),
         ("Compared with", against),
         ("Data", data),
         ("Training", f"{recipe['model']}, {recipe['epochs']} epochs, seeds {seeds}"),
+        *([("Learning rate", chosen)] if rates else []),
         ("Finished", " to ".join(dict.fromkeys((dates[0], dates[-1]))) if dates else "not recorded"),
         ("Made with", made_with(results)),
     ]

@@ -26,6 +26,7 @@ from orderdp.theory.bounds import (
 )
 from orderdp.theory.inclusion import inclusion_blocks, inclusion_probabilities
 from orderdp.theory.limit import limit_density, limit_distribution
+from orderdp.theory.losses import loss_at
 from orderdp.theory.planner import Decomposition, Plan, plan
 from orderdp.theory.proportional import proportional_probabilities
 from orderdp.theory.surrogate import limit_spectrum, spectral_risk, spectrum, surrogate_loss, surrogate_weights
@@ -43,6 +44,7 @@ __all__ = [
     "limit_density",
     "limit_distribution",
     "limit_spectrum",
+    "loss_at",
     "plan",
     "proportional_probabilities",
     "sampling_bound",

@@ -46,6 +46,7 @@ _NOT_OF_A_PROXY: dict[str, Any] = {
     "max_steps": None,
     "checkpoint_steps": None,
     "alignment": 0,
+    "evaluations": 0,
 }
 _KNOWN = {"labels", "validation", "presented", "learning_rates", *ALONG, *AT_AN_EPOCH}
 _OVER_TIME = {"presented", "learning_rates", *ALONG}

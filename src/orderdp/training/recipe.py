@@ -74,6 +74,13 @@ class Recipe(BaseModel):
         description="train on a class-balanced subset of this many samples, in [1, inf); default all",
         examples=[20_000],
     )
+    held_out: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the training images, the same of each class, to evaluate on instead of the test set and "
+        "to train without, in [0, 1)",
+    )
     image_size: int | None = Field(
         None,
         ge=1,

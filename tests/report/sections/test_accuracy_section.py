@@ -1,6 +1,7 @@
 """Accuracy by method and prune ratio."""
 
 from orderdp.comparison.results import read_results
+from orderdp.report.summary import summary_of
 from reference.reported import SHORT, make_section, without_results
 
 
@@ -43,3 +44,14 @@ def test_the_worst_class_has_a_table_if_every_run_measured_it(pair):
             run.write_result({**run.result(), "accuracy_worst_class": worst})
     _, table = make_section("accuracy", read_results(pair.path)).tables
     assert table.lines[:2] == [["method", "50 %"], ["OrderDP (prunes 43 %)", "60.00 ± 10.00"]]
+
+
+def test_rates_that_were_chosen_have_a_table(made):
+    tuned = {"OrderDP 50 %": 0.3, "full data": 0.1}
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), max_lrs=(0.1, 0.3), tuned=tuned)
+    folder.finish("OrderDP 50 %", (90.0,)).finish("full data", (91.0,)).finish(SHORT, (89.0,))
+    results = read_results(folder.path)
+    *_, table = make_section("accuracy", results).tables
+    assert (table.name, [line[1] for line in table.lines[1:]]) == ("max_lr", ["0.3", "0.1", ""])
+    facts = dict(summary_of(results).facts)
+    assert facts["Learning rate"] == "of 0.1 and 0.3, for each run the best on held-out training samples"

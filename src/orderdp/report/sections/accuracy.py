@@ -27,4 +27,9 @@ def section(results: Results, _choices: Choices) -> Section:
             "The class of the test set with the lowest accuracy after the last epoch, in percent, in each run its own."
         )
         tables.append(Table("accuracy_worst_class", "Accuracy of the worst class", worst, about))
+    chosen = {run.label: run.max_lr for run in results.planned.runs if run.max_lr is not None}
+    if chosen:
+        rates = by_method(results, finished, lambda entry: f"{chosen[entry.label]:g}" if entry.label in chosen else "")
+        about = "The learning rate of each run, the best on held-out training samples with a seed of its own."
+        tables.append(Table("max_lr", "Learning rates chosen", rates, about))
     return Section("Accuracy", tables=tables)

@@ -1,0 +1,93 @@
+"""A learning rate for each run of a comparison, chosen alike for all on held-out training data.
+
+The folder of the comparison holds a smaller comparison for each rate, `tuning/max_lr_0.1` and so on. Its runs have a
+seed of their own, train on the rest of the training data, and are evaluated on what is held out. The rate of the best
+run of a label becomes the rate of all runs of that label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from accelerate import PartialState
+
+from orderdp.comparison.checks import LoadedData, check
+from orderdp.comparison.grid import Comparison, load_comparison
+from orderdp.comparison.outcome import Outcome
+from orderdp.comparison.results import Results
+from orderdp.training.run_folder import alone_in
+
+FOLDER = "tuning"
+HELD_OUT = 0.1
+SEED = 1_000_003  # no seed that one would compare with
+
+
+def tuning_of(comparison: Comparison) -> dict[str, Comparison]:
+    """Returns the comparisons that choose the rates, by the name of their folder; none without rates."""
+    changes = {"held_out": HELD_OUT, "evaluations": 1, "seed": SEED}
+    found = {}
+    for rate in comparison.max_lrs:
+        recipe = comparison.recipe.model_copy(update={**changes, "max_lr": rate})
+        found[f"max_lr_{rate:g}"] = replace(comparison, recipe=recipe, seeds=(SEED,), max_lrs=(), tuned={})
+    return found
+
+
+def untuned(comparison: Comparison, num_samples: int, num_ranks: int) -> set[str]:
+    """Returns the labels of the runs whose rate has still to be chosen."""
+    if not comparison.max_lrs:
+        return set()
+    return {member.label for member in comparison.members(num_samples, num_ranks)} - comparison.tuned.keys()
+
+
+def tune(
+    path: Path,
+    data: LoadedData,
+    train: Callable[[Sequence[Path]], Sequence[Outcome]],
+    create: Callable[[Comparison, Path], None],
+) -> None:
+    """Chooses the rates that a comparison lacks and writes them down.
+
+    Args:
+        path: folder of the comparison.
+        data: the data that is already loaded.
+        train: trains the runs in folders of comparisons and returns their outcomes.
+        create: creates or extends the folder of a comparison.
+
+    Raises:
+        ValueError: a run that failed at every rate, or another process that is still choosing.
+    """
+    comparison, sizes = load_comparison(path)
+    missing = untuned(comparison, sizes.num_samples, sizes.num_ranks)
+    if not missing:
+        return
+    parts = {path / FOLDER / name: part for name, part in tuning_of(comparison).items()}
+    for part in parts.values():
+        check(part, data)
+    for folder, part in parts.items():
+        create(part, folder)
+    outcomes = train(list(parts))
+    if at_work := [name for outcome in outcomes for name in outcome.at_work]:
+        raise ValueError(
+            f"learning rates are still chosen by another process, at {at_work[0]}; resume when it has ended"
+        )
+    by_rate = dict(zip(comparison.max_lrs, (outcome.results for outcome in outcomes), strict=True))
+    chosen = {label: _best(label, by_rate) for label in sorted(missing)}
+    if PartialState().is_main_process:
+        with alone_in(path):
+            comparison, sizes = load_comparison(path)
+            replace(comparison, tuned={**comparison.tuned, **chosen}).write(path, sizes)
+    PartialState().wait_for_everyone()
+
+
+def _best(label: str, by_rate: Mapping[float, Results]) -> float:
+    """Returns the rate with the highest accuracy on the held-out data; the lower of two equals."""
+    found = {
+        rate: results.entries[label].mean("accuracy_last")
+        for rate, results in sorted(by_rate.items())
+        if label in results.entries and results.entries[label].results
+    }
+    if not found:
+        raise ValueError(f"a learning rate needs a run that ends, got none of {label}; write smaller --max-lr")
+    return max(found, key=found.__getitem__)

@@ -1,0 +1,125 @@
+"""A learning rate for each run, chosen on held-out training data."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from orderdp.comparison import workers
+from orderdp.comparison.checks import LoadedData
+from orderdp.comparison.grid import Comparison, load_comparison
+from orderdp.comparison.records import read_folder
+from orderdp.comparison.tuning import SEED, tuning_of, untuned
+from orderdp.comparison.workers import extend, resume, start
+from orderdp.training.recipe import load_recipe
+from orderdp.training.run_folder import RunFolder
+
+N = 200
+METHODS = ({"name": "orderdp", "prune_ratio": 0.5},)
+RATES = (0.001, 0.3)
+
+
+def plan(tiny, **settings):
+    return Comparison(tiny(), METHODS, **{"max_lrs": RATES, **settings})
+
+
+@pytest.fixture
+def tuned(tmp_path, tiny):
+    path = tmp_path / "run"
+    outcome = start(plan(tiny), path, show=False)
+    assert not outcome.failed
+    return path
+
+
+def test_each_run_has_the_rate_that_was_best_on_held_out_data(tuned):
+    comparison, sizes = load_comparison(tuned)
+    labels = {member.label for member in comparison.members(sizes.num_samples)}
+    assert set(comparison.tuned) == labels
+    for label, rate in comparison.tuned.items():
+        found = {}
+        for folder, each in zip(("max_lr_0.001", "max_lr_0.3"), RATES, strict=True):
+            (member,) = (
+                member for member in load_comparison(tuned / "tuning" / folder)[0].members(180) if member.label == label
+            )
+            run = RunFolder(tuned / "tuning" / folder / member.name)
+            recipe = run.recipe()
+            assert (recipe.max_lr, recipe.held_out, recipe.seed, recipe.evaluations) == (each, 0.1, SEED, 1)
+            found[each] = run.result()["accuracy_last"]
+        assert rate == max(sorted(found), key=found.get)
+    for member in comparison.members(sizes.num_samples):
+        assert load_recipe(tuned / member.name / "recipe.toml").max_lr == comparison.tuned[member.label]
+    assert set(comparison.tuned.values()) == {0.3}  # three epochs at 0.001 learn nothing
+
+
+def test_a_tuned_folder_is_read_back_and_refuses_a_run_of_another_rate(tuned):
+    assert all(run.max_lr == 0.3 for run in read_folder(tuned).planned.runs)
+    file = tuned / "OrderDP-50-seed0" / "recipe.toml"
+    file.write_text(file.read_text().replace("max_lr = 0.3", "max_lr = 0.001"))
+    with pytest.raises(ValueError, match=r"with max_lr 0\.001 instead of 0\.3; move that run elsewhere"):
+        read_folder(tuned)
+
+
+def test_a_resumed_comparison_trains_nothing_again_and_tunes_what_was_added(tuned, monkeypatch):
+    lines = []
+    resume([tuned], show=False, log=lines.append)
+    assert lines == []
+    extend(tuned, methods=({"name": "dynamic_random", "prune_ratio": 0.5},))
+    comparison, sizes = load_comparison(tuned)
+    assert untuned(comparison, sizes.num_samples, 1) == {"dynamic random 50 %"}
+    resume([tuned], show=False, log=lines.append)
+    begun = [line for line in lines if "%" not in line.rpartition("seed")[2]]
+    assert len(begun) == 3
+    assert all("dynamic random 50 %" in line for line in begun)
+    assert untuned(load_comparison(tuned)[0], sizes.num_samples, 1) == set()
+
+
+def test_the_comparisons_that_choose_hold_out_a_tenth_and_have_a_seed_of_their_own(tiny):
+    parts = tuning_of(plan(tiny, seeds=(0, 1), budgets=(0.5,)))
+    assert list(parts) == ["max_lr_0.001", "max_lr_0.3"]
+    for rate, part in zip(RATES, parts.values(), strict=True):
+        assert (part.recipe.max_lr, part.recipe.held_out, part.seeds) == (rate, 0.1, (SEED,))
+        assert (part.methods, part.budgets, part.max_lrs, part.tuned) == (METHODS, (0.5,), (), {})
+        assert len(LoadedData().of(part.recipe).train) == 180
+    assert tuning_of(plan(tiny, max_lrs=())) == {}
+
+
+def test_a_rate_at_which_a_run_fails_is_not_chosen(tmp_path, tiny, monkeypatch):
+    real = workers.Run.train
+
+    def fails(run):
+        if run.recipe.max_lr == 0.3 and run.recipe.held_out:
+            raise FloatingPointError("too large")
+        return real(run)
+
+    monkeypatch.setattr(workers.Run, "train", fails)
+    start(plan(tiny), tmp_path / "run", show=False)
+    assert set(load_comparison(tmp_path / "run")[0].tuned.values()) == {0.001}
+
+
+def test_a_run_that_fails_at_every_rate_is_named(tmp_path, tiny, monkeypatch):
+    def fails(run):
+        raise FloatingPointError("too large")
+
+    monkeypatch.setattr(workers.Run, "train", fails)
+    message = "a learning rate needs a run that ends, got none of OrderDP 50 %; write smaller --max-lr"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        start(plan(tiny), tmp_path / "run", show=False)
+
+
+def test_tuned_runs_keep_their_rate_at_every_seed(tiny):
+    comparison = replace(plan(tiny, seeds=(0, 1)), tuned={"OrderDP 50 %": 0.3})
+    rates = {(member.label, member.recipe.seed): member.recipe.max_lr for member in comparison.members(N)}
+    assert rates["OrderDP 50 %", 0] == rates["OrderDP 50 %", 1] == 0.3
+    assert rates["full data", 0] == tiny().max_lr
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ((0.1, 0.1), "max_lr must be given once each, got [0.1, 0.1]; leave the repeats out"),
+        ((0.1, -1), "max_lr must lie in (0, inf), got -1; write max_lr = 0.1"),
+    ],
+)
+def test_bad_rates_are_refused(tiny, rates, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        plan(tiny, max_lrs=rates)
