@@ -11,9 +11,7 @@ from orderdp.training.recipe import Recipe
 
 
 def rows(part):
-    return {
-        tuple(image.flatten().tolist()) + (int(label),) for image, label in zip(part.images, part.labels, strict=True)
-    }
+    return {(*image.flatten().tolist(), int(label)) for image, label in zip(part.images, part.labels, strict=True)}
 
 
 def test_a_share_of_each_class_moves_from_the_training_images_to_the_test_part():
