@@ -39,6 +39,7 @@ STRATEGIES = [
     OrderDP(explore=1.0, exploit=0.5),
     OrderDP(explore=0.5, exploit=1.0),
     OrderDP(prune_ratio=0.3, uniform_share=0.2, initial_score=3.0),
+    OrderDP(prune_ratio=0.3, uniform_share=0.2, debias=0.5),
     OrderDP(prune_ratio=0.3, skip=0.1, easy_share=0.3, ceiling=2.0),
     OrderDP(prune_ratio=0.3, per="iteration"),
     OrderDP(prune_ratio=0.3, per="iteration", uniform_share=0.5),

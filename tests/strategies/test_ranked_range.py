@@ -101,9 +101,57 @@ def test_names_say_what_is_kept():
     assert OrderDP(prune_ratio=0.5, easy_share=0.5).describe() == "OrderDP 50 % easy share 0.5"
 
 
+WINDOWS = [
+    *(settings for settings, _ in RANGES.values()),
+    {},
+    {"uniform_share": 0.5},
+    {"skip": 0.2, "uniform_share": 0.3},
+]
+
+
+@pytest.mark.parametrize("settings", WINDOWS, ids=str)
+def test_the_window_gives_the_law_of_the_selection(settings):
+    strategy = OrderDP(explore=0.75, exploit=0.45, **settings)
+    expected = window_probabilities(N, 9, strategy.window(N))[RANKS]
+    assert expected.sum() == pytest.approx(4)
+    assert np.abs(frequencies(strategy, LOSSES) - expected).max() < 4.5 * 0.5 / math.sqrt(4_000)
+
+
+@pytest.mark.parametrize("settings", [{}, {"skip": 0.2}, {"easy_share": 0.5}, {"ceiling": 4.5}], ids=str)
+def test_full_weights_make_the_mean_of_any_numbers_unbiased(settings):
+    strategy = OrderDP(explore=0.75, exploit=0.45, uniform_share=0.5, debias=1.0, **settings)
+    numbers = np.random.default_rng(1).normal(size=N)
+    memory = Memory(N, 3, {"score": LOSSES})
+    means = []
+    for seed in range(4_000):
+        selection = strategy.select(memory, np.random.default_rng(seed))
+        means.append((selection.weights * numbers[selection.indices]).mean())
+    assert abs(np.mean(means) - numbers.mean()) < 4.5 * np.std(means) / math.sqrt(len(means))
+
+
+def test_weights_are_a_power_of_the_chance_over_its_mean():
+    strategy = OrderDP(explore=0.75, exploit=0.45, uniform_share=0.5, debias=0.5)
+    gammas = window_probabilities(N, 9, strategy.window(N))[RANKS]
+    selection = strategy.select(Memory(N, 3, {"score": LOSSES}), np.random.default_rng(0))
+    np.testing.assert_allclose(selection.weights, (4 / N / gammas[selection.indices]) ** 0.5, rtol=1e-6)
+    equal = strategy.select(Memory(N, 3, {"score": np.full(N, 2.5, np.float32)}), np.random.default_rng(0))
+    np.testing.assert_allclose(equal.weights, 1)
+    unseen = OrderDP(explore=0.75, exploit=0.45, skip=0.1, debias=0.5)
+    first = unseen.select(Memory(N, 0, {"score": np.full(N, INF, np.float32)}), np.random.default_rng(0))
+    assert first.weights.tolist() == [1.0] * 4
+
+
+def test_without_debias_there_are_no_weights():
+    assert OrderDP(prune_ratio=0.5).select(Memory(N, 3, {"score": LOSSES}), np.random.default_rng(0)).weights is None
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (
+            {"per": "iteration", "debias": 0.5},
+            "debias is for one draw an epoch, got 0.5 with per='iteration'; leave it out",
+        ),
         ({"skip": 1.0}, "skip is a fraction and must lie in [0, 1), got 1.0; write a number such as 0.5"),
         ({"easy_share": -0.1}, "easy_share is a fraction and must lie in [0, 1], got -0.1; write a number such as 0.5"),
         ({"ceiling": math.nan}, "ceiling must be a number that can be compared, got nan; write inf for no ceiling"),

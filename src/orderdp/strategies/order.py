@@ -174,6 +174,28 @@ def _counting(values: npt.NDArray[Any], among: Mask | None) -> npt.NDArray[Any]:
     return values if among is None else values[among]
 
 
+def chances_by_rank(
+    values: npt.NDArray[np.float32], places: npt.NDArray[np.signedinteger[Any]], gammas: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Returns the chances of the values at some places by their ranks; equal values share the mean of their ranks.
+
+    Args:
+        values: (n,) without NaN.
+        places: (k,) of the values to look up.
+        gammas: (n,) chance of each rank, the largest value first.
+
+    >>> chances_by_rank(np.float32([1, 5, 1, 9]), np.array([0, 1]), np.array([1.0, 0.8, 0.5, 0.1]))
+    array([0.3, 0.8])
+    """
+    ascending = np.sort(values)
+    mine = values[places]
+    first = len(values) - np.searchsorted(ascending, mine, side="right")
+    last = len(values) - np.searchsorted(ascending, mine, side="left")
+    below = np.concatenate([[0.0], np.cumsum(gammas)])
+    mean: npt.NDArray[np.float64] = (below[last] - below[first]) / (last - first)
+    return np.where(last - first == 1, gammas[first], mean)
+
+
 def floor_share(share: float, count: int) -> int:
     """Returns ⌊share·count⌋ for a share meant in decimals: 0.1·30 is 3, though (1 - 0.9)·30 in floats is less.
 

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from orderdp.strategies.base import FixedRatio, Memory, Selection, Strategy
+from orderdp.strategies.base import FixedRatio, Indices, Memory, Selection, Strategy, Weights
 from orderdp.strategies.draws import Mask, draw, draw_among, shuffle, shuffled
-from orderdp.strategies.order import Computed, largest, weights_of_largest
+from orderdp.strategies.order import Computed, chances_by_rank, largest, weights_of_largest
 from orderdp.theory.sizes import check_fraction, check_number, default_sizes
+from orderdp.theory.windows import window_probabilities
 
 _RANGE = ("skip", "easy_share", "ceiling")  # settings by which not the top q are kept
 
@@ -55,6 +56,9 @@ class OrderDP(Strategy):
         easy_share: fraction of the q that is taken from the lowest of the draw instead, in [0, 1].
         ceiling: losses above it rank alike, so that a wrong label or an outlier comes no earlier than other samples
             with much to learn; inf for none.
+        debias: exponent a of the weights (q/(n·γ))^a, in [0, 1], where γ is the chance of the sample's rank to be kept.
+            0 is the paper's method, without weights. With 1 and a uniform share, the expected gradient is that of the
+            mean loss. It sorts all scores in each epoch.
         per: "epoch" for one draw an epoch, or "iteration" for one draw in each step of all ranks (Algorithm 1).
         fresh: with per="iteration", select by the losses of the current forward pass (ordered SGD).
 
@@ -94,6 +98,7 @@ class OrderDP(Strategy):
     skip: float = 0.0
     easy_share: float = 0.0
     ceiling: float = math.inf
+    debias: float = 0.0
     per: Literal["epoch", "iteration"] = "epoch"
     fresh: bool = False
 
@@ -110,10 +115,11 @@ class OrderDP(Strategy):
                 check_fraction(name, getattr(self, name), low_open=True, high_open=False)
         check_fraction("uniform_share", self.uniform_share, low_open=False, high_open=True)
         check_fraction("skip", self.skip, low_open=False, high_open=True)
-        check_fraction("easy_share", self.easy_share, low_open=False, high_open=False)
+        for name in ("easy_share", "debias"):
+            check_fraction(name, getattr(self, name), low_open=False, high_open=False)
         for name, example in (("initial_score", "3.0"), ("ceiling", "0.9")):
             check_number(name, getattr(self, name), example=example)
-        for name in ("prune_ratio", "explore", "exploit", "uniform_share", "skip", "easy_share"):
+        for name in ("prune_ratio", "explore", "exploit", "uniform_share", "skip", "easy_share", "debias"):
             if getattr(self, name) is not None:  # 1 and 1.0 are the same setting, and give the same repr
                 object.__setattr__(self, name, float(getattr(self, name)))
         for name, meant in (("initial_score", "unseen first"), ("ceiling", "no ceiling")):
@@ -128,6 +134,8 @@ class OrderDP(Strategy):
             raise TypeError(f"fresh must be True or False, got {self.fresh!r}; write fresh=True")
         if self.fresh and self.per == "epoch":
             raise ValueError("fresh scores need a choice at each step, got per='epoch'; write per='iteration'")
+        if self.debias and self.per == "iteration":
+            raise ValueError(f"debias is for one draw an epoch, got {self.debias} with per='iteration'; leave it out")
         for name in ("uniform_share", *_RANGE):
             if self.fresh and getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 raise ValueError(
@@ -198,6 +206,25 @@ class OrderDP(Strategy):
             )
         return s, q
 
+    def window(self, num_samples: int) -> npt.NDArray[np.float64]:
+        """Returns (s,) the chance of each position of the draw to be kept, position 1 the highest score.
+
+        `theory.window_probabilities(n, s, window)` is γ, the chance of each rank to be kept, once all samples have a
+        loss.
+
+        Raises:
+            ValueError: q would be zero, or as `sizes`.
+        """
+        s, q = self.sizes(num_samples)
+        uniform = self._uniform(q)
+        size, skipped = q - uniform, round(self.skip * s)
+        easy = round(self.easy_share * size)
+        kept = np.zeros(s)
+        kept[skipped : skipped + size - easy] = 1
+        kept[s - easy :] = 1
+        kept[kept == 0] = uniform / max(1, s - size)
+        return kept
+
     def num_selected(self, num_samples: int, epoch: int) -> int:
         """Returns q, or s if the steps select by fresh losses."""
         s, q = self.sizes(num_samples)
@@ -218,7 +245,8 @@ class OrderDP(Strategy):
             return Selection(shuffled(draw(memory.num_samples, s, rng), rng))
         if self.per == "epoch":
             scores = memory.columns["score"]
-            return Selection(shuffled(self._kept(scores, q, rng, draw(memory.num_samples, s, rng)), rng))
+            indices = shuffled(self._kept(scores, q, rng, draw(memory.num_samples, s, rng)), rng)
+            return Selection(indices, self._weights(indices, scores) if self.debias else None)
         if memory.step_bounds is None:
             raise ValueError("per='iteration' must know the batches, got none; write pruner.sampler(batch_size=...)")
         order = shuffled(draw(memory.num_samples, s, rng), rng)
@@ -250,7 +278,7 @@ class OrderDP(Strategy):
             words += [f"explore {explore:.12g}", f"exploit {exploit:.12g}"]
         if "initial_score" in settings:
             words.append(f"unseen at {self.initial_score:.12g}")
-        for name in ("uniform_share", *_RANGE):
+        for name in ("uniform_share", *_RANGE, "debias"):
             if name in settings:
                 words.append(f"{name.replace('_', ' ')} {getattr(self, name):.12g}")
         if self.per == "iteration":
@@ -267,7 +295,7 @@ class OrderDP(Strategy):
         self, scores: npt.NDArray[np.float32], size: int, rng: np.random.Generator, among: Mask | None = None
     ) -> Mask:
         """Returns the top of these scores, or of a mask of them, and the uniform share from the rest."""
-        uniform = max(1, round(self.uniform_share * size)) if self.uniform_share else 0
+        uniform = self._uniform(size)
         if self._keeps_top():
             kept = largest(scores, size - uniform, rng, among=among)
         else:
@@ -276,6 +304,17 @@ class OrderDP(Strategy):
         if uniform:
             kept |= draw_among(~kept if among is None else among & ~kept, uniform, rng)
         return kept
+
+    def _uniform(self, size: int) -> int:
+        return max(1, round(self.uniform_share * size)) if self.uniform_share else 0
+
+    def _weights(self, indices: Indices, scores: npt.NDArray[np.float32]) -> Weights:
+        """Returns (q/(n·γ))^debias; 1 for all while samples without a loss come before a range of ranks."""
+        if not self._keeps_top() and not np.isfinite(scores).all():
+            return np.ones(len(indices), dtype=np.float32)
+        gammas = window_probabilities(len(scores), self.sizes(len(scores))[0], self.window(len(scores)))
+        chances = chances_by_rank(np.minimum(scores, np.float32(self.ceiling)), indices, gammas)
+        return ((len(indices) / len(scores) / chances) ** self.debias).astype(np.float32)
 
     def _keeps_top(self) -> bool:
         return not self.skip and not self.easy_share and self.ceiling == math.inf
@@ -296,7 +335,7 @@ class OrderDP(Strategy):
         easy = round(self.easy_share * size)
         hard = largest(capped, size - easy, rng, among=known)
         known &= ~hard
-        negated = Computed(len(scores), lambda part: -scores[part])
+        negated = Computed(len(scores), lambda part: -capped[part])
         return kept | hard | largest(negated, easy, rng, among=known)
 
 
