@@ -180,8 +180,8 @@ REFUSED = {
     ),
     "other options beside --resume": (
         "--resume runs --epochs 3 --run new --methods ucb --seed 1 --prune-ratio 0.5 --recipe digits",
-        "--resume takes its settings from the run folder, all but --methods, --prune-ratio, --seed and --data-root, "
-        "got --epochs --recipe --run; leave them out",
+        "--resume takes its settings from the run folder, all but --methods, --prune-ratio, --seed, --budgets and "
+        "--data-root, got --epochs --recipe --run; leave them out",
     ),
 }
 

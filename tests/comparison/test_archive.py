@@ -12,6 +12,7 @@ import pytest
 from orderdp.comparison.archive import Archive, read_archive, write_archive
 from orderdp.comparison.records import Missing, Record, read_folder
 from orderdp.comparison.results import results_of
+from orderdp.report.page import read_parts, write_report
 from reference.made_runs import line, result
 
 
@@ -59,6 +60,22 @@ def test_equal_runs_give_equal_bytes_and_a_small_file(rich, tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     size = sum(file.stat().st_size for file in rich.path.rglob("*.json*"))
     assert (tmp_path / "one").stat().st_size < size / 2  # of two parts
+
+
+def test_an_archive_without_epochs_gives_the_tables_that_need_none(rich, tmp_path):
+    whole, thin = tmp_path / "whole.xz", tmp_path / "thin.xz"
+    write_archive(whole, Archive("mine", None, {"": read_folder(rich.path)}))
+    write_archive(thin, Archive("mine", None, {"": read_folder(rich.path)}), epochs=False)
+    assert thin.stat().st_size < whole.stat().st_size
+    parts = [read_parts(path)[1][0] for path in (thin, whole)]
+    found, expected = ({table.name: table for table in part.tables()} for part in parts)
+    gone = set(expected) - set(found)
+    assert {"accuracy", "differences", "against_short", "worth", "cost", "overview", "usage"} <= set(found)
+    assert {"time_to_accuracy", "samples_to_accuracy", "progress_accuracy", "correlation", "jaccard"} <= gone
+    assert set(found) <= set(expected)
+    for name in found:
+        assert found[name] == expected[name]
+    assert write_report(thin).exists()
 
 
 def test_the_lines_are_plain_json(rich, tmp_path):

@@ -20,7 +20,7 @@ def test_the_interval_is_that_of_the_paired_t_test(seeds):
     rng = np.random.default_rng(seeds)
     run, reference = rng.normal(90, 1, seeds), rng.normal(90.5, 1, seeds)
     found = paired_difference(dict(enumerate(run)), dict(enumerate(reference)), test_size=LARGE)
-    expected = stats.stats.ttest_rel(run, reference).confidence_interval(0.95)
+    expected = stats.ttest_rel(run, reference).confidence_interval(0.95)
     assert found == pytest.approx((float(np.mean(run - reference)), *expected, seeds), rel=1e-9)
 
 

@@ -37,6 +37,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--archive", metavar="FILE", type=some_path, help="write an archive of the runs instead of a page"
     )
     parser.add_argument(
+        "--without-epochs",
+        action="store_true",
+        help="leave all epochs but the last out of the archive, which makes it several times smaller; its report lacks "
+        "the curves",
+    )
+    parser.add_argument(
         "--tables", metavar="FILE", type=some_path, help="write one Markdown file of all tables, and no page"
     )
     parser.add_argument(
@@ -65,8 +71,10 @@ def run(options: argparse.Namespace) -> int:
     missing = _missing(archive)
     if missing:
         tell(f"orderdp: some runs are missing, {'; '.join(f'{kind}: {runs}' for kind, runs in missing.items())}")
+    if options.without_epochs and options.archive is None:
+        raise ValueError("--without-epochs is for an archive, got none; write --archive FILE")
     if options.archive is not None:
-        write_archive(options.archive, archive)
+        write_archive(options.archive, archive, epochs=not options.without_epochs)
         print(options.archive)
     if options.tables is not None:
         write_whole(options.tables, as_one_file(*read_parts(source, accuracies=accuracies, archive=archive)).encode())

@@ -2,7 +2,8 @@
 
 The file is JSON Lines, compressed by xz. A header holds the recipe and the planned runs of each part. Then each run has
 a line with its result and its epochs by column. Equal runs give equal bytes. Numbers are written in full, so the file
-and the folder give the same report. Checkpoints and the gradient norm of every step are left out.
+and the folder give the same report. Checkpoints and the gradient norm of every step are left out. The epochs before
+the last may be left out too, which makes a file of many runs several times smaller. Its report lacks what needs them.
 """
 
 from __future__ import annotations
@@ -35,17 +36,24 @@ class Archive(NamedTuple):
     parts: dict[str, Records]
 
 
-def write_archive(path: Path, archive: Archive) -> None:
+def write_archive(path: Path, archive: Archive, *, epochs: bool = True) -> None:
     """Writes an archive.
+
+    Args:
+        path: the file.
+        archive: what it is to hold.
+        epochs: whether it holds all epochs of the runs, or the last only.
 
     Raises:
         OSError: the file cannot be written.
     """
-    text = "".join(f"{json.dumps(line, ensure_ascii=False, separators=(',', ':'))}\n" for line in _lines(archive))
+    text = "".join(
+        f"{json.dumps(line, ensure_ascii=False, separators=(',', ':'))}\n" for line in _lines(archive, epochs=epochs)
+    )
     write_whole(path, lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
-def _lines(archive: Archive) -> Iterator[dict[str, Any]]:
+def _lines(archive: Archive, *, epochs: bool) -> Iterator[dict[str, Any]]:
     yield {
         "format": FORMAT,
         "version": VERSION,
@@ -65,7 +73,12 @@ def _lines(archive: Archive) -> Iterator[dict[str, Any]]:
             if isinstance(found, Missing):
                 yield {"part": name, "run": run, "missing": list(found)}
             else:
-                yield {"part": name, "run": run, "result": found.result, "epochs": _columns(found.epochs)}
+                yield {
+                    "part": name,
+                    "run": run,
+                    "result": found.result,
+                    "epochs": _columns(found.epochs if epochs else found.epochs[-1:]),
+                }
 
 
 def _columns(epochs: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -32,7 +32,8 @@ class Entry:
         short: label of full data with as many steps; None for references, or if that is not planned.
         strategy: the table that describes its strategy in a recipe.
         results: seed to the result of the run.
-        metrics: seed to a row for each epoch.
+        metrics: seed to a row for each epoch; without seeds whose epochs an archive leaves out.
+        last: seed to the row of the last epoch.
         missing: seed to the reason why there is no result.
     """
 
@@ -44,6 +45,7 @@ class Entry:
     strategy: Mapping[str, Any]
     results: dict[int, dict[str, Any]] = field(default_factory=dict)
     metrics: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    last: dict[int, dict[str, Any]] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -114,6 +116,11 @@ class Results:
     def seeds(self) -> tuple[int, ...]:
         """The planned seeds."""
         return self.planned.seeds
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether all epochs of any run are here: an archive may leave out those before the last."""
+        return any(entry.metrics for entry in self.entries.values())
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -204,7 +211,9 @@ def results_of(records: Records, *, together: float | None = None) -> Results:
         if isinstance(found, Missing):
             entry.missing[run.seed] = found.reason
         else:
-            entry.results[run.seed], entry.metrics[run.seed] = found
+            entry.results[run.seed], entry.last[run.seed] = found.result, found.epochs[-1]
+            if len(found.epochs) >= found.result["epochs"]:  # an archive may leave out those before the last
+                entry.metrics[run.seed] = found.epochs
     return Results(records.planned, entries, records.unplanned)
 
 

@@ -41,8 +41,8 @@ class Curve(NamedTuple):
         Where the curve is level, it is the middle of that stretch. Outside the curve it is the end, and "more than" or
         "less than".
 
-        >>> Curve(np.array([100.0, 400.0]), np.array([80.0, 90.0])).steps_to(85.0)
-        (200.0, '')
+        >>> Curve(np.array([100.0, 400.0]), np.array([80.0, 90.0])).steps_to(91.0)
+        (400.0, 'more than')
         """
         if accuracy > self.accuracies[-1]:
             return float(self.steps[-1]), "more than"

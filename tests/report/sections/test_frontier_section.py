@@ -23,7 +23,7 @@ def test_the_frontier_has_a_point_for_each_run_by_cost_and_by_seconds(pair, draw
     ]
     assert drawn[0].get_xlabel() == "cost in full training steps, share of full data's"
     labels = drawn[0].get_legend_handles_labels()[1]
-    assert sorted(labels) == ["OrderDP", "full data", "full data, shorter schedule"]
+    assert sorted(labels) == ["OrderDP", "full data", "full data, other schedules"]
 
 
 PRICES = {"first": 1e-5, "kept": 5e-5, "full": 4e-5}  # so 0.25 and 1.25 of a training step

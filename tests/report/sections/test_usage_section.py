@@ -17,10 +17,10 @@ def test_usage_is_the_share_of_the_samples_by_visits(pair):
     assert shares == pytest.approx({0: 0.1 / 3, 1: 0.9 / 3, 2: 1 / 3, 3: 1 / 3})
     assert {row["run"] for row in rows(chart)} == {"OrderDP 50 %"}
     assert table.lines[0] == [
-        *("run", "never trained", "Gini coefficient", "most visits"),
+        *("run", "training loss, last epoch", "never trained", "Gini coefficient", "most visits"),
         *("smallest share of a class", "largest share of a class", "largest age, epochs"),
     ]
-    assert table.lines[1] == ["OrderDP 50 %", "3.33 %", "0.333", "2.3", "8.7 %", "11.3 %", "2.0"]
+    assert table.lines[1] == ["OrderDP 50 %", "0.500", "3.33 %", "0.333", "2.3", "8.7 %", "11.3 %", "2.0"]
     assert [line[0] for line in table.lines[1:]] == ["OrderDP 50 %", "full data", SHORT]
 
 

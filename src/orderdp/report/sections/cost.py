@@ -29,7 +29,7 @@ def section(results: Results, choices: Choices) -> Section:
     )
     tables = [Table("cost", "Per run", lines, f"Means over the seeds. {SECONDS}{passes_note(results)}")]
     tables += _priced(results)
-    goals = choices.accuracies or _below_full_data(results)
+    goals = (choices.accuracies if results.has_epochs else ()) or _below_full_data(results)
     if goals:
         until = (
             "until an epoch first ended at this accuracy: mean over the seeds. Where only some seeds reached it, the "
@@ -74,7 +74,7 @@ def _price(name: str) -> Callable[[Entry], str]:
 
 def _below_full_data(results: Results) -> Sequence[float]:
     full = full_data(results)
-    if full is None:
+    if full is None or not results.has_epochs:
         return ()
     return [math.floor(10 * (full.mean("accuracy_last") - points)) / 10 for points in (5, 2, 1)]
 

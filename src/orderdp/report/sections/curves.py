@@ -18,8 +18,10 @@ _AXES = {
 _ACCURACY = YAxis("test accuracy, %", itemgetter("accuracy"), end=True)
 
 
-def section(results: Results, _choices: Choices) -> Section:
-    """Returns two charts for each prune ratio."""
+def section(results: Results, _choices: Choices) -> Section | None:
+    """Returns two charts for each prune ratio; nothing without the epochs."""
+    if not results.has_epochs:
+        return None
     charts = [
         curve_chart(results, ratio, x, _ACCURACY, name=f"{name}_to_accuracy", title=f"Test accuracy over {name}")
         for ratio in ratios_of(results)

@@ -17,8 +17,10 @@ from orderdp.report.section import Choices, Section
 from orderdp.report.tables import signed
 
 
-def section(results: Results, _choices: Choices) -> Section:
-    """Returns the diagnostics of this section as charts, accuracy against the norm, and their correlation."""
+def section(results: Results, _choices: Choices) -> Section | None:
+    """Returns the diagnostics, accuracy against the norm, and their correlation; nothing without the epochs."""
+    if not results.has_epochs:
+        return None
     charts = [*charts_of("gradients", results), *(_joint(results, ratio) for ratio in ratios_of(results))]
     rows = [["run", "correlation"]]
     rows += [[f"{entry.label}{entry.mark}", signed(f"{r:+.2f}")] for entry, r in _correlations(results)]

@@ -16,8 +16,10 @@ _TRAINED = (  # what every run has besides its diagnostics: key, title, digits
 )
 
 
-def section(results: Results, choices: Choices) -> Section:
-    """Returns a table for each number."""
+def section(results: Results, choices: Choices) -> Section | None:
+    """Returns a table for each number; nothing without the epochs."""
+    if not results.has_epochs:
+        return None
     tables = [
         Table(
             f"progress_{key}", f"{title}, by part of the run", by_part(results, choices.edges, itemgetter(key), digits)
