@@ -96,7 +96,7 @@ def test_the_page_and_its_tables_are_written_into_the_folder(rich):
     assert rich.report == rich.path / "report" / "report.html"
     assert {file.name for file in (rich.path / "report").iterdir()} == {"report.html", "tables"}
     names = {"overview", "accuracy", "differences", "against_full", "against_short", "cost", "time_to_accuracy"}
-    names |= {"samples_to_accuracy", "usage", "jaccard", "correlation", "worth", "saved", "schedules"}
+    names |= {"samples_to_accuracy", "usage", "jaccard", "correlation", "worth", "saved", "schedules", "training_loss"}
     names |= {"cosine_full", "norm_ratio_full"}
     names |= {f"progress_{name}" for name in ("accuracy", "loss", "gradient_norm", "gradient_norm_deviation")}
     found = {file.name for file in (rich.path / "report" / "tables").iterdir()}

@@ -11,16 +11,17 @@ def test_usage_is_the_share_of_the_samples_by_visits(pair):
     other = {"never_seen": 0.0, "gini": 0.5, "histogram": [0, 0, 0, 200], "class_shares": [0.1] * 10}
     folder.write_result({**folder.result(), "coverage": other})
     section = make_section("usage", read_results(pair.path))
-    (chart,), (table,) = section.charts, section.tables
+    (chart,), (table, losses) = section.charts, section.tables
+    assert losses.lines[1] == ["OrderDP (prunes 43 %)", "0.333"]  # 1/3 after three epochs
     shares = {int(row["epochs"]): float(row["share of the samples"]) for row in rows(chart)}
     # Two seeds have 10, 90 and 100 samples of 0, 1 and 2 visits; one has 200 of 3.
     assert shares == pytest.approx({0: 0.1 / 3, 1: 0.9 / 3, 2: 1 / 3, 3: 1 / 3})
     assert {row["run"] for row in rows(chart)} == {"OrderDP 50 %"}
     assert table.lines[0] == [
-        *("run", "training loss, last epoch", "never trained", "Gini coefficient", "most visits"),
+        *("run", "never trained", "Gini coefficient", "most visits"),
         *("smallest share of a class", "largest share of a class", "largest age, epochs"),
     ]
-    assert table.lines[1] == ["OrderDP 50 %", "0.500", "3.33 %", "0.333", "2.3", "8.7 %", "11.3 %", "2.0"]
+    assert table.lines[1] == ["OrderDP 50 %", "3.33 %", "0.333", "2.3", "8.7 %", "11.3 %", "2.0"]
     assert [line[0] for line in table.lines[1:]] == ["OrderDP 50 %", "full data", SHORT]
 
 

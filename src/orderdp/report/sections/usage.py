@@ -14,23 +14,28 @@ from orderdp.output.text_table import Table
 from orderdp.report.canvas import Canvas, Chart
 from orderdp.report.placement import colors_of, entries_at, patterns_of, percent, ratios_of
 from orderdp.report.section import Choices, Section
-from orderdp.report.tables import Column, by_run
+from orderdp.report.tables import by_method, by_run
 
 
 def section(results: Results, _choices: Choices) -> Section:
     """Returns a histogram for each prune ratio, and the coverage of each run in a table."""
     finished = [entry for entry in results.entries.values() if entry.results]
-    columns: list[Column] = [("training loss, last epoch", _last_loss)]
-    columns += [(view.title, _mean_of(view)) for view in in_table("usage")]
+    columns = [(view.title, _mean_of(view)) for view in in_table("usage")]
     columns = [(title, cell) for title, cell in columns if any(map(cell, finished))]  # earlier runs measured less
     lines = by_run(finished, columns)
     note = (
-        "Means over the seeds. Training loss: of the samples that the last epoch trained. "
-        "Gini coefficient: 0 where all samples are trained equally often. Age: epochs since a "
+        "Means over the seeds. Gini coefficient: 0 where all samples are trained equally often. Age: epochs since a "
         "sample was last trained. A shorter schedule may end within an epoch, of which it trains a part."
     )
     charts = [_chart(results, ratio) for ratio in ratios_of(results)]
-    return Section("Use of the samples", tables=[Table("usage", "Coverage", lines, note)], charts=charts)
+    losses = Table(
+        "training_loss",
+        "Training loss of the last epoch",
+        by_method(results, finished, _last_loss),
+        "In nats, of the samples that this epoch trained: mean over the seeds. It is high where a method keeps what the "
+        "network cannot fit.",
+    )
+    return Section("Use of the samples", tables=[Table("usage", "Coverage", lines, note), losses], charts=charts)
 
 
 def _last_loss(entry: Entry) -> str:
