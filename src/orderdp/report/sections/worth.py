@@ -18,7 +18,7 @@ _CURVE = (
     "The curve of full data goes through the mean accuracies of all its schedules by isotonic regression. It is linear "
     "in the logarithm of the steps. “More than” and “less than”: the accuracy lies outside the curve. Brackets: 95 % "
     "intervals, of the steps at which full data is neither better nor worse by a paired test over the seeds. −100 and "
-    "∞: no schedule of full data is worse, or none is better."
+    "∞: no schedule of full data is worse for certain, or none is better."
 )
 
 
