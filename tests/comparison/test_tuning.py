@@ -83,6 +83,26 @@ def test_the_comparisons_that_choose_hold_out_a_tenth_and_have_a_seed_of_their_o
     assert tuning_of(plan(tiny, max_lrs=())) == {}
 
 
+def test_a_schedule_that_equals_another_on_less_data_has_the_rate_of_that_one(tmp_path, tiny):
+    # Half of full data's 45 steps is 22, and OrderDP makes 24. Without a tenth of the data, both are 21.
+    comparison = plan(lambda: tiny(train_size=150, batch_size=10), budgets=(0.5,))
+    label = "full data, 50 % of the steps"
+    assert label in {member.label for member in comparison.members(150)}
+    assert label not in {member.label for member in comparison.members(135)}
+    start(comparison, tmp_path / "run", show=False)
+    tuned = load_comparison(tmp_path / "run")[0].tuned
+    assert tuned[label] == tuned["full data, steps of OrderDP 50 %"]
+
+
+def test_the_data_of_the_choice_follows_that_of_the_comparison(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(LoadedData, "checked", lambda *_: None)  # digits lie in no folder
+    (part, _) = tuning_of(plan(tiny)).values()
+    workers._create_or_extend(part, tmp_path / "part")
+    moved = replace(part, recipe=part.recipe.model_copy(update={"data_root": str(tmp_path)}))
+    workers._create_or_extend(moved, tmp_path / "part")
+    assert load_comparison(tmp_path / "part")[0] == moved
+
+
 def test_a_rate_at_which_a_run_fails_is_not_chosen(tmp_path, tiny, monkeypatch):
     real = workers.Run.train
 
@@ -111,6 +131,15 @@ def test_tuned_runs_keep_their_rate_at_every_seed(tiny):
     rates = {(member.label, member.recipe.seed): member.recipe.max_lr for member in comparison.members(N)}
     assert rates["OrderDP 50 %", 0] == rates["OrderDP 50 %", 1] == 0.3
     assert rates["full data", 0] == tiny().max_lr
+
+
+def test_rates_are_refused_where_images_cannot_be_held_out_for_them(tiny):
+    with pytest.raises(ValueError, match=r"no run is evaluated on, got held_out 0\.2; leave one of them out"):
+        plan(lambda: tiny(held_out=0.2))
+    subset = {"name": "fixed_subset", "indices": [0, 1, 2]}
+    with pytest.raises(ValueError, match=r"a fixed subset of all of them; write one max_lr"):
+        Comparison(tiny(), (subset,), max_lrs=RATES)
+    assert Comparison(tiny(held_out=0.2), (subset,)).max_lrs == ()
 
 
 @pytest.mark.parametrize(

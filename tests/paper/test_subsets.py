@@ -166,6 +166,11 @@ WRONG = {
     "type": ('"random"', "1", "static in '{path}' must be a list of static methods, got [1, "),
     "validation": ('"random"', '"glister"', "validation needs a share that is held out, got none; write validation ="),
     "ratio": ("[0.5]", "[0.0, 0.5]", "prune_ratio is a fraction and must lie in (0, 1), got 0.0; "),
+    "rates": (
+        "seeds = [0, 1]",
+        "seeds = [0, 1]\nmax_lrs = [0.1, 0.3]",
+        "max_lrs are chosen with a tenth of the training images held out, got [0.1, 0.3] beside static, ",
+    ),
     "proxies": ("[[smoke]]", "proxies = 0\n[[smoke]]", "proxies must be at least 1, got 0; write a positive"),
 }
 

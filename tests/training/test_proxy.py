@@ -179,6 +179,13 @@ def test_a_second_call_trains_nothing_and_builds_no_model(make, monkeypatch):
     assert arrays(make().evidence(EVERYTHING, epoch=2)) == first
 
 
+@pytest.mark.parametrize("change", [{"evaluations": 3}, {"held_out": 0.1}])
+def test_keys_that_change_nothing_in_a_proxy_leave_its_folder_as_it_is(make, digits, change):
+    first = make()
+    other = first.recipe.model_copy(update=change)  # of the same data, which says what is held out
+    assert ProxyFolder(first.path.parent, other, digits, first.held_out).path == first.path
+
+
 def test_the_folder_is_that_of_recipe_data_seed_and_share(make, digits, tmp_path):
     paths = [make().path, make(seed=1).path, make(epochs=4).path, make(validation=0.1).path]
     other = replace(digits, train=ImageArrays(digits.train.images.flip(3), digits.train.labels))

@@ -26,7 +26,7 @@ from orderdp.comparison.planned import (
 from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
-from orderdp.strategies import FullData
+from orderdp.strategies import FixedSubset, FullData, StoredSubset
 from orderdp.strategies.registry import find, from_table, importing_nothing, to_table
 from orderdp.theory.sizes import check_number
 from orderdp.training.recipe import Recipe, gathered, load_recipe
@@ -53,8 +53,8 @@ class Comparison:
         tuned: label of a run to the rate that was chosen for it.
 
     Raises:
-        ValueError: an unknown reference, two equal methods, a budget outside (0, 2], or settings that the recipe
-            refuses.
+        ValueError: an unknown reference, two equal methods, a budget outside (0, 2], rates with a fixed subset or
+            beside `held_out`, or settings that the recipe refuses.
     """
 
     recipe: Recipe
@@ -89,12 +89,29 @@ class Comparison:
             )
         for rate in self.max_lrs:
             self.recipe.model_copy(update={"max_lr": rate})  # which refuses what is no rate
+        self._check_holds_out()
         labels = [recipe.label for recipe in self.pruned()]
         lists = {"method": labels, "seed": self.seeds, "against": self.against, "budget": self.budgets}
         lists["max_lr"] = self.max_lrs
         for name, values in lists.items():
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
+
+    def _check_holds_out(self) -> None:
+        """Raises ValueError if a rate cannot be chosen on training images that are held out for it."""
+        if not self.max_lrs:
+            return
+        if self.recipe.held_out:
+            raise ValueError(
+                f"max_lrs are chosen on training images that no run is evaluated on, got held_out "
+                f"{self.recipe.held_out:g}; leave one of them out"
+            )
+        for recipe in self.pruned():
+            if isinstance(recipe.strategy, (FixedSubset, StoredSubset)):
+                raise ValueError(
+                    f"max_lrs are chosen with a tenth of the training images held out, got {recipe.label}, a fixed "
+                    "subset of all of them; write one max_lr"
+                )
 
     def pruned(self) -> list[Recipe]:
         """Returns the recipe of each method, with the first seed."""

@@ -16,8 +16,10 @@ from accelerate import PartialState
 from orderdp.comparison.checks import LoadedData, check
 from orderdp.comparison.grid import Comparison, load_comparison
 from orderdp.comparison.outcome import Outcome
+from orderdp.comparison.planned import Sizes
 from orderdp.comparison.results import Results
 from orderdp.training.run_folder import alone_in
+from orderdp.training.steps import most_steps
 
 FOLDER = "tuning"
 HELD_OUT = 0.1
@@ -73,12 +75,28 @@ def tune(
             f"learning rates are still chosen by another process, at {at_work[0]}; resume when it has ended"
         )
     by_rate = dict(zip(comparison.max_lrs, (outcome.results for outcome in outcomes), strict=True))
-    chosen = {label: _best(label, by_rate) for label in sorted(missing)}
+    there = next(iter(by_rate.values()))
+    names = {label: _name_in(there, label, comparison, sizes) for label in missing}
+    chosen = {label: _best(names[label], by_rate) for label in sorted(missing)}
     if PartialState().is_main_process:
         with alone_in(path):
             comparison, sizes = load_comparison(path)
             replace(comparison, tuned={**comparison.tuned, **chosen}).write(path, sizes)
     PartialState().wait_for_everyone()
+
+
+def _name_in(there: Results, label: str, comparison: Comparison, sizes: Sizes) -> str:
+    """Returns the label of a run in a comparison on less data, where schedules may be equal that differ on all of it.
+
+    Equal schedules share a label. The one whose share of full data's steps is nearest then stands for the run.
+    """
+    if label in there.entries:
+        return label
+    members = comparison.members(sizes.num_samples, sizes.num_ranks)
+    steps = next(member.recipe.max_steps for member in members if member.label == label)
+    whole, fewer = (most_steps(comparison.recipe, of.num_samples, of.num_ranks) for of in (sizes, there.sizes))
+    shares = {run.label: (run.max_steps or fewer) / fewer for run in there.planned.runs if run.reference}
+    return min(shares, key=lambda other: abs(shares[other] - (steps or whole) / whole))
 
 
 def _best(label: str, by_rate: Mapping[float, Results]) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.verdicts import CONFIDENCE, FEWEST_SEEDS, student
 
 Beyond = Literal["", "more than", "less than"]
+Floats: TypeAlias = npt.NDArray[np.float64]
+_FINE = 1000  # points between two schedules at which an interval may end; it is interpolated between them
 
 
 class Curve(NamedTuple):
@@ -24,16 +27,19 @@ class Curve(NamedTuple):
         accuracies: (k,) in percent, not falling.
     """
 
-    steps: npt.NDArray[np.float64]
-    accuracies: npt.NDArray[np.float64]
+    steps: Floats
+    accuracies: Floats
 
     @classmethod
     def through(cls, points: Sequence[tuple[float, float]]) -> Curve:
         """Returns the closest curve that never falls: isotonic regression over the points (steps, accuracy)."""
-        from scipy.optimize import isotonic_regression
+        steps, accuracies = np.array(points, dtype=np.float64).T
+        return cls.of_seeds(*_pooled(steps, accuracies[:, None]))
 
-        steps, accuracies = np.array(sorted(points), dtype=np.float64).T
-        return cls(steps, isotonic_regression(accuracies).x)
+    @classmethod
+    def of_seeds(cls, steps: Floats, accuracies: Floats) -> Curve:
+        """Returns the mean of the curves of seeds: (k,) steps and (k, n) accuracies whose mean does not fall."""
+        return cls(steps, np.maximum.accumulate([fmean(row) for row in accuracies]))
 
     def steps_to(self, accuracy: float) -> tuple[float, Beyond]:
         """Returns the steps at which the curve has an accuracy, linear in their logarithm between its points.
@@ -85,9 +91,10 @@ class Worth(NamedTuple):
 def worth_of(results: Results, entry: Entry, cost: Callable[[Mapping[str, Any]], float] | None = None) -> Worth | None:
     """Returns what a run is worth, from the seeds that it and all runs on full data have.
 
-    The curve goes through the means over the seeds of full data and its shorter and longer schedules. The interval is
-    that of the jackknife: each seed is left out once, from the run and the curve alike, so what a seed does to both
-    cancels. It uses Student's t on the logarithm.
+    The curve goes through the means over the seeds of full data and its shorter and longer schedules. The interval
+    holds the steps at which full data is neither better nor worse than the run by a paired test at 5 %. The test is
+    that of `paired_difference`: each seed of the run against the curve of that seed, so what a seed does to both
+    cancels. An end at which full data cannot be told from the run leaves that side open.
 
     Args:
         results: the comparison, whose references make the curve.
@@ -97,35 +104,78 @@ def worth_of(results: Results, entry: Entry, cost: Callable[[Mapping[str, Any]],
     Returns:
         None without two schedules of full data or a seed in common.
 
-    Source: isotonic regression; Tukey's jackknife (Miller, "The jackknife - a review", 1974).
+    Source: isotonic regression; the interval is that of Fieller, "Some problems in interval estimation", 1954.
     """
     counted = cost or (lambda result: float(result["steps"]))
     references = [each for each in results.entries.values() if each.reference and each.results]
-    if entry.reference or len({fmean(map(counted, each.results.values())) for each in references}) < 2:
+    if entry.reference or len(references) < 2:
         return None
     seeds = sorted(set(entry.results).intersection(*(each.results for each in references)))
     if not seeds:
         return None
-
-    def of(chosen: Sequence[int]) -> tuple[float, Beyond]:
-        curve = Curve.through([_mean(each, chosen, counted) for each in references])
-        steps, accuracy = _mean(entry, chosen, counted)
-        reached, beyond = curve.steps_to(accuracy)
-        return reached / steps, beyond
-
-    ratio, beyond = of(seeds)
-    if len(seeds) < FEWEST_SEEDS:
-        return Worth(ratio, 0.0, math.inf, len(seeds), beyond)
-    left_out = [of([seed for seed in seeds if seed != out]) for out in seeds]
-    logs = [math.log(value) for value, _ in left_out]
-    spread = math.sqrt((len(seeds) - 1) / len(seeds) * sum((value - fmean(logs)) ** 2 for value in logs))
-    half = float(student().ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * spread
-    beyonds = {beyond, *(each for _, each in left_out)}
-    low = 0.0 if "less than" in beyonds else ratio * math.exp(-half)
-    high = math.inf if "more than" in beyonds else ratio * math.exp(half)
-    return Worth(ratio, low, high, len(seeds), beyond)
+    counts = np.array([_mean(each, seeds, counted) for each in references])
+    steps, by_seed = _pooled(counts, np.array([_accuracies(each, seeds) for each in references]))
+    if len(steps) < 2:
+        return None
+    own, accuracies = _mean(entry, seeds, counted), _accuracies(entry, seeds)
+    reached, beyond = Curve.of_seeds(steps, by_seed).steps_to(fmean(accuracies))
+    low, high = 0.0, math.inf
+    if len(seeds) >= FEWEST_SEEDS:
+        low, high = _interval(steps, by_seed, np.array(accuracies), test_size=results.sizes.num_test_samples)
+    return Worth(reached / own, low / own, high / own, len(seeds), beyond)
 
 
-def _mean(entry: Entry, seeds: Sequence[int], counted: Callable[[Mapping[str, Any]], float]) -> tuple[float, float]:
-    chosen = [entry.results[seed] for seed in seeds]
-    return fmean(map(counted, chosen)), fmean(result["accuracy_last"] for result in chosen)
+def _pooled(steps: Floats, accuracies: Floats) -> tuple[Floats, Floats]:
+    """Returns (k,) ascending steps and (k, n) accuracies whose mean over the seeds does not fall.
+
+    Accuracies at equal steps are averaged, then those of neighbours as isotonic regression of the means says.
+    """
+    from scipy.optimize import isotonic_regression
+
+    ascending, place = np.unique(steps, return_inverse=True)
+    weights = np.bincount(place)
+    rows = np.array([accuracies[place == each].mean(axis=0) for each in range(len(ascending))])
+    blocks = isotonic_regression([fmean(row) for row in rows], weights=weights).blocks
+    for first, end in pairwise(blocks):
+        if end - first > 1:
+            rows[first:end] = np.average(rows[first:end], axis=0, weights=weights[first:end])
+    return ascending, rows
+
+
+def _interval(steps: Floats, by_seed: Floats, accuracies: Floats, *, test_size: int) -> tuple[float, float]:
+    """Returns the least and most steps at which full data is neither worse nor better than a run; 0 or inf if open.
+
+    Args:
+        steps: (k,) of the schedules.
+        by_seed: (k, n) accuracies of full data.
+        accuracies: (n,) of the run.
+        test_size: images that the accuracies were measured on.
+    """
+    knots, count = np.log(steps), len(accuracies)
+    logs = np.unique(np.concatenate([np.linspace(*ends, _FINE) for ends in pairwise(knots)]))
+    differences = accuracies[:, None] - np.array([np.interp(logs, knots, curve) for curve in by_seed.T])
+    deviation = np.maximum(differences.std(axis=0, ddof=1), 100 / (test_size * math.sqrt(6)))  # of the rounding
+    half = float(student().ppf((1 + CONFIDENCE) / 2, count - 1)) * deviation / math.sqrt(count)
+    low = _end(logs, differences.mean(axis=0) - half)
+    high = -_end(-logs[::-1], -(differences.mean(axis=0) + half)[::-1])
+    return math.exp(low), math.exp(high)
+
+
+def _end(logs: Floats, excess: Floats) -> float:
+    """Returns where an excess first falls to 0: the last place if it never does, and -inf if it is never above."""
+    if excess[0] <= 0:
+        return -math.inf
+    below = np.flatnonzero(excess <= 0)
+    if not len(below):
+        return float(logs[-1])
+    at = below[0]
+    share = excess[at - 1] / (excess[at - 1] - excess[at])
+    return float(logs[at - 1] + share * (logs[at] - logs[at - 1]))
+
+
+def _mean(entry: Entry, seeds: Sequence[int], counted: Callable[[Mapping[str, Any]], float]) -> float:
+    return fmean(counted(entry.results[seed]) for seed in seeds)
+
+
+def _accuracies(entry: Entry, seeds: Sequence[int]) -> list[float]:
+    return [entry.results[seed]["accuracy_last"] for seed in seeds]

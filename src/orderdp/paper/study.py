@@ -82,6 +82,11 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
         comparison = Comparison(recipe, methods, chosen, against, budgets, max_lrs)
         parts[name_of(part)] = comparison
         if "static" in setting:
+            if max_lrs:
+                raise ValueError(
+                    f"max_lrs are chosen with a tenth of the training images held out, got {list(max_lrs)} beside "
+                    "static, whose subsets are of all of them; leave one of them out"
+                )
             subsets[name_of(part)] = plan_subsets(comparison, setting)
     head = {key: value for key, value in table.items() if key not in SIZES}
     return Study(path.stem, size, outline_of(head), parts, head, subsets)

@@ -43,8 +43,8 @@ def order_table(results: Results, published: Sequence[Published]) -> list[Table]
     note = (
         "Spearman's rank correlation of the methods' accuracies at a prune ratio, with the number of methods: 1 is the "
         "same order, 0 is none in common. A table of the paper is held against the mean over the seeds. Two seeds "
-        "measured here are held against each other, over the same methods, and the mean is shown: an order that seeds "
-        "do not share cannot be that of the paper either."
+        "measured here are held against each other, over the same methods, and the mean is shown: where two seeds "
+        "share little of an order, that of one seed is mostly chance."
     )
     return [Table("order", "Order of the methods", [["held against", *map(percent, ratios)], *rows], note)]
 

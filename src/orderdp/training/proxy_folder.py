@@ -28,6 +28,7 @@ from orderdp.training.recipe import Recipe
 
 _VERSION = 1
 _ELSEWHERE = {"data_root", "download"}  # the place of the data may change
+_NOT_TRAINED_BY = {"held_out", "evaluations"}  # what is held out shows in the data; a proxy is never evaluated
 
 
 class ProxyFolder:
@@ -41,7 +42,7 @@ class ProxyFolder:
     """
 
     def __init__(self, home: Path, recipe: Recipe, data: DataSets, held_out: npt.NDArray[np.int64]) -> None:
-        settings = recipe.model_dump(exclude=_ELSEWHERE, exclude_none=True)
+        settings = recipe.model_dump(exclude=_ELSEWHERE | _NOT_TRAINED_BY, exclude_none=True)
         content = json.dumps([_VERSION, settings], sort_keys=True).encode() + held_out.tobytes()
         digest = hashlib.sha256(content + data_digest(data).encode()).hexdigest()
         dataset = recipe.dataset.replace(":", "-")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from orderdp.comparison.prices import cost_of
 from orderdp.comparison.results import Results
+from orderdp.comparison.verdicts import FEWEST_SEEDS
 from orderdp.comparison.worth import Worth, worth_of
 from orderdp.output.text_table import Table
 from orderdp.report.placement import pruned_entries
@@ -15,8 +16,9 @@ from orderdp.report.tables import accuracy, by_method, by_run, mean, rules_of, s
 
 _CURVE = (
     "The curve of full data goes through the mean accuracies of all its schedules by isotonic regression. It is linear "
-    "in the logarithm of the steps. Brackets: 95 % intervals of the jackknife over the seeds. “More than” and “less "
-    "than”: the accuracy lies outside the curve."
+    "in the logarithm of the steps. “More than” and “less than”: the accuracy lies outside the curve. Brackets: 95 % "
+    "intervals, of the steps at which full data is neither better nor worse by a paired test over the seeds. −100 and "
+    "∞: no schedule of full data is worse for certain, or none is better."
 )
 
 
@@ -27,8 +29,14 @@ def section(results: Results, _choices: Choices) -> Section | None:
     if not any(found.values()):
         return None
 
+    def cell(worth: Worth, write: Callable[[Worth], str]) -> str:
+        planned = len(results.seeds)
+        return write(worth) + (f" ({worth.seeds} of {planned} seeds)" if worth.seeds < planned else "")
+
     def cells(write: Callable[[Worth], str], of: Mapping[str, Worth | None]) -> list[list[str]]:
-        return by_method(results, pruned, lambda entry: "" if (worth := of[entry.label]) is None else write(worth))
+        return by_method(
+            results, pruned, lambda entry: "" if (worth := of[entry.label]) is None else cell(worth, write)
+        )
 
     tables = [
         _schedules(results),
@@ -80,7 +88,7 @@ def saved_steps(worth: Worth) -> str:
 
 def _cell(worth: Worth, write: Callable[[float], str], most: str) -> str:
     text = f"{worth.beyond} {write(worth.ratio)} %".lstrip()
-    if (worth.low, worth.high) != (0.0, math.inf):
+    if worth.seeds >= FEWEST_SEEDS:
         low = f"{'[' if worth.low else '('}{write(worth.low)}"
         high = f"{write(worth.high)}]" if math.isfinite(worth.high) else f"{most})"
         text += f" {low}, {high}"
