@@ -171,8 +171,8 @@ class OrderDP(Strategy):
         return bool({"prune_ratio", "explore", "exploit"} & set(settings))
 
     def surrogate_sizes(self, num_samples: int) -> tuple[int, int] | None:
-        """Returns (s, q); None if each step draws, since each then has its own L_q, or if not the top q are kept."""
-        top = not self.uniform_share and self._keeps_top()
+        """Returns (s, q); None if each step draws and so has its own L_q, if other ranks are kept, or with weights."""
+        top = not self.uniform_share and not self.debias and self._keeps_top()
         return self.sizes(num_samples) if self.per == "epoch" and top else None
 
     @property
