@@ -41,7 +41,8 @@ class Proportional(FixedRatio):
             smoothing or noise, no loss comes near 0.
         ceiling: losses above it count as this one, above the floor; inf for none.
         uniform_share: u, in [0, 1]; 1 is a uniform draw.
-        debias: exponent of the weights, in [0, 1].
+        debias: exponent of the weights, in [0, 1]. Between 0 and 1 the mean weight is below 1, which for plain SGD is a
+            smaller learning rate.
 
     Raises:
         TypeError: a setting that is no number. ValueError: a value out of range.
