@@ -24,6 +24,7 @@ from orderdp import (
     StoredSubset,
     citation,
 )
+from orderdp.cli.folders import chosen_recipe
 from orderdp.strategies.registry import from_table, parse, to_table
 
 N = 100
@@ -257,3 +258,18 @@ def test_it_is_cited_and_advised_as_its_method():
 
 def test_a_method_with_all_ratios_of_the_schedule_is_taken():
     assert Scheduled(strategy=STORED, epochs=10, start=0.5).num_selected(N, 9) == 50
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"inner": "orderdp"}, {"prune_ratio": 0.3}),
+        ({"name": "scheduled", "inner": "orderdp", "end": 0.5}, {"prune_ratio": 0.3, "end": 0.5}),
+        ({"name": "scheduled", "inner": "orderdp", "explore": 0.5}, {"explore": 0.5}),
+        ({"inner": "infobatch", "end": 0.9}, {"prune_ratio": 0.3, "delta": 0.8, "start": 0.2, "end": 0.9}),
+    ],
+)
+def test_on_the_command_line_another_method_keeps_only_the_prune_ratio(given, expected):
+    table = {"name": "scheduled", "inner": "infobatch", "prune_ratio": 0.3, "delta": 0.8, "start": 0.2}
+    recipe = chosen_recipe(None, {"strategy": table, "epochs": 10}, given)
+    assert to_table(recipe.strategy, epochs=10) == {"name": "scheduled", "inner": given["inner"], **expected}
