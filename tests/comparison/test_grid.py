@@ -226,6 +226,23 @@ def test_a_shared_shorter_schedule_has_the_ratio_of_the_run_that_it_is_named_aft
     assert (short["ratio"], short["method"]) == (0.5, "full data, steps of OrderDP")
 
 
+@pytest.mark.parametrize(
+    ("size", "start", "ratio", "method"),
+    [
+        ({"prune_ratio": 0.5}, 0.5, 0.5, "OrderDP from 50 %"),
+        ({"prune_ratio": 0.3}, 0.5, 0.3, "OrderDP from 50 %"),
+        ({"explore": 0.5, "exploit": 1.0}, 0.5, 0.5, "OrderDP explore 0.5 exploit 1 from 50 %"),
+    ],
+)
+def test_shares_of_a_schedule_are_not_taken_for_the_ratio(tiny, size, start, ratio, method):
+    given = {"name": "scheduled", "inner": "orderdp", "start": start, **size}
+    plan = Comparison(tiny(), methods=(given,))
+    pruned, _, short = plan.table(Sizes(N, 360))["runs"]
+    assert (pruned["method"], pruned["ratio"]) == (method, ratio)
+    assert (short["method"], short["ratio"]) == (f"full data, steps of {method}", ratio)
+    assert plan.members(N)[0].title == pruned["label"] + ("" if "prune_ratio" in size else " (prunes 50 %)")
+
+
 @pytest.mark.parametrize("num_ranks", [2, 3])
 def test_a_shorter_schedule_has_the_pruned_runs_steps_on_several_ranks(tiny, num_ranks):
     members = {member.label: member for member in Comparison(tiny(), methods=orderdp(0.3)).members(N, num_ranks)}

@@ -90,9 +90,9 @@ def test_each_step_keeps_a_range_of_its_own_candidates():
             assert LOSSES[chosen[begin:end]].max() < LOSSES[hard[begin:end]].min()
 
 
-def test_other_ranks_have_no_surrogate_of_the_top_q():
+def test_other_ranks_and_weights_have_no_surrogate_of_the_top_q():
     assert OrderDP(prune_ratio=0.5).surrogate_sizes(100) is not None
-    for settings in ({"skip": 0.1}, {"easy_share": 0.5}, {"ceiling": 1.0}):
+    for settings in ({"skip": 0.1}, {"easy_share": 0.5}, {"ceiling": 1.0}, {"debias": 0.5}):
         assert OrderDP(prune_ratio=0.5, **settings).surrogate_sizes(100) is None
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from orderdp import (
     EpsilonGreedy,
     FullData,
     InfoBatch,
+    Kakurenbo,
     Memory,
     OrderDP,
     OrderedSGD,
@@ -19,11 +21,29 @@ from orderdp import (
     RepeatedRandom,
     Scheduled,
     SeTa,
+    StoredSubset,
+    citation,
 )
+from orderdp.cli.folders import chosen_recipe
 from orderdp.strategies.registry import from_table, parse, to_table
 
 N = 100
 HALF = OrderDP(prune_ratio=0.5)
+STORED = StoredSubset(
+    file="a.parquet",
+    method="herding",
+    prune_ratio=0.5,
+    title="herding",
+    num_samples=N,
+    ratios=(0.3, 0.5),
+    sha256=("3f8a",),
+)
+
+
+@dataclass(frozen=True)
+class Steep(OrderDP):
+    rise: float = 0.0
+
 
 # Settings of ten epochs at a ratio of 0.4, and what each epoch keeps of 100.
 SIZES = {
@@ -173,6 +193,27 @@ def test_a_run_of_other_epochs_stretches_both():
             "write prune_ratio=0.5",
         ),
         ({"interval": 0}, ValueError, "interval must be at least 1, got 0; write a positive whole number"),
+        (
+            {"mastered": math.nan},
+            ValueError,
+            "mastered must be a number that can be compared, got nan; write 0.69",
+        ),
+        (
+            {"strategy": RepeatedRandom(prune_ratio=0.5), "mastered": 0.7},
+            ValueError,
+            "mastered needs a method that remembers losses, got RepeatedRandom(prune_ratio=0.5); "
+            "write OrderDP(prune_ratio=0.5)",
+        ),
+        (
+            {"strategy": Steep(prune_ratio=0.5)},
+            ValueError,
+            "a method to schedule must leave rise to the schedule, got Steep(prune_ratio=0.5); rename it",
+        ),
+        (
+            {"strategy": STORED, "fall": 0.5},
+            ValueError,
+            "prune_ratio must be one that a.parquet holds for herding, got 0.1; write one of 0.3, 0.5",
+        ),
         ({"mastered": "low"}, TypeError, "mastered must be a number, got 'low'; write a number such as 0.69"),
     ],
 )
@@ -202,3 +243,33 @@ def test_a_method_without_a_ratio_is_scheduled_as_it_is():
     assert [strategy.num_selected(N, epoch) for epoch in (0, 9)] == [100, 25]
     repeated = Scheduled(strategy=RepeatedRandom(prune_ratio=0.5), epochs=10, end=0.5)
     assert [repeated.num_selected(N, epoch) for epoch in (0, 9)] == [50, 100]
+
+
+def test_it_is_cited_and_advised_as_its_method():
+    inner = Kakurenbo(hide=0.3, epochs=10)
+    for strategy in (
+        Scheduled(strategy=inner, epochs=10),
+        Scheduled(strategy=inner, epochs=5 * 2).for_epochs(20, instead_of=10),
+    ):
+        assert citation(strategy) == citation(inner)
+        assert strategy.plain_losses_advice == inner.plain_losses_advice
+    assert Scheduled.references == ()
+
+
+def test_a_method_with_all_ratios_of_the_schedule_is_taken():
+    assert Scheduled(strategy=STORED, epochs=10, start=0.5).num_selected(N, 9) == 50
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"inner": "orderdp"}, {"prune_ratio": 0.3}),
+        ({"name": "scheduled", "inner": "orderdp", "end": 0.5}, {"prune_ratio": 0.3, "end": 0.5}),
+        ({"name": "scheduled", "inner": "orderdp", "explore": 0.5}, {"explore": 0.5}),
+        ({"inner": "infobatch", "end": 0.9}, {"prune_ratio": 0.3, "delta": 0.8, "start": 0.2, "end": 0.9}),
+    ],
+)
+def test_on_the_command_line_another_method_keeps_only_the_prune_ratio(given, expected):
+    table = {"name": "scheduled", "inner": "infobatch", "prune_ratio": 0.3, "delta": 0.8, "start": 0.2}
+    recipe = chosen_recipe(None, {"strategy": table, "epochs": 10}, given)
+    assert to_table(recipe.strategy, epochs=10) == {"name": "scheduled", "inner": given["inner"], **expected}

@@ -89,6 +89,15 @@ def test_samples_outside_the_mask_are_never_drawn_and_change_nothing():
     np.testing.assert_array_equal(alone.kept, drawn.kept[1:4])
 
 
+@pytest.mark.filterwarnings("error")
+def test_sizes_of_any_range_do_not_overflow():
+    sizes = np.array([1e300, 1e-300, 2e-300, 1e-300])
+    rng = np.random.default_rng(4)
+    drawn = draw_proportional(sizes, 2, rng, among=everything(sizes))
+    assert drawn.kept.sum() == 2
+    np.testing.assert_allclose(drawn.chances(np.arange(4)), [1, 0.25, 0.5, 0.25])
+
+
 def test_many_blocks_give_the_count_and_the_mean_chances():
     n, count = 300_000, 90_000
     values = ((np.arange(n) * 7919) % 100_003).astype(np.float32) ** 3

@@ -69,14 +69,19 @@ def chosen_recipe(name: str | None, given: Mapping[str, Any], strategy: Mapping[
 
 
 def _changed(table: Mapping[str, Any], given: Mapping[str, Any], *, epochs: int) -> dict[str, Any]:
-    """Returns the table of a strategy with the given settings. Another strategy keeps only the prune ratio."""
+    """Returns the table of a strategy with the given settings. Another strategy keeps only the prune ratio.
+
+    So does a strategy that is given another method, as `scheduled:NAME` is.
+    """
     from orderdp.strategies.registry import find, from_table
 
-    if given.get("name", table.get("name")) != table.get("name"):
+    name = {**table, **given}["name"]
+    method = find(name).method_setting
+    if any(given.get(key, table.get(key)) != table.get(key) for key in ("name", method) if key is not None):
         ratio = from_table(table, epochs=epochs).asked_ratio
-        takes_ratio = find(given["name"]).ratio_setting is not None
-        table = {"prune_ratio": ratio} if takes_ratio and ratio is not None else {}
-    strategy = find({**table, **given}["name"])
+        takes_ratio = find(name).ratio_setting is not None
+        table = {"name": name, **({"prune_ratio": ratio} if takes_ratio and ratio is not None else {})}
+    strategy = find(name)
     if "prune_ratio" in given:
         table = {key: value for key, value in table.items() if not strategy.has_size([key])}
     elif strategy.has_size(given):

@@ -191,9 +191,12 @@ class Comparison:
 
 def _planned_runs(members: Sequence[Member], tuned: Mapping[str, float]) -> Iterator[PlannedRun]:
     ratios: dict[str, float] = {}  # label of a shorter schedule to the prune ratio of the run it is named after
+    showing: set[str] = set()  # labels with a ratio, and not only with other shares of the same value
     for member in members:
         if member.short is not None:
             ratios.setdefault(member.short, member.recipe.strategy.asked_ratio or 0.0)
+        if "prune_ratio" in member.recipe.strategy.settings():
+            showing |= {member.label, member.short or member.label}
     for member in members:
         reference = not member.recipe.strategy.prunes
         ratio = ratios.get(member.label) if reference else member.recipe.strategy.asked_ratio or 0.0
@@ -202,7 +205,7 @@ def _planned_runs(members: Sequence[Member], tuned: Mapping[str, float]) -> Iter
         cut = reference and member.recipe.max_steps is not None
         yield PlannedRun(
             label=member.label,
-            method=member.label if ratio is None else member.label.replace(f" {100 * ratio:.12g} %", ""),
+            method=_without_ratio(member.label, ratio if member.label in showing else None),
             name=member.name,
             seed=member.recipe.seed,
             reference=reference,
@@ -214,6 +217,11 @@ def _planned_runs(members: Sequence[Member], tuned: Mapping[str, float]) -> Iter
             epochs=member.recipe.epochs if cut else None,
             max_lr=tuned.get(member.label),
         )
+
+
+def _without_ratio(label: str, ratio: float | None) -> str:
+    """Returns the label without the ratio, which comes before all other shares."""
+    return label if ratio is None else label.replace(f" {100 * ratio:.12g} %", "", 1)
 
 
 def _plain(run: PlannedRun) -> dict[str, Any]:
@@ -342,7 +350,8 @@ class Member:
         """The label, with the prune ratio if the label does not show it."""
         strategy = self.recipe.strategy
         share = f" {100 * (strategy.asked_ratio or 0):.12g} %"
-        return f"{self.label} (prunes{share})" if strategy.prunes and share not in self.label else self.label
+        shown = share in self.label and "prune_ratio" in strategy.settings()
+        return f"{self.label} (prunes{share})" if strategy.prunes and not shown else self.label
 
     def recipe_in(self, path: Path, num_samples: int, num_ranks: int = 1) -> Recipe | None:
         """Returns the settings in a comparison's folder; None while the run whose steps it takes has no result."""

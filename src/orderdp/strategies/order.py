@@ -189,11 +189,15 @@ def chances_by_rank(
     """
     ascending = np.sort(values)
     mine = values[places]
+    order = np.argsort(mine)
+    mine = mine[order]  # a search for ascending values does not wait for memory
     first = len(values) - np.searchsorted(ascending, mine, side="right")
     last = len(values) - np.searchsorted(ascending, mine, side="left")
     below = np.concatenate([[0.0], np.cumsum(gammas)])
-    mean: npt.NDArray[np.float64] = (below[last] - below[first]) / (last - first)
-    return np.where(last - first == 1, gammas[first], mean)
+    mean = (below[last] - below[first]) / (last - first)
+    chances = np.empty(len(mine))
+    chances[order] = np.where(last - first == 1, gammas[first], mean)
+    return chances
 
 
 def floor_share(share: float, count: int) -> int:

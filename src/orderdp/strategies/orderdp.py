@@ -58,7 +58,9 @@ class OrderDP(Strategy):
             with much to learn; inf for none.
         debias: exponent a of the weights (q/(n·γ))^a, in [0, 1], where γ is the chance of the sample's rank to be kept.
             0 is the paper's method, without weights. With 1 and a uniform share, the expected gradient is that of the
-            mean loss. It sorts all scores in each epoch.
+            mean loss. Between the two, the mean weight is below 1, which for plain SGD is a smaller learning rate. It
+            sorts all scores in each epoch. Beside `skip`, `easy_share` or `ceiling`, all weights are 1 in an epoch that
+            begins with samples without a finite loss, failed ones among them.
         per: "epoch" for one draw an epoch, or "iteration" for one draw in each step of all ranks (Algorithm 1).
         fresh: with per="iteration", select by the losses of the current forward pass (ordered SGD).
 
@@ -171,8 +173,8 @@ class OrderDP(Strategy):
         return bool({"prune_ratio", "explore", "exploit"} & set(settings))
 
     def surrogate_sizes(self, num_samples: int) -> tuple[int, int] | None:
-        """Returns (s, q); None if each step draws, since each then has its own L_q, or if not the top q are kept."""
-        top = not self.uniform_share and self._keeps_top()
+        """Returns (s, q); None if each step draws and so has its own L_q, if other ranks are kept, or with weights."""
+        top = not self.uniform_share and not self.debias and self._keeps_top()
         return self.sizes(num_samples) if self.per == "epoch" and top else None
 
     @property

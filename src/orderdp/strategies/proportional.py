@@ -25,21 +25,24 @@ class Proportional(FixedRatio):
 
         x = (1 - u)·excess + u·(mean excess),  u = `uniform_share`
 
-    and its chance π = min(1, c·x), with the c for which all chances sum to q. So π is at least u·q/n. Where nothing is
-    learnt yet, losses are alike and so are the chances; late in training most chances are small. Samples without a loss
-    come first, each with chance 1 or, if they are more than q, with equal chances. Samples that failed come last.
+    and its chance π = min(1, c·x), with the c for which all chances sum to q. Where nothing is learnt yet, losses are
+    alike and so are the chances; late in training most chances are small. Samples without a loss come first, each with
+    chance 1 or, if they are more than q, with equal chances. Samples that failed come last. Once all samples have a
+    loss, π is at least u·q/n.
 
     Each sample has the weight (q/(n·π))^debias. With 0, all weights are 1, and the expected gradient is that of the
-    losses weighted by π. With 1, it is the gradient of the mean loss, apart from epochs in which some samples have no
-    loss yet.
+    losses weighted by π. With 1, it is the gradient of the mean loss if u is above 0; with u = 0, samples at the floor
+    are never drawn. In an epoch that begins with samples without a loss, all weights are 1: the few places that are
+    left would have large ones.
 
     Args:
         prune_ratio: fraction of the data left out of each epoch, in [0, 1).
-        floor: loss at which nothing is left to learn, finite; None for the lowest loss on record. With label smoothing
-            or noise, no loss comes near 0.
+        floor: loss at which nothing is left to learn, finite in float32; None for the lowest loss on record. With label
+            smoothing or noise, no loss comes near 0.
         ceiling: losses above it count as this one, above the floor; inf for none.
         uniform_share: u, in [0, 1]; 1 is a uniform draw.
-        debias: exponent of the weights, in [0, 1].
+        debias: exponent of the weights, in [0, 1]. Between 0 and 1 the mean weight is below 1, which for plain SGD is a
+            smaller learning rate.
 
     Raises:
         TypeError: a setting that is no number. ValueError: a value out of range.
@@ -73,8 +76,10 @@ class Proportional(FixedRatio):
         check_number("ceiling", self.ceiling, example="0.9")
         if self.floor is not None:
             check_number("floor", self.floor, example="0.0")
-            if not math.isfinite(self.floor):
-                raise ValueError(f"floor must be finite, got {self.floor}; write None for the lowest loss on record")
+            if not abs(self.floor) <= _LARGEST:  # also of NaN
+                raise ValueError(
+                    f"floor must be finite in float32, got {self.floor}; write None for the lowest loss on record"
+                )
             object.__setattr__(self, "floor", float(self.floor))
         if not self.ceiling > (-math.inf if self.floor is None else self.floor):  # also of NaN
             raise ValueError(
@@ -102,7 +107,9 @@ class Proportional(FixedRatio):
         sizes = self._sizes(losses, known, num_known)
         drawn = draw_proportional(sizes, q - num_unseen, rng, among=known)
         indices = shuffled(drawn.kept | unseen, rng)
-        return Selection(indices, self._weights(indices, unseen, drawn, q / memory.num_samples))
+        if num_unseen:
+            return Selection(indices, self._equal(q))
+        return Selection(indices, self._weights(indices, drawn, q / memory.num_samples))
 
     def _sizes(self, losses: npt.NDArray[np.float32], known: Mask, num_known: int) -> Computed:
         """Returns x of the samples with a loss; those without one have any finite size."""
@@ -124,9 +131,8 @@ class Proportional(FixedRatio):
     def _equal(self, q: int) -> Weights | None:
         return np.ones(q, dtype=np.float32) if self.debias else None
 
-    def _weights(self, indices: Indices, unseen: Mask, drawn: Drawn, share: float) -> Weights | None:
+    def _weights(self, indices: Indices, drawn: Drawn, share: float) -> Weights | None:
         """Returns (q/(n·π))^debias; share is q/n."""
         if not self.debias:
             return None
-        chances = np.where(unseen[indices], 1.0, drawn.chances(indices))
-        return ((share / chances) ** self.debias).astype(np.float32)
+        return ((share / drawn.chances(indices)) ** self.debias).astype(np.float32)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,12 +43,13 @@ class Scheduled(Strategy):
         fall: share over which it falls to 0 before `end`, in [0, 1].
         wave: the ratio is r - wave and r + wave in turns, which keeps the mean; in [0, r], and r + wave below 1.
         mastered: a loss; samples at or below it are mastered, and the ratio is at most their share. log 2 is a
-            probability of 1/2 for the right class, without label smoothing. None for a ratio that does not depend on
-            the losses.
+            probability of 1/2 for the right class, without label smoothing. A method that keeps its choice for some
+            epochs then chooses anew in each. None for a ratio that does not depend on the losses.
 
     Raises:
         TypeError: a setting of another type. ValueError: a value out of range, a method that chooses within the batch
-            or is scheduled already, or a method without a prune ratio where the ratio changes.
+            or is scheduled already, a method without a prune ratio where the ratio changes, one that refuses a ratio of
+            the schedule, or one that remembers no loss beside `mastered`.
 
     Source: `start` and `end` as Composer's selective backprop; alternating ratios, as in the oscillation of PODS.
 
@@ -86,6 +88,8 @@ class Scheduled(Strategy):
         if self.mastered is not None:
             check_number("mastered", self.mastered, example="0.69")
             object.__setattr__(self, "mastered", float(self.mastered))
+            if math.isnan(self.mastered):
+                raise ValueError("mastered must be a number that can be compared, got nan; write 0.69")
         for name in ("start", "end", "rise", "fall", "wave"):
             object.__setattr__(self, name, float(getattr(self, name)))
         inner = self.strategy
@@ -99,6 +103,16 @@ class Scheduled(Strategy):
                 f"wave must keep the ratio in [0, 1), got {self.wave} around {ratio}; "
                 f"write at most {min(ratio, 0.99 - ratio):.4g}"
             )
+        if self.mastered is not None and not inner.columns:
+            raise ValueError(
+                f"mastered needs a method that remembers losses, got {inner!r}; write OrderDP(prune_ratio=0.5)"
+            )
+        if self._changes_ratio():
+            for ratio in sorted(set(map(self._ratio, range(self.epochs)))):
+                self._with_ratio(ratio)  # raises what the method has against it
+        # What the class says of all schedules, this one says of its method.
+        object.__setattr__(self, "references", inner.references)
+        object.__setattr__(self, "plain_losses_advice", inner.plain_losses_advice)
 
     def _check_method(self) -> None:
         if not isinstance(self.strategy, Strategy):
@@ -107,6 +121,11 @@ class Scheduled(Strategy):
             raise ValueError(
                 f"a method to schedule must prune, and choose before an epoch, got {self.strategy!r}; "
                 "write OrderDP(prune_ratio=0.5)"
+            )
+        shared = sorted({field.name for field in fields(self.strategy)} & {"inner", *_OWN})  # type: ignore[arg-type]
+        if shared:
+            raise ValueError(
+                f"a method to schedule must leave {shared[0]} to the schedule, got {self.strategy!r}; rename it"
             )
         own = getattr(self.strategy, "epochs", None)
         if own not in (None, self.epochs):

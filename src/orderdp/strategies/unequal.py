@@ -41,8 +41,9 @@ class Drawn:
 
     def chances(self, indices: Indices) -> npt.NDArray[np.float64]:
         """Returns (k,) the chances of k samples of those that could be drawn."""
-        open_ = self.rate * np.asarray(self.sizes[indices], dtype=np.float64) + self.equal
-        return np.where(self.certain[indices], 1.0, open_)
+        certain = self.certain[indices]
+        open_sizes = np.where(certain, 0.0, self.sizes[indices])  # those of the others might overflow
+        return np.where(certain, 1.0, self.rate * open_sizes + self.equal)
 
 
 def draw_proportional(sizes: Values, count: int, rng: np.random.Generator, *, among: Mask) -> Drawn:
@@ -106,9 +107,8 @@ class _Row(NamedTuple):
 
     def _integers(self, part: Part) -> Integers:
         """Returns the lengths of samples; 0 outside the mask."""
-        scaled = np.ldexp(np.asarray(self.sizes[part], dtype=np.float64), self.exponent)
-        scaled *= self.among[part]
-        return scaled.astype(np.int64)
+        inside = np.asarray(self.sizes[part], dtype=np.float64) * self.among[part]  # first: others might overflow
+        return np.ldexp(inside, self.exponent, out=inside).astype(np.int64)
 
     def certain(self, count: int) -> Mask:
         """Returns the samples that are at least as long as the distance of `count` points."""

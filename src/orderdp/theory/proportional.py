@@ -17,7 +17,7 @@ def proportional_probabilities(sizes: npt.ArrayLike, q: SupportsIndex) -> npt.ND
     above 0, those samples are certain and the others have equal chances.
 
     The expected gradient of the mean over the q, without weights, is (1/q)·Σ_i π_i·g_i. With weights q/(n·π_i) it is
-    the mean gradient (1/n)·Σ_i g_i.
+    the mean gradient (1/n)·Σ_i g_i, if no chance is 0.
 
     Args:
         sizes: (n,) x_i, finite and at least 0.
