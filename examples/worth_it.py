@@ -57,6 +57,7 @@ def main(epochs: int = 8, num_seeds: int = 5) -> None:
         orderdp.OrderDP(prune_ratio=0.5),
         len(train_set),
         seeds=range(num_seeds),
+        resolution=100 / len(test_set),
     )
     print(answer)
 

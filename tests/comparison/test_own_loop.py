@@ -53,6 +53,14 @@ def test_pruning_that_wins_is_worth_it_and_full_data_is_trained_too():
     ]
 
 
+def test_equal_differences_of_a_coarse_score_are_no_proof():
+    loop = Loop(lambda method, seed: 90.0 + 0.1 * (method is OrderDP))
+    answer = worth_it(loop, OrderDP(prune_ratio=0.5), N, resolution=0.1, log=silent)
+    # Half of the interval: 4.3027·0.1/√6/√3.
+    assert answer.against_short.high - answer.against_short.mean == pytest.approx(0.10142, rel=1e-3)
+    assert answer.worth is None
+
+
 def test_pruning_that_loses_ends_before_full_data_is_trained():
     loop = Loop(lambda method, seed: {OrderDP: 88.0, RepeatedRandom: 90.0}[method] + seed)
     answer = worth_it(loop, OrderDP(prune_ratio=0.5), N, log=silent)
@@ -113,6 +121,11 @@ def test_the_shorter_schedule_is_full_data_for_the_samples_of_the_pruned_run(str
             ValueError,
             "the method must choose before an epoch, got OrderedSGD(keep=0.5), which makes all steps of full data; "
             "compare it with full data",
+        ),
+        (
+            {"resolution": -1},
+            ValueError,
+            "resolution must be 0 or a step of the score, got -1; write 0.1",
         ),
         ({"seeds": ()}, ValueError, "seeds must be different numbers, got []; write (0, 1, 2)"),
         ({"seeds": (1, 1)}, ValueError, "seeds must be different numbers, got [1, 1]; write (0, 1, 2)"),

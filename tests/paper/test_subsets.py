@@ -153,6 +153,17 @@ def test_seeds_that_are_added_get_their_own_subsets(capsys, write, whole):
     assert text.startswith("digits\n")
 
 
+def test_a_seed_is_added_to_a_study_of_one(write):
+    study = load_study(write(("seeds = [0, 1]", "seeds = [0]"), (', "calibrated,scores=el2n-1"', "")))
+    start_study(study, Path("run"), log=quiet)
+    before = {path: path.read_bytes() for path in Path("run/digits").glob("*-seed0/*.json*")}
+    assert main(["study", "--resume", "run", "--seed", "1"]) == 0
+    found = accuracies(Path("run"))
+    assert all(list(values) == [0, 1] for values in found.values())
+    assert len(found) == len(LABELS) - 1
+    assert {path: path.read_bytes() for path in before} == before
+
+
 WRONG = {
     "method": ('"random"', '"randon"', "no static method named 'randon'; did you mean 'random'?"),
     "epoch": ("{ epochs = 2", "{ epochs = 0", "epochs must lie in [1, inf), got 0; write epochs = 30"),

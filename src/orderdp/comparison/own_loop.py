@@ -10,7 +10,7 @@ from numbers import Real
 from orderdp.comparison.verdicts import CONFIDENCE, FEWEST_SEEDS, Difference, paired_difference, student
 from orderdp.pruner import Pruner
 from orderdp.strategies import FullData, RepeatedRandom, Strategy
-from orderdp.theory.sizes import check_count
+from orderdp.theory.sizes import check_count, check_number
 
 _MOST_SEEDS = 100  # that are suggested
 _EXACT = 10**15  # test samples: scores of any kind are not rounded to multiples of 1/m
@@ -58,6 +58,7 @@ def worth_it(
     *,
     seeds: Sequence[int] = (0, 1, 2),
     larger_is_better: bool = True,
+    resolution: float = 0.0,
     log: Callable[[str], None] = print,
 ) -> Answer:
     """Trains a loop of your own pruned, on the shorter schedule and on full data, and says whether pruning pays.
@@ -75,6 +76,9 @@ def worth_it(
         num_samples: size of the training set.
         seeds: at least three, to conclude anything.
         larger_is_better: of the score; False for a loss.
+        resolution: smallest step of the score, such as 0.1 for an accuracy in percent on 1,000 samples. Differences of
+            a few seeds may be equal by chance, so an interval is at least as wide as the step allows. 0 for a score
+            that takes any value.
         log: called with one line as each run ends.
 
     Raises:
@@ -88,6 +92,9 @@ def worth_it(
     ValueError: the method must prune, got FullData(); write OrderDP(prune_ratio=0.5)
     """
     check_count("num_samples", num_samples)
+    check_number("resolution", resolution, example="0.1")
+    if not 0 <= resolution < math.inf:
+        raise ValueError(f"resolution must be 0 or a step of the score, got {resolution}; write 0.1")
     if not strategy.prunes:
         raise ValueError(f"the method must prune, got {strategy!r}; write OrderDP(prune_ratio=0.5)")
     if strategy.chooses_in_batch:
@@ -110,13 +117,13 @@ def worth_it(
         report = run("pruned", strategy.for_seed(seed), seed).report()
         shares.append(report.visits / (num_samples * (report.epoch + 1)))
         run("shorter schedule", RepeatedRandom(prune_ratio=1 - shares[-1]), seed)
-    against_short = _difference(scores, "shorter schedule", larger_is_better=larger_is_better)
+    against_short = _difference(scores, "shorter schedule", larger_is_better=larger_is_better, resolution=resolution)
     against_full = None
     if against_short.seeds < FEWEST_SEEDS or against_short.high >= 0:
         scores["full data"] = {}
         for seed in seeds:
             run("full data", FullData(), seed)
-        against_full = _difference(scores, "full data", larger_is_better=larger_is_better)
+        against_full = _difference(scores, "full data", larger_is_better=larger_is_better, resolution=resolution)
     worth = None
     if against_short.seeds >= FEWEST_SEEDS and not against_short.low <= 0 <= against_short.high:
         worth = against_short.low > 0
@@ -136,10 +143,12 @@ def _checked(score: object, pruner: Pruner, arm: str, seed: int) -> float:
     return float(score)
 
 
-def _difference(scores: Mapping[str, Mapping[int, float]], reference: str, *, larger_is_better: bool) -> Difference:
+def _difference(
+    scores: Mapping[str, Mapping[int, float]], reference: str, *, larger_is_better: bool, resolution: float
+) -> Difference:
     sign = 1 if larger_is_better else -1
     pruned, other = ({seed: sign * score for seed, score in scores[arm].items()} for arm in ("pruned", reference))
-    return paired_difference(pruned, other, test_size=_EXACT)
+    return paired_difference(pruned, other, test_size=round(100 / resolution) if resolution else _EXACT)
 
 
 def _seeds_needed(difference: Difference) -> str:

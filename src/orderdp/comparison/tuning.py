@@ -70,9 +70,11 @@ def tune(
     for folder, part in parts.items():
         create(part, folder)
     outcomes = train(list(parts))
-    if at_work := [name for outcome in outcomes for name in outcome.at_work]:
+    # A run without a result beside one that failed may wait for it.
+    waiting = [name for outcome in outcomes if not outcome.failed for name in outcome.open]
+    if waiting := waiting or [name for outcome in outcomes for name in outcome.at_work]:
         raise ValueError(
-            f"learning rates are still chosen by another process, at {at_work[0]}; resume when it has ended"
+            f"learning rates are still chosen by another process, at {waiting[0]}; resume when it has ended"
         )
     by_rate = dict(zip(comparison.max_lrs, (outcome.results for outcome in outcomes), strict=True))
     there = next(iter(by_rate.values()))

@@ -120,12 +120,16 @@ def resume(
 
 
 def _create_or_extend(comparison: Comparison, path: Path) -> None:
-    if broadcast_object_list([path.exists()])[0]:  # one answer for all ranks: the main one is about to create it
+    there = broadcast_object_list([path.exists()])[0]  # one answer for all ranks: the main one is about to create it
+    if not there:
+        try:
+            create_folder(comparison, path, check(comparison))
+        except FileExistsError:  # another process has just created it
+            there = True
+    if there:
         root = comparison.recipe.data_root
         moved = None if load_comparison(path)[0].recipe.data_root == root else root
         extend(path, methods=comparison.methods, budgets=comparison.budgets, data_root=moved)
-    else:
-        create_folder(comparison, path, check(comparison))
 
 
 def extend(

@@ -58,7 +58,7 @@ class StoredSubset(Strategy):
     num_samples: int
     ratios: tuple[float, ...]
     sha256: tuple[str, ...]
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = field(default=(), compare=False)  # the digests tell subsets apart
 
     def __post_init__(self) -> None:
         check_fraction("prune_ratio", self.prune_ratio, low_open=False, high_open=True)

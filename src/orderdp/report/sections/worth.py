@@ -12,7 +12,7 @@ from orderdp.comparison.worth import Worth, worth_of
 from orderdp.output.text_table import Table
 from orderdp.report.placement import pruned_entries
 from orderdp.report.section import Choices, Section
-from orderdp.report.tables import accuracy, by_method, by_run, mean, rules_of, signed
+from orderdp.report.tables import Column, accuracy, by_method, by_run, mean, rules_of, signed
 
 _CURVE = (
     "The curve of full data goes through the mean accuracies of all its schedules by isotonic regression. It is linear "
@@ -63,7 +63,11 @@ def section(results: Results, _choices: Choices) -> Section | None:
 def _schedules(results: Results) -> Table:
     references = [entry for entry in results.entries.values() if entry.reference and entry.results]
     longest_last = sorted(references, key=lambda entry: entry.mean("steps"))
-    lines = by_run(longest_last, [("steps", mean("steps", ",.0f")), ("accuracy, %", accuracy)])
+    columns: list[Column] = [("steps", mean("steps", ",.0f")), ("accuracy, %", accuracy)]
+    rates = {run.label: run.max_lr for run in results.planned.runs if run.max_lr is not None}
+    if rates:
+        columns.append(("learning rate", lambda entry: f"{rates.get(entry.label, results.recipe['max_lr']):g}"))
+    lines = by_run(longest_last, columns)
     note = "Full data, each time with a schedule that ends with these steps: mean ± standard deviation over the seeds."
     return Table("schedules", "Full data by its steps", lines, note)
 
