@@ -26,7 +26,7 @@ from orderdp.comparison.planned import (
 from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
-from orderdp.strategies import FixedSubset, FullData, StoredSubset
+from orderdp.strategies import FullData
 from orderdp.strategies.registry import find, from_table, importing_nothing, to_table
 from orderdp.theory.sizes import check_number
 from orderdp.training.recipe import Recipe, gathered, load_recipe
@@ -107,7 +107,7 @@ class Comparison:
                 f"{self.recipe.held_out:g}; leave one of them out"
             )
         for recipe in self.pruned():
-            if isinstance(recipe.strategy, (FixedSubset, StoredSubset)):
+            if recipe.strategy.names_samples:
                 raise ValueError(
                     f"max_lrs are chosen with a tenth of the training images held out, got {recipe.label}, a fixed "
                     "subset of all of them; write one max_lr"

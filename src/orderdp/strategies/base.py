@@ -226,6 +226,11 @@ class Strategy(ABC):
         """What is left out where no setting says how much, as a sentence; None if a setting says it."""
         return None
 
+    @property
+    def names_samples(self) -> bool:
+        """Whether the settings name samples of one data set, so that the method fits no part of it."""
+        return False
+
     def check_files(self) -> None:  # noqa: B027  (most strategies have nothing to check)
         """Raises ValueError if a file that the strategy reads in training is missing or has changed."""
 

@@ -99,6 +99,11 @@ class FixedSubset(Strategy):
         weighted = "" if self.weights is None else "weighted "
         return [f"of {len(self.indices)} {weighted}samples, {self._digest[:8]}"]
 
+    @property
+    def names_samples(self) -> bool:
+        """True."""
+        return True
+
     def num_selected(self, num_samples: int, epoch: int) -> int:
         """Returns how many positions were given.
 

@@ -206,6 +206,11 @@ class Scheduled(Strategy):
         """What the method says."""
         return self.strategy.assumed_size
 
+    @property
+    def names_samples(self) -> bool:
+        """As the method does."""
+        return self.strategy.names_samples
+
     def check_files(self) -> None:
         """Checks the files of the method."""
         self.strategy.check_files()

@@ -164,6 +164,11 @@ class StoredSubset(Strategy):
         """Returns no epoch."""
         return ()
 
+    @property
+    def names_samples(self) -> bool:
+        """True: those in the file."""
+        return True
+
     def check_files(self) -> None:
         """Raises ValueError if the file is missing, or holds other subsets than when the recipe was written."""
         assert self._subset
