@@ -95,6 +95,7 @@ class Strategy(ABC):
         has_default_size: whether a recipe may leave out how much is trained.
         argument: the setting that follows the name after a colon, NAME:VALUE, on the command line; None if none does.
         method_setting: the setting that names another method, which `from_settings` gets as a class; None if none does.
+        names_samples: whether the settings name samples of one data set, so that the method fits no part of it.
         prunes: whether it leaves out anything; False for full data.
         references: BibTeX entries of its publication.
         plain_losses_advice: what to write if `needs_plain_losses` and the losses are not plain.
@@ -108,6 +109,7 @@ class Strategy(ABC):
     argument: ClassVar[str | None] = None
     method_setting: ClassVar[str | None] = None
     prunes: ClassVar[bool] = True
+    names_samples: ClassVar[bool] = False
     references: ClassVar[tuple[str, ...]] = ()
     plain_losses_advice: ClassVar[str] = ""
 
@@ -226,11 +228,6 @@ class Strategy(ABC):
         """What is left out where no setting says how much, as a sentence; None if a setting says it."""
         return None
 
-    @property
-    def names_samples(self) -> bool:
-        """Whether the settings name samples of one data set, so that the method fits no part of it."""
-        return False
-
     def check_files(self) -> None:  # noqa: B027  (most strategies have nothing to check)
         """Raises ValueError if a file that the strategy reads in training is missing or has changed."""
 
@@ -252,8 +249,7 @@ class Strategy(ABC):
             epochs: epochs of the run, which a setting `epochs` takes if it is not given; None without a run.
 
         Raises:
-            ValueError: the method lacks or refuses a setting, or a setting that it needs is missing.
-            TypeError: a setting of another type.
+            ValueError: a setting that is unknown, refused or missing. TypeError: a setting of another type.
         """
         declared = {field.name: field for field in fields(cls) if field.init}  # type: ignore[arg-type]
         given = dict(settings)

@@ -41,6 +41,7 @@ class FixedSubset(Strategy):
 
     name = "fixed_subset"
     label = "fixed subset"
+    names_samples = True
     ratio_means = "none; the samples given"
     ratio_setting = None
 
@@ -98,11 +99,6 @@ class FixedSubset(Strategy):
     def _describe(self, settings: dict[str, Any]) -> list[str]:
         weighted = "" if self.weights is None else "weighted "
         return [f"of {len(self.indices)} {weighted}samples, {self._digest[:8]}"]
-
-    @property
-    def names_samples(self) -> bool:
-        """True."""
-        return True
 
     def num_selected(self, num_samples: int, epoch: int) -> int:
         """Returns how many positions were given.

@@ -207,7 +207,7 @@ class Scheduled(Strategy):
         return self.strategy.assumed_size
 
     @property
-    def names_samples(self) -> bool:
+    def names_samples(self) -> bool:  # type: ignore[override]
         """As the method does."""
         return self.strategy.names_samples
 

@@ -48,6 +48,7 @@ class StoredSubset(Strategy):
 
     name = "fixed"
     label = "stored subset"
+    names_samples = True
     argument = "file"
     ratio_means = "fraction left out by the subset in a file, fixed:FILE; one that the file holds"
 
@@ -163,11 +164,6 @@ class StoredSubset(Strategy):
     def size_changes(self) -> tuple[int, ...]:
         """Returns no epoch."""
         return ()
-
-    @property
-    def names_samples(self) -> bool:
-        """True: those in the file."""
-        return True
 
     def check_files(self) -> None:
         """Raises ValueError if the file is missing, or holds other subsets than when the recipe was written."""
