@@ -93,17 +93,6 @@ MEMBERS = {
         {"against": ()},
         [("OrderDP 50 %", "OrderDP-50-seed0", 8)],
     ),
-    "budgets": (
-        {"prune_ratio": 0.3},
-        {"budgets": (1.5, 0.1, 1, 0.71)},  # 15 of 21 steps are those of the pruned run
-        [
-            ("OrderDP 30 %", "OrderDP-30-seed0", 15),
-            ("full data", "full-data-seed0", 21),
-            ("full data, steps of OrderDP 30 %", "full-data-steps-of-OrderDP-30-seed0", 15),
-            ("full data, 150 % of the steps", "full-data-150-of-the-steps-seed0", 32),
-            ("full data, 10 % of the steps", "full-data-10-of-the-steps-seed0", 2),
-        ],
-    ),
     "full data": ({"strategy": "full"}, {"seeds": (0, 1)}, [("full data", f"full-data-seed{i}", 21) for i in (0, 1)]),
 }
 
@@ -149,19 +138,6 @@ REFUSED = {
         "method must be given once each, got ['OrderDP 50 %', 'OrderDP 50 %']; leave the repeats out",
     ),
     "seed twice": ({"seeds": (1, 2, 1)}, "seed must be given once each, got [1, 2, 1]; leave the repeats out"),
-    "budget of nothing": (
-        {"budgets": (0.5, 0)},
-        "budgets are multiples of full data's steps and must lie in (0, 2], got 0; write 0.5 for half of them",
-    ),
-    "budget in percent": (
-        {"budgets": (50,)},
-        "budgets are multiples of full data's steps and must lie in (0, 2], got 50; write 0.5 for half of them",
-    ),
-    "budget twice": ({"budgets": (0.5, 0.5)}, "budget must be given once each, got [0.5, 0.5]; leave the repeats out"),
-    "budgets without full data": (
-        {"budgets": (0.5,), "against": ("short",)},
-        "budgets are multiples of full data's steps, got [0.5] without full data; add full to against",
-    ),
     "reference twice": (
         {"against": ("full", "full")},
         "against must be given once each, got ['full', 'full']; leave the repeats out",
@@ -173,16 +149,6 @@ REFUSED = {
 def test_a_plan_that_cannot_be_is_refused(settings, message):
     with raises(ValueError, message):
         Comparison(Recipe(), **settings)
-
-
-def test_a_budget_of_no_step_is_refused(tiny):
-    with raises(ValueError, "a budget must leave at least one of the 21 steps, got 0.02; write 0.048 or more"):
-        Comparison(tiny(), budgets=(0.02,)).members(N)
-
-
-def test_a_longer_schedule_ends_with_its_steps(tiny):
-    longer = members_of(Comparison(tiny(), budgets=(1.5,)))["full data, 150 % of the steps"].recipe
-    assert (longer.epochs, longer.max_steps, longer.strategy.name) == (5, 32, "full")
 
 
 def members_of(plan):
