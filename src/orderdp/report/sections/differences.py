@@ -124,8 +124,8 @@ def _grid(
     if len(judged) > 1:
         alone = sum(sign_of(each) != 0 for each in judged.values())
         many = (
-            f" “*”: excludes 0 also by Holm's correction over the {len(judged)} cells, as {sum(kept.values())} of the "
-            f"{alone} do that exclude it alone."
+            f" {alone} of {len(judged)} intervals exclude 0. With “*”, the difference remains after Holm's correction "
+            f"over all of them: {sum(kept.values())}."
         )
     entries = [results.entries[label] for label in differences]
     return Table(
