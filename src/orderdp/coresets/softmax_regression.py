@@ -1,4 +1,7 @@
-"""The last layer at the minimum of its penalised loss: softmax regression on the features of the proxy."""
+"""The last layer at the minimum of its penalised loss: softmax regression on the features of the proxy.
+
+torch's L-BFGS finds it, since it runs on the device of the features.
+"""
 
 from __future__ import annotations
 

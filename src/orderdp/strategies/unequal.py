@@ -1,6 +1,6 @@
 """Draws with unequal chances: exactly as many samples as asked, each with a chance proportional to its size.
 
-The chances are exact: integers alone decide, so every machine draws alike.
+Given the sizes, integers alone decide: the chances are exact, and every machine draws alike.
 """
 
 from __future__ import annotations
