@@ -130,7 +130,7 @@ REFUSED = {
     ),
     "too large a subset": (
         "--train-size 2000",
-        "--train-size must lie in [1, 1437], the number of images, got 2000; leave it out to take all",
+        "--train-size must lie in [1, 1437], the number of samples, got 2000; leave it out to take all",
     ),
     "a prune ratio twice": (
         "--prune-ratio 0.5 0.25 0.5",

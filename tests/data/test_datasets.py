@@ -150,7 +150,7 @@ def test_a_subset_is_drawn_from_the_whole_set_and_not_from_its_beginning(fashion
 
 @pytest.mark.parametrize("size", [0, -3, 1438])
 def test_a_train_size_that_the_set_cannot_give_is_refused(size):
-    message = f"train_size must lie in [1, 1437], the number of images, got {size}; leave it out to take all"
+    message = f"train_size must lie in [1, 1437], the number of samples, got {size}; leave it out to take all"
     with raises(ValueError, message):
         load_dataset("digits", train_size=size)
 

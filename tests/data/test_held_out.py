@@ -40,6 +40,6 @@ def test_a_recipe_asks_for_it_beside_the_whole_data():
 
 @pytest.mark.parametrize("share", [1e-4, 0.9999])
 def test_a_share_that_leaves_a_part_empty_is_refused(share):
-    message = f"held_out must leave images on both sides, got {share} of 1437; write 0.1, or 0 for the test set"
+    message = f"held_out must leave samples on both sides, got {share} of 1437; write 0.1, or 0 for the test set"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_dataset("digits").holding_out(share)

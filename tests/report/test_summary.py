@@ -45,6 +45,12 @@ def test_it_says_what_the_first_method_gains_and_loses_and_counts_the_others(jud
     ]
 
 
+def test_the_facts_name_the_wrong_labels(made, tiny_recipe):
+    for noise, ending in ((0.0, "test samples"), (0.2, ", 20 % of the training labels wrong")):
+        folder = made(f"run{noise}", recipe=tiny_recipe(label_noise=noise), methods=methods("orderdp"))
+        assert dict(summary_of(read_results(folder.path)).facts)["Data"].endswith(ending)
+
+
 def test_a_difference_within_the_tolerance_is_said_to_be_one(judged):
     judged.plan.write(judged.path, sizes_of_many_images())
     first = conclusions(read_results(judged.path))[2]

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from orderdp import OrderDP, Pruner
 from orderdp.diagnostics import alignment
-from orderdp.training import loop
+from orderdp.training import models
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.run_folder import RunFolder
@@ -43,13 +43,13 @@ def epochs_of(folder):
 @pytest.fixture
 def dropout(monkeypatch):
     """Gives every model a layer of dropout, which draws from torch's global generator at each step."""
-    build = loop.build_model
+    build = models.build_model
 
     def with_dropout(name, **sizes):
         *layers, last = build(name, **sizes)
         return torch.nn.Sequential(*layers, torch.nn.Dropout(0.3), last)
 
-    monkeypatch.setattr(loop, "build_model", with_dropout)
+    monkeypatch.setattr(models, "build_model", with_dropout)
 
 
 # Settings, times, epochs: of E epochs the k-th of m is ceil(k·E/m).

@@ -7,6 +7,7 @@ import torch
 
 from orderdp import InfoBatch, OrderDP
 from orderdp.data import imports
+from orderdp.data.base import DataSets, ImageFiles
 from orderdp.training import loop, models, optim
 from orderdp.training.check import check_recipe
 from orderdp.training.loop import Run
@@ -14,6 +15,14 @@ from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import num_epochs
 
+FILES = DataSets(
+    *2 * (ImageFiles(("a.png",), torch.tensor([0])),),
+    num_classes=1,
+    in_channels=3,
+    image_size=8,
+    mean=(0.0,) * 3,
+    std=(1.0,) * 3,
+)
 REFUSED = {
     "an unknown model": (
         {"model": "smallcnn"},
@@ -40,7 +49,7 @@ REFUSED = {
     ),
     "resident files": (
         {"data_path": "resident"},
-        "data_path 'resident' is for images in memory, got files; write data_path = \"loader\"",
+        "data_path 'resident' is for samples in memory, got files; write data_path = \"loader\"",
     ),
 }
 
@@ -52,7 +61,7 @@ def recipe_of(**settings):
 @pytest.mark.parametrize(("settings", "message"), list(REFUSED.values()), ids=list(REFUSED))
 def test_what_does_not_fit_is_refused_in_one_line(settings, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        check_recipe(recipe_of(**settings), 1000, in_files=True)
+        check_recipe(recipe_of(**settings), 1000, data=FILES)
 
 
 def test_the_steps_that_must_fit_are_those_of_all_ranks():
@@ -93,6 +102,6 @@ def test_what_fits_passes_and_builds_nothing(monkeypatch):
 
 
 def test_a_run_is_checked_before_its_model_is_built(tmp_path, tiny, digits, monkeypatch):
-    monkeypatch.setattr(loop, "build_model", None)
+    monkeypatch.setattr(loop, "model_for", None)
     with pytest.raises(ValueError, match=r"^max_steps must be within the 21 steps of 3 epochs, got 99; write more"):
         Run(tiny(strategy="full", max_steps=99), digits, RunFolder(tmp_path), show=False)

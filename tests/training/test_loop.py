@@ -17,7 +17,7 @@ from orderdp import DynamicRandom, OrderDP, Pruner
 from orderdp.data.base import ImageArrays
 from orderdp.data.images import ResidentImages, SampleImages
 from orderdp.data.registry import load_dataset
-from orderdp.training import loop, optim
+from orderdp.training import loop, models, optim
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.progress import SECONDS
@@ -135,8 +135,8 @@ def test_the_arithmetic_has_the_threads_asked_for(tmp_path, tiny, digits):
 
 def test_the_evaluation_has_batches_of_its_own_size_and_draws_nothing(tmp_path, tiny, digits, monkeypatch):
     run = Run(tiny(eval_batch_size=100), digits, RunFolder(tmp_path), show=False)
-    sizes, logits = [], run._logits
-    monkeypatch.setattr(run, "_logits", lambda images: sizes.append(len(images)) or logits(images))
+    sizes, logits = [], run._outputs
+    monkeypatch.setattr(run, "_outputs", lambda images: sizes.append(len(images)) or logits(images))
     before = torch.get_rng_state()
     run._evaluate()
     assert sizes == [100, 100, 100, 60]
@@ -353,6 +353,7 @@ def test_the_result_says_what_was_run_and_where(train):
             "pass_s",
             *SECONDS,
             "coverage",
+            "num_classes",
             "seed",
             "digests",
             "device",
@@ -439,13 +440,13 @@ def test_bf16_is_near_float32_and_not_it(train):
 @pytest.mark.parametrize("data_path", ["resident", "loader"])
 def test_channels_last_lays_out_weights_and_images(tmp_path, tiny, digits, train, data_path, monkeypatch):
     layouts = []
-    logits = Run._logits
+    logits = Run._outputs
 
     def watch(self, *arguments):
         layouts.append(self.model[1][0].weight.is_contiguous(memory_format=torch.channels_last))
         return logits(self, *arguments)
 
-    monkeypatch.setattr(Run, "_logits", watch)
+    monkeypatch.setattr(Run, "_outputs", watch)
     last = train("last", **FULL, channels_last=True, data_path=data_path).metrics()
     assert layouts
     assert all(layouts)
@@ -489,7 +490,7 @@ def test_a_compiled_model_trains_as_the_plain_one(train, monkeypatch):
     def linear(name, **sizes):
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))  # little to compile
 
-    monkeypatch.setattr(loop, "build_model", linear)
+    monkeypatch.setattr(models, "build_model", linear)
     monkeypatch.setattr(torch, "compile", lambda model: calls.append(model) or compile_(model))
     plain = train("plain", **FULL, max_steps=8, drop_last=True)
     assert not calls
@@ -541,7 +542,7 @@ def test_a_folder_of_images_trains_with_any_number_of_workers_to_the_same_bits(t
     assert outcome(folders[0]) == outcome(folders[1])
     assert folders[0].result()["samples_forward"] == 4 * 18
     assert folders[0].result()["accuracy_best"] > 50
-    with raises(ValueError, "data_path 'resident' is for images in memory, got files; write data_path = \"loader\""):
+    with raises(ValueError, "data_path 'resident' is for samples in memory, got files; write data_path = \"loader\""):
         train("resident", data, **settings, data_path="resident")
 
 

@@ -13,7 +13,7 @@ import torch
 from orderdp import DynamicRandom, Pruner
 from orderdp.diagnostics import jaccard
 from orderdp.diagnostics.dynamics import ROLLING_WINDOW
-from orderdp.training import loop
+from orderdp.training import models
 from orderdp.training.loop import Run
 from orderdp.training.run_folder import RunFolder
 
@@ -173,7 +173,7 @@ def test_a_test_loss_that_is_not_finite_is_said_and_leaves_no_line(tmp_path, tra
             Unsteady.evaluated += not self.training
             return logits * worst if Unsteady.evaluated == 2 else logits
 
-    monkeypatch.setattr(loop, "build_model", lambda name, **sizes: Unsteady(64, 10))
+    monkeypatch.setattr(models, "build_model", lambda name, **sizes: Unsteady(64, 10))
     message = r"the test loss must stay finite, got nan after epoch 2; write a smaller max_lr than 0\.1"
     with pytest.raises(FloatingPointError, match=f"^{message}$"):
         train(**HALF)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from orderdp import OrderedSGD, Pruner
 from orderdp.data.images import SampleImages
-from orderdp.training import loop, passes
+from orderdp.training import loop, models, passes
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.optim import build_schedule
@@ -71,7 +71,7 @@ def test_a_batch_that_is_not_finite_does_not_reach_the_statistics():
 def two_passes(recipe, data):
     """A run of ordered SGD as one would write it down: the model, and the loss of each epoch."""
     torch.manual_seed(recipe.seed)
-    model = loop.build_model(recipe.model, num_classes=10, in_channels=1, image_size=8).train()
+    model = models.build_model(recipe.model, num_classes=10, in_channels=1, image_size=8).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=1, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
     pruner = Pruner(recipe.strategy, len(data.train), seed=recipe.seed)
     schedule = build_schedule(
@@ -108,7 +108,7 @@ def two_passes(recipe, data):
 @pytest.fixture
 def counting(monkeypatch):
     """Trains a model with dropout and a buffer of its own."""
-    monkeypatch.setattr(loop, "build_model", lambda name, **sizes: Counting())
+    monkeypatch.setattr(models, "build_model", lambda name, **sizes: Counting())
 
 
 @pytest.mark.parametrize("model", ["small_cnn", "counting"])
@@ -192,7 +192,7 @@ def test_a_compiled_model_makes_both_passes_as_the_plain_one(train, monkeypatch)
     def small(name, **sizes):
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10))  # little to compile
 
-    monkeypatch.setattr(loop, "build_model", small)
+    monkeypatch.setattr(models, "build_model", small)
     plain = train("plain", **ORDERED, max_steps=8)
     compiled = train("compiled", **ORDERED, max_steps=8, compile=True)
     assert compiled.result()["samples_backward"] == plain.result()["samples_backward"]

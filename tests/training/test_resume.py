@@ -14,7 +14,7 @@ from orderdp import Pruner
 from orderdp.cli import main
 from orderdp.comparison.grid import load_comparison
 from orderdp.output import files
-from orderdp.training import loop
+from orderdp.training import loop, models
 from orderdp.training.loop import Run
 from orderdp.training.run_folder import RunFolder
 from reference.log_lines import begun_or_failed
@@ -61,13 +61,13 @@ MOMENTS = {
 @pytest.fixture
 def dropout(monkeypatch):
     """Gives every model a layer of dropout, which draws from torch's global generator at each step."""
-    build = loop.build_model
+    build = models.build_model
 
     def with_dropout(name, **sizes):
         *layers, last = build(name, **sizes)
         return torch.nn.Sequential(*layers, torch.nn.Dropout(0.3), last)
 
-    monkeypatch.setattr(loop, "build_model", with_dropout)
+    monkeypatch.setattr(models, "build_model", with_dropout)
 
 
 def checkpoints(folder):

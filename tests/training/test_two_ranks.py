@@ -23,7 +23,7 @@ from orderdp.comparison.results import read_results
 from orderdp.comparison.workers import resume, start
 from orderdp.paper.study import Study, start_study
 from orderdp.report.outline import Outline
-from orderdp.training import loop, passes
+from orderdp.training import loop, models, passes
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.run_folder import RunFolder
@@ -135,7 +135,7 @@ def test_two_ranks_measure_the_same(tmp_path, tiny, digits, on_two_ranks):
 def test_two_ranks_measure_what_one_process_does(train, train_on_two_ranks, monkeypatch):
     """With a model that does not look at its batch as a whole, as batch normalisation does."""
     monkeypatch.setattr(
-        loop, "build_model", lambda name, **sizes: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+        models, "build_model", lambda name, **sizes: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     )
     settings = {"prune_ratio": 0.5, "alignment": 3, "augment": "crop"}
     one, two = train("one", **settings, batch_size=10), train_on_two_ranks("two", **settings, batch_size=5)

@@ -10,7 +10,7 @@ from accelerate import PartialState
 
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.planned import Sizes
-from orderdp.data.base import DataSets, ImageFiles
+from orderdp.data.base import DataSets
 from orderdp.data.registry import load_dataset
 from orderdp.training.check import check_recipe
 from orderdp.training.recipe import Recipe
@@ -38,6 +38,8 @@ class LoadedData:
                 download=recipe.download,
             )
         data = self._loaded[key]
+        if recipe.label_noise:  # first: who has wrong labels has them in what is held out too
+            data = data.with_label_noise(recipe.label_noise)
         return data.holding_out(recipe.held_out) if recipe.held_out else data
 
     def checked(self, recipe: Recipe, sizes: Sizes, path: Path) -> DataSets:
@@ -70,18 +72,18 @@ def check(comparison: Comparison, data: LoadedData | None = None, *, processes: 
     check_processes(processes, state)
     loaded = (data or LoadedData()).of(comparison.recipe)
     sizes = Sizes(len(loaded.train), len(loaded.test), state.num_processes)
-    check_recipes(comparison, sizes, in_files=isinstance(loaded.train, ImageFiles))
+    check_recipes(comparison, sizes, data=loaded)
     return sizes
 
 
-def check_recipes(comparison: Comparison, sizes: Sizes, *, in_files: bool = False) -> None:
+def check_recipes(comparison: Comparison, sizes: Sizes, *, data: DataSets | None = None) -> None:
     """Raises unless the recipe of every run fits data of these sizes and the machine. Builds no model.
 
     Raises:
         ValueError, ImportError: as `check_recipe`.
     """
     for member in comparison.members(sizes.num_samples, sizes.num_ranks):
-        check_recipe(member.recipe, sizes.num_samples, sizes.num_ranks, in_files=in_files)
+        check_recipe(member.recipe, sizes.num_samples, sizes.num_ranks, data=data)
 
 
 def check_processes(processes: int, state: PartialState) -> None:

@@ -25,6 +25,8 @@ class Purpose(IntEnum):
     VIEW = 0
     TRANSFORM = 1
     SUBSET = 2
+    NOISE = 3
+    ANGLE = 4
 
 
 def draws(seed: int, epoch: int, ids: npt.ArrayLike, purpose: Purpose) -> npt.NDArray[np.uint64]:

@@ -1,14 +1,15 @@
-"""The form of a data set: raw images and labels in two parts, and what a model must know about them."""
+"""The form of a data set: raw inputs and labels in two parts, and what a model must know about them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from orderdp.data.augment import Purpose, draws
 from orderdp.data.subsets import stratified_order, subset
 
 Option = Literal["data_root", "download", "image_size"]
@@ -20,7 +21,7 @@ class ImageArrays:
 
     Args:
         images: (n, c, h, w) uint8.
-        labels: (n,) int64.
+        labels: (n,) int64 classes, or float32 numbers to predict.
     """
 
     images: Tensor
@@ -41,7 +42,7 @@ class ImageFiles:
 
     Args:
         paths: one for each image.
-        labels: (n,) int64.
+        labels: (n,) as in `ImageArrays`.
     """
 
     paths: tuple[str, ...]
@@ -56,42 +57,86 @@ class ImageFiles:
 
 
 @dataclass(frozen=True, eq=False)
+class Texts:
+    """Texts in memory, as tokens.
+
+    Args:
+        tokens: (n, length) int64; 0 fills up shorter texts.
+        labels: (n,) as in `ImageArrays`.
+    """
+
+    tokens: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: npt.NDArray[np.int64]) -> "Texts":
+        """Returns the texts at these positions."""
+        where = torch.from_numpy(indices)
+        return Texts(self.tokens[where], self.labels[where])
+
+
+Part: TypeAlias = ImageArrays | ImageFiles | Texts
+
+
+@dataclass(frozen=True, eq=False)
 class DataSets:
     """A data set, raw, in two parts.
 
     Args:
         train: what a run trains on.
         test: what it is evaluated on.
-        num_classes: labels are in [0, num_classes).
-        in_channels: 1 for grey, 3 for colour.
+        num_classes: labels are in [0, num_classes); 0 if they are numbers to predict.
+        in_channels: of images: 1 for grey, 3 for colour.
         image_size: side of the square images, in pixels.
         mean: of each channel, on the scale of 0 to 1.
         std: of each channel, on the scale of 0 to 1.
+        vocabulary: tokens of texts are in [0, vocabulary); 0 for images.
     """
 
-    train: ImageArrays | ImageFiles
-    test: ImageArrays | ImageFiles
+    train: Part
+    test: Part
     num_classes: int
-    in_channels: int
-    image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    in_channels: int = 0
+    image_size: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    vocabulary: int = 0
 
     def with_train_size(self, size: int) -> "DataSets":
-        """Returns the data set with a stratified subset of this many training images, and the same mean and std."""
+        """Returns the data set with a stratified subset of this many training samples, and the same mean and std."""
         return replace(self, train=self.train.subset(subset(self.train.labels, size)))
 
-    def holding_out(self, share: float) -> "DataSets":
-        """Returns the data set with a stratified share of the training images as its test part, not trained.
+    def with_label_noise(self, share: float) -> "DataSets":
+        """Returns the data set with wrong labels for a random share of the training samples, the same in every run.
+
+        Each of the other classes is equally likely. Samples that are wrong at one share are wrong at a larger one.
 
         Raises:
-            ValueError: it leaves no image in one of the parts.
+            ValueError: the labels are numbers.
+        """
+        if not self.num_classes:
+            raise ValueError(f"label_noise needs labels that are classes, got {share:g} for numbers; leave it out")
+        labels = self.train.labels.numpy()
+        ids = np.arange(len(labels))
+        wrong = np.argsort(draws(0, 0, ids, Purpose.NOISE), kind="stable")[: round(share * len(labels))]
+        moves = 1 + draws(0, 1, wrong, Purpose.NOISE) % np.uint64(self.num_classes - 1)
+        noisy = labels.copy()
+        noisy[wrong] = (labels[wrong] + moves.astype(np.int64)) % self.num_classes
+        return replace(self, train=replace(self.train, labels=torch.from_numpy(noisy)))
+
+    def holding_out(self, share: float) -> "DataSets":
+        """Returns the data set with a stratified share of the training samples as its test part, not trained.
+
+        Raises:
+            ValueError: it leaves no sample in one of the parts.
         """
         order = stratified_order(self.train.labels)
         count = round(share * len(order))
         if not 0 < count < len(order):
             raise ValueError(
-                f"held_out must leave images on both sides, got {share} of {len(order)}; "
+                f"held_out must leave samples on both sides, got {share} of {len(order)}; "
                 "write 0.1, or 0 for the test set"
             )
         held, rest = np.sort(order[:count]), np.sort(order[count:])
@@ -136,7 +181,7 @@ def from_arrays(
     return DataSets(
         train=train,
         test=test,
-        num_classes=int(train.labels.max()) + 1,
+        num_classes=0 if train.labels.is_floating_point() else int(train.labels.max()) + 1,
         in_channels=train.images.shape[1],
         image_size=train.images.shape[2],
         mean=measured[0] if mean is None else mean,

@@ -2,7 +2,8 @@
 
 The function returns ((train_images, train_labels), (test_images, test_labels)) of arrays or tensors. Images are uint8
 of shape (n, c, h, w), square; labels are whole numbers from 0, shape (n,). Classes, channels, size, mean and standard
-deviation come from the training part. A function whose images are files returns a `DataSets`.
+deviation come from the training part. A function whose inputs are files or texts, or whose labels are numbers to
+predict, returns a `DataSets`.
 
 The function may take `data_root`, `download` and `image_size`; it gets the ones in its signature.
 """
@@ -113,7 +114,10 @@ def _part(part: str, images: Any, labels: Any) -> ImageArrays:
         hint = "write images.transpose(0, 3, 1, 2)" if shape[1] == shape[2] else "crop or resize them"
         raise ValueError(f"{part} images must be square, (n, c, h, w) with h = w, got {shape}; {hint}")
     if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
-        raise ValueError(f"{part} labels must be whole numbers, got {_dtype(labels)}; write labels.astype(np.int64)")
+        raise ValueError(
+            f"{part} labels must be whole numbers, got {_dtype(labels)}; write labels.astype(np.int64), or for numbers "
+            "to predict return orderdp.data.base.from_arrays(...)"
+        )
     if classes.shape != pixels.shape[:1]:
         raise ValueError(
             f"{part} labels must have one class for each of the {len(pixels)} images, got shape {tuple(classes.shape)}"

@@ -1,4 +1,4 @@
-"""Data sets as a DataLoader reads them: whole batches on the device, one sample at a time, or files."""
+"""Images as a DataLoader reads them: whole batches on the device, one sample at a time, or files."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -7,17 +7,15 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from orderdp.data.augment import Augment, Purpose, draw_views, draws, normalize, padding_of, source_pixels
 from orderdp.data.base import ImageArrays, ImageFiles
 from orderdp.data.imports import import_image_library
+from orderdp.data.samples import Samples
 
 
-class AugmentedImages(Dataset[Any]):
-    """Base of the data sets below: equal seed, epoch and id give equal bits.
-
-    Worker processes keep the epoch that was set when they started.
+class AugmentedImages(Samples):
+    """Base of the data sets below.
 
     Args:
         source: images and labels.
@@ -32,17 +30,8 @@ class AugmentedImages(Dataset[Any]):
         if augment not in get_args(Augment):
             names = ", ".join(repr(name) for name in get_args(Augment))
             raise ValueError(f"augment must be one of {names}, got {augment!r}; write augment='none' for none")
+        super().__init__(source.labels, seed)
         self.augment: Augment = augment
-        self.seed = seed
-        self.epoch = 0
-        self._labels = source.labels
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch, which decides the augmentation."""
-        self.epoch = epoch
 
 
 class ResidentImages(AugmentedImages):
@@ -83,7 +72,7 @@ class ResidentImages(AugmentedImages):
         return images[0], labels[0]
 
     def __getitems__(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """Returns a batch: (b, c, h, w) float32 and (b,) int64."""
+        """Returns a batch: (b, c, h, w) float32 and (b,) labels."""
         height, width = self._images.shape[-2:]
         ids = np.asarray(indices, dtype=np.int64)
         views = draw_views(self.augment, ids, seed=self.seed, epoch=self.epoch, padding=padding_of(height, width))
@@ -122,7 +111,7 @@ class SampleImages(AugmentedImages):
         self._images = source.images
         self._mean, self._std = _per_channel(mean), _per_channel(std)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int | float]:
         image = self._images[index]
         if self.augment != "none":
             height, width = image.shape[-2:]
@@ -130,7 +119,7 @@ class SampleImages(AugmentedImages):
             views = draw_views(self.augment, [index], seed=self.seed, epoch=self.epoch, padding=padding)
             pixels = source_pixels(torch.from_numpy(views), height, width)[0]
             image = image.flatten(1)[:, pixels].view_as(image)
-        return normalize(image, self._mean, self._std), int(self._labels[index])
+        return normalize(image, self._mean, self._std), self._labels[index].item()
 
 
 class FileImages(AugmentedImages):
@@ -162,14 +151,14 @@ class FileImages(AugmentedImages):
         self._paths = source.paths
         self._settings = (augment, image_size, tuple(mean), tuple(std))
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, int | float]:
         image = import_image_library("torchvision.datasets.folder").default_loader(self._paths[index])
         bits = int(draws(self.seed, self.epoch, [index], Purpose.TRANSFORM)[0])
         # torchvision's transforms draw from torch's global generator only: seed it for them, then restore it.
         # With the generator's own manual_seed, since torch.manual_seed would seed the generators of all devices.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(bits)
-            return _file_transform(*self._settings)(image), int(self._labels[index])
+            return _file_transform(*self._settings)(image), self._labels[index].item()
 
 
 @lru_cache(maxsize=8)  # made in each process, not pickled: torchvision may have to be repaired first

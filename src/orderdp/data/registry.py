@@ -9,13 +9,23 @@ from orderdp.data.custom import custom_row
 from orderdp.data.digits import load_digits
 from orderdp.data.fashion_mnist import is_installed, load_fashion_mnist
 from orderdp.data.folder import load_folder
+from orderdp.data.rotated import load_rotated
+from orderdp.data.sst2 import load_sst2
 from orderdp.output.suggestions import did_you_mean
 
 _ROWS = (
     DataSetRow("digits", "handwritten digits of 8 x 8, no download", load_digits),
     DataSetRow("fashion_mnist", "grey images of 28 x 28", load_fashion_mnist, ("data_root", "download"), is_installed),
+    DataSetRow(
+        "rotated_fashion_mnist",
+        "the same images turned, angles to predict",
+        load_rotated,
+        ("data_root", "download"),
+        is_installed,
+    ),
     DataSetRow("cifar10", "images of 32 x 32, ten classes", load_cifar10, ("data_root", "download")),
     DataSetRow("cifar100", "images of 32 x 32, 100 classes", load_cifar100, ("data_root", "download")),
+    DataSetRow("sst2", "phrases of film reviews, two classes", load_sst2, ("data_root",)),
     DataSetRow("folder", "images in train/CLASS and val/CLASS", load_folder, ("data_root", "image_size")),
 )
 DATASETS = {row.name: row for row in _ROWS}

@@ -11,11 +11,11 @@ def subset(labels: Tensor, size: int) -> npt.NDArray[np.int64]:
     """Returns the positions of a stratified subset, ascending; a smaller one is part of a larger one.
 
     Raises:
-        ValueError: fewer than one image, or more than there are.
+        ValueError: fewer than one sample, or more than there are.
     """
     if not 1 <= size <= len(labels):
         raise ValueError(
-            f"train_size must lie in [1, {len(labels)}], the number of images, got {size}; leave it out to take all"
+            f"train_size must lie in [1, {len(labels)}], the number of samples, got {size}; leave it out to take all"
         )
     return np.sort(stratified_order(labels)[:size])
 
@@ -25,9 +25,10 @@ def stratified_order(labels: Tensor) -> npt.NDArray[np.int64]:
 
     The r-th of a class's m samples, in random order, stands at (r + 1/2) / m of the way. Equals stand in random order.
     A beginning therefore has each class in proportion, up to one sample, if the classes are of equal size. Among many
-    small classes, which all come at the same places, a beginning may have more of a large class.
+    small classes, which all come at the same places, a beginning may have more of a large class. Labels that are
+    numbers to predict have no classes, so the order is random alone.
     """
-    classes = labels.numpy()
+    classes = np.zeros(len(labels)) if labels.is_floating_point() else labels.numpy()
     chance = draws(0, 0, np.arange(len(classes)), Purpose.SUBSET)
     place = np.empty(len(classes))
     for members in (np.flatnonzero(classes == label) for label in np.unique(classes)):

@@ -97,7 +97,7 @@ def selection_alignment(moment: Moment) -> dict[str, dict[str, float]] | None:
         moment.batches(),
         selection.indices,
         weights=selection.weights,
-        sizes=strategy.surrogate_sizes(len(moment.labels)),
+        sizes=strategy.surrogate_sizes(len(moment.trained)),
     )
     return {name: other._asdict() for name, other in found.items()}
 

@@ -61,7 +61,7 @@ class Moment:
         trained: (n,) bool, the samples that this epoch trained.
         trained_before: (n,) bool, those of the epoch before; None in the first, and for what is measured at the end.
         trained_at_checkpoint: (n,) bool, those of the checkpoint before; None at the first, and at the end.
-        labels: (n,) class of each training sample.
+        labels: (n,) class of each training sample; None if there are no classes.
         pruner: after the ranks have exchanged what they saw.
         report: `pruner.report()`.
         preview: returns the selection of the next epoch, `pruner.preview()`.
@@ -76,7 +76,7 @@ class Moment:
     trained: Tensor
     trained_before: Tensor | None
     trained_at_checkpoint: Tensor | None
-    labels: Tensor
+    labels: Tensor | None
     pruner: Pruner
     report: Report
     preview: Callable[[], Selection]

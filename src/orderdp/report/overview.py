@@ -9,7 +9,7 @@ from orderdp.comparison.results import Results, read_results
 from orderdp.output.files import write_whole
 from orderdp.output.text_table import Table
 from orderdp.report.placement import full_data
-from orderdp.report.tables import SECONDS_COLUMNS, accuracy, by_run, mean, passes_note, share
+from orderdp.report.tables import SECONDS_COLUMNS, accuracy, accuracy_note, by_run, mean, passes_note, share
 from orderdp.training.run_folder import alone_in, spent_s
 
 
@@ -32,7 +32,7 @@ def overview(results: Results) -> Table:
     note = (
         "Accuracy: after the last epoch. Samples: those that went through the model in training. Cost: in training "
         "steps of one sample. Saved: in comparison with full data. Time is without evaluation."
-        f"{passes_note(results)}"
+        f"{accuracy_note(results)}{passes_note(results)}"
     )
     return Table("overview", "Every run", lines, note)
 

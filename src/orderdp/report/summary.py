@@ -51,6 +51,8 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     references = {"full": "full data", "short": SHORTER}
     against = _listed([references[name] for name in results.references]) or "nothing"
     data = f"{recipe['dataset']}, {sizes.num_samples:,} training and {sizes.num_test_samples:,} test samples"
+    if noise := recipe.get("label_noise"):
+        data += f", {percent(noise)} of the training labels wrong"
     seeds = ", ".join(map(str, results.seeds))
     dates = dates_of(results)
     rates = results.planned.table.get("max_lrs", [])

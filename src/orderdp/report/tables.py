@@ -82,6 +82,13 @@ def _first_passes(result: Mapping[str, Any]) -> int:
     return int(forward if rule_of(result) == "masked" else forward - backward)
 
 
+def accuracy_note(results: Results) -> str:
+    """Returns what to say of accuracies where labels are numbers, after a space; else nothing."""
+    found = (result for entry in results.entries.values() for result in entry.results.values())
+    numbers = any(result.get("num_classes") == 0 for result in found)
+    return " Accuracy here is R², the share of the variance of the labels that the model explains." if numbers else ""
+
+
 def passes_note(results: Results) -> str:
     """Returns what to say below a table about methods that choose within the batch, after a space; else nothing."""
     rules = {rule for entry in results.entries.values() for rule in rules_of(entry)}

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from accelerate import PartialState
 
-from orderdp.training.models import check_model
+from orderdp.data.base import DataSets, ImageFiles, Texts
+from orderdp.training.models import check_model, check_model_reads
 from orderdp.training.optim import check_optimizer
 from orderdp.training.recipe import Recipe
 from orderdp.training.steps import most_steps, total_steps
 
 
-def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, in_files: bool = False) -> None:
-    """Raises if a recipe does not fit its data or the machine. Builds no model and reads no image.
+def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, data: DataSets | None = None) -> None:
+    """Raises if a recipe does not fit its data or the machine. Builds no model and reads no sample.
 
     Args:
         recipe: the settings.
-        num_samples: training samples.
+        num_samples: training samples, which may be fewer than those of the data.
         num_ranks: ranks that train the run.
-        in_files: whether the images are files rather than in memory.
+        data: the data set, for the kind of its inputs and labels; None checks neither.
 
     Raises:
         ValueError: a device that this machine lacks, an unknown model, an epoch without a step, more steps than the
-            epochs hold, a resident data path for files, or a file of the strategy that is missing or has changed.
+            epochs hold, a setting for another kind of data, or a file of the strategy that is missing or has changed.
         ImportError: the model or the optimiser is timm's, and timm is not installed.
     """
     device = PartialState(cpu=recipe.device == "cpu").device.type
@@ -32,5 +33,23 @@ def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, in_fil
     if total_steps(recipe, num_samples, num_ranks) is None:  # then the schedule is as long as that of full data
         most_steps(recipe, num_samples, num_ranks)
     recipe.strategy.check_files()
-    if in_files and recipe.data_path == "resident":
-        raise ValueError("data_path 'resident' is for images in memory, got files; write data_path = \"loader\"")
+    if data is not None:
+        _check_kind(recipe, data)
+
+
+def _check_kind(recipe: Recipe, data: DataSets) -> None:
+    """Raises ValueError if a setting is for another kind of inputs or labels."""
+    check_model_reads(recipe.model, data)
+    if isinstance(data.train, ImageFiles) and recipe.data_path == "resident":
+        raise ValueError("data_path 'resident' is for samples in memory, got files; write data_path = \"loader\"")
+    if isinstance(data.train, Texts):
+        for name, value in {"augment": "none", "channels_last": False}.items():
+            if getattr(recipe, name) != value:
+                raise ValueError(f"{name} is for images, got {getattr(recipe, name)} for texts; leave it out")
+        if recipe.data_path == "loader":
+            raise ValueError("data_path 'loader' is for images, got texts; leave it out")
+    if not data.num_classes and recipe.label_smoothing:
+        raise ValueError(
+            f"label_smoothing is for classes, got {recipe.label_smoothing:g} for labels that are numbers; "
+            "write label_smoothing = 0"
+        )

@@ -1,4 +1,4 @@
-"""How the images of a run reach the model: resident on its device, or read by a DataLoader."""
+"""How the samples of a run reach the model: resident on its device, or read by a DataLoader."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from orderdp.data.augment import Augment
-from orderdp.data.base import DataSets, ImageArrays, ImageFiles
-from orderdp.data.images import AugmentedImages, FileImages, ResidentImages, SampleImages
+from orderdp.data.base import DataSets, ImageFiles, Part, Texts
+from orderdp.data.images import FileImages, ResidentImages, SampleImages
+from orderdp.data.samples import Samples
+from orderdp.data.texts import ResidentTexts
 from orderdp.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class DataPath:
-    """The images of a recipe's run, and how a DataLoader reads them.
+    """The samples of a recipe's run, and how a DataLoader reads them.
 
     Args:
         recipe: the settings.
@@ -30,9 +32,11 @@ class DataPath:
     data: DataSets
     device: torch.device
 
-    def images(self, source: ImageArrays | ImageFiles, augment: Augment) -> AugmentedImages:
+    def samples(self, source: Part, augment: Augment) -> Samples:
         """Returns a part of the data set as a DataLoader reads it."""
         data, seed = self.data, self.recipe.seed
+        if isinstance(source, Texts):
+            return ResidentTexts(source, device=self.device)
         common: dict[str, Any] = {"mean": data.mean, "std": data.std, "augment": augment, "seed": seed}
         if isinstance(source, ImageFiles):
             return FileImages(source, image_size=data.image_size, **common)
@@ -40,35 +44,35 @@ class DataPath:
             return SampleImages(source, **common)
         return ResidentImages(source, device=self.device, channels_last=self.recipe.channels_last, **common)
 
-    def loading(self, images: AugmentedImages) -> dict[str, Any]:
-        """Returns further arguments of the DataLoader that reads these images."""
-        if isinstance(images, ResidentImages):
+    def loading(self, samples: Samples) -> dict[str, Any]:
+        """Returns further arguments of the DataLoader that reads these samples."""
+        if isinstance(samples, (ResidentImages, ResidentTexts)):
             return {"collate_fn": _as_it_is}
         return {"num_workers": self.recipe.num_workers, "pin_memory": self.device.type == "cuda"}
 
-    def in_order(self, images: AugmentedImages, *, rank: int = 0, num_ranks: int = 1) -> InOrder:
-        """Returns images in order, all or those of one rank, in batches of `eval_batch_size`."""
-        ids = torch.arange(rank, len(images), num_ranks)
-        return InOrder(images, ids, self.recipe.eval_batch_size, self.loading(images))
+    def in_order(self, samples: Samples, *, rank: int = 0, num_ranks: int = 1) -> InOrder:
+        """Returns samples in order, all or those of one rank, in batches of `eval_batch_size`."""
+        ids = torch.arange(rank, len(samples), num_ranks)
+        return InOrder(samples, ids, self.recipe.eval_batch_size, self.loading(samples))
 
 
 class InOrder:
     """Batches of a data set as (index, batch); each pass reads them again.
 
     Args:
-        images: the data set.
+        samples: the data set.
         ids: (n,) int64, positions in it.
         batch_size: samples in a batch.
         loading: further arguments of the DataLoader.
     """
 
-    def __init__(self, images: AugmentedImages, ids: Tensor, batch_size: int, loading: dict[str, Any]) -> None:
-        self._images, self._ids, self._loading = images, torch.split(ids, batch_size), loading
+    def __init__(self, samples: Samples, ids: Tensor, batch_size: int, loading: dict[str, Any]) -> None:
+        self._samples, self._ids, self._loading = samples, torch.split(ids, batch_size), loading
 
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
         batches = [ids.tolist() for ids in self._ids]
         # Its own generator: without one, each pass would draw a seed from the global generator.
-        loader: Any = DataLoader(self._images, batch_sampler=batches, generator=torch.Generator(), **self._loading)
+        loader: Any = DataLoader(self._samples, batch_sampler=batches, generator=torch.Generator(), **self._loading)
         return zip(self._ids, loader, strict=True)
 
 

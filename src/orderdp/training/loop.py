@@ -15,18 +15,18 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
-from orderdp.data.base import DataSets, ImageFiles
-from orderdp.data.images import AugmentedImages
+from orderdp.data.base import DataSets
+from orderdp.data.samples import Samples
 from orderdp.diagnostics import gradient_norm
 from orderdp.diagnostics.moment import Moment, When, due, evenly
 from orderdp.diagnostics.registry import measure, measure_at_end
 from orderdp.pruner import Pruner
 from orderdp.training.check import check_recipe
 from orderdp.training.data_path import DataPath
-from orderdp.training.models import build_model
+from orderdp.training.models import model_for
+from orderdp.training.objective import EVALUATED, objective
 from orderdp.training.optim import optimization
 from orderdp.training.passes import first_pass, measure_passes
 from orderdp.training.progress import OF_A_RANK, SECONDS, Progress
@@ -34,8 +34,6 @@ from orderdp.training.provenance import digest, environment
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import most_steps, num_epochs, total_steps
-
-_EVALUATED = ("test_loss", "accuracy", "accuracy_worst_class")
 
 
 class Run:
@@ -53,7 +51,7 @@ class Run:
 
     def __init__(self, recipe: Recipe, data: DataSets, folder: RunFolder, *, show: bool = True) -> None:
         sizes = len(data.train), PartialState(cpu=recipe.device == "cpu").num_processes
-        check_recipe(recipe, *sizes, in_files=isinstance(data.train, ImageFiles))
+        check_recipe(recipe, *sizes, data=data)
         self.recipe = recipe
         self.folder = folder
         self.accelerator = Accelerator(cpu=recipe.device == "cpu")
@@ -64,9 +62,8 @@ class Run:
         self._quiet = None if show and self.accelerator.is_main_process else True
         # The weights and dropout draw from the global generators.
         torch.manual_seed(recipe.seed)  # noqa: TID251
-        self.model = build_model(
-            recipe.model, num_classes=data.num_classes, in_channels=data.in_channels, image_size=data.image_size
-        )
+        self.model = model_for(recipe.model, data)
+        self.objective = objective(data.num_classes, recipe.label_smoothing)
         if recipe.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.net: Any = self.accelerator.prepare_model(self.model)
@@ -81,8 +78,8 @@ class Run:
         self.optimizer, self.schedule = optimization(self.model, recipe, total_steps=self.schedule_steps)
         self.pruner = Pruner(recipe.strategy, len(data.train), seed=recipe.seed)
         self.data_path = DataPath(recipe, data, self.device)
-        self.train_set = self.data_path.images(data.train, recipe.augment)
-        self.test_set = self.data_path.images(data.test, "none")
+        self.train_set = self.data_path.samples(data.train, recipe.augment)
+        self.test_set = self.data_path.samples(data.test, "none")
         self.num_epochs = num_epochs(recipe, *sizes)
         self.loader = self.pruner.loader(
             self.train_set,
@@ -186,13 +183,13 @@ class Run:
         """Returns the losses of the samples that a step trains, and the scalar to back-propagate."""
         if self.recipe.strategy.chooses_in_batch:
             self.progress.first_count += len(index)
-            index, images, labels = (each.to(self.device, non_blocking=True) for each in (index, *batch))
+            index, inputs, labels = (each.to(self.device, non_blocking=True) for each in (index, *batch))
             with first_pass(self.model):
-                first = self._losses((images, labels), self.chooser)
+                first = self._losses((inputs, labels), self.chooser)
             kept = self.pruner.choose(index, first)
             if not len(kept):  # none of the losses is finite
                 self.progress.check_finite(float(first.sum()), "training loss", "in", self.recipe.max_lr)
-            index, batch = index[kept], (images[kept], labels[kept])
+            index, batch = index[kept], (inputs[kept], labels[kept])
         losses = self._losses(batch)
         return losses, self.pruner.update(index, losses)
 
@@ -225,7 +222,7 @@ class Run:
         began_s = time.perf_counter()
         asked = self.recipe.evaluations
         evaluated = not asked or epoch in evenly(asked, self.num_epochs)
-        found = self._evaluate() if evaluated else dict.fromkeys(_EVALUATED)
+        found = self._evaluate() if evaluated else dict.fromkeys(EVALUATED)
         evaluation_s = time.perf_counter() - began_s
         loader_state = self.loader.state_dict()  # exchanges what the ranks have seen, so before the report
         kinds = due(epoch, self.num_epochs, asked=self.recipe.alignment)
@@ -267,7 +264,7 @@ class Run:
             trained=self.pruner.trained().cpu(),
             trained_before=before,
             trained_at_checkpoint=checkpoint,
-            labels=self.data_path.data.train.labels,
+            labels=self.data_path.data.train.labels if self.data_path.data.num_classes else None,
             pruner=self.pruner,
             report=self.pruner.report(),
             preview=lambda: self.pruner.preview(self.recipe.batch_size, drop_last=self.recipe.drop_last),
@@ -277,51 +274,39 @@ class Run:
         )
 
     @cached_property
-    def plain_train_set(self) -> AugmentedImages:
-        """The training images without augmentation, built when a diagnostic first asks for them."""
-        return self.data_path.images(self.data_path.data.train, "none")
+    def plain_train_set(self) -> Samples:
+        """The training samples without augmentation, built when a diagnostic first asks for them."""
+        return self.data_path.samples(self.data_path.data.train, "none")
 
     def _losses(self, batch: tuple[Tensor, Tensor], net: Any = None) -> Tensor:
-        """Returns (b,) losses with gradient, in nats, as they are back-propagated; `net` as in `_logits`."""
-        images, labels = batch
-        return F.cross_entropy(
-            self._logits(images, net),
-            labels.to(self.device, non_blocking=True),
-            reduction="none",
-            label_smoothing=self.recipe.label_smoothing,
-        )
+        """Returns (b,) losses with gradient, as they are back-propagated; `net` as in `_outputs`."""
+        inputs, labels = batch
+        return self.objective.losses(self._outputs(inputs, net), labels.to(self.device, non_blocking=True))
 
-    def _evaluate(self) -> dict[str, float]:
-        """Returns `_EVALUATED` on the test set: mean loss in nats without label smoothing, accuracies in percent."""
+    def _evaluate(self) -> dict[str, float | None]:
+        """Returns `EVALUATED` on the test set."""
         if self.accelerator.num_processes > 1:
             broadcast(list(self.model.buffers()))  # running means differ between ranks; rank 0's are saved
         self.net.eval()
         rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
         batches = self.data_path.in_order(self.test_set, rank=rank, num_ranks=num_ranks)
-        classes = self.data_path.data.num_classes
-        sums = torch.zeros(1 + 2 * classes, dtype=torch.float64, device=self.device)
-        loss_sum, right, count = sums[:1], sums[1 : 1 + classes], sums[1 + classes :]
+        sums = torch.zeros(self.objective.num_sums, dtype=torch.float64, device=self.device)
         with torch.no_grad():
-            for _, (images, labels) in batches:
-                logits, target = self._logits(images), labels.to(self.device, non_blocking=True)
-                loss_sum += F.cross_entropy(logits, target, reduction="sum")
-                right += torch.bincount(target[logits.argmax(1) == target], minlength=classes)
-                count += torch.bincount(target, minlength=classes)
-        total, *numbers = self.accelerator.reduce(sums).tolist()
-        self.progress.check_finite(total, "test loss", "after", self.recipe.max_lr)
-        rights, counts = numbers[:classes], numbers[classes:]
-        worst = min(100 * right / count for right, count in zip(rights, counts, strict=True) if count)
-        return dict(zip(_EVALUATED, (total / sum(counts), 100 * sum(rights) / sum(counts), worst), strict=True))
+            for _, (inputs, labels) in batches:
+                sums += self.objective.sums(self._outputs(inputs), labels.to(self.device, non_blocking=True))
+        found: list[float] = self.accelerator.reduce(sums).tolist()
+        self.progress.check_finite(found[0], "test loss", "after", self.recipe.max_lr)
+        return self.objective.evaluation(found)
 
-    def _logits(self, images: Tensor, net: Any = None) -> Tensor:
-        """Returns (b, classes) float32, by `net`; by default the one to train, and the bare model in evaluation."""
+    def _outputs(self, inputs: Tensor, net: Any = None) -> Tensor:
+        """Returns (b, outputs) float32, by `net`; by default the one to train, and the bare model in evaluation."""
         if net is None:
             net = self.net if self.net.training else self.model
         layout = torch.channels_last if self.recipe.channels_last else torch.preserve_format
-        images = images.to(self.device, non_blocking=True, memory_format=layout)
+        inputs = inputs.to(self.device, non_blocking=True, memory_format=layout)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            logits: Tensor = net(images)
-        return logits.float()
+            outputs: Tensor = net(inputs)
+        return outputs.float()
 
     def _write_checkpoint(self, loader_state: dict[str, Any]) -> None:
         mine = {
@@ -381,6 +366,7 @@ class Run:
             "pass_s": self.progress.pass_s,
             **{name: sum(line[name] for line in history) for name in SECONDS},
             **measure_at_end(self._moment(len(history))),
+            "num_classes": self.data_path.data.num_classes,
             "seed": self.recipe.seed,
             "digests": {
                 "model": digest(self.model.state_dict()),

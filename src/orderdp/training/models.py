@@ -1,10 +1,11 @@
-"""Models by name: three small ones for one processor core, the paper's ResNets, and all of timm's."""
+"""Models by name: small ones of images and texts for one processor core, the paper's ResNets, and all of timm's."""
 
 from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from orderdp.data.base import DataSets
 from orderdp.data.imports import import_image_library
 from orderdp.output.suggestions import did_you_mean
 
@@ -43,6 +44,29 @@ def build_model(name: str, *, num_classes: int, in_channels: int, image_size: in
     return _timm_model(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
 
 
+def model_for(name: str, data: DataSets) -> nn.Module:
+    """A freshly initialised model of a data set, with one output for each class, or one for a number.
+
+    Its weights come from torch's global generator, as those of `build_model`.
+
+    Raises:
+        ValueError, ImportError: as `build_model`, or a model of other inputs.
+    """
+    check_model_reads(name, data)
+    outputs = data.num_classes or 1
+    if data.vocabulary:
+        return _TEXT_MODELS[name](data.vocabulary, outputs)
+    return build_model(name, num_classes=outputs, in_channels=data.in_channels, image_size=data.image_size)
+
+
+def check_model_reads(name: str, data: DataSets) -> None:
+    """Raises ValueError if a model is of images and the data set of texts, or the reverse."""
+    if (name in _TEXT_MODELS) != bool(data.vocabulary):
+        kinds = ("images", "texts") if data.vocabulary else ("texts", "images")
+        known = [*_TEXT_MODELS] if data.vocabulary else model_names()
+        raise ValueError(f"model {name!r} reads {kinds[0]}, got {kinds[1]}; choose from {', '.join(known)}")
+
+
 def check_model(name: str) -> None:
     """Raises unless there is a model of that name; builds nothing.
 
@@ -50,15 +74,15 @@ def check_model(name: str) -> None:
         ValueError: there is none.
         ImportError: the model is timm's, and timm is not installed.
     """
-    if name not in _SMALL_MODELS:
+    if name not in _SMALL_MODELS and name not in _TEXT_MODELS:
         timm = import_image_library("timm")
         if name not in _RESNETS and not timm.is_model(name):
-            meant = did_you_mean(name, [*model_names(), *timm.list_models()])
+            meant = did_you_mean(name, [*model_names(), *_TEXT_MODELS, *timm.list_models()])
             raise ValueError(f"no model named {name!r}{meant} (model_names() and timm.list_models() list them)")
 
 
 def model_names() -> list[str]:
-    """The names that mean the same whatever timm is installed; timm's own may be used as well."""
+    """The names of images that mean the same whatever timm is installed; timm's own may be used as well."""
     return [*_SMALL_MODELS, *_RESNETS]
 
 
@@ -130,12 +154,23 @@ def _small_resnet(in_channels: int, num_classes: int) -> nn.Module:
     )
 
 
+def _text_bag(vocabulary: int, num_outputs: int) -> nn.Module:
+    """The mean embedding of the tokens, then two layers; 64 numbers a token, and 4 thousand parameters beside them."""
+    return nn.Sequential(
+        nn.EmbeddingBag(vocabulary, 64, mode="mean", padding_idx=0),
+        nn.Linear(64, 64),
+        nn.ReLU(inplace=True),
+        nn.Linear(64, num_outputs),
+    )
+
+
 _SMALL_MODELS: dict[str, Callable[[int, int], nn.Module]] = {
     "small_cnn": _small_cnn,
     "cnn": _cnn,
     "small_resnet": _small_resnet,
 }
 _RESNETS = ("resnet18", "resnet50")
+_TEXT_MODELS: dict[str, Callable[[int, int], nn.Module]] = {"text_bag": _text_bag}
 
 
 def _resnet(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:

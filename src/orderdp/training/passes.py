@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from orderdp.data.base import DataSets
+from orderdp.data.base import DataSets, Texts
 from orderdp.strategies import Strategy
 from orderdp.training.optim import build_optimizer
 from orderdp.training.recipe import Recipe
@@ -49,15 +49,15 @@ def measure_passes(
 ) -> dict[str, float] | None:
     """Returns the seconds a sample of the passes of a run's steps, or None if the run needs none or is too short.
 
-    Measures on a copy of the model with made-up images, in turns, and takes the shortest time, which other programs
+    Measures on a copy of the model with made-up samples, in turns, and takes the shortest time, which other programs
     disturbed least. Puts the generators that dropout draws from back, so the run does not change. On a CPU the seconds
     are of the processor. A compiled model would have to be compiled for it, so it is not measured.
 
     Args:
         model: the model as it is trained, on its device.
         recipe: the settings of the run.
-        data: the data set, for the shape of its images.
-        losses_of: from (images, labels) and a model to (b,) losses with gradient.
+        data: the data set, for the shape of its samples.
+        losses_of: from (inputs, labels) and a model to (b,) losses with gradient.
         steps: steps of the run. Below 1,200 of them, measuring would take more than 1 % of the run.
 
     Returns:
@@ -104,26 +104,28 @@ class _Passes:
             group["lr"] = 0.0
         rng = torch.Generator().manual_seed(0)
         size = min(recipe.batch_size, len(data.train))
-        shape = (size, data.in_channels, data.image_size, data.image_size)
-        self.images = torch.randn(shape, generator=rng).to(self.device)
-        self.labels = torch.randint(data.num_classes, (size,), generator=rng).to(self.device)
+        if isinstance(data.train, Texts):
+            inputs = data.train.tokens[:size]
+        else:
+            inputs = torch.randn((size, data.in_channels, data.image_size, data.image_size), generator=rng)
+        self.inputs, self.labels = inputs.to(self.device), data.train.labels[:size].to(self.device)
         self.kept = _num_kept(recipe.strategy, size)
 
     def first(self) -> int:
         with first_pass(self.model):
-            float(self.losses_of((self.images, self.labels), self.model).sum())
-        return len(self.images)
+            float(self.losses_of((self.inputs, self.labels), self.model).sum())
+        return len(self.inputs)
 
     def step_of_kept(self) -> int:
         return self.step(self.kept)
 
     def step(self, size: int | None = None) -> int:
-        images, labels = self.images[:size], self.labels[:size]
-        self.losses_of((images, labels), self.model).mean().backward()  # type: ignore[no-untyped-call]
+        inputs, labels = self.inputs[:size], self.labels[:size]
+        self.losses_of((inputs, labels), self.model).mean().backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad()
         float(self.weight.detach().flatten()[0])
-        return len(images)
+        return len(inputs)
 
 
 def _num_kept(strategy: Strategy, batch_size: int) -> int:

@@ -15,8 +15,8 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from orderdp.coresets import Evidence
-from orderdp.data.base import DataSets, ImageFiles
-from orderdp.data.images import AugmentedImages
+from orderdp.data.base import DataSets
+from orderdp.data.samples import Samples
 from orderdp.data.subsets import stratified_order
 from orderdp.strategies import FullData
 from orderdp.theory.sizes import check_fraction
@@ -106,11 +106,13 @@ class Proxy:
             raise ValueError(f"a proxy is trained by one process, got {state.num_processes}; start it without ranks")
         if other := [name for name, value in _NOT_OF_A_PROXY.items() if getattr(recipe, name) != value]:
             raise ValueError(f"a proxy trains all samples, got a recipe with {other[0]}; write proxy_recipe(recipe)")
+        if not data.num_classes:
+            raise ValueError("static methods need labels that are classes, got numbers; choose another data set")
         order = stratified_order(data.train.labels)
         self.held_out = np.sort(order[:num_held_out])
         self.ids = np.sort(order[num_held_out:])
         """(n,) int64, positions in the training data of the samples in the evidence."""
-        check_recipe(recipe, len(self.ids), in_files=isinstance(data.train, ImageFiles))
+        check_recipe(recipe, len(self.ids), data=data)
         self._data = data
         trained = data.train.subset(self.ids) if num_held_out else data.train
         self._data_path = DataPath(recipe, replace(data, train=trained), state.device)
@@ -170,6 +172,8 @@ class Proxy:
             raise ValueError(f"epoch must lie in 0 .. {last}, the epochs of the proxy, got {epoch}; write more epochs")
         if unknown := sorted(needs - _KNOWN):
             raise ValueError(f"a proxy does not know {', '.join(unknown)}; add it to the evidence yourself")
+        if "perturbations" in needs and self._data.vocabulary:
+            raise ValueError("perturbations are of images, got texts; choose another static method")
         if epoch == 0 and needs & _OVER_TIME:
             raise ValueError(f"{min(needs & _OVER_TIME)} needs at least one epoch, got epoch 0; write epoch 1 or later")
         if "validation" in needs and not len(self.held_out):
@@ -187,7 +191,7 @@ class Proxy:
         outputs = self._at(needs & set(OF_HELD_OUT), epoch, self._validation_part, prefix="validation-")
         return Evidence(labels=labels, **outputs)
 
-    def _at(self, names: set[str], epoch: int, part: AugmentedImages, *, prefix: str = "") -> dict[str, Any]:
+    def _at(self, names: set[str], epoch: int, part: Samples, *, prefix: str = "") -> dict[str, Any]:
         """Returns outputs of the model after an epoch; those that are not on disk are computed together."""
         files = {name: f"{prefix}{name}-{epoch:04d}" for name in sorted(names)}
         missing = [name for name, file in files.items() if self._folder.array(file) is None]
@@ -209,7 +213,7 @@ class Proxy:
         assert whole is not None
         return whole[:epoch]
 
-    def _measured(self, names: list[str], epoch: int, part: AugmentedImages) -> dict[str, npt.NDArray[Any]]:
+    def _measured(self, names: list[str], epoch: int, part: Samples) -> dict[str, npt.NDArray[Any]]:
         with torch.random.fork_rng(devices=[]):  # its first weights are replaced
             model = proxy_model(self._data_path)
         model.load_state_dict(self._folder.weights(epoch))
@@ -233,12 +237,12 @@ class Proxy:
         return None if self.show else True  # None: tqdm looks for a terminal
 
     @cached_property
-    def _trained_part(self) -> AugmentedImages:
-        return self._data_path.images(self._data_path.data.train, "none")
+    def _trained_part(self) -> Samples:
+        return self._data_path.samples(self._data_path.data.train, "none")
 
     @cached_property
-    def _validation_part(self) -> AugmentedImages:
-        return self._data_path.images(self._data.train.subset(self.held_out), "none")
+    def _validation_part(self) -> Samples:
+        return self._data_path.samples(self._data.train.subset(self.held_out), "none")
 
 
 def _check_share(validation: float, num_samples: int) -> int:

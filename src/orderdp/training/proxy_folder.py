@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from orderdp.data.base import DataSets, ImageFiles
+from orderdp.data.base import DataSets, ImageFiles, Texts
 from orderdp.output.files import write_whole
 from orderdp.training.recipe import Recipe
 
@@ -135,7 +135,7 @@ _digests: WeakKeyDictionary[DataSets, str] = WeakKeyDictionary()
 
 
 def data_digest(data: DataSets) -> str:
-    """Returns the SHA-256 of the training part: images and labels, or the names of its files and their labels."""
+    """Returns the SHA-256 of the training part: inputs and labels, or the names of its files and their labels."""
     if data not in _digests:
         _digests[data] = _digest(data)
     return _digests[data]
@@ -148,6 +148,7 @@ def _digest(data: DataSets) -> str:
         for path in train.paths:  # not where the folder lies
             found.update("/".join(Path(path).parts[-2:]).encode() + b"\n")
     else:
-        found.update(repr(tuple(train.images.shape)).encode())
-        found.update(train.images.contiguous().numpy().tobytes())
+        inputs = train.tokens if isinstance(train, Texts) else train.images
+        found.update(repr(tuple(inputs.shape)).encode())
+        found.update(inputs.contiguous().numpy().tobytes())
     return found.hexdigest()

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from orderdp.coresets.deepfool import perturbation_norms
 from orderdp.coresets.per_sample import alignments, gradient_norms
-from orderdp.data.images import AugmentedImages
+from orderdp.data.samples import Samples
 from orderdp.training.data_path import DataPath
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -58,7 +58,7 @@ class Batches:
     def __init__(
         self,
         data_path: DataPath,
-        images: AugmentedImages,
+        images: Samples,
         progress: Callable[[Iterable[Any], int], Iterable[Any]] = lambda batches, _: batches,
     ) -> None:
         self._data_path, self._images, self._progress = data_path, images, progress

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from orderdp.pruner import Pruner
 from orderdp.training.data_path import DataPath
-from orderdp.training.models import build_model
+from orderdp.training.models import model_for
 from orderdp.training.optim import optimization
 from orderdp.training.proxy_folder import ProxyFolder
 from orderdp.training.steps import most_steps
@@ -48,9 +48,7 @@ def train_proxy(data_path: DataPath, folder: ProxyFolder, *, show: bool = True) 
 def proxy_model(data_path: DataPath) -> torch.nn.Module:
     """Returns the freshly initialised model of a proxy; its weights come from torch's global generator."""
     recipe, data = data_path.recipe, data_path.data
-    model = build_model(
-        recipe.model, num_classes=data.num_classes, in_channels=data.in_channels, image_size=data.image_size
-    ).to(data_path.device)
+    model = model_for(recipe.model, data).to(data_path.device)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
@@ -69,7 +67,7 @@ class _Training:
         self.optimizer, self.schedule = optimization(
             self.model, recipe, total_steps=most_steps(recipe, len(data.train))
         )
-        self.train_set = data_path.images(data.train, recipe.augment)
+        self.train_set = data_path.samples(data.train, recipe.augment)
         self.pruner = Pruner(recipe.strategy, len(data.train), seed=recipe.seed)
         self.loader = self.pruner.loader(
             self.train_set, batch_size=recipe.batch_size, **data_path.loading(self.train_set)

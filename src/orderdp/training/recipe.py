@@ -78,8 +78,14 @@ class Recipe(BaseModel):
         0.0,
         ge=0,
         lt=1,
-        description="share of the training images, the same of each class, to evaluate on instead of the test set and "
+        description="share of the training samples, the same of each class, to evaluate on instead of the test set and "
         "to train without, in [0, 1)",
+    )
+    label_noise: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the training samples to give a wrong label, the same in every run, in [0, 1]",
     )
     image_size: int | None = Field(
         None,
@@ -90,7 +96,7 @@ class Recipe(BaseModel):
     )
     data_path: Literal["auto", "resident", "loader"] = Field(
         "auto",
-        description="keep the images on the device (resident), read them by DataLoader (loader), or auto: "
+        description="keep the samples on the device (resident), read them by DataLoader (loader), or auto: "
         "loader for files only",
     )
     num_workers: int = Field(0, ge=0, description="worker processes of the DataLoader, in [0, inf)")
@@ -99,7 +105,9 @@ class Recipe(BaseModel):
     )
 
     model: str = Field(
-        "small_cnn", description="small_cnn, cnn, small_resnet, resnet18, resnet50, or the name of any model of timm"
+        "small_cnn",
+        description="small_cnn, cnn, small_resnet, resnet18, resnet50, or the name of any model of timm; for texts "
+        "text_bag",
     )
     channels_last: bool = Field(default=False, description="lay out images and weights with the channels last")
     compile: bool = Field(default=False, description="compile the model with torch.compile")

@@ -1,6 +1,7 @@
 """Accuracy by method and prune ratio."""
 
 from orderdp.comparison.results import read_results
+from orderdp.report.overview import overview
 from orderdp.report.summary import summary_of
 from reference.reported import SHORT, make_section, without_results
 
@@ -44,6 +45,21 @@ def test_the_worst_class_has_a_table_if_every_run_measured_it(pair):
             run.write_result({**run.result(), "accuracy_worst_class": worst})
     _, table = make_section("accuracy", read_results(pair.path)).tables
     assert table.lines[:2] == [["method", "50 %"], ["OrderDP (prunes 43 %)", "60.00 ± 10.00"]]
+
+
+def test_where_labels_are_numbers_the_tables_say_what_accuracy_is(pair):
+    results = read_results(pair.path)
+    for table in (overview(results), *make_section("accuracy", results).tables):
+        assert "R²" not in table.note
+    for label in ("OrderDP 50 %", "full data", SHORT):
+        for seed in range(3):
+            run = pair.folder(label, seed)
+            run.write_result({**run.result(), "num_classes": 0, "accuracy_worst_class": None})
+    results = read_results(pair.path)
+    tables = make_section("accuracy", results).tables
+    assert [table.name for table in tables] == ["accuracy"]  # no worst class
+    for table in (overview(results), *tables):
+        assert "Accuracy here is R², the share of the variance of the labels that the model explains." in table.note
 
 
 def test_rates_that_were_chosen_have_a_table(made):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orderdp.comparison.results import Results
 from orderdp.output.text_table import Table
 from orderdp.report.section import Choices, Section
-from orderdp.report.tables import accuracy, by_method, passes_note
+from orderdp.report.tables import accuracy, accuracy_note, by_method, passes_note
 
 _WORST = "accuracy_worst_class"
 
@@ -17,11 +17,11 @@ def section(results: Results, _choices: Choices) -> Section:
         f"Accuracy after the last epoch, in percent: mean ± standard deviation over the seeds "
         f"{', '.join(map(str, results.seeds))}. "
         "A shorter schedule stands under the prune ratio of the run whose number of steps it takes. "
-        f"Methods with the same number of steps share one.{passes_note(results)}"
+        f"Methods with the same number of steps share one.{accuracy_note(results)}{passes_note(results)}"
     )
     finished = [entry for entry in results.entries.values() if entry.results]
     tables = [Table("accuracy", "Measured here", lines, note)]
-    if all(_WORST in result for entry in finished for result in entry.results.values()):
+    if all(result.get(_WORST) is not None for entry in finished for result in entry.results.values()):
         worst = by_method(results, finished, lambda entry: accuracy(entry, _WORST))
         about = (
             "The class of the test set with the lowest accuracy after the last epoch, in percent, in each run its own."

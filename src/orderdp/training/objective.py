@@ -1,0 +1,86 @@
+"""What a run minimises, and how well it predicts: classes or numbers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+EVALUATED = ("test_loss", "accuracy", "accuracy_worst_class")
+
+
+class Objective(Protocol):
+    """The loss of a run, and its evaluation from sums that the ranks add up."""
+
+    num_sums: int
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Returns (b,) losses, of (b, k) outputs of the model and (b,) labels."""
+        ...
+
+    def sums(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Returns (num_sums,) float64, sums over a batch, the first of them of the losses without smoothing."""
+        ...
+
+    def evaluation(self, sums: list[float]) -> dict[str, float | None]:
+        """Returns `EVALUATED`, from the sums over the whole test set: the mean loss, and accuracies in percent."""
+        ...
+
+
+def objective(num_classes: int, label_smoothing: float) -> Objective:
+    """Returns the objective for labels that are classes, or for numbers if there are no classes."""
+    return Classes(num_classes, label_smoothing) if num_classes else Numbers()
+
+
+class Classes:
+    """Cross-entropy in nats; accuracy is the share of right predictions.
+
+    Args:
+        num_classes: outputs of the model.
+        label_smoothing: of the losses that are trained.
+    """
+
+    def __init__(self, num_classes: int, label_smoothing: float) -> None:
+        self._num_classes, self._label_smoothing = num_classes, label_smoothing
+        self.num_sums = 1 + 2 * num_classes
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Returns (b,) losses with label smoothing."""
+        return F.cross_entropy(outputs, labels, reduction="none", label_smoothing=self._label_smoothing)
+
+    def sums(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Returns the loss, then the number of right predictions and of samples of each class."""
+        loss = F.cross_entropy(outputs, labels, reduction="sum").double()
+        right = torch.bincount(labels[outputs.argmax(1) == labels], minlength=self._num_classes)
+        count = torch.bincount(labels, minlength=self._num_classes)
+        return torch.cat([loss[None], right.double(), count.double()])
+
+    def evaluation(self, sums: list[float]) -> dict[str, float | None]:
+        """Returns the mean loss, the accuracy and that of the worst class."""
+        rights, counts = sums[1 : 1 + self._num_classes], sums[1 + self._num_classes :]
+        worst = min(100 * right / count for right, count in zip(rights, counts, strict=True) if count)
+        return dict(zip(EVALUATED, (sums[0] / sum(counts), 100 * sum(rights) / sum(counts), worst), strict=True))
+
+
+class Numbers:
+    """Squared error; accuracy is R², the share of the variance of the labels that the model explains."""
+
+    num_sums = 4
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Returns (b,) squared errors, of (b, 1) outputs."""
+        return (outputs[:, 0] - labels.to(outputs.dtype)).square()
+
+    def sums(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Returns the squared error, the number of labels, their sum and the sum of their squares."""
+        wanted = labels.double()
+        errors = (outputs[:, 0].double() - wanted).square()
+        return torch.stack([errors.sum(), torch.ones_like(wanted).sum(), wanted.sum(), wanted.square().sum()])
+
+    def evaluation(self, sums: list[float]) -> dict[str, float | None]:
+        """Returns the mean squared error and R², which is below 0 where the mean label predicts better."""
+        error, count, total, squares = sums
+        explained = 1 - error / (squares - total**2 / count)
+        return dict(zip(EVALUATED, (error / count, 100 * explained, None), strict=True))

@@ -1,0 +1,148 @@
+"""Data sets of texts, and data sets whose labels are numbers to predict or wrong."""
+
+import hashlib
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from orderdp.comparison.checks import LoadedData
+from orderdp.data import rotated, sst2
+from orderdp.data.base import ImageArrays, Texts, from_arrays
+from orderdp.data.registry import load_dataset
+from orderdp.data.texts import ResidentTexts
+from orderdp.training.recipe import Recipe
+
+TRAIN = 'sentence\tlabel\na fine film \t1\na " dull film \t0\nfine , a fine dull end \t1\n'
+DEV = "sentence\tlabel\na fine surprise \t1\n"
+
+
+@pytest.fixture
+def reviews(tmp_path, monkeypatch):
+    """A folder of a small SST-2, taken for GLUE's."""
+    home = tmp_path / "SST-2"
+    home.mkdir()
+    for name, content in {"train.tsv": TRAIN, "dev.tsv": DEV}.items():
+        (home / name).write_text(content)
+        monkeypatch.setitem(sst2.MD5, name, hashlib.md5(content.encode(), usedforsecurity=False).hexdigest())
+    return tmp_path
+
+
+def test_the_tokens_are_the_words_of_the_training_texts_by_frequency(reviews):
+    data = load_dataset("sst2", data_root=reviews)
+    # fine and a three times each, dull and film twice; the rest once, in alphabetical order
+    assert data.train.tokens.tolist() == [[2, 3, 5, 0, 0, 0], [2, 6, 4, 5, 0, 0], [3, 7, 2, 3, 4, 8]]
+    assert data.train.labels.tolist() == [1, 0, 1]
+    assert data.test.tokens.tolist() == [[2, 3, 1]]  # 1: a word that no training text has
+    assert (data.vocabulary, data.num_classes, len(data.test)) == (9, 2, 1)
+
+
+def test_the_files_may_lie_in_the_folder_itself(reviews):
+    assert len(load_dataset("sst2", data_root=reviews / "SST-2").train) == 3
+
+
+def test_a_missing_or_changed_file_of_texts_is_refused(reviews):
+    path = reviews / "SST-2" / "dev.tsv"
+    path.write_text("sentence\tlabel\nother \t1\n")
+    with pytest.raises(
+        ValueError, match=f"^sst2: the file {re.escape(str(path))} must have md5 .*; delete it and fetch"
+    ):
+        load_dataset("sst2", data_root=reviews)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"^data_root must hold sst2, got .* without dev.tsv; unpack GLUE's"):
+        load_dataset("sst2", data_root=reviews)
+    with pytest.raises(FileNotFoundError, match=r"^data_root must hold sst2, got None without train.tsv; unpack"):
+        load_dataset("sst2")
+
+
+def test_a_batch_of_texts_is_cut_to_its_longest():
+    texts = Texts(torch.tensor([[2, 0, 0, 0], [3, 4, 5, 0], [6, 7, 0, 0], [0, 0, 0, 0]]), torch.tensor([0, 1, 0, 1]))
+    samples = ResidentTexts(texts)
+    tokens, labels = samples.__getitems__([2, 1])
+    assert (tokens.tolist(), labels.tolist()) == ([[6, 7, 0], [3, 4, 5]], [0, 1])
+    assert [len(samples[i][0]) for i in range(4)] == [1, 3, 2, 1]
+
+
+def test_turning_by_a_right_angle_moves_the_top_to_the_right():
+    image = torch.zeros(1, 1, 9, 9, dtype=torch.uint8)
+    image[0, 0, 1, 4] = 200
+    turned = rotated.turn(image, torch.tensor([np.pi / 2]))
+    assert turned[0, 0].nonzero().tolist() == [[4, 7]]
+    assert int(turned.max()) == 200
+
+
+@pytest.fixture
+def turned(monkeypatch):
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (6000, 1, 8, 8), dtype=np.uint8))
+    parts = [ImageArrays(part, torch.zeros(len(part), dtype=torch.int64)) for part in (images, images[:500])]
+    monkeypatch.setattr(rotated, "load_fashion_mnist", lambda **_: from_arrays(*parts))
+    return images, load_dataset("rotated_fashion_mnist")
+
+
+def test_the_labels_are_the_angles_in_standard_deviations(turned):
+    images, data = turned
+    assert data.num_classes == 0
+    assert data.train.labels.dtype == torch.float32
+    assert float(data.train.labels.abs().max()) <= np.sqrt(3)
+    assert abs(float(data.train.labels.std()) - 1) < 0.03
+    assert abs(float(data.train.labels.mean())) < 0.05
+    angles = data.train.labels.double() * np.deg2rad(60) / np.sqrt(3)
+    assert torch.equal(rotated.turn(images[5990:], angles[5990:]), data.train.images[5990:])  # of the second block
+    assert not torch.equal(data.train.labels[:500], data.test.labels)  # the same images, turned otherwise
+
+
+def test_a_subset_of_samples_with_numbers_is_a_uniform_one_in_which_smaller_are_part_of_larger(turned):
+    _, data = turned
+    small, large = (set(data.with_train_size(size).train.labels.tolist()) for size in (300, 600))
+    assert (len(small), small < large) == (300, True)
+    assert len(set(data.train.labels[:300].tolist()) & small) < 60
+
+
+def test_noise_gives_a_share_of_the_labels_another_class():
+    data = load_dataset("digits")
+    noisy = data.with_label_noise(0.2)
+    wrong = data.train.labels != noisy.train.labels
+    assert int(wrong.sum()) == round(0.2 * len(data.train))
+    moves = (noisy.train.labels - data.train.labels)[wrong] % 10
+    assert torch.bincount(moves, minlength=10)[1:].min() > 15  # of about 32 each
+    assert torch.equal(noisy.test.labels, data.test.labels)
+    more = data.train.labels != data.with_label_noise(0.4).train.labels
+    assert bool(more[wrong].all())
+    everything = data.with_label_noise(1.0).train.labels != data.train.labels
+    assert bool(everything.all())
+
+
+def test_a_recipe_asks_for_noise_and_holds_out_noisy_labels():
+    loaded = LoadedData()
+    plain, noisy = (loaded.of(Recipe(train_size=400, held_out=0.5, label_noise=share)) for share in (0.0, 0.5))
+    for data in (plain, noisy):
+        assert (len(data.train), len(data.test)) == (200, 200)
+    where = {
+        bytes(image.numpy()): int(label) for image, label in zip(plain.test.images, plain.test.labels, strict=True)
+    }
+    where |= {
+        bytes(image.numpy()): int(label) for image, label in zip(plain.train.images, plain.train.labels, strict=True)
+    }
+    held = [
+        where[bytes(image.numpy())] != int(label)
+        for image, label in zip(noisy.test.images, noisy.test.labels, strict=True)
+    ]
+    assert 0.35 < np.mean(held) < 0.65
+
+
+def test_numbers_cannot_have_wrong_classes(turned):
+    _, data = turned
+    with pytest.raises(ValueError, match=r"^label_noise needs labels that are classes, got 0.2 for numbers; leave it"):
+        data.with_label_noise(0.2)
+    with pytest.raises(ValueError, match=r"^label_noise must lie in \[0, 1\], got 2; write label_noise = 0.0$"):
+        Recipe(label_noise=2)
+
+
+def test_texts_can_be_noisy_and_held_out_as_images_can(reviews):
+    data = load_dataset("sst2", data_root=reviews)
+    assert data.with_label_noise(1.0).train.labels.tolist() == [0, 1, 0]
+    held = replace(data, train=data.train).holding_out(1 / 3)
+    assert (len(held.train), len(held.test), held.vocabulary) == (2, 1, 9)

@@ -1,0 +1,133 @@
+"""What a run minimises and how it is evaluated, against scikit-learn."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics
+from torch.nn import functional as F
+
+from orderdp.data.base import DataSets, ImageArrays, Texts, from_arrays
+from orderdp.training.objective import EVALUATED, objective
+
+
+def evaluated(goal, outputs, labels, *, parts=3):
+    """Evaluates in parts whose sums are added, as batches and ranks do."""
+    each = zip(outputs.tensor_split(parts), labels.tensor_split(parts), strict=True)
+    return goal.evaluation(sum(goal.sums(*part) for part in each).tolist())
+
+
+def test_classes_are_evaluated_without_the_smoothing_that_is_trained():
+    rng = torch.Generator().manual_seed(0)
+    outputs = torch.randn((200, 4), generator=rng)
+    labels = torch.randint(3, (200,), generator=rng)  # none of the fourth class
+    goal = objective(4, 0.1)
+    assert torch.equal(
+        goal.losses(outputs, labels), F.cross_entropy(outputs, labels, reduction="none", label_smoothing=0.1)
+    )
+    found = evaluated(goal, outputs, labels)
+    assert tuple(found) == EVALUATED
+    predicted = outputs.argmax(1).numpy()
+    assert found["test_loss"] == pytest.approx(float(F.cross_entropy(outputs, labels)), rel=1e-6)
+    assert found["accuracy"] == pytest.approx(100 * metrics.accuracy_score(labels, predicted))
+    recalls = metrics.recall_score(labels, predicted, average=None, labels=[0, 1, 2])
+    assert found["accuracy_worst_class"] == pytest.approx(100 * recalls.min())
+
+
+def test_numbers_are_evaluated_by_the_variance_explained():
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.randn(300, generator=rng) + 5
+    outputs = (labels + torch.randn(300, generator=rng) / 2)[:, None]
+    goal = objective(0, 0.0)
+    assert torch.allclose(goal.losses(outputs, labels), (outputs[:, 0] - labels) ** 2)
+    assert goal.losses(outputs, labels.double()).dtype == torch.float32  # as a DataLoader collates numbers
+    found = evaluated(goal, outputs, labels)
+    assert found["test_loss"] == pytest.approx(metrics.mean_squared_error(labels, outputs[:, 0]), rel=1e-6)
+    assert found["accuracy"] == pytest.approx(100 * metrics.r2_score(labels, outputs[:, 0]), rel=1e-6)
+    assert found["accuracy_worst_class"] is None
+    assert evaluated(goal, -outputs, labels)["accuracy"] < 0
+
+
+@pytest.fixture
+def texts():
+    """Texts of two classes, each with words of its own besides common ones."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 240)
+    tokens = np.where(rng.random((240, 6)) < 0.5, 1 + rng.integers(0, 9, (240, 6)), 10 + labels[:, None])
+    lengths = rng.integers(1, 7, 240)
+    tokens[np.arange(6) >= lengths[:, None]] = 0
+    parts = [
+        Texts(torch.from_numpy(tokens[part]), torch.from_numpy(labels[part])) for part in (slice(200), slice(200, None))
+    ]
+    return DataSets(*parts, num_classes=2, vocabulary=12)
+
+
+@pytest.fixture
+def numbers():
+    """Images whose brightness is to be predicted."""
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (240, 1, 8, 8), dtype=np.uint8) // 2)
+    labels = torch.from_numpy(rng.random(240).astype(np.float32))
+    images = (images * (0.2 + labels[:, None, None, None])).to(torch.uint8)
+    standard = (labels - labels.mean()) / labels.std()
+    return from_arrays(ImageArrays(images[:200], standard[:200]), ImageArrays(images[200:], standard[200:]))
+
+
+PLAIN = {"label_smoothing": 0.0, "epochs": 12, "train_size": None}
+
+
+def test_a_run_learns_texts(train, texts):
+    folder = train(
+        data=texts, model="text_bag", optimizer="adamw", max_lr=0.05, strategy="orderdp", prune_ratio=0.3, **PLAIN
+    )
+    assert folder.result()["accuracy_last"] > 80
+    assert folder.result()["num_classes"] == 2
+
+
+def test_a_run_learns_numbers(train, numbers):
+    folder = train(data=numbers, max_lr=0.1, strategy="orderdp", prune_ratio=0.3, **PLAIN)
+    result = folder.result()
+    assert result["accuracy_last"] > 60
+    assert (result["accuracy_worst_class"], result["num_classes"]) == (None, 0)
+    assert folder.metrics()[0]["loss"] < 3  # squared errors of standardised labels
+
+
+def test_numbers_may_be_read_by_a_dataloader(train, numbers):
+    settings = {"max_lr": 0.1, "strategy": "full", **PLAIN, "epochs": 2}
+    found = [train(path, data=numbers, data_path=path, **settings).result() for path in ("loader", "resident")]
+    assert found[0]["digests"]["model"] == found[1]["digests"]["model"]
+
+
+REFUSED = {
+    "a model of images": ("texts", {}, "model 'small_cnn' reads images, got texts; choose from text_bag"),
+    "augmented texts": (
+        "texts",
+        {"model": "text_bag", "augment": "crop"},
+        "augment is for images, got crop for texts; leave",
+    ),
+    "channels": (
+        "texts",
+        {"model": "text_bag", "channels_last": True},
+        "channels_last is for images, got True for texts;",
+    ),
+    "a loader": (
+        "texts",
+        {"model": "text_bag", "data_path": "loader"},
+        "data_path 'loader' is for images, got texts; leave",
+    ),
+    "smoothing": (
+        "numbers",
+        {"label_smoothing": 0.1},
+        "label_smoothing is for classes, got 0.1 for labels that are numbers;",
+    ),
+    "a model of texts": (
+        "numbers",
+        {"model": "text_bag"},
+        "model 'text_bag' reads texts, got images; choose from small_cnn",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "settings", "message"), list(REFUSED.values()), ids=list(REFUSED))
+def test_settings_for_another_kind_of_data_are_refused(name, settings, message, train, request):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        train(data=request.getfixturevalue(name), **{**PLAIN, **settings})
