@@ -220,6 +220,16 @@ BAD_CALLS = {
         ValueError,
         "index must be a (b,) int64 tensor, got list; pass the ids that the loader yields",
     ),
+    "an array of ids": (
+        bad_call(lambda ids: ids.numpy(), ones(4)),
+        ValueError,
+        "index must be a (b,) int64 tensor, got ndarray; pass the ids that the loader yields, or torch.from_numpy(",
+    ),
+    "an array of losses": (
+        bad_call(same, lambda ids: np.ones(4, np.float32)),
+        ValueError,
+        "losses must be a floating tensor, got ndarray; write torch.from_numpy(losses)",
+    ),
     "an empty batch": (
         bad_call(lambda ids: ids[:0], ones(0)),
         ValueError,

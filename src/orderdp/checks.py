@@ -45,7 +45,8 @@ def check_index(index: Any) -> None:
     """Raises ValueError unless ids are a (b,) integer tensor of at least one."""
     if not isinstance(index, Tensor) or index.ndim != 1 or index.dtype not in (torch.int64, torch.int32):
         got = f"{index.dtype} of shape {tuple(index.shape)}" if isinstance(index, Tensor) else type(index).__name__
-        raise ValueError(f"index must be a (b,) int64 tensor, got {got}; pass the ids that the loader yields")
+        array = ", or torch.from_numpy(index)" if isinstance(index, np.ndarray) else ""
+        raise ValueError(f"index must be a (b,) int64 tensor, got {got}; pass the ids that the loader yields{array}")
     if not len(index):
         raise ValueError("index must hold at least one sample, got none; leave out the update of an empty batch")
 
@@ -55,6 +56,8 @@ def check_values(size: int, values: Any, name: str) -> None:
     if not isinstance(values, Tensor) or not values.is_floating_point():
         got = str(values.dtype) if isinstance(values, Tensor) else type(values).__name__
         cure = f"write {name}.float()" if name == "weights" else "pass one loss per sample"
+        if isinstance(values, np.ndarray):
+            cure = f"write torch.from_numpy({name})"
         raise ValueError(f"{name} must be a floating tensor, got {got}; {cure}")
     if values.shape != (size,):
         raise ValueError(

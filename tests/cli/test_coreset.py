@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from pyarrow import parquet
 
 from orderdp.comparison.archive import read_archive
+from orderdp.data.registry import load_dataset
 from orderdp.report import coreset_plots
 from orderdp.training import coreset_run
 from reference.command_line import TINY
@@ -38,13 +40,13 @@ def test_a_call_writes_scores_subsets_plots_and_tables(call):
     status, text, err = call(*SCORE)
     assert status == 0, err
     told = re.sub(r"[\d.]+ s", "# s", err).splitlines()
-    assert told == ["[1/3] random: # s", "[2/3] EL2N-1: # s", "[3/3] CCS of EL2N-1: # s"]
+    assert told == ["[1/3] random: # s", "proxy: # s", "[2/3] EL2N-1: # s", "[3/3] CCS of EL2N-1: # s"]
     names = {str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file()}
     plots = {"scores.png", "correlations.png", "images-random.png", "images-el2n-1.png"}
     files = {"coreset.toml", "recipe.toml", "scores.parquet", "subsets.parquet", "agreement.md", "lock"}
     assert names == files | {f"plots/{name}" for name in plots}
     scores = parquet.read_table("out/scores.parquet")
-    assert scores.column_names == ["seed", "sample_id", "label", "random", "el2n-1"]
+    assert scores.column_names == ["seed", "sample_id", "row", "label", "random", "el2n-1"]
     assert scores["sample_id"].to_pylist() == list(range(200))
     assert json.loads(scores.schema.metadata[b"orderdp"])["methods"]["el2n-1"]["proxies"] == 1
     subsets = (
@@ -59,8 +61,29 @@ def test_a_call_writes_scores_subsets_plots_and_tables(call):
     assert "| 2 EL2N-1 |" in markdown
     assert "| 3 CCS of EL2N-1 |" in markdown
     assert text.rstrip().endswith(
-        "orderdp compare --methods orderdp fixed:out/subsets.parquet,method=ccs-el2n-1 --prune-ratio 0.3 0.5"
+        "orderdp compare --methods orderdp fixed:out/subsets.parquet,method=ccs-el2n-1 --prune-ratio 0.3 0.5 "
+        "--train-size 200"
     )
+    assert "(random, el2n-1, ccs-el2n-1 are in the file)" in text
+
+
+def test_the_rows_are_positions_in_the_whole_data_set(out):
+    whole, part = load_dataset("digits"), load_dataset("digits", train_size=200)
+    for name in ("scores", "subsets"):
+        table = parquet.read_table(out / f"{name}.parquet")
+        rows, ids = (torch.tensor(table[column].to_pylist()) for column in ("row", "sample_id"))
+        assert torch.equal(whole.train.images[rows], part.train.images[ids])
+    assert len(set(rows.tolist())) > 100
+    held = part.holding_out(0.1)
+    assert torch.equal(whole.train.images[held.rows], held.train.images)
+
+
+def test_a_subset_is_refused_for_other_data(call, out):
+    typed = [*COMPARE, "--label-noise", "0.1"]
+    status, text, err = call(*typed)
+    line = "the data must be that of out/subsets.parquet, got other samples or labels; write the dataset, --train-size "
+    assert (status, text, err) == (2, "", f"orderdp: {line}and --label-noise that it was made for\n")
+    assert not Path("run").exists()
 
 
 def test_a_second_call_trains_no_proxy_and_writes_the_same_files(call, out, monkeypatch):
@@ -174,6 +197,8 @@ BAD = {
     ),
     "coreset --methods ccs": "argument --methods: static method 'ccs' needs the scores of another method, got None; ",
     "coreset --methods el2n,epoch=20": "epoch must lie in 0 .. 10, the epochs of the proxy, got 20; write more epochs",
+    "coreset --methods random tdds --epochs 3": "tdds needs at least 10 epochs of the proxy, got 3; write more",
+    "coreset --methods dynamic_uncertainty,epoch=4": "dynamic_uncertainty needs at least 10 epochs of the proxy, got 4",
     "coreset --prune-ratio 0.3,0.5": "argument --prune-ratio: several values are separated by spaces, got 0.3,0.5; ",
     "coreset --prune-ratio 0": "--prune-ratio is a fraction and must lie in (0, 1), got 0; ",
     "coreset --quotas equl": "no quotas named 'equl'; did you mean 'equal'?",
@@ -188,6 +213,11 @@ BAD = {
     "coreset --output .": "the output folder must be new, got ., which exists; write another --output, or --resume .",
     "train --strategy fixed:no.parquet": "file must be the subsets.parquet of 'orderdp coreset', got no",
     "compare --methods fixed:no.parquet": "file must be the subsets.parquet of 'orderdp coreset', got no",
+    "compare --methods herding": (
+        "argument --methods: herding is a static method, got it as a strategy; choose its subset with 'orderdp coreset "
+        "--methods herding', and write fixed:FILE,method=herding; "
+    ),
+    "train --strategy craig": "argument --strategy: craig is a static method, got it as a strategy; choose its subset",
     "compare --methods fixed": "file is needed by strategy 'fixed', got None; write fixed:FILE",
 }
 

@@ -25,6 +25,7 @@ from orderdp import (
     SeTa,
     Strategy,
 )
+from orderdp.coresets import Subset
 from orderdp.strategies import draws
 from orderdp.strategies.infobatch import below_mean
 from orderdp.strategies.seta import cluster_borders
@@ -625,6 +626,11 @@ REFUSED = [
     (lambda: FixedSubset([]), ValueError, r"indices holds at least one position, got shape \(0,\)"),
     (lambda: FixedSubset([1, 1]), ValueError, "indices must be distinct and not negative, got 2 of which 1 differ and"),
     (lambda: FixedSubset([0, -1]), ValueError, "indices must be distinct and not negative, got 2 of which 2 differ"),
+    (
+        lambda: FixedSubset(Subset(np.arange(3))),
+        TypeError,
+        "indices must be positions, got Subset; for a subset write FixedSubset\\(subset.indices, subset.weights\\)",
+    ),
     (lambda: FixedSubset([0.5]), TypeError, "indices holds positions in the data set, got dtype float64; write whole"),
     (lambda: FixedSubset([True]), TypeError, r"indices holds positions in the data set, got dtype bool; write np.flat"),
     (lambda: FixedSubset([0, 1], weights=[1]), ValueError, r"weights must have one entry a position, got shape \(1,\)"),

@@ -10,10 +10,13 @@ import pytest
 from pyarrow import parquet
 
 from orderdp import FixedSubset, Memory, Pruner, StoredSubset
+from orderdp.data.registry import load_dataset
 from orderdp.output.subset_file import Kept, read_method, write_scores, write_subsets
 from orderdp.output.toml import parse_toml
+from orderdp.strategies import Scheduled
 from orderdp.strategies.registry import from_table, parse, to_table
 from orderdp.testing import check_strategy
+from orderdp.training.check import check_recipe
 from orderdp.training.recipe import Recipe
 
 N = 40
@@ -28,10 +31,10 @@ def kept(seed, *, weighted=False):
     return subsets
 
 
-def write(path, **methods):
-    about = {"num_samples": N, "methods": {key: {"label": key.replace("_", "-").title()} for key in methods}}
+def write(path, *, about=None, rows=None, **methods):
+    labels = {"num_samples": N, "methods": {key: {"label": key.replace("_", "-").title()} for key in methods}}
     seeded = {key: {0: given} if 0.3 in given else given for key, given in methods.items()}
-    write_subsets(path, seeded, about)
+    write_subsets(path, seeded, labels | (about or {}), rows)
     return path
 
 
@@ -120,8 +123,9 @@ def test_a_changed_file_is_refused_and_the_same_subsets_in_another_file_are_not(
             call()
 
 
-NO_FILE = "file must be the subsets.parquet of 'orderdp coreset', got {} ({}); correct the path, or start orderdp in "
-NO_FILE += "the folder that it leads from"
+NO_FILE = "file must be the subsets.parquet of 'orderdp coreset', got {} ({}); "
+CORRECT = "correct the path, or start orderdp in the folder that it leads from"
+AGAIN = "write it again with 'orderdp coreset'"
 
 
 def test_what_does_not_fit_gets_one_line(file):
@@ -136,7 +140,7 @@ def test_what_does_not_fit_gets_one_line(file):
         stored(file, method=None)
     with raises("no method 'kcenter' in subsets.parquet; did you mean 'k_center'?"):
         stored(file, method="kcenter")
-    with raises(NO_FILE.format("no.parquet", "No such file or directory")):
+    with raises(NO_FILE.format("no.parquet", "No such file or directory") + CORRECT):
         stored("no.parquet")
     with raises(
         "size does not apply to strategy 'fixed', got 3; it takes file, method, prune_ratio, title, "
@@ -155,18 +159,62 @@ def test_another_file_is_refused(file):
     with pytest.raises(ValueError, match=r"^file must be the subsets\.parquet of 'orderdp coreset', got text \("):
         stored("text")
     write_scores(Path("scores.parquet"), [{"sample_id": np.arange(3), "a": np.array([1, np.nan, 2])}], {})
-    with raises(NO_FILE.format("scores.parquet", "orderdp scores, version 1")):
+    with raises(NO_FILE.format("scores.parquet", "orderdp scores, version 1") + AGAIN):
         stored("scores.parquet")
     table = parquet.read_table("scores.parquet")
     assert table["a"].to_pylist() == [1, None, 2]
     parquet.write_table(table.replace_schema_metadata(None), "plain.parquet")
-    with raises(NO_FILE.format("plain.parquet", "no metadata of orderdp")):
+    with raises(NO_FILE.format("plain.parquet", "no metadata of orderdp") + AGAIN):
         stored("plain.parquet")
+
+
+def test_a_byte_that_changes_anywhere_in_the_pages_is_noticed(file):
+    content = file.read_bytes()
+    end = len(content) - 8 - int.from_bytes(content[-8:-4], "little")  # where the footer begins
+    right = {ratio: set(kept(0)[ratio].ids.tolist()) for ratio in (0.3, 0.7)}
+    noticed = 0
+    for at in range(4, end, 5):
+        file.write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
+        try:
+            found = read_method(file, "k_center").kept[0]
+        except ValueError as error:
+            assert str(file) in str(error)  # noqa: PT017
+            assert str(error).endswith(AGAIN)  # noqa: PT017
+            noticed += 1
+        else:  # of another method, or of a column that is not read
+            assert {ratio: set(each.ids.tolist()) for ratio, each in found.items()} == right
+    assert noticed > 20
+
+
+def test_data_other_than_that_of_the_file_are_refused(file):
+    write(file, about={"data_sha256": "abc"}, k_center=kept(0))
+    mine = stored(file)
+    mine.check_files()
+    mine.check_files(lambda: "abc")
+    message = (
+        "the data must be that of subsets.parquet, got other samples or labels; write the dataset, train_size and "
+        "label_noise that it was made for"
+    )
+    for strategy in (mine, Scheduled(strategy=mine, epochs=10, interval=2)):
+        with raises(message):
+            strategy.check_files(lambda: "abd")
+    recipe = Recipe(strategy=mine, train_size=N)
+    data = load_dataset("digits", train_size=N)
+    with raises(message):
+        check_recipe(recipe, N, data=data)
+    check_recipe(recipe, N)
+
+
+def test_the_rows_say_where_the_samples_lie_in_the_whole_data(file):
+    rows = np.arange(N) * 3 + 1
+    write(file, rows=rows, k_center=kept(0))
+    table = parquet.read_table(file)
+    assert table["row"].to_pylist() == rows[table["sample_id"].to_numpy()].tolist()
 
 
 def test_the_file_has_a_row_for_each_kept_sample_in_the_order_of_choice(file):
     table = parquet.read_table(file)
-    assert table.column_names == ["seed", "method", "prune_ratio", "sample_id", "order", "weight"]
+    assert table.column_names == ["seed", "method", "prune_ratio", "sample_id", "row", "order", "weight"]
     rows = [row for row in table.to_pylist() if (row["method"], row["prune_ratio"]) == ("craig", 0.7)]
     ids, weights = kept(1, weighted=True)[0.7]
     assert [row["sample_id"] for row in rows] == ids.tolist()
@@ -237,6 +285,10 @@ def test_a_loop_of_ones_own_must_name_the_seed(file, seeded):
         Pruner(seeded, N).begin_epoch()
     mine = StoredSubset.from_file("subsets.parquet", prune_ratio=0.3, method="k_center", seed=5)
     assert mine == seeded.for_seed(5)
+    for held in ((0, 1, 5), (0,)):
+        write(file, about={"seeds": list(held)}, k_center={seed: kept(seed) for seed in held})
+        with pytest.raises(ValueError, match=r"^seed must be one that subsets.parquet holds subsets for, got 4; "):
+            StoredSubset.from_file("subsets.parquet", prune_ratio=0.3, method="k_center", seed=4)
 
 
 def test_digests_without_their_seeds_are_refused(seeded):

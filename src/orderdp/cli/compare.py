@@ -19,7 +19,7 @@ from orderdp.cli.folders import (
     status_of,
 )
 from orderdp.cli.messages import tell, tell_imports, teller
-from orderdp.cli.settings import add_settings, one_of_several
+from orderdp.cli.settings import add_settings, one_of_several, refuse_static
 from orderdp.output.text_table import number_or_text
 
 if TYPE_CHECKING:
@@ -173,6 +173,7 @@ def _method(text: str) -> dict[str, Any]:
     apart = re.sub(rf",(?=({'|'.join(BY_NAME)}|[\w.]+:\w+)(,|$))", " ", text)
     if apart != text:
         raise argparse.ArgumentTypeError(f"several methods are separated by spaces, got {text}; write {apart}")
+    refuse_static(text)
     try:
         return parse(text)
     except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from orderdp.data.base import DataSets
     from orderdp.training.coreset_plan import CoresetPlan, Request
     from orderdp.training.coreset_run import Coresets
+    from orderdp.training.recipe import Recipe
 
 SUMMARY = "score a data set by static methods, and choose fixed subsets of it"
 DESCRIPTION = """\
@@ -185,11 +187,19 @@ def _show(found: Coresets, plan: CoresetPlan, data: DataSets, path: Path) -> Non
     draw_coreset_plots(found, data, path / "plots")
     ratios = " ".join(f"{ratio:g}" for ratio in plan.prune_ratios)
     print(f"scores, subsets and plots: {path}")
-    print("to train on a subset beside dynamic methods:")
+    print(f"to train on a subset beside dynamic methods ({', '.join(found.subsets)} are in the file):")
     print(
         f"  orderdp compare --methods orderdp fixed:{path / 'subsets.parquet'},method={list(found.subsets)[-1]} "
-        f"--prune-ratio {ratios}"
+        f"--prune-ratio {ratios}{_data_options(plan.recipe)}"
     )
+
+
+def _data_options(recipe: Recipe) -> str:
+    """Returns the options that name the data of a recipe, each after a space."""
+    names = ("dataset", "data_root", "train_size", "image_size", "label_noise", "held_out")
+    default = type(recipe)()
+    values = {name: getattr(recipe, name) for name in names if getattr(recipe, name) != getattr(default, name)}
+    return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in values.items())
 
 
 def _request(text: str) -> Request:

@@ -127,9 +127,23 @@ def _metavar(annotation: Any) -> str:
     return "N" if {int, float} & {annotation, *typing.get_args(annotation)} else "NAME"
 
 
+def refuse_static(text: str) -> None:
+    """Raises ArgumentTypeError if text names a static method, which trains through the file of its subset."""
+    from orderdp.coresets.registry import BY_NAME as STATIC
+    from orderdp.strategies.registry import BY_NAME
+
+    name = text.partition(",")[0]
+    if name in STATIC and name not in BY_NAME:
+        raise argparse.ArgumentTypeError(
+            f"{name} is a static method, got it as a strategy; choose its subset with 'orderdp coreset --methods "
+            f"{name}', and write fixed:FILE,method={name}"
+        )
+
+
 def _strategy(text: str) -> dict[str, Any]:
     from orderdp.strategies.registry import BY_NAME, parse
 
+    refuse_static(text)
     known, colon, _ = text.partition(":")
     if not (colon and known in BY_NAME):
         return {"name": text}

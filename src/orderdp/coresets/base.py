@@ -77,6 +77,11 @@ class StaticMethod(ABC):
     weighs: ClassVar[bool] = False
     references: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def fewest_epochs(self) -> int:
+        """How many epochs of a proxy the method must see."""
+        return 0
+
     @abstractmethod
     def choose(
         self,

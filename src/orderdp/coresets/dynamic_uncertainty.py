@@ -52,6 +52,11 @@ class DynamicUncertainty(Scorer):
     def __post_init__(self) -> None:
         object.__setattr__(self, "window", check_window(self.window, 2))
 
+    @property
+    def fewest_epochs(self) -> int:
+        """One window."""
+        return self.window
+
     def _score(self, evidence: Evidence, work: Work) -> Floats:
         num_windows = count_windows(self, self.window, len(evidence.trajectory))
         rows = np.arange(evidence.num_samples)

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -126,7 +127,7 @@ _AXES = {  # the letters of the docstring
 
 
 def _checked(name: str, value: Any) -> Array:
-    array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asanyarray(value)
+    array = _array(name, value)
     axes = _AXES[name]
     if array.ndim != len(axes) or 0 in array.shape:
         raise ValueError(f"{name} must have shape ({', '.join(axes)}), got {array.shape}")
@@ -147,8 +148,23 @@ def _checked(name: str, value: Any) -> Array:
         array = array.astype(np.float32)
     for block in _blocks(array):
         if not np.isfinite(block).all():
-            raise ValueError(f"{name} must be finite, got {_count_bad(array)} values that are not; mend the proxy")
+            where = np.argwhere(~np.isfinite(array))[0].tolist()
+            raise ValueError(
+                f"{name} must be finite, got {_count_bad(array)} values that are not, the first at {where}; "
+                "mend what computed them"
+            )
     return array
+
+
+def _array(name: str, value: Any) -> Array:
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu()
+        return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()  # NumPy has no bfloat16
+    try:
+        return np.asanyarray(value)
+    except ValueError:  # of lists of different lengths
+        axes = ", ".join(_AXES[name])
+        raise ValueError(f"{name} must have shape ({axes}), got rows of different lengths") from None
 
 
 def _blocks(array: Array, size: int = 2**24) -> Iterable[Array]:

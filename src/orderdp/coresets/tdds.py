@@ -67,6 +67,11 @@ class TDDS(Scorer):
         object.__setattr__(self, "window", check_window(self.window, 3))
         check_fraction("decay", self.decay, low_open=True, high_open=False)
 
+    @property
+    def fewest_epochs(self) -> int:
+        """One window."""
+        return self.window
+
     def _score(self, evidence: Evidence, work: Work) -> Floats:
         trajectory: Array = evidence.trajectory
         num_windows = count_windows(self, self.window, len(trajectory))

@@ -1,7 +1,10 @@
 """The form of a data set: raw inputs and labels in two parts, and what a model must know about them."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -93,6 +96,7 @@ class DataSets:
         mean: of each channel, on the scale of 0 to 1.
         std: of each channel, on the scale of 0 to 1.
         vocabulary: tokens of texts are in [0, vocabulary); 0 for images.
+        rows: (n,) positions of the training samples in the whole training part; None if it is whole.
     """
 
     train: Part
@@ -103,10 +107,24 @@ class DataSets:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     vocabulary: int = 0
+    rows: npt.NDArray[np.int64] | None = None
+
+    @cached_property
+    def sha256(self) -> str:
+        """Returns the digest of the training part: inputs and labels, or the names of its files and their labels."""
+        found = hashlib.sha256(self.train.labels.numpy().tobytes())
+        if isinstance(self.train, ImageFiles):
+            for path in self.train.paths:  # not where the folder lies
+                found.update("/".join(Path(path).parts[-2:]).encode() + b"\n")
+        else:
+            inputs = self.train.tokens if isinstance(self.train, Texts) else self.train.images
+            found.update(repr(tuple(inputs.shape)).encode())
+            found.update(inputs.contiguous().numpy().tobytes())
+        return found.hexdigest()
 
     def with_train_size(self, size: int) -> "DataSets":
         """Returns the data set with a stratified subset of this many training samples, and the same mean and std."""
-        return replace(self, train=self.train.subset(subset(self.train.labels, size)))
+        return self._training_on(subset(self.train.labels, size))
 
     def with_label_noise(self, share: float) -> "DataSets":
         """Returns the data set with wrong labels for a random share of the training samples, the same in every run.
@@ -140,7 +158,10 @@ class DataSets:
                 "write 0.1, or 0 for the test set"
             )
         held, rest = np.sort(order[:count]), np.sort(order[count:])
-        return replace(self, train=self.train.subset(rest), test=self.train.subset(held))
+        return replace(self._training_on(rest), test=self.train.subset(held))
+
+    def _training_on(self, kept: npt.NDArray[np.int64]) -> "DataSets":
+        return replace(self, train=self.train.subset(kept), rows=kept if self.rows is None else self.rows[kept])
 
 
 @dataclass(frozen=True)

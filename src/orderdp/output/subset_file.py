@@ -1,10 +1,11 @@
 """The Parquet files of static pruning: scores of a data set, and subsets chosen from it.
 
-`scores.parquet` has a row for each seed and sample: `seed`, `sample_id`, `label`, and one column for each method that
-scores. `subsets.parquet` has a row for each sample that a method keeps with a seed at a prune ratio: `seed`, `method`,
-`prune_ratio`, `sample_id`, `order` (its place in the order in which the method chose) and `weight` (null if the method
-gives none). The metadata of both files holds JSON under the key `orderdp`: the recipe, the seeds, the versions and the
-settings of every method.
+`scores.parquet` has a row for each seed and sample: `seed`, `sample_id`, `row`, `label`, and one column for each method
+that scores. `subsets.parquet` has a row for each sample that a method keeps with a seed at a prune ratio: `seed`,
+`method`, `prune_ratio`, `sample_id`, `row`, `order` (its place in the order in which the method chose) and `weight`
+(null if the method gives none). `sample_id` is the position among the training samples of the recipe, and `row` the one
+in the whole training part of the data set; they differ if the recipe has a `train_size`. The metadata of both files
+holds JSON under the key `orderdp`: the recipe, the seeds, the versions and the settings of every method.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from orderdp.output.files import write_whole
 
 VERSION = 1
+NOT_SCORES = ("seed", "sample_id", "row", "label")
 _KEY = b"orderdp"
 _FORMATS = {"scores": "orderdp scores", "subsets": "orderdp subsets"}
 
@@ -73,8 +75,8 @@ def write_scores(
 
     Args:
         path: the file.
-        tables: for each seed, name of a column to (n,), beginning with `seed`, `sample_id` and `label`. NaN is written
-            as null: no score.
+        tables: for each seed, name of a column to (n,), beginning with those of `NOT_SCORES`. NaN is written as null:
+            no score.
         about: the metadata, of plain values.
 
     Raises:
@@ -96,6 +98,7 @@ def write_subsets(
     path: Path,
     subsets: Mapping[str, Mapping[int, Mapping[float, Kept]]],
     about: Mapping[str, Any],
+    rows: npt.NDArray[np.int64] | None = None,
 ) -> None:
     """Writes subsets of a data set.
 
@@ -104,6 +107,7 @@ def write_subsets(
         subsets: key of each method to seed to its subset at each prune ratio.
         about: the metadata, of plain values. `num_samples` is the size of the data set, and `methods` maps each key to
             a table with its `label`.
+        rows: (n,) positions of the samples in the whole training part; None if they are all of it.
 
     Raises:
         OSError: the file cannot be written.
@@ -117,6 +121,7 @@ def write_subsets(
                 "method": pyarrow.array([key] * len(kept.ids), pyarrow.string()),
                 "prune_ratio": np.full(len(kept.ids), ratio),
                 "sample_id": kept.ids,
+                "row": kept.ids if rows is None else rows[kept.ids],
                 "order": np.arange(len(kept.ids)),
                 "weight": pyarrow.nulls(len(kept.ids), pyarrow.float32()) if kept.weights is None else kept.weights,
             }
@@ -134,10 +139,8 @@ def read_scores(path: Path, seed: int) -> dict[str, npt.NDArray[np.float64]]:
     Raises:
         OSError, ValueError: there is no such file, or it is another.
     """
-    from pyarrow import parquet
-
-    table = parquet.read_table(path, filters=[("seed", "==", seed)]).drop_columns(["seed", "sample_id", "label"])
-    return {name: table[name].to_numpy() for name in table.column_names}
+    table = _read(path, ("seed", "==", seed))
+    return {name: table[name].to_numpy() for name in table.column_names if name not in NOT_SCORES}
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -159,7 +162,11 @@ def read_about(path: Path) -> dict[str, Any]:
             reason = "no metadata of orderdp" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise ValueError(
             f"file must be the subsets.parquet of 'orderdp coreset', got {path} ({reason}); "
-            "correct the path, or start orderdp in the folder that it leads from"
+            + (
+                "correct the path, or start orderdp in the folder that it leads from"
+                if isinstance(error, OSError) and error.errno
+                else "write it again with 'orderdp coreset'"
+            )
         ) from None
     return about
 
@@ -174,11 +181,9 @@ def read_method(path: Path, key: str) -> StoredMethod:
     Raises:
         ValueError: there is no such file, or it is another. KeyError: it does not hold the method.
     """
-    from pyarrow import parquet
-
     about = read_about(path)
     label = about["methods"][key]["label"]
-    table = parquet.read_table(path, filters=[("method", "==", key)])
+    table = _read(path, ("method", "==", key))
     seeds, ratios, ids, order = (table[name].to_numpy() for name in ("seed", "prune_ratio", "sample_id", "order"))
     weights = None if table["weight"].null_count else table["weight"].to_numpy()
     kept: dict[int, dict[float, Kept]] = {}
@@ -190,6 +195,23 @@ def read_method(path: Path, key: str) -> StoredMethod:
     return StoredMethod(key, label, about["num_samples"], kept)
 
 
+def _read(path: Path, condition: tuple[str, str, object]) -> Any:
+    """Returns the rows of a file that fulfil a condition, each page checked against its checksum.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return parquet.read_table(path, filters=[condition], page_checksum_verification=True)
+    except (OSError, ValueError, ArrowException) as error:
+        raise ValueError(
+            f"file must be as 'orderdp coreset' wrote it, got {path}, which is damaged ({str(error).splitlines()[0]}); "
+            "write it again with 'orderdp coreset'"
+        ) from None
+
+
 def _write(path: Path, tables: Sequence[Any], kind: str, about: Mapping[str, Any]) -> None:
     """Writes tables below each other, each as a row group, so that a reader of a few skips the others."""
     from pyarrow import parquet
@@ -197,7 +219,7 @@ def _write(path: Path, tables: Sequence[Any], kind: str, about: Mapping[str, Any
     metadata = {_KEY: json.dumps({"format": _FORMATS[kind], "version": VERSION, **about}, ensure_ascii=False).encode()}
     buffer = io.BytesIO()
     schema = tables[0].schema.with_metadata(metadata)
-    with parquet.ParquetWriter(buffer, schema, compression="zstd") as writer:
+    with parquet.ParquetWriter(buffer, schema, compression="zstd", write_page_checksum=True) as writer:
         for table in tables:
             writer.write_table(table.replace_schema_metadata(metadata))
     write_whole(path, buffer.getvalue())

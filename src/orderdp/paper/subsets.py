@@ -19,7 +19,6 @@ from orderdp.strategies import StoredSubset
 from orderdp.training.coreset_plan import FILE, CoresetPlan, Request, load_plan
 from orderdp.training.coreset_run import SUBSETS, check, join, work
 from orderdp.training.proxy import proxy_recipe
-from orderdp.training.proxy_folder import data_digest
 from orderdp.training.run_folder import alone_in
 
 FOLDER = "coresets"  # in the folder of a part
@@ -64,7 +63,7 @@ def write_subset_plan(plan: CoresetPlan, comparison: Comparison, part: Path, dat
     """
     (part / FOLDER).mkdir()
     recipe = plan.recipe.model_copy(update={"num_threads": comparison.recipe.num_threads})
-    replace(plan, recipe=recipe, home="proxies", data_sha256=data_digest(data.of(plan.recipe))).write(part / FOLDER)
+    replace(plan, recipe=recipe, home="proxies", data_sha256=data.of(plan.recipe).sha256).write(part / FOLDER)
 
 
 def has_subsets(part: Path) -> bool:

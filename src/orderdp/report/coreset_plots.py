@@ -73,10 +73,13 @@ def _draw_histograms(coresets: Coresets) -> Any:
         else:
             axes.xaxis.set_major_locator(_few_ticks())
         if outside := len(known) - len(inside):
-            axes.set_title(f"{thousands(outside)} not shown", loc="right", fontsize="x-small", color=GREY)
+            text = f"{thousands(outside)} not shown"
+            place = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+            axes.text(1, 1, text, fontsize="x-small", color=GREY, **place)
     for axes in grid[len(coresets.scores) :]:
         axes.set_visible(False)
-    figure.supxlabel("score; the highest are kept first", fontsize="medium", color=INK)
+    tail = f"score; the highest are kept first; the outer {100 * _TAIL:g} % at each end are not shown"
+    figure.supxlabel(tail, fontsize="medium", color=INK)
     figure.supylabel("samples", fontsize="medium", color=INK)
     return figure
 
@@ -91,7 +94,7 @@ def _draw_correlations(coresets: Coresets) -> Any:
     values = rank_correlations(coresets)
     labels = [coresets.labels[key] for key in coresets.scores]
     side = 1.6 + 0.52 * len(labels)
-    figure = new_figure(side + 1.6, side)
+    figure = new_figure(max(side + 1.6, 4.4), side)
     axes = figure.subplots()
     shown = axes.imshow(values, vmin=-1, vmax=1, cmap="RdBu_r")
     axes.set_title("Rank correlation of the scores (Spearman)", loc="left", fontsize="medium", color=INK)

@@ -228,8 +228,8 @@ class Strategy(ABC):
         """What is left out where no setting says how much, as a sentence; None if a setting says it."""
         return None
 
-    def check_files(self) -> None:  # noqa: B027  (most strategies have nothing to check)
-        """Raises ValueError if a file that the strategy reads in training is missing or has changed."""
+    def check_files(self, data_sha256: Callable[[], str] | None = None) -> None:  # noqa: B027  (most have none)
+        """Raises ValueError if a file that the strategy reads is missing, has changed, or is of other data."""
 
     def surrogate_sizes(self, num_samples: int) -> tuple[int, int] | None:
         """Returns (s, q) of the surrogate loss L_q whose gradient is the expected one; None if there is none."""

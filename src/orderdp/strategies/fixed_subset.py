@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -49,6 +50,11 @@ class FixedSubset(Strategy):
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.indices, Iterable):
+            kind = type(self.indices).__name__
+            raise TypeError(
+                f"indices must be positions, got {kind}; for a subset write FixedSubset(subset.indices, subset.weights)"
+            )
         positions = np.asarray(self.indices if isinstance(self.indices, np.ndarray) else list(self.indices))
         if positions.ndim != 1 or not len(positions):
             raise ValueError(f"indices holds at least one position, got shape {positions.shape}; write (0, 5, 7)")

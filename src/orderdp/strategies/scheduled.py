@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -211,9 +211,9 @@ class Scheduled(Strategy):
         """As the method does."""
         return self.strategy.names_samples
 
-    def check_files(self) -> None:
+    def check_files(self, data_sha256: Callable[[], str] | None = None) -> None:
         """Checks the files of the method."""
-        self.strategy.check_files()
+        self.strategy.check_files(data_sha256)
 
     def observe(self, old: Mapping[str, Tensor], losses: Tensor) -> dict[str, Tensor]:
         """Returns what the method remembers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -94,7 +94,12 @@ class StoredSubset(Strategy):
             ValueError: there is no such file, method, ratio or seed.
         """
         found = cls.from_settings({"file": file, "method": method, "prune_ratio": prune_ratio}, epochs=None)
-        return found if seed is None else found.for_seed(seed)
+        if seed is None:
+            return found
+        held = found.seeds or read_about(Path(file)).get("seeds", [seed])
+        if seed not in held:
+            raise ValueError(_no_seed(file, seed, held))
+        return found.for_seed(seed)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], *, epochs: int | None) -> Self:
@@ -138,10 +143,7 @@ class StoredSubset(Strategy):
         if seed is None or not found.seeds:
             return found
         if seed not in found.seeds:
-            raise ValueError(
-                f"seed must be one that {self.file} holds subsets for, got {seed}; write one of "
-                f"{some(list(map(str, found.seeds)))}, or choose subsets with seed {seed} too"
-            )
+            raise ValueError(_no_seed(self.file, seed, found.seeds))
         return found.for_seed(seed)
 
     def describe(self, epochs: int | None = None) -> str:
@@ -165,9 +167,19 @@ class StoredSubset(Strategy):
         """Returns no epoch."""
         return ()
 
-    def check_files(self) -> None:
-        """Raises ValueError if the file is missing, or holds other subsets than when the recipe was written."""
+    def check_files(self, data_sha256: Callable[[], str] | None = None) -> None:
+        """Raises ValueError if the file is missing, or holds other subsets than when the recipe was written.
+
+        Args:
+            data_sha256: returns the digest of the training data, which must be that of the file; None checks no data.
+        """
         assert self._subset
+        made_from = read_about(Path(self.file)).get("data_sha256")
+        if data_sha256 is not None and made_from and data_sha256() != made_from:
+            raise ValueError(
+                f"the data must be that of {self.file}, got other samples or labels; write the dataset, train_size and "
+                "label_noise that it was made for"
+            )
 
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the samples in random order, with their weights.
@@ -195,6 +207,14 @@ class StoredSubset(Strategy):
             )
         kept = stored.kept[seed][self.prune_ratio]
         return FixedSubset(kept.ids, weights=kept.weights)  # type: ignore[arg-type]
+
+
+def _no_seed(file: str, seed: int, held: Sequence[int]) -> str:
+    """Returns the message about a seed that a file holds no subsets for."""
+    return (
+        f"seed must be one that {file} holds subsets for, got {seed}; write one of {some(list(map(str, held)))}, or "
+        f"choose subsets with seed {seed} too"
+    )
 
 
 def _chosen(path: Path, method: str | None) -> str:

@@ -32,7 +32,7 @@ def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, data: 
     check_optimizer(recipe.optimizer)
     if total_steps(recipe, num_samples, num_ranks) is None:  # then the schedule is as long as that of full data
         most_steps(recipe, num_samples, num_ranks)
-    recipe.strategy.check_files()
+    recipe.strategy.check_files(None if data is None else lambda: data.sha256)
     if data is not None:
         _check_kind(recipe, data)
 

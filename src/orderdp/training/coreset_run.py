@@ -31,7 +31,6 @@ from orderdp.theory.sizes import default_sizes
 from orderdp.training.coreset_plan import QUOTAS, CoresetPlan, Request
 from orderdp.training.provenance import environment
 from orderdp.training.proxy import Proxy
-from orderdp.training.proxy_folder import data_digest
 from orderdp.training.run_folder import alone_in, claimed
 
 SCORES, SUBSETS = "scores.parquet", "subsets.parquet"
@@ -73,7 +72,7 @@ def start(plan: CoresetPlan, data: DataSets, folder: Path, *, show: bool = True,
         FileExistsError: the folder exists; nothing in it is changed.
         ValueError, OSError: a plan that does not fit the data or the machine; nothing is written.
     """
-    plan = replace(plan, data_sha256=data_digest(data))
+    plan = replace(plan, data_sha256=data.sha256)
     check(plan, data)
     with new_folder(folder, flag="--output") as made:
         plan.write(made)
@@ -110,8 +109,9 @@ def work(plan: CoresetPlan, data: DataSets, folder: Path, *, show: bool = True, 
             with claimed(task.file.with_suffix(".lock")) as mine:
                 if not mine or task.file.exists() or is_finished(plan, folder):
                     continue
-                began_s = time.perf_counter()
                 try:
+                    _train_proxies(task, plan, data, show=show, log=log)
+                    began_s = time.perf_counter()
                     found = _carried_out(task.request, task.seed, plan, data, folder, show)
                 except (Timeout, _ScoresMissingError):  # another process is at work on a proxy or on the scores
                     continue
@@ -122,6 +122,19 @@ def work(plan: CoresetPlan, data: DataSets, folder: Path, *, show: bool = True, 
                 log(f"[{number}/{len(tasks)}] {plan.labels()[task.request.key]}{of}: {took_s:.1f} s")
         if not worked:
             time.sleep(_POLL_S)
+
+
+def _train_proxies(task: _Task, plan: CoresetPlan, data: DataSets, *, show: bool, log: Log) -> None:
+    """Trains the proxies of a task that are not trained, and logs how long each takes."""
+    if not task.request.needs_proxy:
+        return
+    proxies = _proxies(task.request, task.seed, plan, data, show=show)
+    for number, proxy in enumerate(proxies, 1):
+        began_s = time.perf_counter()
+        if proxy.train():
+            which = f"proxy {number} of {len(proxies)}" if len(proxies) > 1 else "proxy"
+            of = f", seed {task.seed}" if len(plan.seeds) > 1 else ""
+            log(f"{which}{of}: {time.perf_counter() - began_s:.1f} s")
 
 
 def join(plan: CoresetPlan, data: DataSets, folder: Path) -> None:
@@ -182,13 +195,19 @@ def load(folder: Path, seed: int | None = None) -> Coresets:
 
 def check(plan: CoresetPlan, data: DataSets) -> None:
     """Raises ValueError unless a plan fits its data and the machine. Trains nothing and writes nothing."""
-    if plan.data_sha256 not in ("", data_digest(data)):
+    if plan.data_sha256 not in ("", data.sha256):
         raise ValueError(
             "the data must be that of the first call, got other images or labels; write the data_root of the first call"
         )
     for request in plan.requests:
         proxy = _proxies(request, max(plan.seeds), plan, data, show=False)[0]
-        proxy.check(set(request.method.needs) - {"scores"}, request.epoch)
+        epochs = proxy.check(set(request.method.needs) - {"scores"}, request.epoch)
+        if epochs < request.method.fewest_epochs:
+            name = request.method.name
+            raise ValueError(
+                f"{name} needs at least {request.method.fewest_epochs} epochs of the proxy, got {epochs}; write more "
+                f"epochs, or a smaller {name},window=..."
+            )
         labels = data.train.labels.numpy()[proxy.ids]
         for ratio in plan.prune_ratios:
             size = _size(ratio, data)
@@ -299,14 +318,16 @@ def _join(plan: CoresetPlan, data: DataSets, folder: Path) -> None:
     subsets: dict[str, dict[int, dict[float, Kept]]] = {request.key: {} for request in plan.requests}
     for seed in plan.seeds:
         found = before[seed] if seed in known else _of_parts(plan, folder, seed)
-        columns = {"seed": np.full(len(data.train), seed), "sample_id": np.arange(len(data.train))}
+        ids = np.arange(len(data.train))
+        rows = ids if data.rows is None else data.rows
+        columns = {"seed": np.full(len(ids), seed), "sample_id": ids, "row": rows}
         tables.append({**columns, "label": data.train.labels.numpy(), **found.scores})
         for key, kept in found.subsets.items():
             subsets[key][seed] = kept
         for key, value in found.between_proxies.items():
             about["methods"][key]["between_proxies"][str(seed)] = value
     write_scores(folder / SCORES, tables, about)
-    write_subsets(folder / SUBSETS, subsets, about)
+    write_subsets(folder / SUBSETS, subsets, about, data.rows)
 
 
 def _of_parts(plan: CoresetPlan, folder: Path, seed: int) -> Coresets:

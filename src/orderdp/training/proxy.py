@@ -128,6 +128,20 @@ class Proxy:
         """Returns where the proxy computes."""
         return self._data_path.device
 
+    def train(self) -> bool:
+        """Trains the proxy if it is not trained; returns whether it was not.
+
+        Raises:
+            FloatingPointError, OSError, Timeout: as `evidence`.
+        """
+        if len(self.history) == self.recipe.epochs:
+            return False
+        if self.recipe.num_threads is not None:
+            torch.set_num_threads(self.recipe.num_threads)
+        with self._folder.begin(wait=self._wait):
+            train_proxy(self._data_path, self._folder, show=self.show)
+        return True
+
     def evidence(self, needs: Iterable[str] = (), *, epoch: int | None = None) -> Evidence:
         """Returns what is known of the training samples `ids`: their labels, and what is named.
 

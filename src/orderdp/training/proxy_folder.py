@@ -12,7 +12,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from orderdp.data.base import DataSets, ImageFiles, Texts
+from orderdp.data.base import DataSets
 from orderdp.output.files import write_whole
 from orderdp.training.recipe import Recipe
 
@@ -44,7 +43,7 @@ class ProxyFolder:
     def __init__(self, home: Path, recipe: Recipe, data: DataSets, held_out: npt.NDArray[np.int64]) -> None:
         settings = recipe.model_dump(exclude=_ELSEWHERE | _NOT_TRAINED_BY, exclude_none=True)
         content = json.dumps([_VERSION, settings], sort_keys=True).encode() + held_out.tobytes()
-        digest = hashlib.sha256(content + data_digest(data).encode()).hexdigest()
+        digest = hashlib.sha256(content + data.sha256.encode()).hexdigest()
         dataset = recipe.dataset.replace(":", "-")
         self.path = home / f"{dataset}-{recipe.model}-{digest[:12]}-seed{recipe.seed}"
         self._recipe = recipe
@@ -129,26 +128,3 @@ class ProxyFolder:
 
     def _array(self, name: str) -> Path:
         return self.path / f"{name}.npy"
-
-
-_digests: WeakKeyDictionary[DataSets, str] = WeakKeyDictionary()
-
-
-def data_digest(data: DataSets) -> str:
-    """Returns the SHA-256 of the training part: inputs and labels, or the names of its files and their labels."""
-    if data not in _digests:
-        _digests[data] = _digest(data)
-    return _digests[data]
-
-
-def _digest(data: DataSets) -> str:
-    train = data.train
-    found = hashlib.sha256(train.labels.numpy().tobytes())
-    if isinstance(train, ImageFiles):
-        for path in train.paths:  # not where the folder lies
-            found.update("/".join(Path(path).parts[-2:]).encode() + b"\n")
-    else:
-        inputs = train.tokens if isinstance(train, Texts) else train.images
-        found.update(repr(tuple(inputs.shape)).encode())
-        found.update(inputs.contiguous().numpy().tobytes())
-    return found.hexdigest()
