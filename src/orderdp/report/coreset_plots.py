@@ -97,7 +97,8 @@ def _draw_correlations(coresets: Coresets) -> Any:
     figure = new_figure(max(side + 1.6, 4.4), side)
     axes = figure.subplots()
     shown = axes.imshow(values, vmin=-1, vmax=1, cmap="RdBu_r")
-    axes.set_title("Rank correlation of the scores (Spearman)", loc="left", fontsize="medium", color=INK)
+    # Above the figure, not the axes: those may be narrow.
+    figure.suptitle("Rank correlation of the scores (Spearman)", x=0.01, ha="left", fontsize="medium", color=INK)
     axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(labels)), labels)
     axes.tick_params(colors=INK, length=0)
