@@ -277,7 +277,11 @@ def test_seconds_are_told_apart_by_what_they_were_spent_on(train, monkeypatch):
     takes(Run, "_write_checkpoint", 100_000)
     takes(Run, "_keep", 1_000_000)  # where the device is waited for, at the end and before each checkpoint
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    lines = train(**ORDERDP, checkpoint_steps=1, eval_batch_size=180).metrics()  # of 360: two batches
+    monkeypatch.setattr(time, "process_time", lambda: clock[0])
+    folder = train(**ORDERDP, checkpoint_steps=1, eval_batch_size=180)  # of 360: two batches
+    lines = folder.metrics()
+    assert [line["processor_s"] for line in lines] == [4 * 1_000_010 + 1000 + 4 * 0.125] * 3
+    assert folder.result()["processor_s"] == 3 * lines[0]["processor_s"]
     assert [[line[name] for name in SECONDS] for line in lines] == [[4 * 1_000_010, 1000, 4 * 0.125, 1 + 2 * 0.125]] * 3
 
 
@@ -322,9 +326,11 @@ def test_seconds_before_and_after_an_interruption_add_up(train, monkeypatch):
     monkeypatch.setattr(ResidentImages, "__getitems__", slow_read)
     monkeypatch.setattr(Pruner, "update", slow_update)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(time, "process_time", lambda: clock[0])
     with pytest.raises(KeyboardInterrupt):
         train(**ORDERDP, checkpoint_steps=1)
     lines = train().metrics()
+    assert [line["processor_s"] for line in lines] == [4 * 100_010 + 1000 + 4 * 0.125] * 3
     assert [[line[name] for name in SECONDS] for line in lines] == [[4 * 100_010, 1000, 4 * 0.125, 0.125]] * 3
 
 
@@ -352,6 +358,7 @@ def test_the_result_says_what_was_run_and_where(train):
         *(
             "pass_s",
             *SECONDS,
+            "processor_s",
             "coverage",
             "num_classes",
             "seed",

@@ -28,7 +28,7 @@ from orderdp.training.data_path import DataPath
 from orderdp.training.models import model_for
 from orderdp.training.objective import EVALUATED, objective
 from orderdp.training.optim import optimization
-from orderdp.training.passes import first_pass, measure_passes
+from orderdp.training.passes import first_pass, measure_passes, warm_up
 from orderdp.training.progress import OF_A_RANK, SECONDS, Progress
 from orderdp.training.provenance import digest, environment
 from orderdp.training.recipe import Recipe
@@ -116,8 +116,9 @@ class Run:
         return result
 
     def _measure_passes(self) -> None:
-        """Measures what the passes of a step cost on this machine: the mean over the ranks."""
+        """Measures what the passes of a step cost on this machine: the mean over the ranks. Warms up before."""
         data, steps = self.data_path.data, self.schedule_steps
+        warm_up(self.model, self.recipe, data, self._losses)
         found = measure_passes(self.model, self.recipe, data, self._losses, steps=steps)
         if found is not None:
             mine = torch.tensor([*found.values()], dtype=torch.float64, device=self.device)
@@ -146,7 +147,7 @@ class Run:
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         norms: list[Tensor] = []
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        now_s = time.perf_counter()
+        now_s, processor_s = time.perf_counter(), time.process_time()
         for index, batch in tqdm(self.loader, f"epoch {epoch + 1}", leave=False, disable=self._quiet):
             progress.waited_s += time.perf_counter() - now_s
             losses, loss = self._forward(index, batch)
@@ -171,12 +172,14 @@ class Run:
                 loss_sum.zero_()
                 self._keep(norms)
                 progress.training_s += time.perf_counter() - now_s
+                progress.processor_s += time.process_time() - processor_s
                 self._mean_loss()
                 self._write_checkpoint(self.loader.state_dict())
-                now_s = time.perf_counter()
+                now_s, processor_s = time.perf_counter(), time.process_time()
         progress.loss_sum += float(loss_sum)  # waits for the device
         self._keep(norms)
         progress.training_s += time.perf_counter() - now_s
+        progress.processor_s += time.process_time() - processor_s
         return lr
 
     def _forward(self, index: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -243,13 +246,15 @@ class Run:
                 "selection_s": selection_s,
                 "data_s": progress.waited_s - selection_s,
                 "evaluation_s": evaluation_s,
+                "processor_s": progress.processor_s,
             }
         )
         progress.choices = chosen.hexdigest()
         progress.trained = moment.trained
         progress.checkpoint = moment.trained if When.CHECKPOINT in kinds else progress.checkpoint
         progress.loss_sum, progress.loss_count, progress.first_count = 0.0, 0, 0
-        progress.training_s, progress.waited_s, progress.epoch_step = 0.0, 0.0, 0
+        progress.training_s, progress.waited_s, progress.processor_s = 0.0, 0.0, 0.0
+        progress.epoch_step = 0
         self._write_checkpoint(loader_state)
         self._write_metrics()
 
@@ -351,6 +356,12 @@ class Run:
         self.progress = Progress(**{**state["progress"], **sums})
         self._write_metrics()  # the run may have been killed between a checkpoint and its line of metrics
 
+    def _processor_s(self) -> float | None:
+        """Returns processor seconds without evaluation; None if not all was computed, or measured, in this process."""
+        found: list[Any] = [line.get("processor_s") for line in self.progress.history]
+        others = self.device.type != "cpu" or self.recipe.num_workers or self.accelerator.num_processes > 1
+        return None if others or None in found else sum(found)
+
     def _result(self) -> dict[str, Any]:
         history = self.progress.history
         last = history[-1]
@@ -365,6 +376,7 @@ class Run:
             "samples_backward": last["samples_backward"],
             "pass_s": self.progress.pass_s,
             **{name: sum(line[name] for line in history) for name in SECONDS},
+            "processor_s": self._processor_s(),
             **measure_at_end(self._moment(len(history))),
             "num_classes": self.data_path.data.num_classes,
             "seed": self.recipe.seed,

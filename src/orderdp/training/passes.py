@@ -80,6 +80,22 @@ def measure_passes(
     return {name: min(values[1:]) for name, values in seconds.items()}
 
 
+def warm_up(
+    model: nn.Module,
+    recipe: Recipe,
+    data: DataSets,
+    losses_of: Callable[[tuple[Tensor, Tensor], nn.Module], Tensor],
+) -> None:
+    """Makes both passes of a copy of the model, so that the first run of a process is not the slowest.
+
+    A compiled model is left out: it would be compiled twice. The arguments are those of `measure_passes`.
+    """
+    if not recipe.compile:
+        passes = _Passes(copy.deepcopy(model).train(), recipe, data, losses_of)
+        with torch.random.fork_rng([passes.device] if passes.device.type == "cuda" else []):
+            passes.backward()
+
+
 class _Passes:
     """The passes to measure. Each call waits for the device and returns the number of samples."""
 
@@ -119,13 +135,16 @@ class _Passes:
     def step_of_kept(self) -> int:
         return self.step(self.kept)
 
-    def step(self, size: int | None = None) -> int:
+    def backward(self, size: int | None = None) -> None:
         inputs, labels = self.inputs[:size], self.labels[:size]
         self.losses_of((inputs, labels), self.model).mean().backward()  # type: ignore[no-untyped-call]
+
+    def step(self, size: int | None = None) -> int:
+        self.backward(size)
         self.optimizer.step()
         self.optimizer.zero_grad()
         float(self.weight.detach().flatten()[0])
-        return len(inputs)
+        return len(self.inputs[:size])
 
 
 def _num_kept(strategy: Strategy, batch_size: int) -> int:

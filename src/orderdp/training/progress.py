@@ -28,6 +28,7 @@ class Progress:
         pass_s: seconds a sample of the passes of a method that chooses within the batch; None if not measured.
         training_s: seconds of the running epoch in training, data and selection included.
         waited_s: seconds of the running epoch in waiting for batches, selection included.
+        processor_s: processor seconds of the running epoch in training, data and selection included.
         choices: digest of every selection so far.
         trained: (n,) bool, the samples trained in the epoch before; None in the first.
         checkpoint: (n,) bool, those of the last epoch at which checkpoints are compared; None before the first.
@@ -44,6 +45,7 @@ class Progress:
     pass_s: dict[str, float] | None = None
     training_s: float = 0.0
     waited_s: float = 0.0
+    processor_s: float = 0.0
     choices: str = ""
     trained: Tensor | None = None
     checkpoint: Tensor | None = None
