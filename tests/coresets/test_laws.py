@@ -119,6 +119,56 @@ def test_keeps_the_quota_of_each_class(method, quotas, evidence):
     assert counts(method.choose(evidence, 8, quotas=quotas), evidence).tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("samples", "quotas", "size", "sizes"),
+    [
+        ([10, 0, 10, 0], "equal", 4, [2, 0, 2, 0]),  # a class without samples takes none
+        ([10, 0, 10, 0], "equal", 5, [3, 0, 2, 0]),
+        ([10, 0, 6, 4], "proportional", 7, [4, 0, 2, 1]),  # of 3.5, 2.1 and 1.4
+        ([5, 0, 3, 2], "proportional", 5, [3, 0, 1, 1]),  # of 2.5, 1.5 and 1: the lower class first
+    ],
+)
+def test_quotas_are_those_of_a_hand_computation(samples, quotas, size, sizes):
+    labels = np.repeat(np.arange(4), samples)
+    kept = Random().choose(Evidence(labels=labels), size, quotas=quotas).indices
+    assert np.bincount(labels[kept], minlength=4).tolist() == sizes
+
+
+UNFIT = {
+    "nothing": ({}, ValueError, "evidence needs at least one of labels, probabilities, .*; got none"),
+    "numbers of samples": ({"labels": [0, 1], "scores": [1.0]}, ValueError, "got 2 in labels, 1 in scores; leave none"),
+    "axes": ({"features": [1.0, 2.0]}, ValueError, r"features must have shape \(n, d\), got \(2,\)"),
+    "labels in float": ({"labels": [0.0, 1.0]}, TypeError, r"labels must be integers, .*; write labels\.astype\(int\)"),
+    "a negative label": ({"labels": [0, -1]}, ValueError, "labels must be at least 0, got -1; leave samples"),
+    "a label beyond the classes": (
+        {"labels": [0, 2], "probabilities": [[0.5, 0.5], [0.5, 0.5]]},
+        ValueError,
+        r"labels must lie in 0 \.\. 1, the classes of probabilities, got 2",
+    ),
+    "a label beyond the trajectory's": (
+        {"labels": [2], "trajectory": [[[0.5, 0.5]]]},
+        ValueError,
+        r"labels must lie in 0 \.\. 1, the classes of trajectory, got 2",
+    ),
+    "numbers for presented": (
+        {"presented": [[1, 0]]},
+        TypeError,
+        "presented must be bool, got dtype int64; write pred",
+    ),
+    "not finite": ({"scores": [1.0, np.nan, np.inf]}, ValueError, "scores must be finite, got 2 values that are not"),
+    "sums": ({"probabilities": [[0.5, 0.5], [0.5, 0.6]]}, ValueError, "sums from 1 to 1.1; write logits.softmax"),
+    "a negative probability": ({"probabilities": [[1.5, -0.5]]}, ValueError, "got values from -0.5 and sums from 1"),
+    "equal features": ({"features": [[1.0, 2.0]] * 3}, ValueError, "features must differ between samples"),
+    "validation": ({"labels": [0], "validation": [0]}, TypeError, "validation must be Evidence, got list; write Evid"),
+}
+
+
+@pytest.mark.parametrize(("given", "error", "message"), list(UNFIT.values()), ids=list(UNFIT))
+def test_evidence_that_does_not_fit_is_refused(given, error, message):
+    with pytest.raises(error, match=message):
+        Evidence(**given)
+
+
 @each
 def test_has_weights_where_declared(method, evidence):
     weights = method.choose(evidence, 20).weights
