@@ -92,6 +92,12 @@ def test_one_seed_concludes_nothing():
     assert "pruned minus full data: -11, 1 seeds" in str(answer)
 
 
+def test_two_seeds_conclude_nothing_so_full_data_is_trained_too():
+    loop = Loop(lambda method, seed: {OrderDP: 80.0, RepeatedRandom: 90.0, FullData: 91.0}[method])
+    answer = worth_it(loop, OrderDP(prune_ratio=0.5), N, seeds=(0, 1), log=silent)
+    assert (answer.worth, len(loop.runs), answer.against_full.mean) == (None, 6, -11.0)
+
+
 def test_a_loss_is_better_where_it_is_smaller():
     loop = Loop(lambda method, seed: {OrderDP: 0.3, RepeatedRandom: 0.5, FullData: 0.2}[method])
     answer = worth_it(loop, OrderDP(prune_ratio=0.5), N, larger_is_better=False, log=silent)

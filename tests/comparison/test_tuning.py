@@ -8,8 +8,10 @@ import pytest
 from orderdp.comparison import workers
 from orderdp.comparison.checks import LoadedData
 from orderdp.comparison.grid import Comparison, load_comparison
+from orderdp.comparison.planned import Planned, Sizes
 from orderdp.comparison.records import read_folder
-from orderdp.comparison.tuning import SEED, tuning_of, untuned
+from orderdp.comparison.results import Entry, Results
+from orderdp.comparison.tuning import SEED, _best, tuning_of, untuned
 from orderdp.comparison.workers import extend, resume, start
 from orderdp.training.recipe import load_recipe
 from orderdp.training.run_folder import RunFolder
@@ -49,6 +51,18 @@ def test_each_run_has_the_rate_that_was_best_on_held_out_data(tuned):
     for member in comparison.members(sizes.num_samples):
         assert load_recipe(tuned / member.name / "recipe.toml").max_lr == comparison.tuned[member.label]
     assert set(comparison.tuned.values()) == {0.3}  # three epochs at 0.001 learn nothing
+
+
+@pytest.mark.parametrize("rates", [(0.1, 0.3, 0.9), (0.9, 0.3, 0.1)])
+def test_of_rates_as_good_as_each_other_the_lowest_is_chosen(rates):
+    planned = Planned({}, "", {}, (SEED,), (), Sizes(180, 20), ())
+
+    def ended(accuracy):
+        entry = Entry("own", "own", 0.5, False, None, {}, {SEED: {"accuracy_last": accuracy}})
+        return Results(planned, {"own": entry})
+
+    by_rate = {rate: ended(80.0 if rate == 0.1 else 90.0) for rate in rates}
+    assert _best("own", by_rate) == 0.3
 
 
 def test_a_tuned_folder_is_read_back_and_refuses_a_run_of_another_rate(tuned):

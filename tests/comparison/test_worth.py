@@ -148,6 +148,19 @@ def test_two_seeds_have_no_interval_and_seeds_that_a_reference_lacks_do_not_coun
     assert worth == pytest.approx((math.sqrt(21 / 12), 0.0, math.inf, 2, ""))
 
 
+def test_the_steps_of_a_run_are_those_of_the_seeds_that_count():
+    """A method may make other steps with each seed. Full data lacks the third."""
+    made = {
+        "full data": Entry("full data", "full data", None, True, None, {}, results_at(21, {0: 90.0, 1: 90.0})),
+        SHORT: Entry(SHORT, SHORT, 0.5, True, None, {}, results_at(12, {0: 86.0, 1: 86.0})),
+    }
+    results = {**results_at(10, {0: 88.0}), **results_at(14, {1: 88.0}), **results_at(90, {2: 88.0})}
+    own = Entry("own", "own", 0.5, False, SHORT, {}, results)
+    planned = Planned({}, "", {}, (0, 1, 2), REFERENCES, Sizes(200, 1000), ())
+    worth = worth_of(Results(planned, made), own)
+    assert (worth.ratio, worth.seeds) == (pytest.approx(math.sqrt(21 * 12) / 12), 2)
+
+
 def test_without_two_schedules_of_full_data_there_is_no_worth(made):
     folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), against=("full",))
     folder.finish("full data", (90.0,)).finish("OrderDP 50 %", (88.0,))

@@ -33,13 +33,17 @@ def images():
     return torch.randn(40, 3, 2, 2, generator=generator(1), dtype=torch.float64)
 
 
-def closed_form(weight, bias, inputs):
-    """(b,) the distance to the nearest boundary of a linear model: min over k of |f_k - f_o| / ‖w_k - w_o‖."""
+def closed_form(weight, bias, inputs, num_classes=None):
+    """(b,) the distance to the nearest boundary of a linear model: min over k of |f_k - f_o| / ‖w_k - w_o‖.
+
+    `num_classes`: how many of the most probable classes k is among.
+    """
     logits = inputs @ weight.T + bias
     first = logits.argmax(1)
     gaps = (logits - logits.gather(1, first[:, None])).abs()
     norms = torch.cdist(weight, weight)[first]
     gaps[norms == 0] = torch.inf
+    gaps.scatter_(1, logits.argsort(1, descending=True)[:, num_classes or len(weight) :], torch.inf)
     return (gaps / norms).min(1).values
 
 
@@ -94,6 +98,14 @@ def test_looking_at_fewer_classes_finds_no_nearer_boundary():
     assert (fewer >= all_classes * (1 - 1e-6)).all()
     assert (fewer > all_classes * 1.01).any()
     torch.testing.assert_close(perturbation_norms(model, inputs, num_classes=6), all_classes)
+
+
+@pytest.mark.parametrize("number", [2, 3, 5])
+def test_the_classes_looked_at_are_the_most_probable(number):
+    model = filled(nn.Linear(7, 6)).double()
+    inputs = torch.randn(100, 7, generator=generator(1), dtype=torch.float64)
+    expected = closed_form(model.weight.detach(), model.bias.detach(), inputs, number)
+    torch.testing.assert_close(perturbation_norms(model, inputs, num_classes=number), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_a_sample_on_a_flat_part_of_the_network_ranks_last():

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from coresets.data import make_evidence
-from orderdp.coresets import DP
+from orderdp.coresets import DP, dp
 from orderdp.coresets.dp import influences
 from orderdp.coresets.last_layer import LastLayer
 
@@ -63,6 +63,36 @@ def test_no_swap_improves_and_nearly_no_subset_is_better(start):
         norms = np.array([summed(rows, list(subset)) for subset in combinations(range(12), 7)])
         ranks.append(np.mean(norms < found * (1 - 1e-4)))
     assert np.mean(ranks) < 0.02  # of 792 subsets
+
+
+def test_with_quotas_no_swap_within_a_class_improves_its_own_sum():
+    """The influences are those of the Hessian of all classes."""
+    evidence = noisy(30)
+    rows = dense(evidence)
+    kept = DP().choose(evidence, 15, quotas="equal").indices
+    for label in range(3):
+        members = np.flatnonzero(evidence.labels == label)
+        inside = np.flatnonzero(np.isin(members, kept)).tolist()
+        out = np.setdiff1d(np.arange(len(members)), inside).tolist()
+        found = summed(rows[members], inside)
+        for back, leaving in product(out, inside):
+            swapped = [row for row in [*inside, back] if row != leaving]
+            assert summed(rows[members], swapped) > found * (1 - 1e-4)
+
+
+def test_with_room_for_few_pairs_the_sample_whose_return_lowers_the_norm_most_comes_back(monkeypatch):
+    monkeypatch.setattr(dp, "_PAIRS", 0)  # one sample left out, against all kept
+    for seed in range(5):
+        evidence = noisy(20, seed)
+        factors, rows = influences(evidence, 0.01), dense(evidence)
+        out = torch.zeros(20, dtype=torch.bool)
+        out[torch.from_numpy(np.random.default_rng(seed).choice(20, 8, replace=False))] = True
+        before = out.clone()
+        left_out = before.nonzero().flatten()
+        total = factors.take(left_out).sum().double()
+        without = np.linalg.norm(total.flatten().numpy() - rows[left_out], axis=1)
+        assert dp._swap(factors, factors.norms().square(), out, total)
+        assert (before & ~out).nonzero().flatten().tolist() == [int(left_out[without.argmin()])]
 
 
 def test_the_summed_influence_is_far_below_that_of_a_uniform_draw():

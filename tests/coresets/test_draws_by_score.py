@@ -24,6 +24,12 @@ def test_ccs_spends_the_budgets_of_the_published_loop(cutoff, number, size):
         assert sorted(len(kept & set(group)) for group, _ in same) == sorted(budget for _, budget in same)
 
 
+@pytest.mark.parametrize(("cutoff", "dropped"), [(0.29, 29), (0.35, 35), (0.299, 29)])
+def test_ccs_drops_a_share_as_it_is_written(cutoff, dropped):
+    kept = CCS(hard_cutoff=cutoff).choose(Evidence(scores=np.arange(100.0)), 60, quotas=None).indices
+    assert kept.max() == 99 - dropped
+
+
 def test_ccs_gives_the_budget_of_empty_strata_to_the_others():
     scores = np.array([0.0] * 6 + [0.1] * 6 + [9.0] + [10.0] * 7)  # strata of 12, 0, 0, 0 and 8
     kept = CCS(hard_cutoff=0.0, num_strata=5).choose(Evidence(scores=scores), 10, quotas=None).indices

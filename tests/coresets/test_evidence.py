@@ -40,6 +40,16 @@ REFUSED = {
         ValueError,
         "labels must lie in 0 .. 1, the classes of probabilities, got 2",
     ),
+    "a label beyond the classes of a trajectory": (
+        {"labels": [2], "trajectory": [[[0.5, 0.5]]]},
+        ValueError,
+        "labels must lie in 0 .. 1, the classes of trajectory, got 2",
+    ),
+    "one sample of several that does not sum to one": (
+        {"probabilities": [[0.5, 0.5], [0.5, 0.6]]},
+        ValueError,
+        "probabilities must be at least 0 and sum to 1 for each sample, got values from 0.5 and sums from 1 to 1.1;",
+    ),
     "predictions for presented": (
         {"presented": [[1, 0]]},
         TypeError,

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from coresets.data import make_evidence, softmax
 from orderdp.coresets import GLISTER, Evidence
-from orderdp.coresets.glister import Validation
+from orderdp.coresets.glister import Validation, _counts
 from orderdp.coresets.last_layer import LastLayer
 
 
@@ -113,6 +113,13 @@ def test_one_round_takes_the_largest_gains_and_more_rounds_end_at_a_lower_valida
         kept = method.choose(evidence, 60, quotas=None).indices.tolist()
         after[rounds] = float(losses(weight - 3.0 * gradient(weight, evidence, kept), evidence.validation).mean())
     assert after[60] < after[1]
+
+
+@pytest.mark.parametrize(("size", "rounds"), [(10, 4), (7, 7), (5, 9), (199, 100)])
+def test_rounds_take_equally_many_samples_to_within_one(size, rounds):
+    counts = _counts(size, rounds)
+    assert (len(counts), sum(counts)) == (min(size, rounds), size)
+    assert max(counts) - min(counts) <= 1
 
 
 def test_a_validation_set_that_does_not_fit_is_refused():

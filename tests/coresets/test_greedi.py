@@ -57,6 +57,12 @@ def test_ranks_keep_the_best_of_the_second_round_and_of_each_rank(method, size, 
     assert first == best.tolist()
 
 
+def test_the_radius_of_a_subset_is_that_of_all_ranks_whatever_the_scale_of_each(tmp_path):
+    """From 0 the farthest sample is 100 away, from 5 it is 105, both on the first rank, whose samples spread wide."""
+    wide, narrow = np.linspace(-100, 100, 9)[:, None], 5 + np.linspace(-1, 1, 5)[:, None]
+    assert run_ranks(2, choose, tmp_path, KCenter(), 1, [wide, narrow]) == [[4], [4]]
+
+
 def test_little_is_lost(tmp_path):
     together = FacilityLocation().choose(Evidence(features=FEATURES), 8, quotas=None).indices
     first, _ = run_ranks(2, choose, tmp_path, FacilityLocation(), 8)

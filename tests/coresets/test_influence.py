@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from torch.nn import functional as F
 
 from coresets.data import make_evidence
-from orderdp.coresets import Influence, hessian
+from orderdp.coresets import Influence, hessian, softmax_regression
 from orderdp.coresets.hessian import Hessian
 from orderdp.coresets.last_layer import LastLayer
 
@@ -92,6 +92,16 @@ def test_conjugate_gradients_in_blocks_score_as_the_factorised_matrix_does(monke
     monkeypatch.setattr(hessian, "_DIRECT", 0)
     monkeypatch.setattr(hessian, "_BLOCK", 7)
     np.testing.assert_allclose(Influence().score(evidence), direct, rtol=1e-4, atol=1e-6)
+
+
+def test_the_minimum_found_in_blocks_is_that_of_all_rows(monkeypatch):
+    evidence, weight = trained()
+    inputs, labels = inputs_of(evidence.features), torch.from_numpy(evidence.labels)
+    monkeypatch.setattr(softmax_regression, "_BLOCK", 7)
+    found = softmax_regression.fitted(inputs, labels, 3, PENALTY)
+    torch.testing.assert_close(found, weight, rtol=1e-3, atol=1e-4)
+    predicted = softmax_regression.predicted(inputs, found)
+    torch.testing.assert_close(predicted, (inputs @ found.T).softmax(1).float())
 
 
 def test_tells_when_conjugate_gradients_do_not_converge(monkeypatch):

@@ -119,6 +119,21 @@ def test_keeps_the_quota_of_each_class(method, quotas, evidence):
     assert counts(method.choose(evidence, 8, quotas=quotas), evidence).tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("samples", "quotas", "size", "sizes"),
+    [
+        ([10, 0, 10, 0], "equal", 4, [2, 0, 2, 0]),  # a class without samples takes none
+        ([10, 0, 10, 0], "equal", 5, [3, 0, 2, 0]),
+        ([10, 0, 6, 4], "proportional", 7, [4, 0, 2, 1]),  # of 3.5, 2.1 and 1.4
+        ([5, 0, 3, 2], "proportional", 5, [3, 0, 1, 1]),  # of 2.5, 1.5 and 1: the lower class first
+    ],
+)
+def test_quotas_are_those_of_a_hand_computation(samples, quotas, size, sizes):
+    labels = np.repeat(np.arange(4), samples)
+    kept = Random().choose(Evidence(labels=labels), size, quotas=quotas).indices
+    assert np.bincount(labels[kept], minlength=4).tolist() == sizes
+
+
 @each
 def test_has_weights_where_declared(method, evidence):
     weights = method.choose(evidence, 20).weights

@@ -120,6 +120,11 @@ def test_k_means_does_not_depend_on_the_order_of_the_samples_to_the_last_bit(evi
     assert (permuted == KMeans(num_clusters=7).score(evidence)[order]).all()
 
 
+def test_the_seed_decides_where_k_means_begins(evidence):
+    scores = {tuple(KMeans(num_clusters=7).score(evidence, seed=seed)) for seed in range(4)}
+    assert len(scores) > 1
+
+
 def test_k_means_is_the_same_on_many_threads():
     """With four threads scikit-learn's own k-means ends in one of several clusterings."""
     from threadpoolctl import threadpool_limits

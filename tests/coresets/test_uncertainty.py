@@ -64,6 +64,16 @@ def test_scores_in_half_precision_are_sums_in_double():
     np.testing.assert_allclose(Entropy().score(Evidence(probabilities=p)), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("rows", [1, 7, 59, 60])
+def test_scores_in_blocks_are_those_of_all_rows(rows, evidence, monkeypatch):
+    """Also where one row is left for the last block."""
+    methods = (EL2N(), Entropy(), Margin(), LeastConfidence())
+    whole = [method.score(evidence) for method in methods]
+    monkeypatch.setattr("orderdp.coresets.by_rows._NUMBERS", 3 * rows)
+    for method, expected in zip(methods, whole, strict=True):
+        np.testing.assert_array_equal(method.score(evidence), expected)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_no_score_writes_to_its_evidence(dtype, evidence):
     own = Evidence(labels=evidence.labels, probabilities=evidence.probabilities.astype(dtype))

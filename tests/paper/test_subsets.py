@@ -164,6 +164,13 @@ def test_a_seed_is_added_to_a_study_of_one(write):
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_a_part_says_how_its_subsets_are_chosen(write):
+    study = load_study(write(("[[smoke]]", 'quotas = "none"\nproxies = 2\nvalidation = 0.1\n[[smoke]]')))
+    plan = study.subsets["digits"]
+    assert (plan.quotas, plan.proxies, plan.validation, plan.seeds) == ("none", 2, 0.1, (0, 1))
+    assert (plan.recipe.epochs, plan.recipe.batch_size, plan.prune_ratios) == (2, 64, (0.5,))
+
+
 WRONG = {
     "method": ('"random"', '"randon"', "no static method named 'randon'; did you mean 'random'?"),
     "epoch": ("{ epochs = 2", "{ epochs = 0", "epochs must lie in [1, inf), got 0; write epochs = 30"),

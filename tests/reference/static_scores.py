@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from fractions import Fraction
 from itertools import pairwise
 
 LEAST = 1e-8
@@ -75,7 +76,7 @@ def ccs_budgets(scores, size, cutoff, number):
     The strata are filled as the algorithm says: again and again the smallest one that is left.
     """
     ranked = sorted(range(len(scores)), key=lambda i: -scores[i])
-    dropped = ranked[: math.floor(cutoff * len(scores))]
+    dropped = ranked[: math.floor(Fraction(str(cutoff)) * len(scores))]
     pool = [i for i in range(len(scores)) if i not in dropped]
     low, high = min(scores[i] for i in pool), max(scores[i] for i in pool)
     strata = [[] for _ in range(number)]

@@ -59,6 +59,18 @@ def test_a_seed_without_a_result_is_left_out(six):
     assert order.lines[2] == ["two seeds measured here", "1.00 (5)", "−1.00 (6)"]
 
 
+def test_of_three_seeds_every_two_are_held_against_each_other(made):
+    folder = made(
+        methods=tuple({"name": name, "prune_ratio": 0.3} for name in METHODS), against=("full",), seeds=(0, 1, 2)
+    )
+    entries = [entry for entry in read_results(folder.path).entries.values() if not entry.reference]
+    for place, entry in enumerate(entries):
+        folder.finish(entry.label, (80.0 + place, 80.0 - place, 85.0 + place))
+    table = published([entry.method for entry in entries], ["70", "71", "72", "73", "74", "75"])
+    (order,) = order_table(read_results(folder.path), [table])
+    assert order.lines[2] == ["two seeds measured here", "−0.33 (6)"]  # of −1, 1 and −1
+
+
 @pytest.mark.parametrize("columns", [("method", "30 %", "60 %"), ("method", "CIFAR-10", "CIFAR-100")])
 def test_too_few_methods_or_other_columns_have_no_order(six, columns):
     rows = dict.fromkeys(six.labels if columns[1] == "CIFAR-10" else six.labels[:4], ("70", "60"))

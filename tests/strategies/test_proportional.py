@@ -108,6 +108,14 @@ def test_samples_that_failed_come_last():
     assert all(selection.weights.tolist() == [1.0] * 4 for selection in chosen)
 
 
+def test_the_uniform_share_is_of_the_mean_over_samples_with_a_loss():
+    """Of eight samples half failed. Sizes of the others are excesses of 0, 1, 2 and 5, and their mean of 2."""
+    strategy = Proportional(prune_ratio=0.75, uniform_share=0.5)
+    found = frequencies(strategy, [-INF, 1.0, -INF, 2.0, -INF, 3.0, -INF, 6.0])
+    expected = chances([0, 1, 0, 1.5, 0, 2, 0, 3.5], 2)
+    assert np.abs(found - expected).max() < 4.5 * 0.5 / math.sqrt(3_000)
+
+
 def test_nothing_overflows():
     losses = [3.4e38, 3.4e38, 1.0, 2.0, 0.0, 1e-40, -3.4e38, 5.0]
     assert len(selected(Proportional(prune_ratio=0.5, debias=1.0), losses).indices) == 4

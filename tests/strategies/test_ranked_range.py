@@ -78,6 +78,12 @@ def test_samples_without_a_loss_come_first_and_those_that_failed_last(settings):
     assert all(selected(strategy, many, seed).max() < 6 for seed in range(50))
 
 
+def test_what_is_skipped_is_a_share_of_the_draw_with_the_samples_that_failed():
+    strategy = OrderDP(explore=1.0, exploit=0.25, skip=0.25)  # two of eight, then two are kept
+    losses = [-INF, -INF, -INF, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert all(set(selected(strategy, losses, seed).tolist()) == {4, 5} for seed in range(20))
+
+
 def test_each_step_keeps_a_range_of_its_own_candidates():
     strategy = OrderDP(explore=1.0, exploit=0.5, per="iteration", skip=0.5)
     bounds = [(0, 3), (3, 6)]

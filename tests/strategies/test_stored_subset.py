@@ -123,6 +123,17 @@ def test_a_changed_file_is_refused_and_the_same_subsets_in_another_file_are_not(
             call()
 
 
+def test_other_weights_of_the_same_samples_are_refused(file):
+    strategy = stored(file, method="craig")
+    subsets = kept(1, weighted=True)
+    write(file, craig=subsets)
+    strategy.check_files()
+    ids, weights = subsets[0.3]
+    write(file, craig={**subsets, 0.3: Kept(ids, 2 * weights)})
+    with pytest.raises(ValueError, match=r"^file must hold the subsets that the recipe names, sha256 \w{12}, got"):
+        from_table(to_table(strategy)).check_files()
+
+
 NO_FILE = "file must be the subsets.parquet of 'orderdp coreset', got {} ({}); "
 CORRECT = "correct the path, or start orderdp in the folder that it leads from"
 AGAIN = "write it again with 'orderdp coreset'"

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 from scipy.stats import spearmanr
 
-from orderdp.coresets import EL2N, Evidence, Forgetting, Random, Scorer, registry
+from orderdp.coresets import CCS, EL2N, Evidence, Forgetting, Random, Scorer, registry
 from orderdp.data.base import ImageArrays
 from orderdp.output.subset_file import read_about
 from orderdp.training import coreset_run
@@ -124,6 +124,17 @@ def test_a_killed_call_keeps_its_finished_methods_and_ends_the_same(
     assert done == []
 
 
+@pytest.mark.parametrize("name", ["write_scores", "write_subsets"])
+def test_a_call_killed_before_one_of_its_two_files_writes_both(make_plan, tmp_path, digits, in_child, kill_at, name):
+    def work():
+        kill_at(coreset_run, name)
+        start(make_plan("random"), digits, tmp_path / "killed", show=False)
+
+    assert in_child(work) == -signal.SIGKILL
+    resumed = resume(load_plan(tmp_path / "killed"), digits, tmp_path / "killed", show=False)
+    assert contents(resumed) == contents(start(make_plan("random"), digits, tmp_path / "whole", show=False))
+
+
 def test_each_seed_has_its_own_proxies_draws_and_subsets(make_plan, tmp_path, digits):
     plan = make_plan(seeds=(2, 0))
     start(plan, digits, tmp_path / "both", show=False)
@@ -139,6 +150,13 @@ def test_each_seed_has_its_own_proxies_draws_and_subsets(make_plan, tmp_path, di
     scores = parquet.read_table(tmp_path / "both" / "scores.parquet")
     assert scores["seed"].to_pylist() == [2] * N + [0] * N
     assert read_about(tmp_path / "both" / "subsets.parquet")["seeds"] == [2, 0]
+
+
+def test_a_draw_has_the_seed_of_its_subset(make_plan, tmp_path, digits):
+    found = start(make_plan("random", "ccs,scores=random", seeds=(3,)), digits, tmp_path / "out", show=False)
+    scores = Random().score(Evidence(labels=digits.train.labels), seed=3)
+    expected = CCS().choose(Evidence(labels=digits.train.labels, scores=scores), 60, seed=3)
+    assert found.subsets["ccs-random"][0.7].ids.tolist() == expected.indices.tolist()
 
 
 def test_no_run_starts_from_the_weights_of_a_proxy(make_plan):

@@ -1,6 +1,7 @@
 """A proxy trains as the trainer does, says what its weights say, and is taken up where it was killed."""
 
 import math
+import os
 import re
 import signal
 from dataclasses import replace
@@ -15,7 +16,7 @@ from orderdp import Pruner
 from orderdp.coresets import Evidence
 from orderdp.coresets.deepfool import perturbation_norms
 from orderdp.data.base import ImageArrays
-from orderdp.training import proxy, proxy_folder
+from orderdp.training import models, proxy, proxy_folder
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.proxy import SETTINGS, Proxy, proxy_recipe
@@ -123,6 +124,13 @@ def test_what_covers_a_time_holds_each_epoch(make):
     assert made.evidence(("presented",), epoch=2).presented.tolist() == evidence.presented[:2].tolist()
 
 
+def test_learning_rates_are_those_of_the_epochs_up_to_the_one_asked_at(make):
+    made = make(schedule="onecycle")
+    rates = made.evidence(("learning_rates",), epoch=2).learning_rates.tolist()
+    assert rates == [line["lr"] for line in made.history[:2]]
+    assert rates != [line["lr"] for line in made.history[-2:]]
+
+
 def test_a_trajectory_grows_without_computing_its_beginning_again(make, monkeypatch):
     made = make()
     short = made.evidence(("trajectory",), epoch=2).trajectory.tolist()
@@ -188,9 +196,13 @@ def test_keys_that_change_nothing_in_a_proxy_leave_its_folder_as_it_is(make, dig
 
 def test_the_folder_is_that_of_recipe_data_seed_and_share(make, digits, tmp_path):
     paths = [make().path, make(seed=1).path, make(epochs=4).path, make(validation=0.1).path]
-    other = replace(digits, train=ImageArrays(digits.train.images.flip(3), digits.train.labels))
-    paths.append(make(other).path)
-    assert len(set(paths)) == 5
+    paths += [make(precision="bf16").path, make(augment="crop").path]
+    for images, labels in (
+        (digits.train.images.flip(3), digits.train.labels),
+        (digits.train.images, digits.train.labels.flip(0)),
+    ):
+        paths.append(make(replace(digits, train=ImageArrays(images, labels))).path)
+    assert len(set(paths)) == 8
     assert make(download=True, dataset="digits").path == paths[0]
     assert re.fullmatch(r"digits-small_cnn-[0-9a-f]{12}-seed0", paths[0].name)
 
@@ -227,6 +239,44 @@ def test_a_killed_proxy_resumes_with_the_same_bits(make, tmp_path, in_child, kil
     assert arrays(make(augment="crop").evidence(needs)) == resumed
 
 
+def test_a_killed_proxy_with_dropout_resumes_with_the_same_bits(make, tmp_path, in_child, kill_at, monkeypatch):
+    original = build_model
+    monkeypatch.setattr(
+        models,
+        "build_model",
+        lambda *given, **more: torch.nn.Sequential(original(*given, **more), torch.nn.Dropout()),
+    )
+
+    def work():
+        kill_at(Pruner, "update", 10)
+        make().evidence(("trajectory",))
+
+    assert in_child(work) == -signal.SIGKILL
+    resumed = arrays(make().evidence(("trajectory",)))
+    (tmp_path / "proxies").rename(tmp_path / "killed")
+    assert arrays(make().evidence(("trajectory",))) == resumed
+
+
+def test_a_kill_while_arrays_are_joined_leaves_no_part_of_them(make, tmp_path, in_child):
+    def work():
+        original = np.lib.format.open_memmap
+
+        def unfinished(*given, mode="r", **more):
+            array = original(*given, mode=mode, **more)
+            if mode == "w+":
+                array.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return array
+
+        np.lib.format.open_memmap = unfinished
+        make().evidence(("trajectory",))
+
+    assert in_child(work) == -signal.SIGKILL
+    resumed = arrays(make().evidence(("trajectory",)))
+    (tmp_path / "proxies").rename(tmp_path / "killed")
+    assert arrays(make().evidence(("trajectory",))) == resumed
+
+
 def test_the_global_generators_are_left_alone(make):
     before = torch.get_rng_state()
     make().evidence(EVERYTHING)
@@ -257,6 +307,11 @@ def test_a_loss_that_is_not_finite_stops_it(make):
         FloatingPointError, match=r"^the loss of a proxy must stay finite, got nan in epoch \d; write a smaller"
     ):
         make(max_lr=1e30, momentum=0.0, nesterov=False).evidence()
+
+
+def test_features_are_the_inputs_of_the_last_layer_with_as_many_outputs_as_classes():
+    last = torch.nn.Linear(3, 3)
+    assert last_linear(torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), last), 3) is last
 
 
 def test_features_need_a_linear_last_layer():

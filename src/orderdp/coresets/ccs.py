@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from orderdp.coresets.base import Chooser, Subset, Work
 from orderdp.coresets.evidence import Evidence, Floats
+from orderdp.strategies.order import floor_share
 from orderdp.theory.sizes import check_count, check_fraction
 
 
@@ -65,7 +65,7 @@ class CCS(Chooser):
 
     def _choose(self, evidence: Evidence, size: int, work: Work) -> Subset:
         scores: Floats = evidence.scores.astype(np.float64)
-        dropped = min(math.floor(self.hard_cutoff * len(scores)), len(scores) - size)
+        dropped = min(floor_share(self.hard_cutoff, len(scores)), len(scores) - size)
         pool = work.rng.permutation(np.argsort(-scores, kind="stable")[dropped:])
         stratum = strata(scores[pool], self.num_strata)
         sizes = np.bincount(stratum, minlength=self.num_strata)

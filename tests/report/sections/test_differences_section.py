@@ -142,6 +142,21 @@ def test_a_grid_claims_nothing_of_two_seeds(made):
     assert (to_full.lines[1][1], to_short.lines[1][1]) == ("−10.00 [−11.02, −8.98]", "+10.00 [+8.98, +11.02]")
 
 
+def test_a_method_of_two_pairs_is_not_among_those_that_are_corrected_together(made):
+    names = ("orderdp", "dynamic_random", "ucb")
+    folder = made(
+        methods=tuple({"name": name, "prune_ratio": 0.5} for name in names), against=("full",), seeds=(0, 1, 2)
+    )
+    folder.finish("full data", (90.0, 90.0, 90.0))
+    # Of three pairs: p-values of 0.0202 and 0.42, so of two 0.0202 is small enough, and of three it is not.
+    folder.finish("OrderDP 50 %", (88.5, 88.0, 87.5)).finish("UCB 50 %", (91.0, 89.0, 92.0))
+    folder.finish("dynamic random 50 %", (91.0, 89.0), seeds=(0, 1))
+    to_full, *_ = make_section("differences", read_results(folder.path)).tables
+    assert "1 of 2 intervals exclude 0." in to_full.note
+    assert to_full.note.endswith("over all of them: 1.")
+    assert to_full.lines[1][1].endswith("loses*")
+
+
 def test_without_references_there_are_no_differences(made):
     folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), against=()).finish("OrderDP 50 %", (90.0,))
     assert make_section("differences", read_results(folder.path)) is None

@@ -25,6 +25,13 @@ def test_usage_is_the_share_of_the_samples_by_visits(pair):
     assert [line[0] for line in table.lines[1:]] == ["OrderDP 50 %", "full data", SHORT]
 
 
+def test_the_loss_of_the_last_epoch_is_a_mean_over_the_seeds(made):
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), against=(), seeds=(0, 1, 2))
+    folder.finish("OrderDP 50 %", (90.0, 91.0, 92.0), loss=lambda seed, epoch: seed**2 + epoch / 10)
+    _, losses = make_section("usage", read_results(folder.path)).tables
+    assert losses.lines[1][1] == "1.967"  # of 0.3, 1.3 and 4.3
+
+
 def test_the_bars_of_usage_are_centred_on_their_number_of_epochs_and_inside_the_frame(pair, drawn):
     make_section("usage", read_results(pair.path))
     (stairs,) = drawn[0].patches
