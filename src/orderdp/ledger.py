@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from orderdp.scores import ScoreTable
 from orderdp.states import STATE_VERSION, checked_state
 from orderdp.strategies import Selection, Strategy
 from orderdp.strategies.base import check_settings
+from orderdp.strategies.order import share_up_to
 
 
 class Ledger:
@@ -218,10 +220,14 @@ class Ledger:
         table = self._table.copy()
         return (table, *(self._move(table) if self._record is not None else (np.empty(0, dtype=np.float32), 0)))
 
-    def report(self) -> Report:
+    def report(self, *, mastered_at: float = math.log(2)) -> Report:
         """Returns what was selected, trained and left out so far; waits for the device.
 
         With several ranks, call `synchronize` on all of them first.
+
+        Args:
+            mastered_at: loss at or below which a sample is mastered. log 2 is a probability of one half for the right
+                class; with label smoothing write `theory.loss_at(0.5, num_classes, label_smoothing)`.
         """
         table, values, missing = self._now()
         seen = table.last_epoch >= 0
@@ -238,6 +244,7 @@ class Ledger:
             non_finite=self._non_finite + int(np.count_nonzero(~np.isfinite(values))),
             missing=self._missing + missing,
             failed=tuple(table.failed.tolist()),
+            mastered=share_up_to(next(iter(table.columns.values())), mastered_at) if table.columns else math.nan,
             selection_s=self.selection_s,
         )
 

@@ -30,6 +30,8 @@ class Report:
         missing: samples that an epoch selected and left without a loss, in all epochs together.
         failed: ids of the samples that have no finite loss since they were last selected, ascending. They rank below
             all others until a finite loss is recorded.
+        mastered: share of the samples that are mastered: their last-seen loss, the first column, is at most a loss. nan
+            if the strategy remembers none.
         selection_s: seconds spent on selection.
     """
 
@@ -44,6 +46,7 @@ class Report:
     non_finite: int
     missing: int
     failed: tuple[int, ...]
+    mastered: float
     selection_s: float
 
 

@@ -6,6 +6,7 @@ its line in docs/diagnostics.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -220,6 +221,23 @@ DIAGNOSTICS = (
         "samples that no epoch has trained",
         When.EPOCH,
         lambda moment: moment.report.never_seen,
+    ),
+    Diagnostic(
+        "mastered",
+        "share of the samples whose last-seen loss is that of a probability of one half, or lower",
+        When.EPOCH,
+        lambda moment: None if math.isnan(moment.report.mastered) else moment.report.mastered,
+        (
+            View(
+                "mastered",
+                "mastered",
+                ("mastered",),
+                table="usage",
+                unit="%",
+                digits=1,
+                read=lambda share: 100 * float(share),
+            ),
+        ),
     ),
     Diagnostic(
         "mean_age",

@@ -200,6 +200,18 @@ def chances_by_rank(
     return chances
 
 
+def share_up_to(losses: npt.NDArray[np.float32], loss: float) -> float:
+    """Returns the share of the samples whose loss is known and at most this; nan if this is.
+
+    >>> share_up_to(np.float32([0.5, 1.0, np.inf, -np.inf]), 1.0)
+    0.5
+    """
+    if math.isnan(loss):
+        return math.nan
+    parts = (losses[block] for block in blocks(len(losses)))
+    return sum(int(np.count_nonzero((part <= loss) & np.isfinite(part))) for part in parts) / len(losses)
+
+
 def floor_share(share: float, count: int) -> int:
     """Returns ⌊share·count⌋ for a share meant in decimals: 0.1·30 is 3, though (1 - 0.9)·30 in floats is less.
 

@@ -8,13 +8,11 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from orderdp.strategies.base import Memory, Selection, Strategy
-from orderdp.strategies.draws import blocks
 from orderdp.strategies.full_data import FullData
-from orderdp.strategies.order import first_after
+from orderdp.strategies.order import first_after, share_up_to
 from orderdp.theory.sizes import check_count, check_fraction, check_number
 
 if TYPE_CHECKING:
@@ -238,7 +236,7 @@ class Scheduled(Strategy):
         """Returns what the method selects at the ratio of this epoch; a choice at another ratio is forgotten."""
         method = self._at(memory.epoch)
         if self.mastered is not None and method.prunes:
-            share = _share_up_to(memory.columns, self.mastered)
+            share = share_up_to(next(iter(memory.columns.values())), self.mastered)
             method = self._with_ratio(min(self._ratio(memory.epoch), share))
         before = memory.previous_epoch
         if before is not None and (self.mastered is not None or self._at(before) != method):
@@ -271,12 +269,3 @@ class Scheduled(Strategy):
         ratio += self.wave if (epoch - first) // self.interval % 2 else -self.wave
         rising, falling = (max(1, round(share * self.epochs)) for share in (self.rise, self.fall))
         return ratio * min(1.0, (epoch - first + 1) / rising, (last - epoch) / falling)
-
-
-def _share_up_to(columns: Mapping[str, npt.NDArray[np.float32]], loss: float) -> float:
-    """Returns the share of the samples whose loss, the first column, is known and at most this."""
-    losses = next(iter(columns.values()))
-    count = sum(
-        int(np.count_nonzero((losses[block] <= loss) & np.isfinite(losses[block]))) for block in blocks(len(losses))
-    )
-    return count / len(losses)

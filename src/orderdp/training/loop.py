@@ -108,7 +108,9 @@ class Run:
                 self._close_epoch(lr=self._train_epoch(bar))
                 found = [line["accuracy"] for line in progress.history if line["accuracy"] is not None]
                 accuracy = f", accuracy {found[-1]:.2f} %" if found else ""
-                bar.set_postfix_str(f"loss {progress.history[-1]['loss']:.3f}{accuracy}")
+                share = progress.history[-1]["mastered"]
+                mastered = "" if share is None else f", mastered {100 * share:.0f} %"
+                bar.set_postfix_str(f"loss {progress.history[-1]['loss']:.3f}{accuracy}{mastered}")
         result = self._result()
         if self.accelerator.is_main_process:
             self.folder.write_gradient_norms(self.progress.gradient_norms)
@@ -249,6 +251,7 @@ class Run:
                 "processor_s": progress.processor_s,
             }
         )
+        progress.warn_of_ratio(1 - moment.report.num_selected / moment.report.num_samples, self.num_epochs)
         progress.choices = chosen.hexdigest()
         progress.trained = moment.trained
         progress.checkpoint = moment.trained if When.CHECKPOINT in kinds else progress.checkpoint
@@ -271,7 +274,7 @@ class Run:
             trained_at_checkpoint=checkpoint,
             labels=self.data_path.data.train.labels if self.data_path.data.num_classes else None,
             pruner=self.pruner,
-            report=self.pruner.report(),
+            report=self.pruner.report(mastered_at=self.objective.mastered_at),
             preview=lambda: self.pruner.preview(self.recipe.batch_size, drop_last=self.recipe.drop_last),
             model=self.model,
             losses_of=lambda _, batch: self._losses(batch),

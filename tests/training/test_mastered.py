@@ -1,0 +1,70 @@
+"""The mastered share of a run, and the warning where it is far below the prune ratio."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from orderdp import DynamicRandom, OrderDP, Pruner
+from orderdp.strategies.order import share_up_to
+from orderdp.theory import loss_at
+from orderdp.training.objective import objective
+from orderdp.training.progress import Progress
+
+
+def test_the_report_counts_samples_at_or_below_a_loss():
+    pruner = Pruner(OrderDP(prune_ratio=0.5), 10, seed=0)
+    assert pruner.report().mastered == 0
+    pruner.record(torch.arange(6), torch.tensor([0.1, math.log(2) - 1e-3, math.log(2) + 1e-3, 0.8, 1.0, 2.0]))
+    assert pruner.report().mastered == 0.2  # of all ten: four have no loss
+    assert pruner.report(mastered_at=1.0).mastered == 0.5
+    assert math.isnan(pruner.report(mastered_at=math.nan).mastered)
+    assert math.isnan(Pruner(DynamicRandom(prune_ratio=0.5), 10).report().mastered)
+
+
+def test_losses_that_are_not_known_are_not_mastered():
+    assert share_up_to(np.float32([-np.inf, 0.0, np.inf, 1.0]), math.inf) == 0.5
+
+
+def test_the_loss_takes_smoothing_into_account():
+    assert objective(10, 0.1).mastered_at == loss_at(0.5, 10, 0.1)
+    assert objective(10, 0.0).mastered_at == pytest.approx(math.log(2))
+    assert math.isnan(objective(0, 0.0).mastered_at)
+    assert math.isnan(objective(1, 0.0).mastered_at)
+
+
+def test_a_run_measures_it_after_each_epoch(train):
+    folder = train(strategy="orderdp", prune_ratio=0.3, epochs=6, max_lr=1.0, label_smoothing=0.1)
+    shares = [line["mastered"] for line in folder.metrics()]
+    assert shares[0] < 0.2 < 0.5 < shares[-1] <= 1
+    assert train("random", strategy="dynamic_random", prune_ratio=0.5, epochs=1).metrics()[0]["mastered"] is None
+
+
+def told(num_epochs, epoch, mastered, ratio):
+    progress = Progress(history=[{"mastered": mastered}] * epoch)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        progress.warn_of_ratio(ratio, num_epochs)
+    return [str(warning.message) for warning in caught]
+
+
+def test_a_ratio_far_above_the_share_is_warned_of_once_after_a_third_of_the_run():
+    assert [epoch for epoch in range(1, 31) if told(30, epoch, 0.01, 0.5)] == [10]
+    assert [epoch for epoch in range(1, 11) if told(10, epoch, 0.01, 0.5)] == [4]
+    (line,) = told(30, 10, 0.012, 0.7)
+    assert line == (
+        "after a third of the run, 1.2 % of the samples are mastered (the right class has a probability above one "
+        "half), and 70 % are pruned; where so little is learnt, a shorter schedule is often better: prune less, choose "
+        "in proportion to the loss, or train a larger network"
+    )
+    assert not told(30, 10, 0.035, 0.7)  # a twentieth
+    assert not told(30, 10, None, 0.7)
+    assert not told(9, 3, 0.0, 0.7)  # in so short a run little is learnt after a third
+    assert not told(30, 10, 0.0, 0.0)  # full data
+
+
+def test_a_run_that_learns_nothing_is_warned_of(train):
+    with pytest.warns(RuntimeWarning, match=r"^after a third of the run, 0.0 % of the samples are mastered"):
+        train(strategy="orderdp", prune_ratio=0.5, epochs=12, max_lr=1e-6)
