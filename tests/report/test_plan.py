@@ -26,14 +26,14 @@ def test_the_page_says_what_it_costs_what_each_split_does_and_what_to_take(laid_
         "if time is proportional to samples",
     ]
     assert " ".join(page[3].split()) == (
-        "s explore exploit hardest median easiest zero C_s mean age last age dormant unseen effective n"
+        "s explore exploit hardest median easiest zero C_s mean age last age dormant unseen all seen n_eff"
     )
     table = [" ".join(line.split()) for line in page[4 : 4 + len(laid_out.decompositions)]]
     split = laid_out.recommended
-    shown = f"{100 * split.dormant:.1f} % 0.0 % {split.effective_samples:.0f}"
+    shown = f"{100 * split.dormant:.1f} % 0.0 % {split.all_seen} {split.effective_samples:.0f}"
     assert table[4] == f"707 0.707 0.707 0.707 0.707 0 20.7 % 1 {split.mean_age:.3g} never {shown} <-"
     assert [line.endswith("<-") for line in table].count(True) == 1
-    assert table[0] == "500 0.5 1 0.5 0.5 0.5 0.0 % 0 1 1 0.0 % 0.0 % 1,000"
+    assert table[0] == "500 0.5 1 0.5 0.5 0.5 0.0 % 0 1 1 0.0 % 0.0 % 11 1,000"
     assert " ".join(page[-2:]).endswith(laid_out.reason[-60:])
     assert "Recommended: OrderDP(prune_ratio=0.5)" in "\n".join(page)
     assert max(map(len, page[2:])) <= 120

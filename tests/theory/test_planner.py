@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import orderdp
 from orderdp.theory import plan
-from orderdp.theory.sizes import default_exploration
+from orderdp.theory.sizes import default_exploration, default_sizes
 from reference.gamma import gammas
 
 EPOCHS = {"epochs": 10, "batch_size": 8}
@@ -291,3 +291,34 @@ def test_what_a_run_does_not_reach_is_said_from_half_a_sample_on():
     reasons = [plan(1_000, 0.5, epochs=epochs, batch_size=8).reason for epochs in (6, 7)]
     assert "6 epochs train all but 0.1 % of the samples, and" in reasons[0]  # 1.1 samples
     assert "7 epochs train every sample, and" in reasons[1]  # 0.3 samples
+
+
+@pytest.mark.parametrize(("n", "prune_ratio"), [(2_000, 0.3), (2_000, 0.7), (500, 0.9)])
+def test_all_seen_is_when_a_run_that_begins_without_losses_has_seen_all(n, prune_ratio):
+    split = default_split(n, prune_ratio)
+    runs = 60
+    left = np.zeros(runs)
+    for run in range(runs):
+        rng = np.random.default_rng(run)
+        unseen = np.ones(n, dtype=bool)
+        for _ in range(split.all_seen):
+            draw = rng.choice(n, size=split.s, replace=False)
+            unseen[draw[np.argsort(~unseen[draw], kind="stable")][: split.q]] = False
+        left[run] = unseen.sum()
+    assert left.mean() < 0.5 + 5 * left.std(ddof=1) / math.sqrt(runs)
+    before = plan(n, prune_ratio, epochs=split.all_seen - 1, batch_size=32)
+    assert n * next(row.never_seen for row in before.decompositions if row.s == split.s) >= 0.5
+
+
+def test_all_seen_at_the_ends():
+    whole = plan(100, 0.0, epochs=5, batch_size=10)
+    assert [row.all_seen for row in whole.decompositions] == [1]
+    rows = plan(1_000, 0.9, epochs=5, batch_size=10).decompositions
+    assert rows[-1].all_seen == 10  # top q of all: the unseen first, without a miss
+    assert [row.all_seen for row in rows] == sorted((row.all_seen for row in rows), reverse=True)
+    assert plan(50_000, 0.7, epochs=20, batch_size=128).recommended.all_seen in range(16, 20)
+
+
+def default_split(n, prune_ratio):
+    laid_out = plan(n, prune_ratio, epochs=200, batch_size=32)
+    return next(row for row in laid_out.decompositions if row.s == default_sizes(n, prune_ratio)[0])

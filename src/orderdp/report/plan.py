@@ -17,7 +17,7 @@ from orderdp.theory.planner import Decomposition, Plan
 
 _HEADER = (
     *("s", "explore", "exploit", "hardest", "median", "easiest", "zero", "C_s"),
-    *("mean age", "last age", "dormant", "unseen", "effective n"),
+    *("mean age", "last age", "dormant", "unseen", "all seen", "n_eff"),
 )
 _LEGEND = """\
 An epoch draws s samples and trains those of highest loss. An arrow <- marks the recommended split.
@@ -31,9 +31,10 @@ The next columns assume that losses keep their order.
   mean age     epochs since a sample was last trained, mean over the samples
   last age     the same for the sample of smallest loss
   dormant      samples that the whole run is not expected to train
-  effective n  number of samples over which equal weights would be spread as widely
+  n_eff        number of samples over which equal weights would be spread as widely
 The default of OrderDP trains samples without a loss first.
-  unseen       samples that the run still never trains"""
+  unseen       samples that the run still never trains
+  all seen     epochs until every sample was trained"""
 _POINTS = 1_000
 _FEW = 50  # ranks that a line does not show
 _SMALL = 1e-9  # a probability below it is shown as ~0
@@ -84,6 +85,7 @@ def _cells(plan: Plan, split: Decomposition) -> tuple[str, ...]:
         f"{split.worst_age:.3g}" if split.worst else "never",
         share(split.dormant),
         share(split.never_seen),
+        f"{split.all_seen:,}",
         f"{split.effective_samples:,.0f}",
     )
 

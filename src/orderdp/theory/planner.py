@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
@@ -46,6 +46,7 @@ class Decomposition:
         dormant: expected share of the samples that E epochs do not train, Σ_j (1 - γ_j)^E / n.
         never_seen: expected share of the samples that a run of E epochs never trains if unseen ones come first. By the
             mean of each epoch's draw; about one sample off.
+        all_seen: epochs after which less than half a sample is expected to be unseen, if unseen ones come first.
         effective_samples: (Σγ)²/Σγ², Kish's effective number of samples; n if uniform.
     """
 
@@ -62,6 +63,7 @@ class Decomposition:
     worst_age: float
     dormant: float
     never_seen: float
+    all_seen: int
     effective_samples: float
 
 
@@ -255,6 +257,7 @@ def _decomposition(n: int, s: int, q: int, epochs: int) -> Decomposition:
         worst_age=ages / n if q == s else float(epochs),
         dormant=dormant / n,
         never_seen=_never_seen(n, s, q, epochs),
+        all_seen=_epochs_until_seen(n, s, q),
         effective_samples=q * q / squares,
     )
 
@@ -265,14 +268,32 @@ def _never_seen(n: int, s: int, q: int, epochs: int) -> float:
     Of U unseen samples, an epoch draws X (hypergeometric, here normal) and trains min(X, q). If U is so large that q of
     them are drawn for certain, this is q. In the end U falls by the factor 1 - s/n.
     """
+    for epoch, (unseen, all_trained) in enumerate(_unseen(n, s, q)):
+        if epoch == epochs:
+            return unseen / n
+        if all_trained:
+            return unseen / n * (1 - s / n) ** (epochs - epoch)
+    return 0.0
+
+
+def _epochs_until_seen(n: int, s: int, q: int) -> int:
+    """Returns after how many epochs less than half a sample is expected to be unseen."""
+    for epoch, (unseen, all_trained) in enumerate(_unseen(n, s, q)):
+        if unseen < 0.5:
+            return epoch
+        if all_trained:
+            return epoch + (1 if s == n else math.ceil(math.log(0.5 / unseen) / math.log1p(-s / n)))
+    return 0
+
+
+def _unseen(n: int, s: int, q: int) -> Iterator[tuple[float, bool]]:
+    """Yields, from before the first epoch on, the unseen samples and whether all of them that are drawn are trained."""
     unseen = float(n)
-    for epoch in range(epochs):
+    while True:
         mean = s * unseen / n
         spread = math.sqrt(max(mean * (1 - unseen / n) * (n - s) / max(n - 1, 1), 0.0))
-        if mean + 9 * spread < q:  # from here on every unseen sample that is drawn is trained
-            return unseen / n * (1 - s / n) ** (epochs - epoch)
+        yield unseen, mean + 9 * spread < q  # then it stays so
         unseen = max(unseen - (mean - _excess(mean, spread, q)), 0.0)
-    return unseen / n
 
 
 def _excess(mean: float, spread: float, q: int) -> float:
