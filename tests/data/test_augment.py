@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from orderdp.data.augment import Purpose, draw_views, draws, normalize, padding_of, source_pixels
+from orderdp.data.augment import Purpose, draw_views, draws, erase, normalize, padding_of, source_pixels
 from orderdp.data.imports import import_image_library
 
 GAMMA = 0x9E3779B97F4A7C15
@@ -153,3 +153,30 @@ def test_global_generators_are_not_moved():
     before = states()
     draw_views("flip_crop", range(10), seed=0, epoch=0, padding=4)
     assert states() == before
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (8, 8), (7, 12)])
+def test_a_square_of_half_the_side_around_any_pixel_is_erased(height, width):
+    masks = erase(torch.ones(20_000, 1, height, width), range(20_000), seed=0, epoch=0)[:, 0] == 0
+    down, right = masks.any(2), masks.any(1)
+    assert torch.equal(masks, down[:, :, None] & right[:, None, :])  # rectangles
+    for inside, side in ((down, height), (right, width)):
+        half = side // 2
+        firsts = torch.arange(side) - side // 4  # of a square with its centre at each pixel
+        lengths = firsts.add(half).clamp(max=side) - firsts.clamp(min=0)
+        counts = torch.bincount(inside.sum(1), minlength=half + 1)
+        for length in range(1, half + 1):
+            expected = 20_000 * float((lengths == length).double().mean())
+            assert abs(int(counts[length]) - expected) < 5 * max(expected, 1) ** 0.5
+        assert int(counts[1:].sum()) == 20_000
+
+
+def test_what_is_erased_depends_on_seed_epoch_and_id_alone():
+    def erased(ids, seed=0, epoch=0):
+        return erase(torch.ones(len(ids), 2, 8, 8), ids, seed=seed, epoch=epoch)
+
+    whole = erased(range(50))
+    assert torch.equal(erased([7, 3]), whole[[7, 3]])
+    assert not torch.equal(erased(range(50), seed=1), whole)
+    assert not torch.equal(erased(range(50), epoch=1), whole)
+    assert torch.equal(whole[:, 0], whole[:, 1])  # of all channels

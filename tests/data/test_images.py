@@ -14,7 +14,7 @@ from orderdp.data.imports import import_image_library
 
 COLOUR = {"mean": (0.5074, 0.4867, 0.4411), "std": (0.2011, 0.1987, 0.2025)}
 GREY = {"mean": (0.3,), "std": (0.37,)}
-AUGMENTS = ("none", "crop", "flip_crop")
+AUGMENTS = ("none", "crop", "flip_crop", "flip_crop_erase")
 
 
 def arrays(n=60, channels=3, size=32):
@@ -135,8 +135,8 @@ def test_an_id_beyond_the_end_is_an_index_error(kind):
 @pytest.mark.parametrize("kind", [ResidentImages, SampleImages, FileImages])
 def test_an_unknown_augmentation_is_refused(kind, files):
     source = files if kind is FileImages else arrays()
-    message = "augment must be one of 'none', 'crop', 'flip_crop', got 'flip'; write augment='none' for none"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    message = "augment must be one of 'none', 'crop', 'flip_crop', 'flip_crop_erase', got 'flip'; write augment='none'"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)} for none$"):
         kind(source, augment="flip", **COLOUR)
 
 
@@ -166,6 +166,17 @@ def test_files_are_evaluated_at_the_centre_of_the_resized_image(files):
         with Image.open(path) as image:
             assert_same((dataset[i][0],), (by_hand(image.convert("RGB")),))
         assert dataset[i][1] == i
+
+
+def test_erasing_changes_a_square_of_an_image_that_is_flipped_and_cropped_alike(files):
+    sources = [(ResidentImages, arrays(), {}), (SampleImages, arrays(), {}), (FileImages, files, {"image_size": 32})]
+    for kind, source, more in sources:
+        plain, erased = (kind(source, augment=a, **more, **COLOUR) for a in ("flip_crop", "flip_crop_erase"))
+        for i in range(len(source)):
+            before, after = plain[i][0], erased[i][0]
+            where = (after == 0).all(0)
+            assert torch.equal(after[:, ~where], before[:, ~where])
+            assert 8 * 8 <= int(where.sum()) <= 16 * 16
 
 
 @pytest.mark.parametrize("augment", ["crop", "flip_crop"])

@@ -87,6 +87,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="highest learning rate of the schedule, in (0, inf); of several values, each run, pruned or not, gets the "
         "one that is best on held-out training images",
     )
+    run.add_argument(
+        "--short-augment",
+        metavar="NAME",
+        help="augmentation of a second shorter schedule beside each one, which pruning should beat too",
+    )
     add_settings(parser, leave_out=("seed", "max_steps", "max_lr"))
 
 
@@ -105,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     if options.resume is not None:
         path = options.resume
         ratios = given.pop("prune_ratio", [])
-        refuse_beside_resume(options, given, ("recipe", "run"), _ADDED)
+        refuse_beside_resume(options, given, ("recipe", "run", "short_augment"), _ADDED)
         if options.methods or ratios:
             given["methods"] = _more_methods(path, options.methods, ratios)
         if options.budgets:
@@ -123,7 +128,8 @@ def run(options: argparse.Namespace) -> int:
     methods = grid(recipe, [*chosen, *_random_beside(chosen, recipe)], ratios)
     seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
     path = options.run_folder = options.run or new_folder(f"compare-{recipe.dataset}")
-    comparison = Comparison(recipe, methods, seeds, budgets=tuple(options.budgets or ()))
+    budgets = tuple(options.budgets or ())
+    comparison = Comparison(recipe, methods, seeds, budgets=budgets, short_augment=options.short_augment)
     if len(rates) > 1:
         comparison = dataclasses.replace(comparison, max_lrs=tuple(rates))
     found = start(comparison, path, processes=options.processes, log=tell)

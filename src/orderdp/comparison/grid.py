@@ -51,6 +51,7 @@ class Comparison:
         max_lrs: learning rates to choose from for each run, pruned or not, on held-out training data; () to train all
             with that of the recipe.
         tuned: label of a run to the rate that was chosen for it.
+        short_augment: augmentation of a second shorter schedule beside each one; None for no second one.
 
     Raises:
         ValueError: an unknown reference, two equal methods, a budget outside (0, 2], rates with a fixed subset or
@@ -64,6 +65,7 @@ class Comparison:
     budgets: tuple[float, ...] = ()
     max_lrs: tuple[float, ...] = ()
     tuned: Mapping[str, float] = field(default_factory=dict)
+    short_augment: str | None = None
 
     def __post_init__(self) -> None:
         for name in self.against:
@@ -90,6 +92,13 @@ class Comparison:
         for rate in self.max_lrs:
             self.recipe.model_copy(update={"max_lr": rate})  # which refuses what is no rate
         self._check_holds_out()
+        if self.short_augment is not None:
+            self.recipe.model_copy(update={"augment": self.short_augment})  # which refuses what is none
+            if "short" not in self.against or self.short_augment == self.recipe.augment:
+                raise ValueError(
+                    f"short_augment is of a second shorter schedule, other than the first, got {self.short_augment} "
+                    f"beside augment {self.recipe.augment} and against {' '.join(self.against)}; leave it out"
+                )
         labels = [recipe.label for recipe in self.pruned()]
         lists = {"method": labels, "seed": self.seeds, "against": self.against, "budget": self.budgets}
         lists["max_lr"] = self.max_lrs
@@ -152,6 +161,11 @@ class Comparison:
         if "full" in self.against and all(recipe.strategy.prunes for recipe in pruned):
             yield Member(FULL, full)
         yield from shorts
+        if self.short_augment is not None:
+            for short in shorts:
+                recipe = short.recipe.model_copy(update={"augment": self.short_augment})
+                label = f"{short.label}, {self.short_augment.replace('_', ' ')}"
+                yield replace(short, label=label, recipe=recipe, beside=short.label)
         yield from self._of_budgets(full, set(by_steps), num_samples, num_ranks)
 
     def _of_budgets(self, full: Recipe, known: set[int | None], num_samples: int, num_ranks: int) -> Iterator[Member]:
@@ -173,7 +187,9 @@ class Comparison:
         settings = {"seeds": list(self.seeds), "against": list(self.against), **sizes._asdict()}
         methods = {"methods": [dict(method) for method in self.methods]} if self.methods else {}
         lists = {"budgets": list(self.budgets), "max_lrs": list(self.max_lrs), "tuned": dict(self.tuned)}
-        filled = {name: values for name, values in lists.items() if values}
+        filled: dict[str, Any] = {name: values for name, values in lists.items() if values}
+        if self.short_augment is not None:
+            filled["short_augment"] = self.short_augment
         members = self.members(sizes.num_samples, sizes.num_ranks)
         return {**settings, **filled, **methods, "runs": [_plain(run) for run in _planned_runs(members, self.tuned)]}
 
@@ -199,13 +215,13 @@ def _planned_runs(members: Sequence[Member], tuned: Mapping[str, float]) -> Iter
             showing |= {member.label, member.short or member.label}
     for member in members:
         reference = not member.recipe.strategy.prunes
-        ratio = ratios.get(member.label) if reference else member.recipe.strategy.asked_ratio or 0.0
+        ratio = ratios.get(member.beside or member.label) if reference else member.recipe.strategy.asked_ratio or 0.0
         if member.label == FULL:
             ratio = None
         cut = reference and member.recipe.max_steps is not None
         yield PlannedRun(
             label=member.label,
-            method=_without_ratio(member.label, ratio if member.label in showing else None),
+            method=_without_ratio(member.label, ratio if (member.beside or member.label) in showing else None),
             name=member.name,
             seed=member.recipe.seed,
             reference=reference,
@@ -216,6 +232,7 @@ def _planned_runs(members: Sequence[Member], tuned: Mapping[str, float]) -> Iter
             max_steps=member.recipe.max_steps if cut else None,
             epochs=member.recipe.epochs if cut else None,
             max_lr=tuned.get(member.label),
+            augment=None if member.beside is None else member.recipe.augment,
         )
 
 
@@ -267,9 +284,9 @@ def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
         sizes = sizes_of(table)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise no_comparison(path, error) from None
-    comparison = Comparison(
-        load_recipe(path / "recipe.toml"), methods, seeds, against, budgets, max_lrs, table.get("tuned", {})
-    )
+    recipe, tuned = load_recipe(path / "recipe.toml"), table.get("tuned", {})
+    augment = table.get("short_augment")
+    comparison = Comparison(recipe, methods, seeds, against, budgets, max_lrs, tuned, augment)
     if file.name == FILE_0_1:
         _check_names(path, comparison, sizes)
     return comparison, sizes
@@ -332,12 +349,14 @@ class Member:
         recipe: its settings.
         steps_of: name of the run whose number of steps it takes, if the number is not known before that run ends.
         short: label of full data with as many steps as this run makes; None if it is not planned.
+        beside: label of the shorter schedule that this one is beside, with another augmentation; None for all others.
     """
 
     label: str
     recipe: Recipe
     steps_of: str | None = None
     short: str | None = None
+    beside: str | None = None
 
     @property
     def name(self) -> str:

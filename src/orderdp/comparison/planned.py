@@ -48,6 +48,7 @@ class PlannedRun(NamedTuple):
         max_steps: steps of a shorter schedule; None if it does not end early, or with `steps_of`.
         epochs: epochs of a shorter schedule; None for those of the recipe.
         max_lr: learning rate that was chosen for it; None for that of the recipe.
+        augment: augmentation of a shorter schedule; None for that of the recipe.
     """
 
     label: str
@@ -62,6 +63,7 @@ class PlannedRun(NamedTuple):
     max_steps: int | None = None
     epochs: int | None = None
     max_lr: float | None = None
+    augment: str | None = None
 
 
 @dataclass(frozen=True)

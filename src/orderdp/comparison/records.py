@@ -94,7 +94,7 @@ def _check_recipe(run: PlannedRun, path: Path, planned: Planned, runs: Mapping[s
             return
         # How many epochs hold so many steps depends on the data.
         cut = {"max_steps": leader.result["steps"], "epochs": there.get("epochs")}
-    cut["max_lr"] = run.max_lr
+    cut |= {"max_lr": run.max_lr, "augment": run.augment}
     expected = {**planned.recipe, "seed": run.seed}
     expected |= {name: value for name, value in cut.items() if value is not None}
     for name in sorted((there.keys() | expected.keys()) - _ELSEWHERE - {"strategy"}):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Augment: TypeAlias = Literal["none", "crop", "flip_crop"]
+Augment: TypeAlias = Literal["none", "crop", "flip_crop", "flip_crop_erase"]
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _LOW = np.uint64(2**31 - 1)
@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     SUBSET = 2
     NOISE = 3
     ANGLE = 4
+    ERASE = 5
 
 
 def draws(seed: int, epoch: int, ids: npt.ArrayLike, purpose: Purpose) -> npt.NDArray[np.uint64]:
@@ -73,7 +74,8 @@ def draw_views(augment: Augment, ids: npt.ArrayLike, *, seed: int, epoch: int, p
     """Returns how each sample is seen in an epoch: moved down, moved right, flipped.
 
     Args:
-        augment: "none", "crop" (a window moved by at most the padding) or "flip_crop" (then a flip or not).
+        augment: "none", "crop" (a window moved by at most the padding), "flip_crop" (then a flip or not), or
+            "flip_crop_erase", which moves and flips alike.
         ids: (b,) integers, positions in the data set.
         seed: seed of the run.
         epoch: number of the epoch, from 0.
@@ -87,7 +89,7 @@ def draw_views(augment: Augment, ids: npt.ArrayLike, *, seed: int, epoch: int, p
         bits = draws(seed, epoch, ids, Purpose.VIEW)
         views[0] = _below(2 * padding + 1, bits & _LOW) - padding
         views[1] = _below(2 * padding + 1, bits >> np.uint64(32) & _LOW) - padding
-        if augment == "flip_crop":
+        if augment != "crop":
             views[2] = bits >> np.uint64(63)
     return views
 
@@ -126,6 +128,29 @@ def source_pixels(views: Tensor, height: int, width: int) -> Tensor:
 def _reflect(positions: Tensor, size: int) -> Tensor:
     """Returns positions folded into [0, size) without repeating the border: -1 is 1, size is size - 2."""
     return (size - 1) - ((size - 1) - positions.abs()).abs()
+
+
+def erase(images: Tensor, ids: npt.ArrayLike, *, seed: int, epoch: int) -> Tensor:
+    """Sets a square of each image to 0, the mean after normalisation, in place; returns the images.
+
+    Its side is half that of the image. Its centre is any pixel, so a part of it may lie outside.
+
+    Args:
+        images: (b, c, h, w), normalised.
+        ids: (b,) integers, positions in the data set.
+        seed: seed of the run.
+        epoch: number of the epoch, from 0.
+
+    Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with Cutout", 2017.
+    """
+    bits = draws(seed, epoch, ids, Purpose.ERASE)
+    inside = []
+    for side, part in zip(images.shape[-2:], (bits & _LOW, bits >> np.uint64(32) & _LOW), strict=True):
+        first = torch.from_numpy(_below(side, part) - side // 4)[:, None]
+        places = torch.arange(side)
+        inside.append((first <= places) & (places < first + side // 2))  # (b, side)
+    rows, columns = (each.to(images.device) for each in inside)
+    return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor, *, channels_last: bool = False) -> Tensor:

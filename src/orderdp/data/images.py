@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orderdp.data.augment import Augment, Purpose, draw_views, draws, normalize, padding_of, source_pixels
+from orderdp.data.augment import Augment, Purpose, draw_views, draws, erase, normalize, padding_of, source_pixels
 from orderdp.data.base import ImageArrays, ImageFiles
 from orderdp.data.imports import import_image_library
 from orderdp.data.samples import Samples
@@ -19,7 +19,7 @@ class AugmentedImages(Samples):
 
     Args:
         source: images and labels.
-        augment: "none", "crop" or "flip_crop".
+        augment: one of `Augment`.
         seed: seed of the augmentation.
 
     Raises:
@@ -33,6 +33,11 @@ class AugmentedImages(Samples):
         super().__init__(source.labels, seed)
         self.augment: Augment = augment
 
+    def _erased(self, image: Tensor, index: int) -> Tensor:
+        if self.augment == "flip_crop_erase":
+            erase(image[None], [index], seed=self.seed, epoch=self.epoch)
+        return image
+
 
 class ResidentImages(AugmentedImages):
     """Images on the device, where a whole batch is gathered, augmented and normalised in one call.
@@ -44,7 +49,8 @@ class ResidentImages(AugmentedImages):
         source: images and labels.
         mean: of each channel, on the scale of 0 to 1.
         std: of each channel, on the scale of 0 to 1.
-        augment: "none", "crop" or "flip_crop"; crops reflect 4 pixels, or 2 in images smaller than 16.
+        augment: "none", "crop", "flip_crop" or "flip_crop_erase"; crops reflect 4 pixels, or 2 in images smaller than
+            16.
         seed: seed of the augmentation.
         device: that holds the images and the batches.
         channels_last: lay batches out with the channels last.
@@ -84,6 +90,8 @@ class ResidentImages(AugmentedImages):
             pixels = source_pixels(views_there, height, width)[:, None].expand(-1, images.shape[1], -1)
             images = images.flatten(2).gather(2, pixels).view_as(images)
         batch = normalize(images, self._mean, self._std, channels_last=self._channels_last)
+        if self.augment == "flip_crop_erase":
+            erase(batch, ids, seed=self.seed, epoch=self.epoch)
         return batch, self._labels.index_select(0, where)
 
 
@@ -119,21 +127,22 @@ class SampleImages(AugmentedImages):
             views = draw_views(self.augment, [index], seed=self.seed, epoch=self.epoch, padding=padding)
             pixels = source_pixels(torch.from_numpy(views), height, width)[0]
             image = image.flatten(1)[:, pixels].view_as(image)
-        return normalize(image, self._mean, self._std), self._labels[index].item()
+        return self._erased(normalize(image, self._mean, self._std), index), self._labels[index].item()
 
 
 class FileImages(AugmentedImages):
     """Images in files, decoded and transformed sample by sample with torchvision.
 
-    "crop" resizes a random part, 8 to 100 % of the area. "flip_crop" also mirrors half of the images. Without
-    augmentation, the image is resized to 256/224 of the size and cropped to its centre.
+    "crop" resizes a random part, 8 to 100 % of the area. "flip_crop" also mirrors half of the images, and
+    "flip_crop_erase" then erases a square. Without augmentation, the image is resized to 256/224 of the size and
+    cropped to its centre.
 
     Args:
         source: paths and labels.
         mean: of each channel, on the scale of 0 to 1.
         std: of each channel, on the scale of 0 to 1.
         image_size: side of the resulting square, in pixels.
-        augment: "none", "crop" or "flip_crop".
+        augment: one of `Augment`.
         seed: seed of the augmentation.
     """
 
@@ -158,7 +167,8 @@ class FileImages(AugmentedImages):
         # With the generator's own manual_seed, since torch.manual_seed would seed the generators of all devices.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(bits)
-            return _file_transform(*self._settings)(image), self._labels[index].item()
+            view = _file_transform(*self._settings)(image)
+        return self._erased(view, index), self._labels[index].item()
 
 
 @lru_cache(maxsize=8)  # made in each process, not pickled: torchvision may have to be repaired first
@@ -170,7 +180,7 @@ def _file_transform(
         steps = [transforms.Resize(image_size * 256 // 224), transforms.CenterCrop(image_size)]
     else:
         steps = [transforms.RandomResizedCrop(image_size)]
-    if augment == "flip_crop":
+    if augment not in ("none", "crop"):
         steps.append(transforms.RandomHorizontalFlip())
     steps += [transforms.ToTensor(), transforms.Normalize(mean, std)]
     transform: Callable[[Any], Tensor] = transforms.Compose(steps)

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
+from orderdp.data.augment import Augment
 from orderdp.data.registry import DATASETS, check_image_size
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
@@ -100,8 +101,10 @@ class Recipe(BaseModel):
         "loader for files only",
     )
     num_workers: int = Field(0, ge=0, description="worker processes of the DataLoader, in [0, inf)")
-    augment: Literal["none", "crop", "flip_crop"] = Field(
-        "none", description="augmentation of the training images: none, crop or flip_crop (horizontal flip and crop)"
+    augment: Augment = Field(
+        "none",
+        description="augmentation of the training images: none, crop, flip_crop (horizontal flip and crop) or "
+        "flip_crop_erase (then a square is erased)",
     )
 
     model: str = Field(
