@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -138,6 +138,11 @@ def test_samples_without_a_loss_are_not_mastered(unknown):
             "SeTa 30 % rise 20 % mastered at 0.7",
         ),
         (
+            "scheduled:orderdp,prune_ratio=0.5,easy_from=0.6",
+            Scheduled(strategy=HALF, epochs=20, easy_from=0.6),
+            "OrderDP 50 % easy from 60 %",
+        ),
+        (
             "scheduled:infobatch,prune_ratio=0.5,end=0.875",
             Scheduled(strategy=InfoBatch(), epochs=20, end=0.875),
             "InfoBatch 50 % until 87.5 %",
@@ -151,6 +156,21 @@ def test_it_is_written_as_a_table_and_read_back(text, expected, label):
     assert from_table(to_table(strategy)) == strategy
     assert strategy.describe(20) == label
     assert strategy.asked_ratio == expected.strategy.asked_ratio
+
+
+def test_from_a_share_of_the_run_on_the_easiest_of_the_draw_are_kept():
+    turned = Scheduled(strategy=HALF, epochs=10, end=0.9, easy_from=0.55)
+    losses = np.random.default_rng(0).random(200).astype(np.float32)
+    for epoch in (0, 5, 6, 8, 9, 10):
+        found = turned.select(Memory(200, epoch, {"score": losses}), np.random.default_rng(1)).indices
+        method = FullData() if epoch >= 9 else HALF if epoch < 6 else replace(HALF, easy_share=1.0)
+        alone = method.select(Memory(200, epoch, {"score": losses}), np.random.default_rng(1)).indices
+        assert found.tolist() == alone.tolist()
+    assert losses[turned.select(Memory(200, 5, {"score": losses}), np.random.default_rng(1)).indices].mean() > 0.55
+    assert losses[turned.select(Memory(200, 6, {"score": losses}), np.random.default_rng(1)).indices].mean() < 0.45
+    never = Scheduled(strategy=HALF, epochs=10)
+    late = never.select(Memory(200, 30, {"score": losses}), np.random.default_rng(1)).indices
+    assert losses[late].mean() > 0.6
 
 
 def test_a_run_of_other_epochs_stretches_both():
@@ -213,6 +233,17 @@ def test_a_run_of_other_epochs_stretches_both():
             {"strategy": STORED, "fall": 0.5},
             ValueError,
             "prune_ratio must be one that a.parquet holds for herding, got 0.1; write one of 0.3, 0.5",
+        ),
+        (
+            {"strategy": InfoBatch(), "easy_from": 0.5},
+            ValueError,
+            f"easy_from needs a method that can keep the lowest losses, got {InfoBatch()!r}; "
+            "write OrderDP(prune_ratio=0.5)",
+        ),
+        (
+            {"easy_from": 0},
+            ValueError,
+            "easy_from is a fraction and must lie in (0, 1], got 0; write a number such as 0.5",
         ),
         ({"mastered": "low"}, TypeError, "mastered must be a number, got 'low'; write a number such as 0.69"),
     ],

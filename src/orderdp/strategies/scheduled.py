@@ -18,7 +18,8 @@ from orderdp.theory.sizes import check_count, check_fraction, check_number
 if TYPE_CHECKING:
     from typing import Self
 
-_OWN = {"start": 0.0, "end": 1.0, "interval": 1, "rise": 0.0, "fall": 0.0, "wave": 0.0, "mastered": None}
+_SHARES = {"start": 0.0, "end": 1.0, "rise": 0.0, "fall": 0.0, "wave": 0.0, "easy_from": 1.0}
+_OWN = {**_SHARES, "interval": 1, "mastered": None}
 _SIZES = {"prune_ratio", "prune_probability", "hide", "keep", "explore", "exploit"}
 
 
@@ -43,6 +44,8 @@ class Scheduled(Strategy):
         mastered: a loss; samples at or below it are mastered, and the ratio is at most their share. log 2 is a
             probability of 1/2 for the right class, without label smoothing. A method that keeps its choice for some
             epochs then chooses anew in each. None for a ratio that does not depend on the losses.
+        easy_from: share from which the method keeps the lowest losses of its draw instead of the highest, in (0, 1]; 1
+            for never. The method must have the setting `easy_share`, which is 1 from then on.
 
     Raises:
         TypeError: a setting of another type. ValueError: a value out of range, a method that chooses within the batch
@@ -72,6 +75,7 @@ class Scheduled(Strategy):
     fall: float = 0.0
     wave: float = 0.0
     mastered: float | None = None
+    easy_from: float = 1.0
 
     def __post_init__(self) -> None:
         self._check_method()
@@ -88,7 +92,13 @@ class Scheduled(Strategy):
             object.__setattr__(self, "mastered", float(self.mastered))
             if math.isnan(self.mastered):
                 raise ValueError("mastered must be a number that can be compared, got nan; write 0.69")
-        for name in ("start", "end", "rise", "fall", "wave"):
+        check_fraction("easy_from", self.easy_from, low_open=True, high_open=False)
+        if self.easy_from < 1 and not hasattr(self.strategy, "easy_share"):
+            raise ValueError(
+                f"easy_from needs a method that can keep the lowest losses, got {self.strategy!r}; "
+                "write OrderDP(prune_ratio=0.5)"
+            )
+        for name in _SHARES:
             object.__setattr__(self, name, float(getattr(self, name)))
         inner = self.strategy
         if self._changes_ratio() and (inner.ratio_setting is None or getattr(inner, inner.ratio_setting) is None):
@@ -166,6 +176,8 @@ class Scheduled(Strategy):
         if self.interval > 1:
             words.append(f"in 1 of {self.interval} epochs")
         words += [f"{name} {100 * getattr(self, name):.12g} %" for name in ("rise", "fall") if getattr(self, name)]
+        if self.easy_from < 1:
+            words.append(f"easy from {100 * self.easy_from:.12g} %")
         if self.wave:
             words.append(f"wave {self.wave:.12g}")
         if self.mastered is not None:
@@ -237,7 +249,7 @@ class Scheduled(Strategy):
         method = self._at(memory.epoch)
         if self.mastered is not None and method.prunes:
             share = share_up_to(next(iter(memory.columns.values())), self.mastered)
-            method = self._with_ratio(min(self._ratio(memory.epoch), share))
+            method = self._turned(self._with_ratio(min(self._ratio(memory.epoch), share)), memory.epoch)
         before = memory.previous_epoch
         if before is not None and (self.mastered is not None or self._at(before) != method):
             memory = replace(memory, previous=None, previous_epoch=None)
@@ -248,9 +260,15 @@ class Scheduled(Strategy):
 
     def _at(self, epoch: int) -> Strategy:
         ratio = self._ratio(epoch)
-        if ratio and not self._changes_ratio():
-            return self.strategy  # which may have sizes of its own instead of a ratio
-        return self._with_ratio(ratio)
+        # Where the ratio stays, the method may have sizes of its own instead of one.
+        method = self.strategy if ratio and not self._changes_ratio() else self._with_ratio(ratio)
+        return self._turned(method, epoch)
+
+    def _turned(self, method: Strategy, epoch: int) -> Strategy:
+        turn = first_after(self.easy_from, self.epochs)
+        if min(epoch, self.epochs - 1) < turn or not method.prunes:
+            return method
+        return replace(method, easy_share=1.0)  # type: ignore[type-var]
 
     def _with_ratio(self, ratio: float) -> Strategy:
         setting = self.strategy.ratio_setting
