@@ -22,6 +22,7 @@ from orderdp import (
     Memory,
     OrderDP,
     OrderedSGD,
+    PerClass,
     Proportional,
     RepeatedRandom,
     Scheduled,
@@ -95,8 +96,8 @@ def memory_of(strategy: Strategy, scores: np.ndarray, epoch: int = 0, batch_size
 def test_every_public_strategy_has_a_row():
     public = {getattr(orderdp, name) for name in orderdp.__all__}
     strategies = {cls for cls in public if isinstance(cls, type) and issubclass(cls, Strategy) and cls is not Strategy}
-    # A stored subset fits one data set only; its laws are in test_stored_subset.py.
-    assert strategies - {StoredSubset} == {type(strategy) for strategy in STRATEGIES}
+    # These fit one data set only; their laws are in test_stored_subset.py and test_per_class.py.
+    assert strategies - {StoredSubset, PerClass} == {type(strategy) for strategy in STRATEGIES}
 
 
 @every_strategy

@@ -46,7 +46,7 @@ BUILT = {
     "selective_backprop": SelectiveBackprop(keep=0.75),
 }
 WITHOUT_RATIO = {"full", "fixed_subset"}
-OF_OTHERS = {"fixed", "scheduled"}  # of a file, and of another method: test_stored_subset.py, test_scheduled.py
+OF_OTHERS = {"fixed", "scheduled", "per_class"}  # of a file or another method; each has a file of tests of its own
 
 
 def raises(kind, message):

@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from orderdp.theory.sizes import largest_remainders
+
 Quotas: TypeAlias = Literal["proportional", "equal"] | Sequence[int] | npt.NDArray[np.integer[Any]] | None
 
 
@@ -49,7 +51,7 @@ def class_sizes(labels: npt.NDArray[np.int64], size: int, quotas: Quotas) -> npt
     available = np.bincount(labels)
     if isinstance(quotas, str):
         if quotas == "proportional":
-            sizes = _rounded(available * size, len(labels))
+            sizes = largest_remainders(available, size)
         elif quotas == "equal":
             present = available > 0
             sizes = np.zeros_like(available)
@@ -76,10 +78,3 @@ def _given(quotas: Any, size: int, num_classes: int) -> npt.NDArray[np.int64]:
     if sizes.sum() != size:
         raise ValueError(f"quotas must sum to size, got {sizes.sum()} and {size}; write size={sizes.sum()}")
     return sizes.astype(np.int64)
-
-
-def _rounded(numerators: npt.NDArray[np.int64], denominator: int) -> npt.NDArray[np.int64]:
-    sizes, rests = np.divmod(numerators, denominator)
-    missing = (int(numerators.sum()) // denominator) - int(sizes.sum())
-    sizes[np.argsort(-rests, kind="stable")[:missing]] += 1
-    return sizes

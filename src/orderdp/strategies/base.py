@@ -13,7 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from orderdp.output.suggestions import did_you_mean
-from orderdp.strategies.settings import instead_of, key_of, literal, short
+from orderdp.strategies.settings import check_names, instead_of, key_of, literal, short
 from orderdp.theory.sizes import check_fraction, default_sizes
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class Strategy(ABC):
 
     def __new__(cls, *positional: Any, **settings: Any) -> Self:
         """Refuses settings that the class does not take, and names those that it takes."""
-        _check_names(cls, positional, settings)
+        check_names(cls, positional, settings)
         return super().__new__(cls)
 
     def __eq__(self, other: object) -> bool:
@@ -307,6 +307,10 @@ class Strategy(ABC):
         """Returns the method for a run of this seed, or for all seeds with None; most methods are the same for all."""
         return self
 
+    def for_labels(self, labels: Tensor | None) -> Self:
+        """Returns the method for data of these (n,) classes, None if there are none; most methods ignore them."""
+        return self
+
     @classmethod
     def _of_ratio(cls, ratio: float) -> float:
         """Returns the value of `ratio_setting` for a prune ratio."""
@@ -377,24 +381,3 @@ def check_settings(strategy: Strategy) -> None:
         if fault:
             raise TypeError(f"{field.name} of {name} must be a value that cannot change, got {fault[0]}; {fault[1]}")
     hash(strategy)  # digests large settings now, not in the middle of a run
-
-
-def _check_names(cls: type[Strategy], positional: Sequence[Any], settings: Mapping[str, Any]) -> None:
-    """Raises TypeError for settings that a class does not take, and names those that it takes."""
-    taken = inspect.signature(cls.__init__).parameters if positional or settings else {}
-    kinds = [parameter.kind for parameter in taken.values()]
-    names = list(taken)[1:]
-    if inspect.Parameter.VAR_KEYWORD in kinds or inspect.Parameter.VAR_POSITIONAL in kinds:
-        return  # a class with an __init__ of its own
-    most = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) - 1
-    takes = f"{cls.__name__} takes {', '.join(names)}" if names else f"{cls.__name__} takes no settings"
-    if len(positional) > max(most, 0):
-        example = cls.ratio_setting if cls.ratio_setting in names else (names or [""])[0]
-        write = f"; write {cls.__name__}({example}={positional[most]!r})" if names else ""
-        raise TypeError(f"{takes}, got {positional[most]!r} without a name{write}")
-    for name in settings:
-        if name not in names:
-            value, near = settings[name], did_you_mean(name, names)
-            if "ratio" in name and cls.ratio_setting in names and isinstance(value, float):
-                near = f"; did you mean {cls.ratio_setting}={cls._of_ratio(value):.12g}?"
-            raise TypeError(f"{name} is no setting of {cls.__name__}, got {value!r}{near or ';'} {takes}")

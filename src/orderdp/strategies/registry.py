@@ -21,6 +21,7 @@ from orderdp.strategies.infobatch import InfoBatch
 from orderdp.strategies.kakurenbo import Kakurenbo
 from orderdp.strategies.orderdp import OrderDP
 from orderdp.strategies.ordered_sgd import OrderedSGD
+from orderdp.strategies.per_class import PerClass
 from orderdp.strategies.proportional import Proportional
 from orderdp.strategies.repeated_random import RepeatedRandom
 from orderdp.strategies.scheduled import Scheduled
@@ -45,6 +46,7 @@ __all__ = [  # noqa: RUF022  (in the order of `orderdp methods`)
     "FixedSubset",
     "StoredSubset",
     "Scheduled",
+    "PerClass",
     "FullData",
 ]
 

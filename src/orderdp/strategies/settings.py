@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from numbers import Number
@@ -14,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from orderdp.output.suggestions import did_you_mean
 
 _MOST_WRITTEN = 1_000  # entries of a tuple; a longer one is digested, as are all arrays
 
@@ -120,3 +123,24 @@ def _described(value: npt.NDArray[Any] | Tensor | tuple[Any, ...]) -> str:
         content = value.astype(value.dtype.newbyteorder("<"), copy=False).tobytes()
         kind = f"{value.dtype.newbyteorder('=')} array of shape {value.shape}"
     return f"{kind}, sha256 {hashlib.sha256(content).hexdigest()[:32]}"
+
+
+def check_names(cls: Any, positional: Sequence[Any], settings: Mapping[str, Any]) -> None:
+    """Raises TypeError for settings that a class of strategies does not take, and names those that it takes."""
+    taken = inspect.signature(cls.__init__).parameters if positional or settings else {}
+    kinds = [parameter.kind for parameter in taken.values()]
+    names = list(taken)[1:]
+    if inspect.Parameter.VAR_KEYWORD in kinds or inspect.Parameter.VAR_POSITIONAL in kinds:
+        return  # a class with an __init__ of its own
+    most = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) - 1
+    takes = f"{cls.__name__} takes {', '.join(names)}" if names else f"{cls.__name__} takes no settings"
+    if len(positional) > max(most, 0):
+        example = cls.ratio_setting if cls.ratio_setting in names else (names or [""])[0]
+        write = f"; write {cls.__name__}({example}={positional[most]!r})" if names else ""
+        raise TypeError(f"{takes}, got {positional[most]!r} without a name{write}")
+    for name in settings:
+        if name not in names:
+            value, near = settings[name], did_you_mean(name, names)
+            if "ratio" in name and cls.ratio_setting in names and isinstance(value, float):
+                near = f"; did you mean {cls.ratio_setting}={cls._of_ratio(value):.12g}?"
+            raise TypeError(f"{name} is no setting of {cls.__name__}, got {value!r}{near or ';'} {takes}")

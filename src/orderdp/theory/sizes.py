@@ -7,6 +7,7 @@ import operator
 from typing import SupportsIndex
 
 import numpy as np
+import numpy.typing as npt
 
 # Beyond it, neighbouring ranks are the same float.
 MAX_SAMPLES = 2**53
@@ -68,6 +69,19 @@ def default_exploration(n: int, q: int) -> int:
     slightly better in the mean; otherwise it lost more (docs/findings.md, the split and the first scores).
     """
     return round(math.sqrt(n * q))
+
+
+def largest_remainders(counts: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    """Returns whole numbers in proportion to the counts, to within one, that sum to `size`.
+
+    The largest remainders are rounded up, the first among equals (Hamilton's method).
+
+    >>> largest_remainders(np.array([5, 0, 3, 2]), 5)
+    array([3, 0, 1, 1])
+    """
+    sizes, rests = np.divmod(counts * size, counts.sum())
+    sizes[np.argsort(-rests, kind="stable")[: size - int(sizes.sum())]] += 1
+    return sizes
 
 
 def check_number(name: str, value: float, *, rule: str | None = None, example: str) -> None:

@@ -76,7 +76,8 @@ class Run:
         # If the number of steps depends on the losses, the rate follows the share of the run, in these steps.
         self.schedule_steps = self.num_steps or most_steps(recipe, *sizes)
         self.optimizer, self.schedule = optimization(self.model, recipe, total_steps=self.schedule_steps)
-        self.pruner = Pruner(recipe.strategy, len(data.train), seed=recipe.seed)
+        strategy = recipe.strategy.for_labels(data.train.labels if data.num_classes else None)
+        self.pruner = Pruner(strategy, len(data.train), seed=recipe.seed)
         self.data_path = DataPath(recipe, data, self.device)
         self.train_set = self.data_path.samples(data.train, recipe.augment)
         self.test_set = self.data_path.samples(data.test, "none")

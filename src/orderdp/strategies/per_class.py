@@ -1,0 +1,226 @@
+"""Another method within each class, so that every class keeps its share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from orderdp.strategies.base import Indices, Memory, Selection, Strategy
+from orderdp.strategies.draws import shuffle
+from orderdp.theory.sizes import largest_remainders
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerClass(Strategy):
+    """Another method, which chooses within each class as if it were all data. Every class keeps the same share.
+
+    An epoch has exactly as many samples as the method alone would choose. A class has its share of them to within one
+    sample: the largest remainders are rounded up, the lower class first among equals. So no class is pruned harder
+    because its losses are lower.
+
+    On the command line it is `per_class:NAME`, with the settings of the method, and the labels are those of the data.
+
+    Args:
+        strategy: the method, with a prune ratio and a fixed size, that chooses before an epoch.
+        labels: (n,) whole numbers, class of each sample from 0, as an array or a tensor; None where they are given
+            later, by `for_labels`.
+
+    Raises:
+        TypeError: no method, or labels that are no whole numbers. ValueError: a method without a prune ratio, of a size
+            that depends on the losses, that chooses in each step, or that is given its samples; labels of another
+            shape, or below 0.
+
+    >>> from orderdp.strategies import OrderDP
+    >>> halves = PerClass(strategy=OrderDP(prune_ratio=0.5), labels=np.array([0] * 80 + [1] * 20))
+    >>> chosen = halves.select(Memory(100, 0, {"score": np.zeros(100, np.float32)}), np.random.default_rng(0)).indices
+    >>> int((chosen < 80).sum()), int((chosen >= 80).sum())
+    (40, 10)
+    """
+
+    name = "per_class"
+    label = "per class"
+    argument = "inner"
+    method_setting = "inner"
+    ratio_means = "that of the method, per_class:NAME, within each class"
+
+    strategy: Strategy
+    labels: npt.NDArray[np.integer[Any]] | None = None
+
+    def __post_init__(self) -> None:
+        inner = self.strategy
+        if not isinstance(inner, Strategy):
+            raise TypeError(f"strategy must be a method, got {inner!r}; write OrderDP(prune_ratio=0.5)")
+        ratio, size = getattr(inner, "prune_ratio", None), inner.size_changes()
+        in_steps = inner.chooses_in_batch or getattr(inner, "per", "epoch") != "epoch"
+        if ratio is None or size is None or in_steps or inner.names_samples:
+            raise ValueError(
+                f"a method within classes must have a prune ratio and a fixed size, and choose before an epoch, got "
+                f"{inner!r}; write OrderDP(prune_ratio=0.5)"
+            )
+        if self.labels is not None:
+            object.__setattr__(self, "labels", _checked(self.labels))
+        object.__setattr__(self, "references", inner.references)
+        object.__setattr__(self, "plain_losses_advice", inner.plain_losses_advice)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], *, epochs: int | None) -> Self:
+        """Returns the method `inner`, a class, with the settings, within each class.
+
+        Raises:
+            ValueError: no method, or settings that one of the two refuses. TypeError: likewise.
+        """
+        given = dict(settings)
+        if not given.get("inner"):
+            raise ValueError(f"inner is needed by strategy '{cls.name}', got None; write {cls.name}:orderdp")
+        inner: type[Strategy] = given.pop("inner")
+        return cls(strategy=inner.from_settings(given, epochs=epochs))
+
+    def settings(self) -> dict[str, Any]:
+        """Returns `inner` and its settings, not the labels, which are those of the data."""
+        return {"inner": self.strategy.name, **self.strategy.settings()}
+
+    @classmethod
+    def has_size(cls, settings: Iterable[str]) -> bool:
+        """Whether there is a prune ratio."""
+        return "prune_ratio" in set(settings)
+
+    def describe(self, epochs: int | None = None) -> str:
+        """Returns the words of the method, such as "OrderDP 50 % per class"."""
+        return f"{self.strategy.describe(epochs)} per class"
+
+    def for_epochs(self, epochs: int, *, instead_of: int) -> Self:
+        """Returns the method for a run of other epochs."""
+        return replace(self, strategy=self.strategy.for_epochs(epochs, instead_of=instead_of))
+
+    def for_seed(self, seed: int | None) -> Self:
+        """Returns the method for this seed."""
+        return replace(self, strategy=self.strategy.for_seed(seed))
+
+    def for_labels(self, labels: Tensor | None) -> Self:
+        """Returns the method with the labels of a data set, unless it has its own.
+
+        Raises:
+            ValueError: the data has no classes, and the method no labels.
+        """
+        if self.labels is not None:
+            return self
+        if labels is None:
+            raise ValueError(f"strategy '{self.name}' needs labels that are classes, got numbers; choose another")
+        return replace(self, labels=labels)  # type: ignore[arg-type]
+
+    @property
+    def asked_ratio(self) -> float | None:
+        """That of the method."""
+        return self.strategy.asked_ratio
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """Those of the method."""
+        return self.strategy.columns
+
+    @property
+    def needs_plain_losses(self) -> bool:
+        """As the method does."""
+        return self.strategy.needs_plain_losses
+
+    def check_files(self, data_sha256: Callable[[], str] | None = None) -> None:
+        """Checks the files of the method."""
+        self.strategy.check_files(data_sha256)
+
+    def observe(self, old: Mapping[str, Tensor], losses: Tensor) -> dict[str, Tensor]:
+        """Returns what the method remembers."""
+        return self.strategy.observe(old, losses)
+
+    def num_selected(self, num_samples: int, epoch: int) -> int | None:
+        """Returns the size of the method on all data.
+
+        Raises:
+            ValueError: another number of samples than labels.
+        """
+        if self.labels is not None and len(self.labels) != num_samples:
+            raise ValueError(f"labels must be one for each of the {num_samples} samples, got {len(self.labels)}")
+        return self.strategy.num_selected(num_samples, epoch)
+
+    def size_changes(self) -> tuple[int, ...] | None:
+        """Returns those of the method."""
+        return self.strategy.size_changes()
+
+    def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
+        """Returns what the method selects within each class, in random order.
+
+        Raises:
+            ValueError: there are no labels, or another number of them.
+        """
+        if self.labels is None:
+            raise ValueError(
+                f"strategy '{self.name}' needs the class of each sample, got no labels; "
+                "write PerClass(strategy=..., labels=labels)"
+            )
+        size = self.num_selected(memory.num_samples, memory.epoch)
+        assert size is not None
+        classes = self._classes
+        sizes = largest_remainders(np.array(list(map(len, classes))), size)
+        parts = []
+        for ids, count, inside in zip(classes, sizes.tolist(), self._memories(memory), strict=True):
+            if count:
+                method = replace(self.strategy, prune_ratio=1 - count / len(ids))  # type: ignore[type-var]
+                found = method.select(inside, rng)
+                parts.append(Selection(ids[found.indices], found.weights))
+        order = np.arange(size)
+        shuffle(order, rng)
+        indices = np.concatenate([part.indices for part in parts])[order]
+        if all(part.weights is None for part in parts):
+            return Selection(indices)
+        ones = [np.ones(len(part.indices), np.float32) if part.weights is None else part.weights for part in parts]
+        return Selection(indices, np.concatenate(ones)[order])
+
+    @cached_property
+    def _classes(self) -> list[Indices]:
+        """Returns the positions of each class that has any, ascending."""
+        labels: Any = self.labels
+        ordered = np.argsort(labels, kind="stable")
+        borders = np.flatnonzero(np.diff(labels[ordered])) + 1
+        return np.split(ordered, borders)
+
+    def _memories(self, memory: Memory) -> Iterator[Memory]:
+        """Yields what the method would know of each class if it were all data."""
+        place = np.empty(memory.num_samples, dtype=np.int64)
+        of_class = np.empty(memory.num_samples, dtype=np.int64)
+        for number, ids in enumerate(self._classes):
+            place[ids], of_class[ids] = np.arange(len(ids)), number
+
+        def inside(chosen: Indices | None, number: int) -> Indices | None:
+            return None if chosen is None else place[chosen[of_class[chosen] == number]]
+
+        for number, ids in enumerate(self._classes):
+            yield Memory(
+                num_samples=len(ids),
+                epoch=memory.epoch,
+                columns={name: column[ids] for name, column in memory.columns.items()},
+                previous=inside(memory.previous, number),
+                previous_epoch=memory.previous_epoch,
+                visits=None if memory.visits is None else memory.visits[ids],
+                failed=inside(memory.failed, number),
+            )
+
+
+def _checked(labels: Any) -> npt.NDArray[np.int64]:
+    """Returns labels as an array of their own."""
+    array = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"labels must be whole numbers, got dtype {array.dtype}; write labels.astype(int)")
+    if array.ndim != 1 or not len(array):
+        raise ValueError(f"labels must have shape (n,), got {array.shape}; write one for each sample")
+    if array.min() < 0:
+        raise ValueError(f"labels must be at least 0, got {array.min()}; number the classes from 0")
+    return array.astype(np.int64)
