@@ -55,7 +55,7 @@ def row_of(table, method):
 
 def test_each_number_of_the_readme_is_in_the_table_that_its_row_links_to():
     header, _, *rows = rows_of(README.partition("## What it saves")[2].partition("\n## ")[0])
-    assert len(rows) == 4
+    assert len(rows) == 2
     for label, *cells in rows:
         ((path, name),) = re.findall(rf"\({REPOSITORY}/blob/main/(results/\S+\.md)#(\w+)\)", label)
         assert name == ("against_full" if "minus full data" in label else "against_short"), label

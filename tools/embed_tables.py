@@ -1,9 +1,9 @@
-"""Updates the tables of results in the documents, below the comments that name them.
+"""Updates the tables and conclusions of results in the documents, below the comments that name them.
 
     python tools/embed_tables.py
 
-A comment `<!-- results/compare/cifar10/tables.md#accuracy -->` names a table of a file of tables, and
-`<!-- results/theory/theorem1.md -->` a file with one table.
+A comment `<!-- results/compare/cifar10/tables.md#accuracy -->` names a table of a file of tables, and `#conclusion` the
+first sentence that the file draws from them. `<!-- results/theory/theorem1.md -->` names a file with one table.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("docs/theory.md", "docs/findings.md")
-EMBEDDED = re.compile(r"^<!-- (results/\S+?\.md)(?:#(\S+))? -->\n\n((?:\|.*\n)*)", flags=re.MULTILINE)
+DOCUMENTS = ("README.md", "docs/theory.md", "docs/findings.md")
+EMBEDDED = re.compile(r"^<!-- (results/\S+?\.md)(?:#(\S+))? -->\n\n((?:[|>].*\n)*)", flags=re.MULTILINE)
 
 
 def with_tables(text: str) -> str:
@@ -26,10 +26,12 @@ def with_tables(text: str) -> str:
 
 
 def table(path: str, name: str | None) -> str:
-    """Returns the Markdown of a table in a file, by its name if there are several."""
+    """Returns the Markdown of a table in a file, by its name if there are several, or of its first conclusion."""
     from orderdp.report.tables_file import table_in
 
     text = (ROOT / path).read_text(encoding="utf-8")
+    if name == "conclusion":
+        return f"> {text.partition('**What may be concluded**')[2].partition('- ')[2].partition(chr(10))[0]}\n"
     return (text if name is None else table_in(text, name)).strip() + "\n"
 
 
