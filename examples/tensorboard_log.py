@@ -13,7 +13,7 @@ take it once an epoch rather than once a step. What to watch:
 
 Prints, with torch 2.13 and TensorBoard 2.21 on a CPU:
 
-    wrote 12 curves of 10 epochs to runs/tensorboard_log
+    wrote 13 curves of 10 epochs to runs/tensorboard_log
     never trained: 899 of 1797 samples after the first epoch, 0 after the last
 """
 

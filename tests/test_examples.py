@@ -137,7 +137,7 @@ def infobatch(lines: list[str], folder: Path) -> None:
 
 
 def tensorboard_log(lines: list[str], folder: Path) -> None:
-    assert numbers(lines[0]) == [12, 10]
+    assert numbers(lines[0]) == [13, 10]
     first, total, last = numbers(lines[1])
     assert total - first == round(total / 2)
     assert last < 0.05 * total
@@ -161,6 +161,17 @@ def choose_in_batch(lines: list[str], folder: Path) -> None:
     assert numbers(lines[1])[0] == second
     assert lines[1].endswith("True")
     assert numbers(lines[2])[0] > 93
+
+
+def small_judge(lines: list[str], folder: Path) -> None:
+    share, judge = numbers(lines[0])
+    assert judge < 20 < 40 < share < 80
+    steps, judged = numbers(lines[1])
+    assert steps == 20 * 12
+    assert judged > 93
+    fewer, plain = numbers(lines[2])
+    assert fewer == pytest.approx(share / 100 * steps, abs=0.01 * steps)
+    assert plain > 90
 
 
 def label_noise(lines: list[str], folder: Path) -> None:
@@ -224,6 +235,7 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
             tensorboard_log,
             two_passes,
             choose_in_batch,
+            small_judge,
             static_start,
             worth_it,
         ),
