@@ -127,6 +127,14 @@ def test_a_subset_is_compared_beside_dynamic_methods_and_read_without_its_file(c
     run = Path("run/EL2N-1-50-seed0")
     result = json.loads((run / "result.json").read_text())
     assert result["samples_backward"] == 100
+    assert result["samples_before"] == 200  # one epoch of one proxy
+    ccs = json.loads(Path("run/CCS-of-EL2N-1-50-seed0/result.json").read_text())
+    assert ccs["samples_before"] == 200  # that of its scores
+    dynamic = json.loads(Path("run/OrderDP-50-seed0/result.json").read_text())
+    assert dynamic["samples_before"] == 0
+    assert call("report", "run", "--tables", "tables.md")[0] == 0
+    assert re.search(r"^\| EL2N-1 50 % \|.*100 \| −50.0 % \|", Path("tables.md").read_text(), flags=re.MULTILINE)
+    assert "in full for each method" in Path("tables.md").read_text()
     recipe = (run / "recipe.toml").read_text()
     assert len(recipe) < 1_500
     assert 'title = "EL2N-1"' in recipe

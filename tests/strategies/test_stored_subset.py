@@ -155,7 +155,7 @@ def test_what_does_not_fit_gets_one_line(file):
         stored("no.parquet")
     with raises(
         "size does not apply to strategy 'fixed', got 3; it takes file, method, prune_ratio, title, "
-        "num_samples, ratios, sha256, seeds"
+        "num_samples, ratios, sha256, seeds, proxy_samples"
     ):
         stored(file, size=3)
     with raises(

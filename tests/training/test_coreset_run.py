@@ -90,6 +90,12 @@ def test_the_metadata_say_what_each_method_was(make_plan, tmp_path, digits):
         "forgetting": 2,
         "calibrated-el2n-1": 0,
     }
+    assert {key: row["proxy_samples"] for key, row in about["methods"].items()} == {
+        "random": 0,
+        "el2n-1": 2 * N,  # two proxies, an epoch of each
+        "forgetting": 4 * N,
+        "calibrated-el2n-1": 2 * N,
+    }
     assert about["methods"]["el2n-1"]["epoch"] == 1
     assert about["versions"]["orderdp"]
     assert 'model = "small_cnn"' in about["recipe"]
@@ -230,6 +236,8 @@ def test_samples_that_are_held_out_have_no_score_and_are_not_kept(make_plan, tmp
     found = start(plan, digits, tmp_path / "out", show=False)
     held_out = np.flatnonzero(np.isnan(found.scores["needs_validation"]))
     assert len(held_out) == 20
+    methods = read_about(tmp_path / "out" / "subsets.parquet")["methods"]
+    assert [row["proxy_samples"] for row in methods.values()] == [0, 4 * (N - 20), 4 * (N - 20)]
     assert np.isfinite(found.scores["random"]).all()
     for key in ("needs_validation", "ccs-needs_validation"):
         for ratio, size in ((0.3, 140), (0.7, 60)):

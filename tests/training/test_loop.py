@@ -354,6 +354,7 @@ def test_the_result_says_what_was_run_and_where(train):
             "steps",
             "samples_forward",
             "samples_backward",
+            "samples_before",
         ),
         *(
             "pass_s",

@@ -2,7 +2,8 @@
 
 A training step of a sample is a forward pass, a backward pass and its share of the optimiser's step. Most methods train
 every sample that passes through the model, so their cost is the number of samples. A method that chooses within the
-batch makes two passes: a first one without gradient over the whole batch, and a training step of the samples kept.
+batch makes two passes: a first one without gradient over the whole batch, and a training step of the samples kept. What
+proxies trained before the run counts too, in full for each run that needs them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,13 @@ def cost_of(result: Mapping[str, Any]) -> float:
 
     >>> cost_of({"samples_forward": 150, "samples_backward": 50, "pass_s": {"first": 1, "kept": 5, "full": 4}})
     87.5
+    >>> cost_of({"samples_forward": 50, "samples_backward": 50, "samples_before": 20})
+    70.0
     """
+    return int(result.get("samples_before", 0)) + _of_run(result)
+
+
+def _of_run(result: Mapping[str, Any]) -> float:
     trained = result["samples_backward"]
     first, rule = result["samples_forward"] - trained, rule_of(result)
     if rule == "masked":

@@ -49,12 +49,14 @@ class StoredMethod(NamedTuple):
         label: its name in tables.
         num_samples: size of the data set.
         kept: seed, ascending, to the subset at each prune ratio, ascending.
+        proxy_samples: samples that the proxies of a seed trained for it, counted once in each epoch.
     """
 
     key: str
     label: str
     num_samples: int
     kept: dict[int, dict[float, Kept]]
+    proxy_samples: int = 0
 
     def sha256(self, seed: int) -> str:
         """Returns the digest of the subsets of a seed at all prune ratios."""
@@ -192,7 +194,7 @@ def read_method(path: Path, key: str) -> StoredMethod:
             rows = np.flatnonzero((seeds == seed) & (ratios == ratio))
             rows = rows[np.argsort(order[rows])]
             kept.setdefault(seed, {})[ratio] = Kept(ids[rows], None if weights is None else weights[rows])
-    return StoredMethod(key, label, about["num_samples"], kept)
+    return StoredMethod(key, label, about["num_samples"], kept, about["methods"][key].get("proxy_samples", 0))
 
 
 def _read(path: Path, condition: tuple[str, str, object]) -> Any:

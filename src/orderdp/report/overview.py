@@ -17,6 +17,7 @@ from orderdp.report.tables import (
     by_run,
     mean,
     passes_note,
+    proxies_note,
     share,
 )
 from orderdp.training.run_folder import alone_in, spent_s
@@ -42,7 +43,7 @@ def overview(results: Results) -> Table:
         "Accuracy: after the last epoch. Samples: those that went through the model in training. Cost: in training "
         "steps of one sample. Saved: in comparison with full data. Time is without evaluation; processor time is "
         "that of all threads of a run."
-        f"{accuracy_note(results)}{passes_note(results)}"
+        f"{accuracy_note(results)}{proxies_note(results)}{passes_note(results)}"
     )
     return Table("overview", "Every run", lines, note)
 

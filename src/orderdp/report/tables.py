@@ -89,6 +89,15 @@ def accuracy_note(results: Results) -> str:
     return " Accuracy here is R², the share of the variance of the labels that the model explains." if numbers else ""
 
 
+def proxies_note(results: Results) -> str:
+    """Returns what to say of a cost that holds the training of proxies, after a space; else nothing."""
+    found = (result for entry in results.entries.values() for result in entry.results.values())
+    charged = any(result.get("samples_before") for result in found)
+    return (
+        " The cost of a fixed subset includes the training of its proxies, in full for each method." if charged else ""
+    )
+
+
 def passes_note(results: Results) -> str:
     """Returns what to say below a table about methods that choose within the batch, after a space; else nothing."""
     rules = {rule for entry in results.entries.values() for rule in rules_of(entry)}

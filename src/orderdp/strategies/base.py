@@ -228,6 +228,11 @@ class Strategy(ABC):
         """What is left out where no setting says how much, as a sentence; None if a setting says it."""
         return None
 
+    @property
+    def samples_before(self) -> int:
+        """How many samples, counted once in each epoch, were trained before the run to choose by, as by a proxy."""
+        return 0
+
     def check_files(self, data_sha256: Callable[[], str] | None = None) -> None:  # noqa: B027  (most have none)
         """Raises ValueError if a file that the strategy reads is missing, has changed, or is of other data."""
 

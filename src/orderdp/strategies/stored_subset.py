@@ -41,6 +41,8 @@ class StoredSubset(Strategy):
         ratios: the prune ratios that the file holds for the method.
         sha256: digest of the method's subsets at all these ratios, one for each seed.
         seeds: the seeds to choose from, each for the run of that seed; () if all runs share one subset.
+        proxy_samples: samples that the proxies of a seed trained for the method, counted once in each epoch. They are
+            part of the cost of a run.
 
     Raises:
         ValueError: a ratio that the file does not hold.
@@ -60,6 +62,7 @@ class StoredSubset(Strategy):
     ratios: tuple[float, ...]
     sha256: tuple[str, ...]
     seeds: tuple[int, ...] = field(default=(), compare=False)  # the digests tell subsets apart
+    proxy_samples: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
         check_fraction("prune_ratio", self.prune_ratio, low_open=False, high_open=True)
@@ -121,6 +124,7 @@ class StoredSubset(Strategy):
             "ratios": tuple(stored.kept[seeds[0]]),
             "sha256": tuple(map(stored.sha256, seeds)),
             "seeds": seeds if len(seeds) > 1 else (),
+            "proxy_samples": stored.proxy_samples,
         }
         given = {**found, **settings, "file": str(settings["file"]), "method": stored.key}
         return super().from_settings(given, epochs=epochs)
@@ -166,6 +170,11 @@ class StoredSubset(Strategy):
     def size_changes(self) -> tuple[int, ...]:
         """Returns no epoch."""
         return ()
+
+    @property
+    def samples_before(self) -> int:
+        """What the proxies trained."""
+        return self.proxy_samples
 
     def check_files(self, data_sha256: Callable[[], str] | None = None) -> None:
         """Raises ValueError if the file is missing, or holds other subsets than when the recipe was written.

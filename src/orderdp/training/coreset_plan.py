@@ -211,6 +211,12 @@ class CoresetPlan:
         """Returns how many proxies a method reads."""
         return 0 if not request.needs_proxy else 1 if request.chooses else self.proxies
 
+    def epochs_of_proxies(self, request: Request) -> int:
+        """Returns how many epochs of proxies a method needs with a seed, all together; those of its scores included."""
+        mine = self.num_proxies(request) * (self.recipe.epochs if request.epoch is None else request.epoch)
+        sources = [other for other in self.requests if other.key == request.scores]
+        return mine + sum(map(self.epochs_of_proxies, sources))
+
     def write(self, folder: Path) -> None:
         """Writes the plan into a folder; `load_plan` reads it back.
 

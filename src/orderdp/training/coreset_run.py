@@ -298,6 +298,10 @@ def rank_correlation(first: npt.NDArray[np.float64], second: npt.NDArray[np.floa
     return float(np.corrcoef(*ranks)[0, 1].round(12)) if all(np.ptp(values) > 0 for values in ranks) else float("nan")
 
 
+def _num_trained(share_held_out: float, data: DataSets) -> int:
+    return len(data.train) - round(share_held_out * len(data.train))
+
+
 def _size(ratio: float, data: DataSets) -> int:
     return default_sizes(len(data.train), ratio)[1]
 
@@ -353,6 +357,7 @@ def _about(plan: CoresetPlan, data: DataSets) -> dict[str, Any]:
             **request.table(),
             "label": labels[request.key],
             "proxies": plan.num_proxies(request),
+            "proxy_samples": plan.epochs_of_proxies(request) * _num_trained(plan.share_held_out(request), data),
             "held_out": plan.share_held_out(request),
             "between_proxies": {},
             "references": list(request.method.references),

@@ -378,6 +378,7 @@ class Run:
             "steps": last["step"],
             "samples_forward": last["samples_forward"],
             "samples_backward": last["samples_backward"],
+            "samples_before": self.recipe.strategy.samples_before,
             "pass_s": self.progress.pass_s,
             **{name: sum(line[name] for line in history) for name in SECONDS},
             "processor_s": self._processor_s(),

@@ -53,9 +53,13 @@ def section(results: Results, _choices: Choices) -> Section | None:
             "28 %: 28 % fewer steps than full data that stops early with the same accuracy. Negative: more.",
         ),
     ]
-    if any(rules_of(entry) & {"measured", "assumed"} for entry in pruned):
+    proxies = any(result.get("samples_before") for entry in pruned for result in entry.results.values())
+    if proxies or any(rules_of(entry) & {"measured", "assumed"} for entry in pruned):
         priced = {entry.label: worth_of(results, entry, cost_of) for entry in pruned}
-        note = "As above, by the cost of all passes instead of the steps. A first pass within the batch is charged."
+        note = (
+            "As above, by the cost of all passes instead of the steps. First passes within the batch and the training "
+            "of proxies are charged."
+        )
         tables.append(Table("worth_priced", "Worth, passes priced", cells(more_steps, priced), note))
     return Section("Worth beside stopping early", tables=tables)
 
