@@ -1,13 +1,15 @@
 """`orderdp plan` on the command line."""
 
 import json
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from orderdp.report.plan import as_page
-from orderdp.theory import plan
+from orderdp.theory import plan, proportional_draw
 
 PLAN = ["plan", "--num-samples=1000", "--epochs=20", "--batch-size=32"]
 
@@ -30,6 +32,32 @@ def test_plan_prints_a_page(call):
 def test_plan_takes_any_budget_and_prints_json(call, budget, q):
     status, out, _ = call(*PLAN, *budget, "--json")
     assert (status, json.loads(out)["q"]) == (0, q)
+
+
+def test_plan_shows_a_proportional_choice_by_losses(call, here):
+    losses = np.random.default_rng(0).gamma(1.0, size=1_000)
+    np.save("losses.npy", losses)
+    status, out, err = call(*PLAN, "--prune-ratio", "0.5", "--losses", "losses.npy")
+    assert (status, err) == (0, "")
+    table = [re.split(r"  +", line.strip()) for line in out.splitlines()[-4:]]
+    assert table[0] == ["uniform share", "hardest", "median", "easiest", "certain", "mean age", "dormant", "n_eff"]
+    draw = proportional_draw(losses, 500, epochs=20)
+    assert table[2][:3] == ["0.1", f"{draw.largest:.3g}", f"{draw.median:.3g}"]
+    assert table[2][-1] == f"{draw.effective_samples:,.0f}"
+    status, out, _ = call(*PLAN, "--prune-ratio", "0.5", "--losses", "losses.npy", "--json")
+    assert [row["uniform_share"] for row in json.loads(out)["proportional"]] == [0.0, 0.1, 0.3]
+    for name, line in {
+        "no.npy": "--losses must be an array in a .npy file, got no.npy (",
+        "text.npy": "--losses must be an array in a .npy file, got text.npy (",
+        "short.npy": "--losses must be one for each of the 1000 samples, got shape (3,); write --num-samples",
+    }.items():
+        if name == "text.npy":
+            (here / name).write_text("1 2 3")
+        if name == "short.npy":
+            np.save(name, losses[:3])
+        status, out, err = call(*PLAN, "--prune-ratio", "0.5", "--losses", name)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(f"orderdp: {line}")
 
 
 def test_plan_draws(call, here):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orderdp.cli.messages import tell
 from orderdp.cli.settings import some_path
 from orderdp.output.text_table import number_or_text
+
+if TYPE_CHECKING:
+    from orderdp.theory import Plan, ProportionalDraw
 
 SUMMARY = "what a pruned run costs and saves, before you train it"
 DESCRIPTION = """\
@@ -44,6 +49,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--full-hours", type=number_or_text, metavar="H", help="hours of a run on full data; adds hours to the plan"
     )
+    parser.add_argument(
+        "--losses",
+        type=some_path,
+        metavar="FILE",
+        help="last-seen losses of the samples, an array in a .npy file; shows a proportional choice by them too",
+    )
     parser.add_argument("--json", action="store_true", help="print every number as JSON instead of a table")
     parser.add_argument(
         "--plot", type=some_path, metavar="FILE", help="draw the probability of each sample, as .png, .svg or .pdf"
@@ -65,7 +76,30 @@ def run(options: argparse.Namespace) -> int:
         hours=options.hours,
         full_hours=options.full_hours,
     )
-    print(as_json(laid_out) if options.json else as_page(laid_out))
+    draws = () if options.losses is None else _proportional(options.losses, laid_out)
+    print(as_json(laid_out, draws) if options.json else as_page(laid_out, draws))
     if options.plot is not None:
         tell(f"\nplot: {draw_plan(laid_out, options.plot)}")
     return 0
+
+
+def _proportional(path: Path, laid_out: Plan) -> list[ProportionalDraw]:
+    """Returns what a proportional choice does, with several uniform shares.
+
+    Raises:
+        ValueError: the file holds no such array, or of another size.
+    """
+    import numpy as np
+
+    from orderdp import theory
+
+    try:
+        losses = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"losses must be an array in a .npy file, got {path} ({error}); write np.save") from None
+    if losses.shape != (laid_out.n,):
+        raise ValueError(
+            f"losses must be one for each of the {laid_out.n} samples, got shape {losses.shape}; write num_samples"
+        )
+    shares = (0.0, 0.1, 0.3)
+    return [theory.proportional_draw(losses, laid_out.q, epochs=laid_out.epochs, uniform_share=u) for u in shares]

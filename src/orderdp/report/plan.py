@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from orderdp.output.palette import GREY
 from orderdp.output.text_table import as_text
 from orderdp.theory.inclusion import Floats, stretches
 from orderdp.theory.planner import Decomposition, Plan
+from orderdp.theory.proportional import ProportionalDraw
 
 _HEADER = (
     *("s", "explore", "exploit", "hardest", "median", "easiest", "zero", "C_s"),
@@ -35,13 +37,22 @@ The next columns assume that losses keep their order.
 The default of OrderDP trains samples without a loss first.
   unseen       samples that the run still never trains
   all seen     epochs until every sample was trained"""
+_PROPORTIONAL = """\
+A choice in proportion to the losses given, as many samples an epoch, by its uniform share. The columns assume that
+these losses stay as they are; certain are samples that every epoch trains."""
+_OF_DRAWS = ("uniform share", "hardest", "median", "easiest", "certain", "mean age", "dormant", "n_eff")
 _POINTS = 1_000
 _FEW = 50  # ranks that a line does not show
 _SMALL = 1e-9  # a probability below it is shown as ~0
 
 
-def as_page(plan: Plan) -> str:
-    """Returns the plan for a terminal: what it costs and saves, the table of splits, the recommendation."""
+def as_page(plan: Plan, draws: Sequence[ProportionalDraw] = ()) -> str:
+    """Returns the plan for a terminal: what it costs and saves, the table of splits, the recommendation.
+
+    Args:
+        plan: the plan.
+        draws: proportional choices to show in a second table.
+    """
     cost = (
         f"{plan.n:,} samples, {plan.epochs:,} epochs, batches of {plan.batch_size:,}: "
         f"{plan.q:,} samples an epoch, {100 * plan.prune_ratio:.4g} % pruned\n"
@@ -57,12 +68,21 @@ def as_page(plan: Plan) -> str:
         for line, split in zip(table, plan.decompositions, strict=True)
     ]
     rows = "\n".join([header, *marked])
-    return f"{cost}\n\n{rows}\n\n{_LEGEND}\n\nRecommended: {textwrap.fill(plan.reason, 105)}"
+    page = f"{cost}\n\n{rows}\n\n{_LEGEND}\n\nRecommended: {textwrap.fill(plan.reason, 105)}"
+    return page + (f"\n\n{_PROPORTIONAL}\n\n{as_text([_OF_DRAWS, *map(_cells_of, draws)])}" if draws else "")
 
 
-def as_json(plan: Plan) -> str:
-    """Returns every field of the plan as JSON."""
-    return json.dumps(dataclasses.asdict(plan), indent=2)
+def as_json(plan: Plan, draws: Sequence[ProportionalDraw] = ()) -> str:
+    """Returns every field of the plan as JSON, and the proportional choices if there are any."""
+    shown = {"proportional": list(map(dataclasses.asdict, draws))} if draws else {}
+    return json.dumps({**dataclasses.asdict(plan), **shown}, indent=2)
+
+
+def _cells_of(draw: ProportionalDraw) -> tuple[str, ...]:
+    chances = (f"{chance:.3g}" for chance in (draw.largest, draw.median, draw.smallest))
+    share = f"{100 * draw.share_certain:.1f} %"
+    rest = (f"{draw.mean_age:.3g}", f"{100 * draw.dormant:.1f} %", f"{draw.effective_samples:,.0f}")
+    return f"{draw.uniform_share:g}", *chances, share, *rest
 
 
 def _cells(plan: Plan, split: Decomposition) -> tuple[str, ...]:

@@ -28,7 +28,12 @@ from orderdp.theory.inclusion import inclusion_blocks, inclusion_probabilities
 from orderdp.theory.limit import limit_density, limit_distribution
 from orderdp.theory.losses import loss_at
 from orderdp.theory.planner import Decomposition, Plan, plan
-from orderdp.theory.proportional import proportional_probabilities
+from orderdp.theory.proportional import (
+    ProportionalDraw,
+    proportional_draw,
+    proportional_probabilities,
+    proportional_sizes,
+)
 from orderdp.theory.surrogate import limit_spectrum, spectral_risk, spectrum, surrogate_loss, surrogate_weights
 from orderdp.theory.toy import toy_infobatch, toy_orderdp
 from orderdp.theory.windows import window_probabilities
@@ -37,6 +42,7 @@ __all__ = [
     "Decomposition",
     "GeneralizationBound",
     "Plan",
+    "ProportionalDraw",
     "convergence_bound",
     "generalization_bound",
     "inclusion_blocks",
@@ -46,7 +52,9 @@ __all__ = [
     "limit_spectrum",
     "loss_at",
     "plan",
+    "proportional_draw",
     "proportional_probabilities",
+    "proportional_sizes",
     "sampling_bound",
     "sampling_distance",
     "selection_bias",

@@ -1,13 +1,15 @@
-"""Chances in proportion to sizes, at most 1, that sum to a number of samples."""
+"""Chances in proportion to sizes, at most 1, that sum to a number of samples; and the sizes that losses give."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from orderdp.theory.sizes import check_count
+from orderdp.theory.sizes import check_count, check_fraction
 
 
 def proportional_probabilities(sizes: npt.ArrayLike, q: SupportsIndex) -> npt.NDArray[np.float64]:
@@ -54,3 +56,106 @@ def proportional_probabilities(sizes: npt.ArrayLike, q: SupportsIndex) -> npt.ND
     left = q - k
     chances[order[k:]] = left * ranked[k:] / rest[k] if k < len(x) and rest[k] > 0 else left / max(1, len(x) - k)
     return chances
+
+
+def proportional_sizes(
+    losses: npt.ArrayLike, *, floor: float | None = None, ceiling: float = math.inf, uniform_share: float = 0.1
+) -> npt.NDArray[np.float64]:
+    """X = (1 - u)·excess + u·(mean excess): the sizes in a proportional choice by losses.
+
+    The excess is the loss, cut to [floor, ceiling], minus the floor.
+
+    Args:
+        losses: (n,) finite.
+        floor: loss at which nothing is left to learn; None for the lowest.
+        ceiling: losses above it count as this one; above the floor.
+        uniform_share: u, in [0, 1].
+
+    Returns:
+        (n,) float64.
+
+    Raises:
+        TypeError: a share that is no number. ValueError: losses of another shape or not finite; a share out of range; a
+            ceiling that is not above the floor.
+
+    >>> proportional_sizes([0.5, 1.5, 4.5], ceiling=2.5, uniform_share=0.5)
+    array([0.5, 1. , 1.5])
+    """
+    given = np.asarray(losses, dtype=np.float64)
+    if given.ndim != 1 or not len(given) or not np.isfinite(given).all():
+        raise ValueError(f"losses must be finite and of shape (n,), got shape {given.shape}; leave unknown ones out")
+    check_fraction("uniform_share", uniform_share, low_open=False, high_open=False)
+    lowest = float(given.min()) if floor is None else floor
+    if not ceiling > (-math.inf if floor is None else floor):
+        raise ValueError(f"ceiling must lie above the floor, got {ceiling} and {floor}; write inf for none")
+    excess = np.clip(given, lowest, max(lowest, ceiling)) - lowest
+    return np.asarray((1 - uniform_share) * excess + uniform_share * excess.mean())
+
+
+@dataclass(frozen=True)
+class ProportionalDraw:
+    """What a proportional choice by some losses does in E epochs, if they stay as they are.
+
+    Args:
+        uniform_share: u.
+        largest: chance of the sample of largest loss in an epoch.
+        median: that of the sample of middle loss.
+        smallest: that of the sample of smallest loss.
+        share_certain: share of the samples with chance 1.
+        mean_age: expected epochs since a sample was last trained, mean over the samples; E if never.
+        dormant: expected share of the samples that E epochs do not train.
+        effective_samples: (Σπ)²/Σπ², Kish's effective number of samples; n if uniform.
+    """
+
+    uniform_share: float
+    largest: float
+    median: float
+    smallest: float
+    share_certain: float
+    mean_age: float
+    dormant: float
+    effective_samples: float
+
+
+def proportional_draw(
+    losses: npt.ArrayLike,
+    q: SupportsIndex,
+    *,
+    epochs: SupportsIndex,
+    floor: float | None = None,
+    ceiling: float = math.inf,
+    uniform_share: float = 0.1,
+) -> ProportionalDraw:
+    """Returns what a proportional choice of q samples by these losses does.
+
+    Args:
+        losses: (n,) finite, such as `pruner.scores()["loss"]` of an earlier run.
+        q: how many are drawn in an epoch, at most n.
+        epochs: E.
+        floor: as of `proportional_sizes`.
+        ceiling: likewise.
+        uniform_share: likewise.
+
+    Raises:
+        TypeError, ValueError: as `proportional_sizes` and `proportional_probabilities`.
+
+    >>> round(proportional_draw([0.0, 1.0, 3.0], 1, epochs=2, uniform_share=0.0).largest, 3)
+    0.75
+    """
+    x = proportional_sizes(losses, floor=floor, ceiling=ceiling, uniform_share=uniform_share)
+    chances = proportional_probabilities(x, q)
+    order = np.argsort(-np.asarray(losses, dtype=np.float64), kind="stable")
+    times = check_count("epochs", epochs)
+    missed = (1 - chances) ** times
+    # Σ_{k = 1 .. E} (1 - π)^k, E where π = 0
+    ages = np.divide((1 - chances) * (1 - missed), chances, out=np.full(len(x), float(times)), where=chances > 0)
+    return ProportionalDraw(
+        uniform_share=uniform_share,
+        largest=float(chances[order[0]]),
+        median=float(chances[order[(len(x) + 1) // 2 - 1]]),
+        smallest=float(chances[order[-1]]),
+        share_certain=float((chances >= 1).mean()),
+        mean_age=float(ages.mean()),
+        dormant=float(missed.mean()),
+        effective_samples=float(chances.sum() ** 2 / (chances**2).sum()),
+    )
