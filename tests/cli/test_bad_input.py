@@ -97,9 +97,12 @@ def test_an_empty_value_is_not_the_working_directory(call, here, typed):
 FOLDERS = {
     "ignored": (
         "--data-root .",
-        "--data-root applies to data sets 'fashion_mnist', 'cifar10', 'cifar100' and 'folder'",
+        "--data-root applies to data sets 'fashion_mnist', 'rotated_fashion_mnist', 'cifar10', 'cifar100', ",
     ),
-    "ignored, and not there": ("--data-root no", "--data-root applies to data sets 'fashion_mnist', 'cifar10', "),
+    "ignored, and not there": (
+        "--data-root no",
+        "--data-root applies to data sets 'fashion_mnist', 'rotated_fashion_mnist', ",
+    ),
     "mistyped": (
         "--dataset cifar10 --data-root no",
         "--data-root must be a folder that exists, got no; create it or c",
@@ -112,7 +115,10 @@ FOLDERS = {
         "--dataset fashion_mnist --data-root .",
         "--data-root must hold fashion_mnist, got . without",
     ),
-    "a download that is ignored": ("--download", "--download applies to data sets 'fashion_mnist', 'cifar10' and "),
+    "a download that is ignored": (
+        "--download",
+        "--download applies to data sets 'fashion_mnist', 'rotated_fashion_mnist', ",
+    ),
 }
 
 
