@@ -176,10 +176,11 @@ def test_both_passes_have_the_arithmetic_and_the_layout_of_the_recipe(tmp_path, 
 
 
 def test_a_run_without_a_finite_loss_to_choose_by_ends_with_a_message(train, monkeypatch):
+    def losses(run, batch, net=None):
+        return torch.full((len(batch[1]),), torch.nan, requires_grad=torch.is_grad_enabled())
+
     choose = Pruner.choose
-    monkeypatch.setattr(
-        Run, "_losses", lambda run, batch, net=None: torch.full((len(batch[1]),), torch.nan, requires_grad=True)
-    )
+    monkeypatch.setattr(Run, "_losses", losses)
     monkeypatch.setattr(Pruner, "choose", lambda *arguments: choose(*arguments)[:0])
     with pytest.raises(FloatingPointError, match=r"^the training loss must stay finite, got nan in epoch 1; write "):
         train(**ORDERED)
