@@ -207,7 +207,6 @@ BESIDE = {
 
 @pytest.mark.slow
 @every_study
-@pytest.mark.filterwarnings("ignore:after a third of the run:RuntimeWarning")  # so small runs learn little
 def test_every_study_runs_at_its_smallest_size_and_shows_what_it_asks(name, tmp_path):
     study = load_study(FILES[name], "smoke", device="cpu")
     (found,) = start_study(study, tmp_path / "run", log=quiet)

@@ -252,7 +252,8 @@ class Run:
                 "processor_s": progress.processor_s,
             }
         )
-        progress.warn_of_ratio(1 - moment.report.num_selected / moment.report.num_samples, self.num_epochs)
+        if self.accelerator.is_main_process:
+            progress.warn_of_ratio(1 - moment.report.num_selected / moment.report.num_samples, self.num_epochs)
         progress.choices = chosen.hexdigest()
         progress.trained = moment.trained
         progress.checkpoint = moment.trained if When.CHECKPOINT in kinds else progress.checkpoint

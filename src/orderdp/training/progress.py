@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,12 +67,10 @@ class Progress:
         third = -(-num_epochs // 3)
         if num_epochs < 10 or len(self.history) != third or mastered is None or 20 * mastered >= ratio:
             return
-        warnings.warn(
+        logging.getLogger("orderdp").warning(
             f"after a third of the run, {100 * mastered:.1f} % of the samples are mastered (the right class has a "
             f"probability above one half), and {100 * ratio:.0f} % are pruned; where so little is learnt, a shorter "
-            "schedule is often better: prune less, choose in proportion to the loss, or train a larger network",
-            RuntimeWarning,
-            stacklevel=2,
+            "schedule is often better: prune less, choose in proportion to the loss, or train a larger network"
         )
 
     def check_finite(self, loss: float, name: str, when: str, max_lr: float) -> None:
