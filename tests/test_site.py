@@ -95,13 +95,14 @@ def test_each_number_of_two_decimals_is_in_a_table_of_results(document):
 
 def test_at_70_percent_orderdp_never_matched_full_data():
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "results").rglob("tables.md")]
+    texts = [text for text in texts if not re.search(r"seeds \d+(, \d+)?$", text, flags=re.MULTILINE)]  # of 3 or more
     named = [(text, name) for text in texts for name in re.findall(r'<a id="(\S*against_full)">', text)]
     upper_ends = []
     for text, name in named:
         header, _, *rows = rows_of(table_in(text, name))
         if "70 %" in header:
             cells = [row[header.index("70 %")] for row in rows if row[0].startswith("OrderDP")]
-            ends = [re.search(r", ([+−][\d.]+)\]", cell) for cell in cells]  # one seed has no interval
+            ends = [re.search(r", ([+−][\d.]+)\]", cell) for cell in cells]  # a cell may be empty
             upper_ends += [float(end[1].replace("−", "-")) for end in ends if end]
     assert len(upper_ends) >= 6
     assert max(upper_ends) < 0

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "docs/theory.md", "docs/findings.md")
+DOCUMENTS = ("README.md", "docs/theory.md", "docs/findings.md", "docs/table1.md")
 EMBEDDED = re.compile(r"^<!-- (results/\S+?\.md)(?:#(\S+))? -->\n\n((?:[|>].*\n)*)", flags=re.MULTILINE)
 
 
@@ -22,7 +22,12 @@ def with_tables(text: str) -> str:
     Raises:
         OSError, KeyError: there is no such file or table.
     """
-    return EMBEDDED.sub(lambda found: found[0].removesuffix(found[3]) + table(found[1], found[2]), text)
+
+    def embedded(found: re.Match[str]) -> str:
+        behind = "" if found[3] else "\n"  # a table that is new has no empty line behind it
+        return found[0].removesuffix(found[3]) + table(found[1], found[2]) + behind
+
+    return EMBEDDED.sub(embedded, text)
 
 
 def table(path: str, name: str | None) -> str:
