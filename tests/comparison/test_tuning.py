@@ -10,11 +10,12 @@ from orderdp.comparison.checks import LoadedData
 from orderdp.comparison.grid import Comparison, load_comparison
 from orderdp.comparison.planned import Planned, Sizes
 from orderdp.comparison.records import read_folder
-from orderdp.comparison.results import Entry, Results
-from orderdp.comparison.tuning import SEED, _best, tuning_of, untuned
+from orderdp.comparison.results import Entry, Results, read_results
+from orderdp.comparison.tuning import SEED, _best, _name_in, tuning_of, untuned
 from orderdp.comparison.workers import extend, resume, start
 from orderdp.training.recipe import load_recipe
 from orderdp.training.run_folder import RunFolder
+from reference.made_runs import SIZES
 
 N = 200
 METHODS = ({"name": "orderdp", "prune_ratio": 0.5},)
@@ -106,6 +107,16 @@ def test_a_schedule_that_equals_another_on_less_data_has_the_rate_of_that_one(tm
     start(comparison, tmp_path / "run", show=False)
     tuned = load_comparison(tmp_path / "run")[0].tuned
     assert tuned[label] == tuned["full data, steps of OrderDP 50 %"]
+
+
+def test_a_schedule_that_is_not_there_has_the_rate_of_one_with_its_augmentation(made, tiny_recipe):
+    methods = tuple({"name": "orderdp", "prune_ratio": ratio} for ratio in (0.5, 0.3))
+    comparison = Comparison(tiny_recipe(), methods, max_lrs=RATES, short_augment="crop")
+    there = made(methods=methods[:1], short_augment="crop")
+    label = "full data, steps of OrderDP 30 %"
+    for end in ("", ", crop"):
+        found = _name_in(read_results(there.path), f"{label}{end}", comparison, SIZES)
+        assert found == f"full data, steps of OrderDP 50 %{end}"
 
 
 def test_the_data_of_the_choice_follows_that_of_the_comparison(tmp_path, tiny, monkeypatch):

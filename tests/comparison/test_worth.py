@@ -132,6 +132,19 @@ def results_at(steps, accuracies):
     return {seed: {"steps": steps, "accuracy_last": accuracy} for seed, accuracy in accuracies.items()}
 
 
+def test_a_schedule_with_another_augmentation_is_no_point_of_the_curve(made):
+    folders = []
+    for name, more in (("plain", {}), ("both", {"short_augment": "crop"})):
+        folder = made(name, methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2), **more)
+        folder.finish("full data", (90.0, 92.0, 91.0)).finish(SHORT, (86.0, 88.0, 87.0))
+        folders.append(folder.finish("OrderDP 50 %", (88.0, 90.0, 89.0)))
+    folders[1].finish(f"{SHORT}, crop", (66.0, 68.0, 67.0))
+    plain, both = (read_results(folder.path) for folder in folders)
+    assert [entry.label for entry in both.schedules] == ["full data", SHORT]
+    assert both.entries[f"{SHORT}, crop"].augment == "crop"
+    assert worth_of(both, both.entries["OrderDP 50 %"]) == worth_of(plain, plain.entries["OrderDP 50 %"])
+
+
 def test_schedules_of_equal_steps_are_averaged():
     curve = Curve.through([(100, 80.0), (200, 82.0), (200, 86.0), (400, 83.0)])
     assert curve.steps.tolist() == [100, 200, 400]

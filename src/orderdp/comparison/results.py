@@ -35,6 +35,7 @@ class Entry:
         metrics: seed to a row for each epoch; without seeds whose epochs an archive leaves out.
         last: seed to the row of the last epoch.
         missing: seed to the reason why there is no result.
+        augment: augmentation of a shorter schedule; None for that of the recipe.
     """
 
     label: str
@@ -47,6 +48,7 @@ class Entry:
     metrics: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     last: dict[int, dict[str, Any]] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
+    augment: str | None = None
 
     @property
     def mark(self) -> str:
@@ -121,6 +123,12 @@ class Results:
     def has_epochs(self) -> bool:
         """Whether all epochs of any run are here: an archive may leave out those before the last."""
         return any(entry.metrics for entry in self.entries.values())
+
+    @property
+    def schedules(self) -> list[Entry]:
+        """Full data and its other schedules that have results, all with the augmentation of the recipe."""
+        references = [entry for entry in self.entries.values() if entry.reference and entry.results]
+        return [entry for entry in references if entry.augment is None]
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -206,7 +214,8 @@ def results_of(records: Records, *, together: float | None = None) -> Results:
     for run in records.planned.runs:
         ratio = run.ratio if together is None or run.ratio is None else together
         method = run.method if ratio == run.ratio else run.label
-        entry = entries.setdefault(run.label, Entry(run.label, method, ratio, run.reference, run.short, run.strategy))
+        new = Entry(run.label, method, ratio, run.reference, run.short, run.strategy, augment=run.augment)
+        entry = entries.setdefault(run.label, new)
         found = records.runs[run.name]
         if isinstance(found, Missing):
             entry.missing[run.seed] = found.reason

@@ -95,10 +95,13 @@ def _name_in(there: Results, label: str, comparison: Comparison, sizes: Sizes) -
     if label in there.entries:
         return label
     members = comparison.members(sizes.num_samples, sizes.num_ranks)
-    steps = next(member.recipe.max_steps for member in members if member.label == label)
+    mine = next(member for member in members if member.label == label)
+    augment = None if mine.beside is None else mine.recipe.augment
     whole, fewer = (most_steps(comparison.recipe, of.num_samples, of.num_ranks) for of in (sizes, there.sizes))
-    shares = {run.label: (run.max_steps or fewer) / fewer for run in there.planned.runs if run.reference}
-    return min(shares, key=lambda other: abs(shares[other] - (steps or whole) / whole))
+    references = [run for run in there.planned.runs if run.reference]
+    alike = [run for run in references if run.augment == augment] or references
+    shares = {run.label: (run.max_steps or fewer) / fewer for run in alike}
+    return min(shares, key=lambda other: abs(shares[other] - (mine.recipe.max_steps or whole) / whole))
 
 
 def _best(label: str, by_rate: Mapping[float, Results]) -> float:

@@ -91,13 +91,14 @@ class Worth(NamedTuple):
 def worth_of(results: Results, entry: Entry, cost: Callable[[Mapping[str, Any]], float] | None = None) -> Worth | None:
     """Returns what a run is worth, from the seeds that it and all runs on full data have.
 
-    The curve goes through the means over the seeds of full data and its shorter and longer schedules. The interval
-    holds the steps at which full data is neither better nor worse than the run by a paired test at 5 %. The test is
-    that of `paired_difference`: each seed of the run against the curve of that seed, so what a seed does to both
-    cancels. An end at which full data cannot be told from the run leaves that side open.
+    The curve goes through the means over the seeds of full data and its shorter and longer schedules, all with the
+    augmentation of the run. The interval holds the steps at which full data is neither better nor worse than the run
+    by a paired test at 5 %. The test is that of `paired_difference`: each seed of the run against the curve of that
+    seed, so what a seed does to both cancels. An end at which full data cannot be told from the run leaves that side
+    open.
 
     Args:
-        results: the comparison, whose references make the curve.
+        results: the comparison, whose schedules make the curve.
         entry: the run.
         cost: what counts instead of steps, from the result of a run; None for steps.
 
@@ -107,7 +108,7 @@ def worth_of(results: Results, entry: Entry, cost: Callable[[Mapping[str, Any]],
     Source: isotonic regression; the interval is that of Fieller, "Some problems in interval estimation", 1954.
     """
     counted = cost or (lambda result: float(result["steps"]))
-    references = [each for each in results.entries.values() if each.reference and each.results]
+    references = results.schedules
     if entry.reference or len(references) < 2:
         return None
     seeds = sorted(set(entry.results).intersection(*(each.results for each in references)))

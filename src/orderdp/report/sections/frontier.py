@@ -36,6 +36,13 @@ def section(results: Results, _choices: Choices) -> Section:
     )
 
 
+def _curve_of(entry: Entry) -> str:
+    """Returns the name of the curve that an entry is a point of."""
+    if not is_shorter(entry):
+        return entry.method
+    return _OTHER if entry.augment is None else f"{_OTHER}, {entry.augment.replace('_', ' ')}"
+
+
 def _chart(results: Results, name: str, x_label: str, cost: Callable[[Entry], float], counted: str) -> Chart:
     canvas = Canvas(x_label, "final accuracy, %", ("run", name, "accuracy", "standard deviation"))
     curves: dict[str, list[tuple[float, float, float]]] = {}
@@ -43,7 +50,7 @@ def _chart(results: Results, name: str, x_label: str, cost: Callable[[Entry], fl
     for entry in results.entries.values():
         if entry.results:
             point = (cost(entry), entry.mean("accuracy_last"), entry.deviation("accuracy_last"))
-            method = _OTHER if is_shorter(entry) else entry.method
+            method = _curve_of(entry)
             curves.setdefault(method, []).append(point)
             canvas.rows.append((f"{entry.label}{entry.mark}", *point))
             if entry.mark:
@@ -58,7 +65,7 @@ def _chart(results: Results, name: str, x_label: str, cost: Callable[[Entry], fl
             label=f"{method} (runs missing)" if method in partly else method,
             color=colors.get(method, GREY),
             linestyle=patterns.get(method, ":"),  # ":" for those schedules, which no pattern is kept for
-            marker="o",
+            marker="x" if method.startswith(f"{_OTHER}, ") else "o",
             markersize=4,
             linewidth=1.4,
             elinewidth=0.8,

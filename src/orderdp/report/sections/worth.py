@@ -65,8 +65,7 @@ def section(results: Results, _choices: Choices) -> Section | None:
 
 
 def _schedules(results: Results) -> Table:
-    references = [entry for entry in results.entries.values() if entry.reference and entry.results]
-    longest_last = sorted(references, key=lambda entry: entry.mean("steps"))
+    longest_last = sorted(results.schedules, key=lambda entry: entry.mean("steps"))
     columns: list[Column] = [("steps", mean("steps", ",.0f")), ("accuracy, %", accuracy)]
     rates = {run.label: run.max_lr for run in results.planned.runs if run.max_lr is not None}
     if rates:
