@@ -16,6 +16,7 @@ from orderdp import (
     Memory,
     OrderDP,
     OrderedSGD,
+    PerClass,
     Proportional,
     Pruner,
     RepeatedRandom,
@@ -43,6 +44,14 @@ STORED = StoredSubset(
 @dataclass(frozen=True)
 class Steep(OrderDP):
     rise: float = 0.0
+
+
+@dataclass(frozen=True)
+class Classified(OrderDP):
+    classes: int = 0
+
+    def for_labels(self, labels):
+        return replace(self, classes=len(labels.unique()))
 
 
 # Settings of ten epochs at a ratio of 0.4, and what each epoch keeps of 100.
@@ -192,8 +201,14 @@ def test_a_run_of_other_epochs_stretches_both():
         (
             {"strategy": OrderedSGD(keep=0.5)},
             ValueError,
-            "a method to schedule must prune, and choose before an epoch, got OrderedSGD(keep=0.5); "
-            "write OrderDP(prune_ratio=0.5)",
+            "a method to schedule must prune, choose before an epoch and hold no other method, got "
+            "OrderedSGD(keep=0.5); write OrderDP(prune_ratio=0.5)",
+        ),
+        (
+            {"strategy": PerClass(strategy=HALF)},
+            ValueError,
+            "a method to schedule must prune, choose before an epoch and hold no other method, got "
+            f"{PerClass(strategy=HALF)!r}; write OrderDP(prune_ratio=0.5)",
         ),
         (
             {"strategy": SeTa(prune_ratio=0.3, epochs=7)},
@@ -289,6 +304,17 @@ def test_it_is_cited_and_advised_as_its_method():
 
 def test_a_method_with_all_ratios_of_the_schedule_is_taken():
     assert Scheduled(strategy=STORED, epochs=10, start=0.5).num_selected(N, 9) == 50
+
+
+def test_what_the_proxies_of_its_subset_trained_is_part_of_its_cost():
+    costly = replace(STORED, proxy_samples=7000)
+    assert Scheduled(strategy=costly, epochs=10, start=0.5).samples_before == costly.samples_before == 7000
+    assert Scheduled(strategy=HALF, epochs=10).samples_before == 0
+
+
+def test_a_method_that_knows_the_classes_gets_them():
+    strategy = Scheduled(strategy=Classified(prune_ratio=0.5), epochs=10, start=0.5)
+    assert strategy.for_labels(torch.tensor([0, 1, 2])).strategy == Classified(prune_ratio=0.5, classes=3)
 
 
 @pytest.mark.parametrize(

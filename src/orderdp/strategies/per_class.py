@@ -26,7 +26,7 @@ class PerClass(Strategy):
 
     An epoch has exactly as many samples as the method alone would choose. A class has its share of them to within one
     sample: the largest remainders are rounded up, the lower class first among equals. So no class is pruned harder
-    because its losses are lower.
+    because its losses are lower. A class with a share of less than one sample may get none, and then in every epoch.
 
     On the command line it is `per_class:NAME`, with the settings of the method, and the labels are those of the data.
 

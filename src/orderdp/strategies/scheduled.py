@@ -49,7 +49,7 @@ class Scheduled(Strategy):
 
     Raises:
         TypeError: a setting of another type. ValueError: a value out of range, a method that chooses within the batch
-            or is scheduled already, a method without a prune ratio where the ratio changes, one that refuses a ratio of
+            or holds another method, a method without a prune ratio where the ratio changes, one that refuses a ratio of
             the schedule, or one that remembers no loss beside `mastered`.
 
     Source: `start` and `end` as Composer's selective backprop; alternating ratios, as in the oscillation of PODS.
@@ -125,9 +125,11 @@ class Scheduled(Strategy):
     def _check_method(self) -> None:
         if not isinstance(self.strategy, Strategy):
             raise TypeError(f"strategy must be a method, got {self.strategy!r}; write OrderDP(prune_ratio=0.5)")
-        if isinstance(self.strategy, Scheduled) or self.strategy.chooses_in_batch or not self.strategy.prunes:
+        nested = self.strategy.method_setting is not None
+        if nested or self.strategy.chooses_in_batch or not self.strategy.prunes:
             raise ValueError(
-                f"a method to schedule must prune, and choose before an epoch, got {self.strategy!r}; "
+                f"a method to schedule must prune, choose before an epoch and hold no other method, got "
+                f"{self.strategy!r}; "
                 "write OrderDP(prune_ratio=0.5)"
             )
         shared = sorted({field.name for field in fields(self.strategy)} & {"inner", *_OWN})  # type: ignore[arg-type]
@@ -196,6 +198,10 @@ class Scheduled(Strategy):
         """Returns the schedule of the method for this seed."""
         return replace(self, strategy=self.strategy.for_seed(seed))
 
+    def for_labels(self, labels: Tensor | None) -> Self:
+        """Returns the schedule of the method for data of these classes."""
+        return replace(self, strategy=self.strategy.for_labels(labels))
+
     @property
     def asked_ratio(self) -> float | None:
         """That of the method."""
@@ -220,6 +226,11 @@ class Scheduled(Strategy):
     def names_samples(self) -> bool:  # type: ignore[override]
         """As the method does."""
         return self.strategy.names_samples
+
+    @property
+    def samples_before(self) -> int:
+        """As of the method."""
+        return self.strategy.samples_before
 
     def check_files(self, data_sha256: Callable[[], str] | None = None) -> None:
         """Checks the files of the method."""
