@@ -1,5 +1,7 @@
 """What a run minimises and how it is evaluated, against scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from sklearn import metrics
 from torch.nn import functional as F
 
 from orderdp.data.base import DataSets, ImageArrays, Texts, from_arrays
+from orderdp.training.check import check_recipe
 from orderdp.training.objective import EVALUATED, objective
 
 
@@ -72,6 +75,18 @@ def numbers():
     return from_arrays(ImageArrays(images[:200], standard[:200]), ImageArrays(images[200:], standard[200:]))
 
 
+@pytest.fixture
+def equal_numbers(numbers):
+    """The same, but all test images have one brightness."""
+    return replace(numbers, test=replace(numbers.test, labels=torch.ones(40)))
+
+
+def test_a_method_within_classes_is_refused_for_numbers_before_anything_is_built(tiny, numbers):
+    recipe = tiny(**PLAIN, strategy={"name": "per_class", "inner": "orderdp", "prune_ratio": 0.5})
+    with pytest.raises(ValueError, match=r"^strategy 'per_class' needs labels that are classes, got numbers; choose"):
+        check_recipe(recipe, 200, data=numbers)
+
+
 PLAIN = {"label_smoothing": 0.0, "epochs": 12, "train_size": None}
 
 
@@ -118,6 +133,16 @@ REFUSED = {
         "numbers",
         {"label_smoothing": 0.1},
         "label_smoothing is for classes, got 0.1 for labels that are numbers;",
+    ),
+    "a method of probabilities": (
+        "numbers",
+        {"strategy": "kakurenbo", "prune_ratio": 0.3},
+        "strategy 'kakurenbo' reads probabilities off its losses, got labels that are numbers; choose another",
+    ),
+    "equal numbers": (
+        "equal_numbers",
+        {},
+        "numbers to predict must differ between the 40 test samples, got 1 for all; evaluate on more samples",
     ),
     "a model of texts": (
         "numbers",

@@ -48,8 +48,26 @@ def _check_kind(recipe: Recipe, data: DataSets) -> None:
                 raise ValueError(f"{name} is for images, got {getattr(recipe, name)} for texts; leave it out")
         if recipe.data_path == "loader":
             raise ValueError("data_path 'loader' is for images, got texts; leave it out")
-    if not data.num_classes and recipe.label_smoothing:
+    if not data.num_classes:
+        _check_numbers(recipe, data)
+
+
+def _check_numbers(recipe: Recipe, data: DataSets) -> None:
+    """Raises ValueError if a setting is for classes, or if R² would be undefined."""
+    if recipe.label_smoothing:
         raise ValueError(
             f"label_smoothing is for classes, got {recipe.label_smoothing:g} for labels that are numbers; "
             "write label_smoothing = 0"
+        )
+    recipe.strategy.for_labels(None)  # raises if the method needs classes
+    if recipe.strategy.needs_plain_losses:
+        raise ValueError(
+            f"strategy '{recipe.strategy.name}' reads probabilities off its losses, got labels that are numbers; "
+            "choose another"
+        )
+    labels = data.test.labels
+    if (labels == labels[0]).all():
+        raise ValueError(
+            f"numbers to predict must differ between the {len(labels)} test samples, got {labels[0]:g} for all; "
+            "evaluate on more samples"
         )
