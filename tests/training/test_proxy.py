@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from orderdp import Pruner
 from orderdp.coresets import Evidence
 from orderdp.coresets.deepfool import perturbation_norms
-from orderdp.data.base import ImageArrays
+from orderdp.data.base import DataSets, ImageArrays, Texts
 from orderdp.training import models, proxy, proxy_folder
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
@@ -187,10 +187,10 @@ def test_a_second_call_trains_nothing_and_builds_no_model(make, monkeypatch):
     assert arrays(make().evidence(EVERYTHING, epoch=2)) == first
 
 
-@pytest.mark.parametrize("change", [{"evaluations": 3}, {"held_out": 0.1}])
+@pytest.mark.parametrize("change", [{"evaluations": 3}, {"held_out": 0.1}, {"label_noise": 0.1}])
 def test_keys_that_change_nothing_in_a_proxy_leave_its_folder_as_it_is(make, digits, change):
     first = make()
-    other = first.recipe.model_copy(update=change)  # of the same data, which says what is held out
+    other = first.recipe.model_copy(update=change)  # of the same data, which says the rest
     assert ProxyFolder(first.path.parent, other, digits, first.held_out).path == first.path
 
 
@@ -290,6 +290,11 @@ def test_what_it_cannot_do_gets_one_line_before_it_trains(make, recipe, digits, 
         make().evidence(("validation",))
     with raises(ValueError, "presented needs at least one epoch, got epoch 0; write epoch 1 or later"):
         make().evidence(("presented",), epoch=0)
+    texts = Texts(torch.ones(200, 3, dtype=torch.int64), digits.train.labels)
+    words = DataSets(texts, texts, num_classes=10, vocabulary=2)
+    for name in ("perturbations", "alignments"):
+        with raises(ValueError, f"{name} are of images, got texts; choose another static method"):
+            make(words, model="text_bag").check({name}, None)
     with raises(ValueError, "a proxy does not know scores; add it to the evidence yourself"):
         make().evidence(("scores",))
     with raises(

@@ -49,6 +49,7 @@ _NOT_OF_A_PROXY: dict[str, Any] = {
     "evaluations": 0,
 }
 _KNOWN = {"labels", "validation", "presented", "learning_rates", *ALONG, *AT_AN_EPOCH}
+_OF_IMAGES = {"perturbations", "alignments"}  # embeddings of tokens have no gradient by input and no forward mode
 _OVER_TIME = {"presented", "learning_rates", *ALONG}
 
 
@@ -186,8 +187,8 @@ class Proxy:
             raise ValueError(f"epoch must lie in 0 .. {last}, the epochs of the proxy, got {epoch}; write more epochs")
         if unknown := sorted(needs - _KNOWN):
             raise ValueError(f"a proxy does not know {', '.join(unknown)}; add it to the evidence yourself")
-        if "perturbations" in needs and self._data.vocabulary:
-            raise ValueError("perturbations are of images, got texts; choose another static method")
+        if self._data.vocabulary and (images := sorted(needs & _OF_IMAGES)):
+            raise ValueError(f"{images[0]} are of images, got texts; choose another static method")
         if epoch == 0 and needs & _OVER_TIME:
             raise ValueError(f"{min(needs & _OVER_TIME)} needs at least one epoch, got epoch 0; write epoch 1 or later")
         if "validation" in needs and not len(self.held_out):

@@ -27,7 +27,8 @@ from orderdp.training.recipe import Recipe
 
 _VERSION = 1
 _ELSEWHERE = {"data_root", "download"}  # the place of the data may change
-_NOT_TRAINED_BY = {"held_out", "evaluations"}  # what is held out shows in the data; a proxy is never evaluated
+# What is held out and wrong labels show in the data, and a proxy is never evaluated.
+_NOT_TRAINED_BY = {"held_out", "label_noise", "evaluations"}
 
 
 class ProxyFolder:
