@@ -212,6 +212,47 @@ def load():
     assert load_dataset(f"{written(text)}:load").train.paths == ("a.png", "b.png")
 
 
+OTHER_THAN_IT_SAYS = {
+    "a class too many": (
+        "Texts(torch.tensor([[1, 2]]), torch.tensor([2])), num_classes=2, vocabulary=3",
+        "labels must be whole numbers in 0 .. 1, got int64 from 2 to 2 from {name}; write the right num_classes, or 0",
+    ),
+    "numbers for classes": (
+        "Texts(torch.tensor([[1, 2]]), torch.tensor([0.5])), num_classes=2, vocabulary=3",
+        "labels must be whole numbers in 0 .. 1, got float32 from 0.5 to 0.5 from {name}; write the right num_classes",
+    ),
+    "no vocabulary": (
+        "Texts(torch.tensor([[1, 2]]), torch.tensor([1])), num_classes=2",
+        "tokens must lie in [0, vocabulary), got 1 to 2 and vocabulary 0 from {name}; write vocabulary=3 or more",
+    ),
+    "a token too many": (
+        "Texts(torch.tensor([[1, 2]]), torch.tensor([1])), num_classes=2, vocabulary=2",
+        "tokens must lie in [0, vocabulary), got 1 to 2 and vocabulary 2 from {name}; write vocabulary=3 or more",
+    ),
+    "a vocabulary of images": (
+        "ImageFiles(('a.png',), torch.tensor([1])), num_classes=2, vocabulary=2",
+        "vocabulary is of texts, got 2 for images from {name}; leave it out",
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "message"), list(OTHER_THAN_IT_SAYS.values()), ids=list(OTHER_THAN_IT_SAYS))
+def test_data_sets_of_other_classes_or_tokens_than_they_say_are_refused(written, made, message):
+    part, settings = made.rsplit("), ", 1)
+    name = written(
+        f"""
+import torch
+from orderdp.data.base import DataSets, ImageFiles, Texts
+
+def load():
+    part = {part})
+    return DataSets(part, part, {settings})
+"""
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message.format(name=f'{name}:load'))}"):
+        load_dataset(f"{name}:load")
+
+
 def test_a_function_that_cannot_be_called_gets_one_line(written):
     name = written(LOAD.format(parameters="path", body="") + "\nnumber = 3\n")
     wrong = {

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orderdp.data.base import DataSetRow, DataSets, ImageArrays, Option, from_arrays
+from orderdp.data.base import DataSetRow, DataSets, ImageArrays, Option, Part, Texts, from_arrays
 from orderdp.output.custom import import_custom
 
 _RESULT = "((train images, train labels), (test images, test labels))"
@@ -56,9 +56,31 @@ def _checked(name: str, function: Callable[..., Any]) -> Callable[..., DataSets]
 
     def load(**options: Any) -> DataSets:
         found = function(**options)
-        return found if isinstance(found, DataSets) else data_sets(found, name)
+        if not isinstance(found, DataSets):
+            return data_sets(found, name)
+        for part in (found.train, found.test):
+            _check_part(part, found, name)
+        return found
 
     return load
+
+
+def _check_part(part: Part, data: DataSets, name: str) -> None:
+    """Raises ValueError if classes or tokens of a part are others than the data set says."""
+    labels = part.labels
+    if data.num_classes and (labels.is_floating_point() or labels.min() < 0 or labels.max() >= data.num_classes):
+        raise ValueError(
+            f"labels must be whole numbers in 0 .. {data.num_classes - 1}, got {_dtype(labels)} from {labels.min():g} "
+            f"to {labels.max():g} from {name}; write the right num_classes, or 0 for numbers to predict"
+        )
+    tokens = part.tokens if isinstance(part, Texts) else None
+    if tokens is None and data.vocabulary:
+        raise ValueError(f"vocabulary is of texts, got {data.vocabulary} for images from {name}; leave it out")
+    if tokens is not None and (tokens.min() < 0 or tokens.max() >= data.vocabulary):
+        raise ValueError(
+            f"tokens must lie in [0, vocabulary), got {tokens.min()} to {tokens.max()} and vocabulary {data.vocabulary}"
+            f" from {name}; write vocabulary={int(tokens.max()) + 1} or more"
+        )
 
 
 def data_sets(found: Any, name: str) -> DataSets:
