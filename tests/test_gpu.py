@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from orderdp import InfoBatch, OrderDP, OrderedSGD, Pruner, SelectiveBackprop, Strategy
+from orderdp.data.base import ImageArrays
+from orderdp.data.images import ResidentImages
 from orderdp.ranks import Batching
 from reference.loop import LEFT_EARLY
 
@@ -113,6 +115,15 @@ def test_update_never_waits_for_losses_of_another_precision_or_scores_of_the_use
     with no_synchronisation():
         pruner.update(ids, losses.to(dtype), scores=scores)
     assert torch.equal(pruner.scores()["score"][ids], scores)
+
+
+@pytest.mark.parametrize("augment", ["flip_crop", "flip_crop_erase"])
+def test_a_batch_of_resident_images_never_waits_for_the_device(augment):
+    source = ImageArrays(torch.zeros(50, 3, 8, 8, dtype=torch.uint8), torch.zeros(50, dtype=torch.int64))
+    images = ResidentImages(source, mean=(0.5,) * 3, std=(0.2,) * 3, augment=augment, device="cuda")
+    with no_synchronisation():
+        batch, _ = images.__getitems__(range(20))
+    assert batch.device.type == "cuda"
 
 
 def test_an_update_takes_at_most_four_kernels():

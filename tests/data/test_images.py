@@ -107,6 +107,20 @@ def test_channels_last_changes_the_layout_and_no_value():
     assert last[0].is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_nothing_that_a_batch_sends_to_the_device_waits_for_it(augment, monkeypatch):
+    samples, sent, to = ResidentImages(arrays(), augment=augment, **COLOUR), [], torch.Tensor.to
+
+    def noted(tensor, *arguments, **named):
+        if any(isinstance(argument, torch.device) for argument in arguments):
+            sent.append(named.get("non_blocking", False))
+        return to(tensor, *arguments, **named)
+
+    monkeypatch.setattr(torch.Tensor, "to", noted)
+    samples.__getitems__([4, 2])
+    assert set(sent) == {True}
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize(("kind", "collate"), [(ResidentImages, whole), (SampleImages, None)])
 def test_two_workers_give_the_batches_of_none(kind, collate):

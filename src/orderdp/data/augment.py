@@ -149,7 +149,7 @@ def erase(images: Tensor, ids: npt.ArrayLike, *, seed: int, epoch: int) -> Tenso
         first = torch.from_numpy(_below(side, part) - side // 4)[:, None]
         places = torch.arange(side)
         inside.append((first <= places) & (places < first + side // 2))  # (b, side)
-    rows, columns = (each.to(images.device) for each in inside)
+    rows, columns = (each.to(images.device, non_blocking=True) for each in inside)
     return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
 
 
