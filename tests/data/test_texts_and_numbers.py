@@ -65,6 +65,13 @@ def test_a_batch_of_texts_is_cut_to_its_longest():
     assert [len(samples[i][0]) for i in range(4)] == [1, 3, 2, 1]
 
 
+def test_zeros_before_or_within_a_text_cut_off_none_of_its_tokens():
+    texts = Texts(torch.tensor([[0, 0, 2, 3, 0], [4, 0, 5, 0, 0]]), torch.tensor([0, 1]))
+    samples = ResidentTexts(texts)
+    assert samples.__getitems__([0, 1])[0].tolist() == [[0, 0, 2, 3], [4, 0, 5, 0]]
+    assert samples[1][0].tolist() == [4, 0, 5]
+
+
 def test_turning_by_a_right_angle_moves_the_top_to_the_right():
     image = torch.zeros(1, 1, 9, 9, dtype=torch.uint8)
     image[0, 0, 1, 4] = 200

@@ -22,7 +22,8 @@ class ResidentTexts(Samples):
     def __init__(self, source: Texts, *, device: torch.device | str = "cpu") -> None:
         super().__init__(source.labels.to(device), seed=0)
         self._tokens = source.tokens.to(device)
-        self._lengths = source.tokens.count_nonzero(dim=1)
+        places = torch.arange(1, source.tokens.shape[1] + 1)
+        self._lengths = ((source.tokens != 0) * places).amax(dim=1)  # up to the last token; zeros may come before it
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         tokens, labels = self.__getitems__([index])
