@@ -49,12 +49,19 @@ def test_plan_shows_a_proportional_choice_by_losses(call, here):
     for name, line in {
         "no.npy": "--losses must be an array in a .npy file, got no.npy (",
         "text.npy": "--losses must be an array in a .npy file, got text.npy (",
+        "empty.npy": "--losses must be an array in a .npy file, got empty.npy (",
+        "several.npz": "--losses must be an array in a .npy file, got several.npz (",
+        "words.npy": "--losses must be an array in a .npy file, got words.npy (",
         "short.npy": "--losses must be one for each of the 1000 samples, got shape (3,); write --num-samples",
+        "unseen.npy": "--losses must be finite, got 2 that are not; leave these samples out, and write ",
     }.items():
-        if name == "text.npy":
-            (here / name).write_text("1 2 3")
-        if name == "short.npy":
-            np.save(name, losses[:3])
+        if name in ("text.npy", "empty.npy"):
+            (here / name).write_text("1 2 3" if name == "text.npy" else "")
+        elif name == "several.npz":
+            np.savez(name, losses=losses)
+        elif name != "no.npy":
+            of = {"short": losses[:3], "words": np.array(["a"] * 1000), "unseen": np.r_[[np.inf, -np.inf], losses[2:]]}
+            np.save(name, of[name.removesuffix(".npy")])
         status, out, err = call(*PLAN, "--prune-ratio", "0.5", "--losses", name)
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert err.startswith(f"orderdp: {line}")

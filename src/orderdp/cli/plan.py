@@ -87,19 +87,24 @@ def _proportional(path: Path, laid_out: Plan) -> list[ProportionalDraw]:
     """Returns what a proportional choice does, with several uniform shares.
 
     Raises:
-        ValueError: the file holds no such array, or of another size.
+        ValueError: the file holds no such array, or one of another size or of losses that are not finite.
     """
     import numpy as np
 
     from orderdp import theory
 
     try:
-        losses = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        losses = np.lib.format.open_memmap(path, mode="r").astype(np.float64)
+    except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"losses must be an array in a .npy file, got {path} ({error}); write np.save") from None
     if losses.shape != (laid_out.n,):
         raise ValueError(
             f"losses must be one for each of the {laid_out.n} samples, got shape {losses.shape}; write num_samples"
+        )
+    if unknown := int(np.count_nonzero(~np.isfinite(losses))):
+        raise ValueError(
+            f"losses must be finite, got {unknown} that are not; leave these samples out, and write "
+            f"num_samples={laid_out.n - unknown}"
         )
     shares = (0.0, 0.1, 0.3)
     return [theory.proportional_draw(losses, laid_out.q, epochs=laid_out.epochs, uniform_share=u) for u in shares]
