@@ -98,6 +98,11 @@ def test_it_is_written_as_a_table_without_labels_and_read_back():
     assert strategy.for_labels(torch.from_numpy(LABELS)) == PerClass(strategy=strategy.strategy, labels=LABELS)
     own = PerClass(strategy=strategy.strategy, labels=LABELS)
     assert own.for_labels(torch.zeros(N, dtype=torch.int64)) is own
+    with raises(
+        ValueError,
+        "labels of strategy 'per_class' are those of the data in a recipe, got 101 of its own; leave labels out",
+    ):
+        to_table(own)
     assert OrderDP(prune_ratio=0.5).for_labels(None) == OrderDP(prune_ratio=0.5)
 
 

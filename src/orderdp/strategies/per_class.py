@@ -86,7 +86,16 @@ class PerClass(Strategy):
         return cls(strategy=inner.from_settings(given, epochs=epochs))
 
     def settings(self) -> dict[str, Any]:
-        """Returns `inner` and its settings, not the labels, which are those of the data."""
+        """Returns `inner` and its settings.
+
+        Raises:
+            ValueError: it has labels of its own, which no recipe holds: the labels of a run are those of its data.
+        """
+        if self.labels is not None:
+            raise ValueError(
+                f"labels of strategy '{self.name}' are those of the data in a recipe, got {len(self.labels)} of its "
+                "own; leave labels out"
+            )
         return {"inner": self.strategy.name, **self.strategy.settings()}
 
     @classmethod
