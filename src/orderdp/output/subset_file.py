@@ -4,8 +4,8 @@
 that scores. `subsets.parquet` has a row for each sample that a method keeps with a seed at a prune ratio: `seed`,
 `method`, `prune_ratio`, `sample_id`, `row`, `order` (its place in the order in which the method chose) and `weight`
 (null if the method gives none). `sample_id` is the position among the training samples of the recipe, and `row` the one
-in the whole training part of the data set; they differ if the recipe has a `train_size`. The metadata of both files
-holds JSON under the key `orderdp`: the recipe, the seeds, the versions and the settings of every method.
+in the whole training part of the data set; they differ if the recipe has a `train_size` or `held_out`. The metadata of
+both files holds JSON under the key `orderdp`: the recipe, the seeds, the versions and the settings of every method.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def read_scores(path: Path, seed: int) -> dict[str, npt.NDArray[np.float64]]:
     """Returns the (n,) scores of each method with a seed; NaN where a sample has none.
 
     Raises:
-        OSError, ValueError: there is no such file, or it is another.
+        ValueError: there is no such file, or it is another or damaged.
     """
     table = _read(path, ("seed", "==", seed))
     return {name: table[name].to_numpy() for name in table.column_names if name not in NOT_SCORES}
@@ -209,8 +209,8 @@ def _read(path: Path, condition: tuple[str, str, object]) -> Any:
         return parquet.read_table(path, filters=[condition], page_checksum_verification=True)
     except (OSError, ValueError, ArrowException) as error:
         raise ValueError(
-            f"file must be as 'orderdp coreset' wrote it, got {path}, which is damaged ({str(error).splitlines()[0]}); "
-            "write it again with 'orderdp coreset'"
+            f"file must be as 'orderdp coreset' wrote it, got {path}, which is missing or damaged "
+            f"({str(error).splitlines()[0]}); write it again with 'orderdp coreset'"
         ) from None
 
 
