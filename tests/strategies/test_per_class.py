@@ -158,3 +158,18 @@ def test_labels_must_be_there_and_fit():
         bare.for_labels(None)
     with raises(ValueError, "inner is needed by strategy 'per_class', got None; write per_class:orderdp"):
         from_table({"name": "per_class", "prune_ratio": 0.5})
+
+
+def test_what_does_not_fit_a_class_is_refused_when_the_labels_are_there():
+    method = OrderDP(prune_ratio=0.3, skip=0.15)
+    method.sizes(N)  # of all data, some may be skipped
+    with pytest.raises(ValueError, match=r"^skip must leave 4 of the 4 samples drawn, got 0.15 beside prune_ratio=0.1"):
+        PerClass(strategy=method, labels=np.array([0] * 96 + [1] * 5))
+
+
+def test_a_class_without_a_share_is_left_out():
+    labels = np.array([0] * 99 + [1])
+    strategy = PerClass(strategy=OrderDP(prune_ratio=0.6), labels=labels)
+    chosen = strategy.select(Memory(100, 0, {"score": np.ones(100, np.float32)}), np.random.default_rng(0)).indices
+    assert len(chosen) == 40
+    assert 99 not in chosen.tolist()

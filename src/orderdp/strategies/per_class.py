@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from orderdp.strategies.base import Indices, Memory, Selection, Strategy
+from orderdp.strategies.composed import Composed
 from orderdp.strategies.draws import shuffle
 from orderdp.theory.sizes import largest_remainders
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PerClass(Strategy):
+class PerClass(Composed):
     """Another method, which chooses within each class as if it were all data. Every class keeps the same share.
 
     An epoch has exactly as many samples as the method alone would choose. A class has its share of them to within one
@@ -49,17 +50,13 @@ class PerClass(Strategy):
 
     name = "per_class"
     label = "per class"
-    argument = "inner"
-    method_setting = "inner"
     ratio_means = "that of the method, per_class:NAME, within each class"
 
-    strategy: Strategy
     labels: npt.NDArray[np.integer[Any]] | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         inner = self.strategy
-        if not isinstance(inner, Strategy):
-            raise TypeError(f"strategy must be a method, got {inner!r}; write OrderDP(prune_ratio=0.5)")
         ratio, size = getattr(inner, "prune_ratio", None), inner.size_changes()
         in_steps = inner.chooses_in_batch or getattr(inner, "per", "epoch") != "epoch"
         if ratio is None or size is None or in_steps or inner.names_samples:
@@ -69,8 +66,10 @@ class PerClass(Strategy):
             )
         if self.labels is not None:
             object.__setattr__(self, "labels", _checked(self.labels))
-        object.__setattr__(self, "references", inner.references)
-        object.__setattr__(self, "plain_losses_advice", inner.plain_losses_advice)
+            for epoch in (0, 1):  # what does not fit a class fails here
+                for ids, method in zip(self._classes, self._methods(epoch), strict=True):
+                    if method is not None:
+                        method.num_selected(len(ids), epoch)
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any], *, epochs: int | None) -> Self:
@@ -80,10 +79,7 @@ class PerClass(Strategy):
             ValueError: no method, or settings that one of the two refuses. TypeError: likewise.
         """
         given = dict(settings)
-        if not given.get("inner"):
-            raise ValueError(f"inner is needed by strategy '{cls.name}', got None; write {cls.name}:orderdp")
-        inner: type[Strategy] = given.pop("inner")
-        return cls(strategy=inner.from_settings(given, epochs=epochs))
+        return cls(strategy=cls.inner_of(given).from_settings(given, epochs=epochs))
 
     def settings(self) -> dict[str, Any]:
         """Returns `inner` and its settings.
@@ -111,10 +107,6 @@ class PerClass(Strategy):
         """Returns the method for a run of other epochs."""
         return replace(self, strategy=self.strategy.for_epochs(epochs, instead_of=instead_of))
 
-    def for_seed(self, seed: int | None) -> Self:
-        """Returns the method for this seed."""
-        return replace(self, strategy=self.strategy.for_seed(seed))
-
     def for_labels(self, labels: Tensor | None) -> Self:
         """Returns the method with the labels of a data set, unless it has its own.
 
@@ -126,29 +118,6 @@ class PerClass(Strategy):
         if labels is None:
             raise ValueError(f"strategy '{self.name}' needs labels that are classes, got numbers; choose another")
         return replace(self, labels=labels)  # type: ignore[arg-type]
-
-    @property
-    def asked_ratio(self) -> float | None:
-        """That of the method."""
-        return self.strategy.asked_ratio
-
-    @property
-    def columns(self) -> dict[str, float]:
-        """Those of the method."""
-        return self.strategy.columns
-
-    @property
-    def needs_plain_losses(self) -> bool:
-        """As the method does."""
-        return self.strategy.needs_plain_losses
-
-    def check_files(self, data_sha256: Callable[[], str] | None = None) -> None:
-        """Checks the files of the method."""
-        self.strategy.check_files(data_sha256)
-
-    def observe(self, old: Mapping[str, Tensor], losses: Tensor) -> dict[str, Tensor]:
-        """Returns what the method remembers."""
-        return self.strategy.observe(old, losses)
 
     def num_selected(self, num_samples: int, epoch: int) -> int | None:
         """Returns the size of the method on all data.
@@ -177,12 +146,10 @@ class PerClass(Strategy):
             )
         size = self.num_selected(memory.num_samples, memory.epoch)
         assert size is not None
-        classes = self._classes
-        sizes = largest_remainders(np.array(list(map(len, classes))), size)
         parts = []
-        for ids, count, inside in zip(classes, sizes.tolist(), self._memories(memory), strict=True):
-            if count:
-                method = replace(self.strategy, prune_ratio=1 - count / len(ids))  # type: ignore[type-var]
+        methods = self._methods(memory.epoch)
+        for ids, method, inside in zip(self._classes, methods, self._memories(memory), strict=True):
+            if method is not None:
                 found = method.select(inside, rng)
                 parts.append(Selection(ids[found.indices], found.weights))
         order = np.arange(size)
@@ -200,6 +167,17 @@ class PerClass(Strategy):
         ordered = np.argsort(labels, kind="stable")
         borders = np.flatnonzero(np.diff(labels[ordered])) + 1
         return np.split(ordered, borders)
+
+    def _methods(self, epoch: int) -> list[Strategy | None]:
+        """Returns the method for the share of each class in an epoch; None for a class that has none."""
+        counts = np.array(list(map(len, self._classes)))
+        size = self.strategy.num_selected(int(counts.sum()), epoch)
+        assert size is not None
+        shares = zip(counts.tolist(), largest_remainders(counts, size).tolist(), strict=True)
+        return [
+            replace(self.strategy, prune_ratio=1 - kept / count) if kept else None  # type: ignore[type-var]
+            for count, kept in shares
+        ]
 
     def _memories(self, memory: Memory) -> Iterator[Memory]:
         """Yields what the method would know of each class if it were all data."""

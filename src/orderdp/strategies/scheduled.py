@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from orderdp.strategies.base import Memory, Selection, Strategy
+from orderdp.strategies.composed import Composed
 from orderdp.strategies.full_data import FullData
 from orderdp.strategies.order import first_after, share_up_to
 from orderdp.theory.sizes import check_count, check_fraction, check_number
@@ -24,7 +24,7 @@ _SIZES = {"prune_ratio", "prune_probability", "hide", "keep", "explore", "exploi
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scheduled(Strategy):
+class Scheduled(Composed):
     """Another method, whose prune ratio r follows the run; an epoch of ratio 0 is on full data.
 
     All shares are of the epochs of the run. With `start` and `end` alone, the method prunes between the two. The number
@@ -62,11 +62,8 @@ class Scheduled(Strategy):
 
     name = "scheduled"
     label = "scheduled"
-    argument = "inner"
-    method_setting = "inner"
     ratio_means = "that of the method that is scheduled, scheduled:NAME, where it prunes"
 
-    strategy: Strategy
     epochs: int
     start: float = 0.0
     end: float = 1.0
@@ -78,6 +75,7 @@ class Scheduled(Strategy):
     easy_from: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check_method()
         object.__setattr__(self, "epochs", check_count("epochs", self.epochs))
         object.__setattr__(self, "interval", check_count("interval", self.interval))
@@ -118,13 +116,8 @@ class Scheduled(Strategy):
         if self._changes_ratio():
             for ratio in sorted(set(map(self._ratio, range(self.epochs)))):
                 self._with_ratio(ratio)  # raises what the method has against it
-        # What the class says of all schedules, this one says of its method.
-        object.__setattr__(self, "references", inner.references)
-        object.__setattr__(self, "plain_losses_advice", inner.plain_losses_advice)
 
     def _check_method(self) -> None:
-        if not isinstance(self.strategy, Strategy):
-            raise TypeError(f"strategy must be a method, got {self.strategy!r}; write OrderDP(prune_ratio=0.5)")
         nested = self.strategy.method_setting is not None
         if nested or self.strategy.chooses_in_batch or not self.strategy.prunes:
             raise ValueError(
@@ -149,9 +142,7 @@ class Scheduled(Strategy):
             ValueError: no method, no number of epochs, or settings that one of the two refuses. TypeError: likewise.
         """
         given = dict(settings)
-        if not given.get("inner"):
-            raise ValueError(f"inner is needed by strategy '{cls.name}', got None; write {cls.name}:orderdp")
-        inner: type[Strategy] = given.pop("inner")
+        inner = cls.inner_of(given)
         own = {name: given.pop(name) for name in _OWN if name in given}
         run = given.pop("epochs", epochs)
         if run is None:
@@ -193,52 +184,6 @@ class Scheduled(Strategy):
         if self.epochs != instead_of:
             return self
         return replace(self, epochs=epochs, strategy=self.strategy.for_epochs(epochs, instead_of=instead_of))
-
-    def for_seed(self, seed: int | None) -> Self:
-        """Returns the schedule of the method for this seed."""
-        return replace(self, strategy=self.strategy.for_seed(seed))
-
-    def for_labels(self, labels: Tensor | None) -> Self:
-        """Returns the schedule of the method for data of these classes."""
-        return replace(self, strategy=self.strategy.for_labels(labels))
-
-    @property
-    def asked_ratio(self) -> float | None:
-        """That of the method."""
-        return self.strategy.asked_ratio
-
-    @property
-    def columns(self) -> dict[str, float]:
-        """Those of the method."""
-        return self.strategy.columns
-
-    @property
-    def needs_plain_losses(self) -> bool:
-        """As the method does."""
-        return self.strategy.needs_plain_losses
-
-    @property
-    def assumed_size(self) -> str | None:
-        """What the method says."""
-        return self.strategy.assumed_size
-
-    @property
-    def names_samples(self) -> bool:  # type: ignore[override]
-        """As the method does."""
-        return self.strategy.names_samples
-
-    @property
-    def samples_before(self) -> int:
-        """As of the method."""
-        return self.strategy.samples_before
-
-    def check_files(self, data_sha256: Callable[[], str] | None = None) -> None:
-        """Checks the files of the method."""
-        self.strategy.check_files(data_sha256)
-
-    def observe(self, old: Mapping[str, Tensor], losses: Tensor) -> dict[str, Tensor]:
-        """Returns what the method remembers."""
-        return self.strategy.observe(old, losses)
 
     def num_selected(self, num_samples: int, epoch: int) -> int | None:
         """Returns the size of the method at the ratio of this epoch; None if that depends on the losses."""
