@@ -26,6 +26,7 @@ from orderdp.training.run_folder import alone_in, spent_s
 def overview(results: Results) -> Table:
     """Returns the table: means over the seeds, and what was saved in comparison with full data."""
     full = full_data(results)
+    saved = _time_saved(results, full)
     lines = by_run(
         results.entries.values(),
         [
@@ -35,14 +36,15 @@ def overview(results: Results) -> Table:
             ("cost saved", share(cost_of, full, left_out=True, own=False)),
             ("steps", mean("steps", ",.0f")),
             *SECONDS_COLUMNS,
-            _time_saved(results, full),
+            saved,
         ],
         marked=False,
     )
+    heading, _ = saved
+    threads = "; processor time is that of all threads of a run" if heading.startswith("processor") else ""
     note = (
         "Accuracy: after the last epoch. Samples: those that went through the model in training. Cost: in training "
-        "steps of one sample. Saved: in comparison with full data. Time is without evaluation; processor time is "
-        "that of all threads of a run."
+        f"steps of one sample. Saved: in comparison with full data. Time is without evaluation{threads}."
         f"{accuracy_note(results)}{proxies_note(results)}{passes_note(results)}"
     )
     return Table("overview", "Every run", lines, note)
