@@ -142,8 +142,10 @@ def test_a_recipe_asks_for_noise_and_holds_out_noisy_labels():
 
 def test_numbers_cannot_have_wrong_classes(turned):
     _, data = turned
-    with pytest.raises(ValueError, match=r"^label_noise needs labels that are classes, got 0.2 for numbers; leave it"):
+    with pytest.raises(ValueError, match=r"^label_noise needs labels of several classes, got 0.2 for numbers; leave"):
         data.with_label_noise(0.2)
+    with pytest.raises(ValueError, match=r"^label_noise needs labels of several classes, got 0.2 for one class; leave"):
+        replace(data, num_classes=1).with_label_noise(0.2)
     with pytest.raises(ValueError, match=r"^label_noise must lie in \[0, 1\], got 2; write label_noise = 0.0$"):
         Recipe(label_noise=2)
 

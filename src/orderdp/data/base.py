@@ -132,10 +132,11 @@ class DataSets:
         Each of the other classes is equally likely. Samples that are wrong at one share are wrong at a larger one.
 
         Raises:
-            ValueError: the labels are numbers.
+            ValueError: the labels are numbers, or there is one class.
         """
-        if not self.num_classes:
-            raise ValueError(f"label_noise needs labels that are classes, got {share:g} for numbers; leave it out")
+        if self.num_classes < 2:
+            kind = "one class" if self.num_classes else "numbers"
+            raise ValueError(f"label_noise needs labels of several classes, got {share:g} for {kind}; leave it out")
         labels = self.train.labels.numpy()
         ids = np.arange(len(labels))
         wrong = np.argsort(draws(0, 0, ids, Purpose.NOISE), kind="stable")[: round(share * len(labels))]

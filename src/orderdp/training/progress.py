@@ -56,8 +56,8 @@ class Progress:
     def warn_of_ratio(self, ratio: float, num_epochs: int) -> None:
         """Warns after a third of a run of ten epochs or more if few samples are mastered for the share that is pruned.
 
-        In trials on 10,000 images with a network of 13,000 parameters, a mastered share below a twentieth of the prune
-        ratio came with every loss against the shorter schedule, and with one gain.
+        The threshold, a twentieth of the prune ratio, is a rule of thumb. It comes from nine runs of one seed: `orderdp
+        train --against short --epochs 20 --train-size 10000 --prune-ratio 0.3 0.5 0.7` on three data sets.
 
         Args:
             ratio: prune ratio of the epoch that has ended.
