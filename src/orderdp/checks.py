@@ -98,3 +98,9 @@ def _cure(size: int, values: Tensor, name: str) -> str:
     if values.ndim == 1 and len(values) > 1:
         return f"take index and {name} from the same batch"
     return 'pass one loss per sample (reduction="none")'
+
+
+def scores_of(index: Tensor, scores: Tensor, device: torch.device) -> Tensor:
+    """Returns the scores of a batch on a device, without gradient; raises unless there is one a sample."""
+    check_values(len(index), scores, "scores")
+    return scores.detach().to(device, non_blocking=device.type != "cpu")

@@ -207,10 +207,14 @@ class Ledger:
         record = self._record
         assert record is not None
         trained, ids, values, mask = record.trained(), record.indices, record.values(), self._epochs.mask
+        left_out = np.empty(0, dtype=np.int64)  # of their steps, with a loss that was seen
         if not trained.all():
+            left_out = np.flatnonzero(record.seen() & ~trained)
             ids, values, mask = ids[trained], values[trained], None
         missing = record.indices[record.missing()]
         table.close(ids, values, missing, self._epochs.ordinal, self._observe, mask)
+        if len(left_out) and table.columns:
+            table.record(record.indices[left_out], record.values()[left_out], self._observe)
         for later in self._later:
             table.record(*later, self._observe)
         return values, len(missing)

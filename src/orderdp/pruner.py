@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from orderdp.checks import check_batch, check_index, check_integer, check_values
+from orderdp.checks import check_batch, check_index, check_integer, check_values, scores_of
 from orderdp.epochs import shown
 from orderdp.ledger import Ledger
 from orderdp.loader import PrunedLoader
@@ -77,6 +77,11 @@ class Pruner(Ledger):
         size = self._epochs.declared()
         kept = "as many as the losses decide" if size is None else f"{size:,}"
         return f"<Pruner: {shown(self.strategy)} visits {kept} of {self.num_samples:,} samples in its next epoch>"
+
+    @property
+    def chooses_in_batch(self) -> bool:
+        """Whether the epoch begun last chooses within its batches, so that `choose` needs a forward pass first."""
+        return self._within is not None
 
     def num_selected(self, epoch: int | None = None) -> int:
         """Returns how many samples an epoch visits; None is the next one to begin.
@@ -245,7 +250,8 @@ class Pruner(Ledger):
         assert selection is not None
         steps = None if batching is None else self.steps_of(batching, len(selection.indices))
         self._batching, chooser = batching, self._epochs.chooser
-        self._within = WithinBatch(chooser, self.seed, self.epoch or 0) if chooser.chooses_in_batch else None
+        within = chooser.within(self._table.columns, self.epoch or 0)
+        self._within = None if within is None else WithinBatch(within, self.seed, self.epoch or 0)
         if not resumed or self._record is None:
             self._record = EpochRecord(selection, self.num_samples)
         self._record.begin(steps, self.ranks()[1])
@@ -340,7 +346,7 @@ class Pruner(Ledger):
             raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}; write 'mean'")
         values, kept = losses.detach(), None
         if scores is not None:
-            values = _scores_of(index, scores, values.device)
+            values = scores_of(index, scores, values.device)
         if self._within is not None:
             losses, values, kept, weights = self._within.reduce(index, losses, values, weights, record)
         own = record.add(index, values, kept)
@@ -385,13 +391,7 @@ class Pruner(Ledger):
         check_index(index)
         check_values(len(index), losses, "losses")
         seen = losses.detach()
-        values = seen if scores is None else _scores_of(index, scores, seen.device)
+        values = seen if scores is None else scores_of(index, scores, seen.device)
         if self._within is None:
             return torch.arange(len(index), device=seen.device)
         return self._within.choose(index, seen, values, record)
-
-
-def _scores_of(index: Tensor, scores: Tensor, device: torch.device) -> Tensor:
-    """Returns the scores of a batch on a device, without gradient."""
-    check_values(len(index), scores, "scores")
-    return scores.detach().to(device, non_blocking=device.type != "cpu")

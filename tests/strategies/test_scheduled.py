@@ -21,6 +21,7 @@ from orderdp import (
     Pruner,
     RepeatedRandom,
     Scheduled,
+    SelectiveBackprop,
     SeTa,
     StoredSubset,
     citation,
@@ -121,6 +122,68 @@ def test_the_ratio_is_at_most_the_share_that_is_mastered(losses, kept):
     assert len(strategy.select(memory, np.random.default_rng(0)).indices) == kept
 
 
+@pytest.mark.parametrize(
+    ("mastered", "kept"),
+    [(0, 200), (159, 200), (160, 100), (179, 100), (180, 50), (189, 50), (190, 25), (198, 25), (199, 12), (200, 12)],
+)
+def test_halving_keeps_the_shares_of_ordered_sgd(mastered, kept):
+    strategy = Scheduled(strategy=OrderDP(prune_ratio=0.9375), epochs=10, mastered=0.5, halving=True)
+    losses = np.where(np.arange(200) < mastered, 0.5, 0.6).astype(np.float32)
+    chosen = strategy.select(Memory(200, 3, {"score": losses}), np.random.default_rng(0)).indices
+    assert len(chosen) == pytest.approx(kept, abs=0.5)
+    mild = Scheduled(strategy=HALF, epochs=10, mastered=0.5, halving=True)
+    chosen = mild.select(Memory(200, 3, {"score": losses}), np.random.default_rng(0)).indices
+    assert len(chosen) == max(kept, 100)
+
+
+def trained_in(pruner, losses_of):
+    """Returns the sizes of what each step of one epoch trains, by its mask, and whether it chose within batches."""
+    sizes = []
+    for index, _ in pruner.loader(range(pruner.num_samples), batch_size=20):
+        losses = losses_of(index).requires_grad_()
+        pruner.update(index, losses).backward()
+        sizes.append(int((losses.grad != 0).sum()))
+    return sizes, pruner.chooses_in_batch
+
+
+@pytest.mark.parametrize("method", [OrderedSGD(keep=0.25), SelectiveBackprop(keep=0.25)])
+def test_a_method_within_batches_follows_the_schedule(method):
+    pruner = Pruner(Scheduled(strategy=method, epochs=10, start=0.3, end=0.8, interval=2), N)
+    assert pruner.total_steps(10, batch_size=20) == 50
+    found = [trained_in(pruner, lambda index: index.float() + 1) for _ in range(11)]
+    pruned = [epoch in (3, 5, 7) for epoch in range(11)]
+    assert found == [([5 if prunes else 20] * 5, prunes) for prunes in pruned]
+
+
+def test_a_method_within_batches_follows_the_mastered_share_of_all_samples_it_has_seen():
+    pruner = Pruner(Scheduled(strategy=OrderedSGD(keep=0.25), epochs=10, mastered=1.0), N)
+    assert pruner.total_steps(10, batch_size=20) == 50
+    for share, sizes in ((0.4, 20), (0.6, 12), (0.6, 8), (1.0, 8), (0.0, 5), (0.0, 20)):
+        # The easiest samples are never trained, but their losses are remembered.
+        found = trained_in(pruner, lambda index, share=share: torch.where(index < share * N, 0.5, 2.0 + index / N))
+        assert found == ([sizes] * 5, sizes < 20)
+    assert pruner.report(mastered_at=1.0).mastered == 0
+
+
+def test_a_method_within_batches_resumes_at_the_ratio_of_its_epoch():
+    strategy = Scheduled(strategy=OrderedSGD(keep=0.25), epochs=10, mastered=1.0, halving=True)
+    one, other = Pruner(strategy, N), Pruner(strategy, N)
+    trained_in(one, lambda index: torch.where(index < 92, 0.5, 2.0))
+    loader = one.loader(range(N), batch_size=20)
+    for step, (index, _) in enumerate(loader):
+        one.update(index, torch.full((20,), 3.0, requires_grad=True))
+        if step == 1:
+            state = loader.state_dict()
+    resumed = other.loader(range(N), batch_size=20)
+    resumed.load_state_dict(state)
+    rest = [index for index, _ in resumed]
+    assert len(rest) == 3
+    assert other.chooses_in_batch
+    losses = torch.arange(20.0, requires_grad=True)
+    other.update(rest[-1], losses).backward()
+    assert int((losses.grad != 0).sum()) == 5  # 3/4 are left out from 90 % on
+
+
 @pytest.mark.parametrize("unknown", [math.inf, -math.inf])
 def test_samples_without_a_loss_are_not_mastered(unknown):
     strategy = Scheduled(strategy=HALF, epochs=10, mastered=1.0)
@@ -199,15 +262,14 @@ def test_a_run_of_other_epochs_stretches_both():
             "strategy must be a method, got 'orderdp'; write OrderDP(prune_ratio=0.5)",
         ),
         (
-            {"strategy": OrderedSGD(keep=0.5)},
+            {"strategy": FullData()},
             ValueError,
-            "a method to schedule must prune, choose before an epoch and hold no other method, got "
-            "OrderedSGD(keep=0.5); write OrderDP(prune_ratio=0.5)",
+            "a method to schedule must prune and hold no other method, got FullData(); write OrderDP(prune_ratio=0.5)",
         ),
         (
             {"strategy": PerClass(strategy=HALF)},
             ValueError,
-            "a method to schedule must prune, choose before an epoch and hold no other method, got "
+            "a method to schedule must prune and hold no other method, got "
             f"{PerClass(strategy=HALF)!r}; write OrderDP(prune_ratio=0.5)",
         ),
         (
@@ -260,6 +322,8 @@ def test_a_run_of_other_epochs_stretches_both():
             ValueError,
             "easy_from is a fraction and must lie in (0, 1], got 0; write a number such as 0.5",
         ),
+        ({"halving": True}, ValueError, "halving follows the mastered share, got mastered=None; write mastered=0.69"),
+        ({"mastered": 0.7, "halving": 1}, TypeError, "halving must be True or False, got 1; write halving=True"),
         ({"mastered": "low"}, TypeError, "mastered must be a number, got 'low'; write a number such as 0.69"),
     ],
 )

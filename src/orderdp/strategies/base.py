@@ -197,7 +197,8 @@ class Strategy(ABC):
     def batch_weights(self, losses: Tensor, uniforms: Callable[[], Tensor]) -> Tensor | None:
         """Returns (b,) factors that choose within a batch by its fresh losses; None if all samples count the same.
 
-        A sample with factor zero is not trained: it counts as no visit, and its loss is not recorded.
+        A sample with factor zero is not trained: it counts as no visit. Its loss is remembered all the same, if the
+        strategy has columns.
 
         Args:
             losses: (b,) float32, without gradient, on the device of the model. With several ranks, only those of this
@@ -211,6 +212,15 @@ class Strategy(ABC):
     def chooses_in_batch(self) -> bool:
         """Whether `batch_weights` chooses within a batch: the samples of a step are not known before its losses."""
         return type(self).batch_weights is not Strategy.batch_weights
+
+    def within(self, columns: Mapping[str, npt.NDArray[np.float32]], epoch: int) -> Strategy | None:
+        """Returns the method whose `batch_weights` choose within the batches of an epoch; None if none does.
+
+        Args:
+            columns: what is remembered as the epoch begins, each (n,) float32.
+            epoch: number of the epoch.
+        """
+        return self if self.chooses_in_batch else None
 
     @property
     def needs_plain_losses(self) -> bool:

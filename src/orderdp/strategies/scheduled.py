@@ -1,13 +1,15 @@
-"""A prune ratio that follows the run, for any method that chooses before an epoch."""
+"""A prune ratio that follows the run, for any method."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+from torch import Tensor
 
 from orderdp.strategies.base import Memory, Selection, Strategy
 from orderdp.strategies.composed import Composed
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 _SHARES = {"start": 0.0, "end": 1.0, "rise": 0.0, "fall": 0.0, "wave": 0.0, "easy_from": 1.0}
-_OWN = {**_SHARES, "interval": 1, "mastered": None}
+_OWN = {**_SHARES, "interval": 1, "mastered": None, "halving": False}
+_HALVED_AT = (0.8, 0.9, 0.95, 0.995)  # shares of the data that are right, of ordered SGD
 _SIZES = {"prune_ratio", "prune_probability", "hide", "keep", "explore", "exploit"}
 
 
@@ -44,15 +47,21 @@ class Scheduled(Composed):
         mastered: a loss; samples at or below it are mastered, and the ratio is at most their share. log 2 is a
             probability of 1/2 for the right class, without label smoothing. A method that keeps its choice for some
             epochs then chooses anew in each. None for a ratio that does not depend on the losses.
+        halving: with `mastered`, the ratio is at most 0 below 80 % mastered, 1/2 from 80 % on, 3/4 from 90 %, 7/8 from
+            95 % and 15/16 from 99.5 %, instead of the share.
         easy_from: share from which the method keeps the lowest losses of its draw instead of the highest, in (0, 1]; 1
             for never. The method must have the setting `easy_share`, which is 1 from then on.
 
     Raises:
-        TypeError: a setting of another type. ValueError: a value out of range, a method that chooses within the batch
-            or holds another method, a method without a prune ratio where the ratio changes, one that refuses a ratio of
-            the schedule, or one that remembers no loss beside `mastered`.
+        TypeError: a setting of another type. ValueError: a value out of range, a method that holds another method, a
+            method without a prune ratio where the ratio changes, one that refuses a ratio of the schedule, `halving`
+            without `mastered`, or a method before an epoch that remembers no loss beside `mastered`.
 
-    Source: `start` and `end` as Composer's selective backprop; alternating ratios, as in the oscillation of PODS.
+    Source: `start` and `end` as selective backprop in MosaicML Composer, which by default prunes from 0.5 to 0.9 in
+        every second batch: `start=0.5, end=0.9, interval=2` prunes as many batches, in every second epoch. `halving` as
+        ordered SGD in the authors' code, which counts the samples that are right, here those whose right class has a
+        probability of 1/2: `prune_ratio=0.9375, mastered=0.69, halving=True`. Alternating ratios, as in the oscillation
+        of PODS.
 
     >>> from orderdp.strategies import OrderDP
     >>> late = Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=4, start=0.25, end=0.75)
@@ -72,6 +81,7 @@ class Scheduled(Composed):
     fall: float = 0.0
     wave: float = 0.0
     mastered: float | None = None
+    halving: bool = False
     easy_from: float = 1.0
 
     def __post_init__(self) -> None:
@@ -90,6 +100,10 @@ class Scheduled(Composed):
             object.__setattr__(self, "mastered", float(self.mastered))
             if math.isnan(self.mastered):
                 raise ValueError("mastered must be a number that can be compared, got nan; write 0.69")
+        if not isinstance(self.halving, bool):
+            raise TypeError(f"halving must be True or False, got {self.halving!r}; write halving=True")
+        if self.halving and self.mastered is None:
+            raise ValueError("halving follows the mastered share, got mastered=None; write mastered=0.69")
         check_fraction("easy_from", self.easy_from, low_open=True, high_open=False)
         if self.easy_from < 1 and not hasattr(self.strategy, "easy_share"):
             raise ValueError(
@@ -109,7 +123,7 @@ class Scheduled(Composed):
                 f"wave must keep the ratio in [0, 1), got {self.wave} around {ratio}; "
                 f"write at most {min(ratio, 0.99 - ratio):.4g}"
             )
-        if self.mastered is not None and not inner.columns:
+        if self.mastered is not None and not self.columns:
             raise ValueError(
                 f"mastered needs a method that remembers losses, got {inner!r}; write OrderDP(prune_ratio=0.5)"
             )
@@ -118,11 +132,9 @@ class Scheduled(Composed):
                 self._with_ratio(ratio)  # raises what the method has against it
 
     def _check_method(self) -> None:
-        nested = self.strategy.method_setting is not None
-        if nested or self.strategy.chooses_in_batch or not self.strategy.prunes:
+        if self.strategy.method_setting is not None or not self.strategy.prunes:
             raise ValueError(
-                f"a method to schedule must prune, choose before an epoch and hold no other method, got "
-                f"{self.strategy!r}; "
+                f"a method to schedule must prune and hold no other method, got {self.strategy!r}; "
                 "write OrderDP(prune_ratio=0.5)"
             )
         shared = sorted({field.name for field in fields(self.strategy)} & {"inner", *_OWN})  # type: ignore[arg-type]
@@ -174,7 +186,7 @@ class Scheduled(Composed):
         if self.wave:
             words.append(f"wave {self.wave:.12g}")
         if self.mastered is not None:
-            words.append(f"mastered at {self.mastered:.12g}")
+            words.append(f"{'halved by' if self.halving else 'mastered'} at {self.mastered:.12g}")
         if epochs is not None and epochs != self.epochs:
             words.append(f"epochs {self.epochs}")
         return " ".join(words)
@@ -187,9 +199,9 @@ class Scheduled(Composed):
 
     def num_selected(self, num_samples: int, epoch: int) -> int | None:
         """Returns the size of the method at the ratio of this epoch; None if that depends on the losses."""
-        if self.mastered is not None and self._ratio(epoch):
-            return None
-        return self._at(epoch).num_selected(num_samples, epoch)
+        size = self._at(epoch).num_selected(num_samples, epoch)
+        # Within batches every sample may have a forward pass, at any ratio.
+        return None if self.mastered is not None and self._ratio(epoch) and size != num_samples else size
 
     def size_changes(self) -> tuple[int, ...] | None:
         """Returns the epochs in which the ratio changes, and those in which the size of the method may."""
@@ -202,14 +214,46 @@ class Scheduled(Composed):
 
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns what the method selects at the ratio of this epoch; a choice at another ratio is forgotten."""
-        method = self._at(memory.epoch)
-        if self.mastered is not None and method.prunes:
-            share = share_up_to(next(iter(memory.columns.values())), self.mastered)
-            method = self._turned(self._with_ratio(min(self._ratio(memory.epoch), share)), memory.epoch)
+        method = self._method(memory.columns, memory.epoch)
         before = memory.previous_epoch
         if before is not None and (self.mastered is not None or self._at(before) != method):
             memory = replace(memory, previous=None, previous_epoch=None)
         return method.select(memory, rng)
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """Those of the method; one column of losses for the mastered share, if it has none."""
+        columns = self.strategy.columns
+        if not columns and self.mastered is not None and self.chooses_in_batch:
+            return {"loss": math.inf}
+        return columns
+
+    def observe(self, old: Mapping[str, Tensor], losses: Tensor) -> dict[str, Tensor]:
+        """Returns what the method remembers, or the losses in a column of the schedule."""
+        return self.strategy.observe(old, losses) if self.strategy.columns else dict.fromkeys(self.columns, losses)
+
+    @property
+    def chooses_in_batch(self) -> bool:
+        """As the method does, in some epochs."""
+        return self.strategy.chooses_in_batch
+
+    def batch_weights(self, losses: Tensor, uniforms: Callable[[], Tensor]) -> Tensor | None:
+        """Returns those of the method at its own ratio."""
+        return self.strategy.batch_weights(losses, uniforms)
+
+    def within(self, columns: Mapping[str, npt.NDArray[np.float32]], epoch: int) -> Strategy | None:
+        """Returns the method at the ratio of this epoch, if it chooses within batches; None where all are trained."""
+        return self._method(columns, epoch).within(columns, epoch) if self.chooses_in_batch else None
+
+    def _method(self, columns: Mapping[str, npt.NDArray[np.float32]], epoch: int) -> Strategy:
+        """Returns the method at the ratio of this epoch, by the losses that are remembered."""
+        method = self._at(epoch)
+        if self.mastered is None or not method.prunes:
+            return method
+        share = share_up_to(next(iter(columns.values())), self.mastered)
+        if self.halving:
+            share = 1 - 0.5 ** sum(share >= least for least in _HALVED_AT)
+        return self._turned(self._with_ratio(min(self._ratio(epoch), share)), epoch)
 
     def _changes_ratio(self) -> bool:
         return bool(self.rise or self.fall or self.wave or self.mastered is not None)

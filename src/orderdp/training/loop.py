@@ -187,7 +187,7 @@ class Run:
 
     def _forward(self, index: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Returns the losses of the samples that a step trains, and the scalar to back-propagate."""
-        if self.recipe.strategy.chooses_in_batch:
+        if self.pruner.chooses_in_batch:
             self.progress.first_count += len(index)
             index, inputs, labels = (each.to(self.device, non_blocking=True) for each in (index, *batch))
             with first_pass(self.model):
