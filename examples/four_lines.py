@@ -10,7 +10,7 @@ Prints, with torch 2.13 on a CPU:
 
     460 steps, full data takes 900
     718 of 1437 samples in each epoch, 14360 in all
-    test accuracy 97.8 %
+    test accuracy 97.2 %
 """
 
 import torch

@@ -13,7 +13,7 @@ Prints, with torch 2.13 on a CPU:
     device cpu, loss scale 4096 at the start and 32768 at the end
     mean remembered loss 2.24 in the first epoch, 0.02 in the last
     0 losses were not finite
-    test accuracy 97.5 %
+    test accuracy 98.1 %
 """
 
 import torch

@@ -14,7 +14,7 @@ Prints, with torch 2.13 on a CPU:
 
     14360 visits in 20 epochs of 718 samples
     remembered losses are those of the first pass: True
-    test accuracy 97.2 %
+    test accuracy 97.8 %
 """
 
 import torch
