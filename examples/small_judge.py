@@ -5,8 +5,8 @@ Claim: a small network, trained beside the large one on the same batches, can sa
 charged: its forward and backward passes are in the processor seconds below. The control is full data for as many
 processor seconds, with a learning-rate schedule of its own.
 
-The judge pays where the large model is much larger than it. On these digits both arms end within one or two points of each other, as the
-seconds vary: what the example shows is the loop and its price.
+The judge pays where the large model is much larger than it. On these digits both arms end within one or two points of
+each other, as the seconds vary: what the example shows is the loop and its price.
 
     python examples/small_judge.py        (needs scikit-learn; 10 s on one CPU core)
 
