@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from orderdp import (
+    UCB,
     EpsilonGreedy,
     FullData,
     InfoBatch,
@@ -184,6 +185,36 @@ def test_a_method_within_batches_resumes_at_the_ratio_of_its_epoch():
     assert int((losses.grad != 0).sum()) == 5  # 3/4 are left out from 90 % on
 
 
+def test_a_method_within_batches_follows_the_number_of_the_epoch_also_in_another_order():
+    pruner = Pruner(Scheduled(strategy=OrderedSGD(keep=0.25), epochs=10, start=0.3), N)
+    for epoch, size in ((7, 5), (1, 20), (3, 5)):
+        pruner.set_epoch(epoch)
+        assert trained_in(pruner, lambda index: index.float() + 1)[0] == [size] * 5
+
+
+def test_a_choice_made_at_another_mastered_share_is_not_kept():
+    strategy = Scheduled(strategy=EpsilonGreedy(prune_ratio=0.5, every=10), epochs=10, mastered=1.0)
+    losses = np.where(np.arange(N) < 60, 0.5, 2.0).astype(np.float32)
+    memory = Memory(N, 4, {"score": losses}, previous=np.arange(80), previous_epoch=3)
+    assert len(strategy.select(memory, np.random.default_rng(0)).indices) == 50
+
+
+def test_the_method_remembers_as_it_does_alone_and_all_it_needs():
+    pruners = [Pruner(UCB(prune_ratio=0.5), N), Pruner(Scheduled(strategy=UCB(prune_ratio=0.5), epochs=10), N)]
+    for values in (torch.arange(float(N)), torch.ones(N)):
+        for pruner in pruners:
+            pruner.record(torch.arange(N), values)
+    for name, column in pruners[0].scores().items():
+        assert torch.equal(pruners[1].scores()[name], column)
+    assert Scheduled(strategy=OrderedSGD(keep=0.25), epochs=10, start=0.3).columns == {}
+
+
+def test_the_steps_of_a_method_whose_own_size_changes_are_counted():
+    strategy = Scheduled(strategy=UCB(prune_ratio=0.5), epochs=10, start=0.0, end=0.5)
+    assert strategy.size_changes() == (1, 5)
+    assert Pruner(strategy, N).total_steps(10, 10) == 10 + 4 * 5 + 5 * 10
+
+
 @pytest.mark.parametrize("unknown", [math.inf, -math.inf])
 def test_samples_without_a_loss_are_not_mastered(unknown):
     strategy = Scheduled(strategy=HALF, epochs=10, mastered=1.0)
@@ -240,6 +271,10 @@ def test_from_a_share_of_the_run_on_the_easiest_of_the_draw_are_kept():
         assert found.tolist() == alone.tolist()
     assert losses[turned.select(Memory(200, 5, {"score": losses}), np.random.default_rng(1)).indices].mean() > 0.55
     assert losses[turned.select(Memory(200, 6, {"score": losses}), np.random.default_rng(1)).indices].mean() < 0.45
+    followed = replace(turned, mastered=0.5)  # of which half are
+    halves = Memory(200, 6, {"score": np.arange(200, dtype=np.float32) / 199})
+    easy, alone = (each.select(halves, np.random.default_rng(1)).indices for each in (followed, turned))
+    assert easy.tolist() == alone.tolist()
     never = Scheduled(strategy=HALF, epochs=10)
     late = never.select(Memory(200, 30, {"score": losses}), np.random.default_rng(1)).indices
     assert losses[late].mean() > 0.6
