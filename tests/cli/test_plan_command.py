@@ -43,7 +43,7 @@ def test_plan_shows_a_proportional_choice_by_losses(call, here):
     assert table[0] == ["uniform share", "hardest", "median", "easiest", "certain", "mean age", "dormant", "n_eff"]
     draw = proportional_draw(losses, 500, epochs=20)
     assert table[2][:3] == ["0.1", f"{draw.largest:.3g}", f"{draw.median:.3g}"]
-    assert table[2][-1] == f"{draw.effective_samples:,.0f}"
+    assert table[2][5:] == [f"{draw.mean_age:.3g}", f"{100 * draw.dormant:.1f} %", f"{draw.effective_samples:,.0f}"]
     status, out, _ = call(*PLAN, "--prune-ratio", "0.5", "--losses", "losses.npy", "--json")
     assert [row["uniform_share"] for row in json.loads(out)["proportional"]] == [0.0, 0.1, 0.3]
     for name, line in {
