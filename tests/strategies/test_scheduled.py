@@ -56,6 +56,17 @@ class Classified(OrderDP):
         return replace(self, classes=len(labels.unique()))
 
 
+@dataclass(frozen=True)
+class OfASeed(OrderDP):
+    seed: int = -1
+
+    def for_seed(self, seed):
+        return replace(self, seed=seed)
+
+    def check_files(self, data_sha256=None):
+        raise ValueError(data_sha256())
+
+
 # Settings of ten epochs at a ratio of 0.4, and what each epoch keeps of 100.
 SIZES = {
     "nothing": ({}, [60] * 10),
@@ -409,6 +420,21 @@ def test_what_the_proxies_of_its_subset_trained_is_part_of_its_cost():
     costly = replace(STORED, proxy_samples=7000)
     assert Scheduled(strategy=costly, epochs=10, start=0.5).samples_before == costly.samples_before == 7000
     assert Scheduled(strategy=HALF, epochs=10).samples_before == 0
+
+
+def test_what_its_method_says_of_itself_it_says_too():
+    assert Scheduled(strategy=Kakurenbo(hide=0.3, epochs=10), epochs=10).needs_plain_losses
+    assert Scheduled(strategy=STORED, epochs=10, start=0.5).names_samples
+    assert Scheduled(strategy=OrderDP(), epochs=10).assumed_size == OrderDP().assumed_size is not None
+    plain = Scheduled(strategy=HALF, epochs=10)
+    assert (plain.needs_plain_losses, plain.names_samples, plain.assumed_size) == (False, False, None)
+
+
+def test_its_method_gets_the_seed_and_checks_its_files():
+    strategy = Scheduled(strategy=OfASeed(prune_ratio=0.5), epochs=10)
+    assert strategy.for_seed(7).strategy.seed == 7
+    with pytest.raises(ValueError, match=r"^3f8a$"):
+        strategy.check_files(lambda: "3f8a")
 
 
 def test_a_method_that_knows_the_classes_gets_them():
