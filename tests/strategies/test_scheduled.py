@@ -364,6 +364,11 @@ def test_a_run_of_other_epochs_stretches_both():
             "write OrderDP(prune_ratio=0.5)",
         ),
         (
+            {"strategy": OrderDP(prune_ratio=0.5, per="iteration", fresh=True), "easy_from": 0.5},
+            ValueError,
+            "easy_share is for stored scores, got 1.0 with fresh=True; leave it out",
+        ),
+        (
             {"easy_from": 0},
             ValueError,
             "easy_from is a fraction and must lie in (0, 1], got 0; write a number such as 0.5",
@@ -376,6 +381,21 @@ def test_a_run_of_other_epochs_stretches_both():
 def test_bad_settings_are_refused(settings, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         Scheduled(**{"strategy": HALF, "epochs": 10, **settings})
+
+
+@pytest.mark.parametrize(
+    ("ratio", "skip", "halving", "line"),
+    [
+        (0.5, 0.25, False, "skip must leave 99 of the 99 samples drawn, got 0.25 beside prune_ratio=0.01"),
+        (0.75, 0.4, True, "skip must leave 50 of the 71 samples drawn, got 0.4 beside prune_ratio=0.5"),
+    ],
+)
+def test_what_a_method_has_against_the_ratio_of_few_mastered_samples_is_said_at_once(ratio, skip, halving, line):
+    method = OrderDP(prune_ratio=ratio, skip=skip)
+    method.sizes(N)
+    strategy = Scheduled(strategy=method, epochs=10, mastered=0.5, halving=halving)
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}; write at most"):
+        Pruner(strategy, N)
 
 
 @pytest.mark.parametrize(
