@@ -552,6 +552,8 @@ def test_a_folder_of_images_trains_with_any_number_of_workers_to_the_same_bits(t
     folders = [train(f"{workers}", data, **settings, num_workers=workers) for workers in (0, 2)]
     assert outcome(folders[0]) == outcome(folders[1])
     assert folders[0].result()["samples_forward"] == 4 * 18
+    assert folders[0].result()["processor_s"] > 0
+    assert folders[1].result()["processor_s"] is None  # the workers' time is not known
     assert folders[0].result()["accuracy_best"] > 50
     with raises(ValueError, "data_path 'resident' is for samples in memory, got files; write data_path = \"loader\""):
         train("resident", data, **settings, data_path="resident")
