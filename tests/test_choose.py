@@ -33,6 +33,18 @@ class WeightedWithin(OrderedSGD):
         return Selection(indices, (indices % 5 + 1).astype(np.float32))
 
 
+@dataclass(frozen=True)
+class AveragesWithin(OrderedSGD):
+    """Remembers the mean of the last loss and what was remembered before."""
+
+    @property
+    def columns(self):
+        return {"mean": 1.0}
+
+    def observe(self, old, losses):
+        return {"mean": (old["mean"] + losses) / 2}
+
+
 def losses_of(index, epoch):
     return ((index * 7919 + (epoch + 1) * 104_729) % 1009).float() / 100
 
@@ -96,6 +108,27 @@ def test_the_losses_of_samples_left_out_are_remembered_and_are_no_visit():
         assert {i for i in range(8) if pruner.visits()[i]} == trained
         weights = (ids[highest] % 5 + 1).float()
         assert loss == pytest.approx((weights * losses_of(ids, 0)[highest]).mean().item())
+
+
+def test_a_rule_for_what_is_remembered_holds_for_samples_left_out_and_none_for_those_not_seen():
+    pruner = Pruner(AveragesWithin(keep=0.5), 8)
+    pruner.begin_epoch(4)
+    first, second = torch.from_numpy(pruner.selection.indices.astype(np.int64)).split(4)
+    pruner.update(first, with_gradient(3.0, 5.0, 7.0, 9.0))
+    mean = pruner.scores()["mean"]
+    assert mean[first].tolist() == [2.0, 3.0, 4.0, 5.0]
+    assert mean[second].tolist() == [1.0] * 4
+
+
+@NOT_FINITE
+@pytest.mark.parametrize("strategy", [OrderedSGD(keep=0.5), WeightedWithin(keep=0.5)], ids=["no column", "a column"])
+def test_a_sample_that_failed_and_is_left_out_with_a_finite_loss_has_failed_no_longer(strategy):
+    pruner, ids = begun(strategy, 4)
+    masked(pruner, ids, torch.where(ids == 0, torch.nan, 1.0))
+    assert pruner.report().failed == (0,)
+    ids = torch.from_numpy(pruner.begin_epoch().indices.astype(np.int64))
+    assert 0 not in masked(pruner, ids, ids.float())[0]
+    assert pruner.report().failed == ()
 
 
 def test_what_counts_is_the_loss_of_the_second_pass():

@@ -213,7 +213,7 @@ class Ledger:
             ids, values, mask = ids[trained], values[trained], None
         missing = record.indices[record.missing()]
         table.close(ids, values, missing, self._epochs.ordinal, self._observe, mask)
-        if len(left_out) and table.columns:
+        if len(left_out):  # also without columns: a finite loss ends a failure
             table.record(record.indices[left_out], record.values()[left_out], self._observe)
         for later in self._later:
             table.record(*later, self._observe)

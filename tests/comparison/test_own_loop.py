@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -26,6 +27,14 @@ class Loop:
             seen += index.tolist()
         self.runs.append((type(pruner.strategy), pruner.seed, seen))
         return self.score(type(pruner.strategy), pruner.seed)
+
+
+@dataclass(frozen=True)
+class Seeded(OrderDP):
+    """Prunes by the seed of the run."""
+
+    def for_seed(self, seed):
+        return replace(self, prune_ratio=(seed + 1) / 4)
 
 
 def silent(line):
@@ -116,6 +125,13 @@ def test_the_shorter_schedule_is_full_data_for_the_samples_of_the_pruned_run(str
         counts = [shorter.count(sample) for sample in range(N)]
         assert max(counts) - min(counts) <= 1
     assert answer.share == pytest.approx(sum(len(run[2]) for run in loop.runs[:6:2]) / (3 * 3 * N))
+
+
+def test_each_seed_has_a_method_and_a_shorter_schedule_of_its_own():
+    loop = Loop(lambda method, seed: 90.0)
+    answer = worth_it(loop, Seeded(prune_ratio=0.1), N, log=silent)
+    assert [len(seen) for _, _, seen in loop.runs[:6]] == [90, 90, 60, 60, 30, 30]
+    assert answer.share == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ PRICES = {"first": 2e-6, "kept": 6e-6, "full": 5e-6}
 COSTS = {
     "one pass": (300, 300, {"pass_s": None}, "one pass", 300),
     "one pass, of release 0.1": (300, 300, {}, "one pass", 300),
+    "proxies before": (300, 300, {"pass_s": None, "samples_before": 50}, "one pass", 350),
     "two passes": (300, 100, {"pass_s": PRICES}, "measured", 200 * 0.4 + 100 * 1.2),
     "two passes, all kept": (400, 200, {"pass_s": PRICES}, "measured", 200 * 0.4 + 200 * 1.2),
     "two passes, not measured": (300, 100, {"pass_s": None}, "assumed", 200 / 3 + 100),

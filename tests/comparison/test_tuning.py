@@ -119,6 +119,13 @@ def test_a_schedule_that_is_not_there_has_the_rate_of_one_with_its_augmentation(
         assert found == f"full data, steps of OrderDP 50 %{end}"
 
 
+def test_a_schedule_that_is_not_there_has_the_rate_of_the_nearest_share_of_the_steps(made, tiny_recipe):
+    comparison = Comparison(tiny_recipe(), METHODS, max_lrs=RATES, budgets=(0.5,))
+    there = made(methods=METHODS, against=("full",), budgets=(0.25, 0.6))
+    half = _name_in(read_results(there.path), "full data, 50 % of the steps", comparison, Sizes(400, 360))
+    assert half == "full data, 60 % of the steps"
+
+
 def test_the_data_of_the_choice_follows_that_of_the_comparison(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(LoadedData, "checked", lambda *_: None)  # digits lie in no folder
     (part, _) = tuning_of(plan(tiny)).values()

@@ -38,6 +38,13 @@ def test_a_recipe_asks_for_it_beside_the_whole_data():
     assert (len(held.train), len(held.test)) == (150, 50)
 
 
+def test_rows_are_positions_in_the_whole_training_part():
+    data = load_dataset("digits")
+    held = data.with_train_size(200).holding_out(0.25)
+    assert torch.equal(held.train.images, data.train.images[held.rows])
+    assert torch.equal(held.train.labels, data.train.labels[held.rows])
+
+
 @pytest.mark.parametrize("share", [1e-4, 0.9999])
 def test_a_share_that_leaves_a_part_empty_is_refused(share):
     message = f"held_out must leave samples on both sides, got {share} of 1437; write 0.1, or 0 for the test set"

@@ -16,7 +16,7 @@ from orderdp.data.texts import ResidentTexts
 from orderdp.training.recipe import Recipe
 
 TRAIN = 'sentence\tlabel\na fine film \t1\na " dull film \t0\nfine , a fine dull end \t1\n'
-DEV = "sentence\tlabel\na fine surprise \t1\n"
+DEV = "sentence\tlabel\na fine\x85surprise \t1\n"  # only a line feed ends a line
 
 
 @pytest.fixture

@@ -1,13 +1,25 @@
 """A method within each class: exact shares, the method's own choice in each class, and labels of the data."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
-from orderdp import UCB, EpsilonGreedy, FullData, InfoBatch, Memory, OrderDP, PerClass, Proportional, Pruner, Scheduled
+from orderdp import (
+    UCB,
+    EpsilonGreedy,
+    FullData,
+    InfoBatch,
+    Memory,
+    OrderDP,
+    PerClass,
+    Proportional,
+    Pruner,
+    RepeatedRandom,
+    Scheduled,
+)
 from orderdp.strategies.registry import from_table, parse, to_table
 from orderdp.testing import check_strategy
 from orderdp.theory.sizes import largest_remainders
@@ -22,6 +34,11 @@ METHODS = [
     EpsilonGreedy(prune_ratio=0.6, every=3),
 ]
 each = pytest.mark.parametrize("method", METHODS, ids=repr)
+
+
+@dataclass(frozen=True)
+class Timed(OrderDP):
+    epochs: int = 10
 
 
 def memory(epoch=0, **more):
@@ -67,6 +84,21 @@ def test_a_choice_that_is_kept_for_some_epochs_is_kept_within_each_class():
     again = strategy.select(memory(4, previous=first, previous_epoch=3)(strategy), np.random.default_rng(1)).indices
     assert sorted(again.tolist()) == sorted(first.tolist())
     assert again.tolist() != first.tolist()
+
+
+def test_visits_and_failures_are_those_of_the_class():
+    strategy = PerClass(strategy=RepeatedRandom(prune_ratio=0.5), labels=LABELS)
+    visits = np.ones(N, np.int16)
+    ids = np.flatnonzero(LABELS == 3)
+    visits[ids[:12]], failed = 0, ids[20:22]
+    chosen = strategy.select(memory(4, visits=visits, failed=failed)(strategy), np.random.default_rng(0)).indices
+    assert set(ids[:12]) < set(chosen.tolist())  # of 15
+    assert not set(failed) & set(chosen.tolist())
+
+
+def test_a_run_of_other_epochs_stretches_its_method():
+    strategy = PerClass(strategy=Timed(prune_ratio=0.5, epochs=20), labels=LABELS)
+    assert strategy.for_epochs(40, instead_of=20).strategy.epochs == 40
 
 
 def test_samples_that_failed_come_last_in_their_class():

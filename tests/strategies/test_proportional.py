@@ -33,6 +33,7 @@ def frequencies(strategy, losses, draws=3_000):
         ({"uniform_share": 0.0, "floor": 0.65}, [0, 0, 0.25, 0.85, 0, 3.35, 0.05, 1.35]),
         ({"uniform_share": 0.0, "ceiling": 0.9}, [0, 0.1, 0.4, 0.4, 0, 0.4, 0.2, 0.4]),
         ({"uniform_share": 0.5, "ceiling": 0.9}, [0.2375 / 2 + x / 2 for x in (0, 0.1, 0.4, 0.4, 0, 0.4, 0.2, 0.4)]),
+        ({"uniform_share": 0.0, "ceiling": 0.4}, [1] * 8),  # all lie above it
         ({"uniform_share": 1.0}, [1] * 8),
     ],
 )
@@ -45,6 +46,11 @@ def test_equal_losses_are_a_uniform_draw():
     for share in (0.0, 0.1):
         found = frequencies(Proportional(prune_ratio=0.5, uniform_share=share), np.full(8, 2.5))
         assert np.abs(found - 0.5).max() < 4.5 * 0.5 / math.sqrt(3_000)
+
+
+def test_losses_below_zero_count_from_the_lowest():
+    found = frequencies(Proportional(prune_ratio=0.5, uniform_share=0.0), LOSSES - 1)
+    assert np.abs(found - chances([0, 0.1, 0.4, 1, 0, 3.5, 0.2, 1.5], 4)).max() < 4.5 * 0.5 / math.sqrt(3_000)
 
 
 def test_full_weights_make_the_mean_of_any_numbers_unbiased():
@@ -101,6 +107,8 @@ def test_samples_that_failed_come_last():
     strategy = Proportional(prune_ratio=0.5, debias=1.0)
     losses = [-INF, 0.5, -INF, 0.9, -INF, 1.5, 1.0, 2.0]
     assert not any({0, 2, 4} & set(selected(strategy, losses, seed).indices.tolist()) for seed in range(50))
+    alike = selected(strategy, [-INF, 1.0, -INF, 1.0, -INF, 1.0, 1.0, 1.0]).weights  # chances of 4/5
+    assert alike.tolist() == pytest.approx([4 / 8 / (4 / 5)] * 4)
     few = [-INF, INF, -INF, 0.9, -INF, -INF, -INF, 2.0]
     chosen = [selected(strategy, few, seed) for seed in range(50)]
     assert all({1, 3, 7} <= set(selection.indices.tolist()) for selection in chosen)

@@ -64,6 +64,11 @@ def test_losses_above_the_ceiling_rank_alike():
     assert np.abs(found - np.array([0, 2, 0, 2, 0, 2]) / 3).max() < 4.5 * 0.5 / math.sqrt(4_000)
 
 
+def test_the_lowest_of_losses_above_the_ceiling_are_any_of_them():
+    found = frequencies(OrderDP(explore=1.0, exploit=0.5, easy_share=1.0, ceiling=0.5), [1.0, 2.0, 3.0, 4.0])
+    assert np.abs(found - 0.5).max() < 4.5 * 0.5 / math.sqrt(4_000)
+
+
 @pytest.mark.parametrize("settings", [{"skip": 0.5}, {"easy_share": 0.5}, {"ceiling": 0.5}, {"easy_share": 1.0}])
 def test_samples_without_a_loss_come_first_and_those_that_failed_last(settings):
     strategy = OrderDP(explore=1.0, exploit=0.5, **settings)
@@ -145,6 +150,25 @@ def test_weights_are_a_power_of_the_chance_over_its_mean():
     unseen = OrderDP(explore=0.75, exploit=0.45, skip=0.1, debias=0.5)
     first = unseen.select(Memory(N, 0, {"score": np.full(N, INF, np.float32)}), np.random.default_rng(0))
     assert first.weights.tolist() == [1.0] * 4
+
+
+def test_losses_above_the_ceiling_weigh_alike():
+    strategy = OrderDP(explore=0.75, exploit=0.45, uniform_share=0.5, debias=1.0, ceiling=4.5)
+    chosen = strategy.select(Memory(N, 3, {"score": LOSSES}), np.random.default_rng(0))
+    gammas = window_probabilities(N, 9, strategy.window(N))
+    above = LOSSES[chosen.indices] > 4.5
+    assert above.sum() > 1
+    np.testing.assert_allclose(chosen.weights[above], 4 / N / gammas[:8].mean(), rtol=1e-6)  # losses 5 to 12
+
+
+@pytest.mark.parametrize("unknown", [INF, -INF])
+def test_weights_are_one_beside_a_range_of_ranks_while_a_loss_is_not_known_but_not_of_the_top(unknown):
+    losses = np.where(LOSSES == 1, np.float32(unknown), LOSSES)
+    memory = Memory(N, 3, {"score": losses})
+    for settings, alike in (({"skip": 0.1}, True), ({"ceiling": 4.5}, True), ({}, False)):
+        strategy = OrderDP(explore=0.75, exploit=0.45, uniform_share=0.5, debias=1.0, **settings)
+        weights = strategy.select(memory, np.random.default_rng(0)).weights
+        assert (weights.tolist() == [1.0] * 4) == alike
 
 
 def test_without_debias_there_are_no_weights():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from orderdp import (
+    UCB,
     EpsilonGreedy,
     FullData,
     InfoBatch,
@@ -53,6 +54,17 @@ class Classified(OrderDP):
 
     def for_labels(self, labels):
         return replace(self, classes=len(labels.unique()))
+
+
+@dataclass(frozen=True)
+class OfASeed(OrderDP):
+    seed: int = -1
+
+    def for_seed(self, seed):
+        return replace(self, seed=seed)
+
+    def check_files(self, data_sha256=None):
+        raise ValueError(data_sha256())
 
 
 # Settings of ten epochs at a ratio of 0.4, and what each epoch keeps of 100.
@@ -184,6 +196,36 @@ def test_a_method_within_batches_resumes_at_the_ratio_of_its_epoch():
     assert int((losses.grad != 0).sum()) == 5  # 3/4 are left out from 90 % on
 
 
+def test_a_method_within_batches_follows_the_number_of_the_epoch_also_in_another_order():
+    pruner = Pruner(Scheduled(strategy=OrderedSGD(keep=0.25), epochs=10, start=0.3), N)
+    for epoch, size in ((7, 5), (1, 20), (3, 5)):
+        pruner.set_epoch(epoch)
+        assert trained_in(pruner, lambda index: index.float() + 1)[0] == [size] * 5
+
+
+def test_a_choice_made_at_another_mastered_share_is_not_kept():
+    strategy = Scheduled(strategy=EpsilonGreedy(prune_ratio=0.5, every=10), epochs=10, mastered=1.0)
+    losses = np.where(np.arange(N) < 60, 0.5, 2.0).astype(np.float32)
+    memory = Memory(N, 4, {"score": losses}, previous=np.arange(80), previous_epoch=3)
+    assert len(strategy.select(memory, np.random.default_rng(0)).indices) == 50
+
+
+def test_the_method_remembers_as_it_does_alone_and_all_it_needs():
+    pruners = [Pruner(UCB(prune_ratio=0.5), N), Pruner(Scheduled(strategy=UCB(prune_ratio=0.5), epochs=10), N)]
+    for values in (torch.arange(float(N)), torch.ones(N)):
+        for pruner in pruners:
+            pruner.record(torch.arange(N), values)
+    for name, column in pruners[0].scores().items():
+        assert torch.equal(pruners[1].scores()[name], column)
+    assert Scheduled(strategy=OrderedSGD(keep=0.25), epochs=10, start=0.3).columns == {}
+
+
+def test_the_steps_of_a_method_whose_own_size_changes_are_counted():
+    strategy = Scheduled(strategy=UCB(prune_ratio=0.5), epochs=10, start=0.0, end=0.5)
+    assert strategy.size_changes() == (1, 5)
+    assert Pruner(strategy, N).total_steps(10, 10) == 10 + 4 * 5 + 5 * 10
+
+
 @pytest.mark.parametrize("unknown", [math.inf, -math.inf])
 def test_samples_without_a_loss_are_not_mastered(unknown):
     strategy = Scheduled(strategy=HALF, epochs=10, mastered=1.0)
@@ -240,6 +282,10 @@ def test_from_a_share_of_the_run_on_the_easiest_of_the_draw_are_kept():
         assert found.tolist() == alone.tolist()
     assert losses[turned.select(Memory(200, 5, {"score": losses}), np.random.default_rng(1)).indices].mean() > 0.55
     assert losses[turned.select(Memory(200, 6, {"score": losses}), np.random.default_rng(1)).indices].mean() < 0.45
+    followed = replace(turned, mastered=0.5)  # of which half are
+    halves = Memory(200, 6, {"score": np.arange(200, dtype=np.float32) / 199})
+    easy, alone = (each.select(halves, np.random.default_rng(1)).indices for each in (followed, turned))
+    assert easy.tolist() == alone.tolist()
     never = Scheduled(strategy=HALF, epochs=10)
     late = never.select(Memory(200, 30, {"score": losses}), np.random.default_rng(1)).indices
     assert losses[late].mean() > 0.6
@@ -318,6 +364,11 @@ def test_a_run_of_other_epochs_stretches_both():
             "write OrderDP(prune_ratio=0.5)",
         ),
         (
+            {"strategy": OrderDP(prune_ratio=0.5, per="iteration", fresh=True), "easy_from": 0.5},
+            ValueError,
+            "easy_share is for stored scores, got 1.0 with fresh=True; leave it out",
+        ),
+        (
             {"easy_from": 0},
             ValueError,
             "easy_from is a fraction and must lie in (0, 1], got 0; write a number such as 0.5",
@@ -330,6 +381,21 @@ def test_a_run_of_other_epochs_stretches_both():
 def test_bad_settings_are_refused(settings, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         Scheduled(**{"strategy": HALF, "epochs": 10, **settings})
+
+
+@pytest.mark.parametrize(
+    ("ratio", "skip", "halving", "line"),
+    [
+        (0.5, 0.25, False, "skip must leave 99 of the 99 samples drawn, got 0.25 beside prune_ratio=0.01"),
+        (0.75, 0.4, True, "skip must leave 50 of the 71 samples drawn, got 0.4 beside prune_ratio=0.5"),
+    ],
+)
+def test_what_a_method_has_against_the_ratio_of_few_mastered_samples_is_said_at_once(ratio, skip, halving, line):
+    method = OrderDP(prune_ratio=ratio, skip=skip)
+    method.sizes(N)
+    strategy = Scheduled(strategy=method, epochs=10, mastered=0.5, halving=halving)
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}; write at most"):
+        Pruner(strategy, N)
 
 
 @pytest.mark.parametrize(
@@ -374,6 +440,21 @@ def test_what_the_proxies_of_its_subset_trained_is_part_of_its_cost():
     costly = replace(STORED, proxy_samples=7000)
     assert Scheduled(strategy=costly, epochs=10, start=0.5).samples_before == costly.samples_before == 7000
     assert Scheduled(strategy=HALF, epochs=10).samples_before == 0
+
+
+def test_what_its_method_says_of_itself_it_says_too():
+    assert Scheduled(strategy=Kakurenbo(hide=0.3, epochs=10), epochs=10).needs_plain_losses
+    assert Scheduled(strategy=STORED, epochs=10, start=0.5).names_samples
+    assert Scheduled(strategy=OrderDP(), epochs=10).assumed_size == OrderDP().assumed_size is not None
+    plain = Scheduled(strategy=HALF, epochs=10)
+    assert (plain.needs_plain_losses, plain.names_samples, plain.assumed_size) == (False, False, None)
+
+
+def test_its_method_gets_the_seed_and_checks_its_files():
+    strategy = Scheduled(strategy=OfASeed(prune_ratio=0.5), epochs=10)
+    assert strategy.for_seed(7).strategy.seed == 7
+    with pytest.raises(ValueError, match=r"^3f8a$"):
+        strategy.check_files(lambda: "3f8a")
 
 
 def test_a_method_that_knows_the_classes_gets_them():

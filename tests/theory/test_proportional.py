@@ -63,6 +63,11 @@ def test_a_draw_does_what_the_method_does(settings):
     assert abs(frequencies.sum() ** 2 / (frequencies**2).sum() - draw.effective_samples) < 0.5
 
 
+def test_the_median_is_the_larger_of_two_middle_losses():
+    draws = [proportional_draw(losses, 1, epochs=1, uniform_share=0.0) for losses in ([0, 4, 1, 3], [3, 0, 1])]
+    assert [draw.median for draw in draws] == [3 / 8, 1 / 4]
+
+
 def test_equal_losses_are_a_uniform_draw():
     draw = proportional_draw(np.full(10, 2.0), 3, epochs=4)
     assert [draw.largest, draw.median, draw.smallest] == pytest.approx([0.3] * 3)

@@ -29,6 +29,7 @@ N = 200
 ORDERDP = {"strategy": "orderdp", "prune_ratio": 0.5}
 FULL = {"strategy": "full"}
 ORDERED = {"strategy": "ordered_sgd", "prune_ratio": 0.75}
+LATE = {"name": "scheduled", "inner": "ordered_sgd", "prune_ratio": 0.75, "start": 0.3}
 
 # Settings, then what a run of 3 epochs in batches of 32 makes: epochs, steps, samples forward, samples backward.
 COUNTS = {
@@ -47,6 +48,8 @@ COUNTS = {
     # 141 candidates; of 28 or 29 the 20 or 21 hardest are trained, and those pass twice.
     "orderdp, fresh": ({**ORDERDP, "per": "iteration", "fresh": True}, 3, 15, 423 + 303, 303),
     "ordered sgd": (ORDERED, 3, 21, 600 + 147, 147),
+    # The first epoch is on full data, in one pass.
+    "ordered sgd, scheduled": ({"strategy": LATE}, 3, 21, 600 + 98, 200 + 98),
 }
 
 
@@ -549,6 +552,8 @@ def test_a_folder_of_images_trains_with_any_number_of_workers_to_the_same_bits(t
     folders = [train(f"{workers}", data, **settings, num_workers=workers) for workers in (0, 2)]
     assert outcome(folders[0]) == outcome(folders[1])
     assert folders[0].result()["samples_forward"] == 4 * 18
+    assert folders[0].result()["processor_s"] > 0
+    assert folders[1].result()["processor_s"] is None  # the workers' time is not known
     assert folders[0].result()["accuracy_best"] > 50
     with raises(ValueError, "data_path 'resident' is for samples in memory, got files; write data_path = \"loader\""):
         train("resident", data, **settings, data_path="resident")

@@ -110,6 +110,8 @@ class Scheduled(Composed):
                 f"easy_from needs a method that can keep the lowest losses, got {self.strategy!r}; "
                 "write OrderDP(prune_ratio=0.5)"
             )
+        if self.easy_from < 1:
+            replace(self.strategy, easy_share=1.0)  # type: ignore[type-var]  # raises what the method has against it
         for name in _SHARES:
             object.__setattr__(self, name, float(getattr(self, name)))
         inner = self.strategy
@@ -199,9 +201,13 @@ class Scheduled(Composed):
 
     def num_selected(self, num_samples: int, epoch: int) -> int | None:
         """Returns the size of the method at the ratio of this epoch; None if that depends on the losses."""
-        size = self._at(epoch).num_selected(num_samples, epoch)
+        ratio, size = self._ratio(epoch), self._at(epoch).num_selected(num_samples, epoch)
+        if self.mastered is None or not ratio:
+            return size
+        least = min(ratio, 0.5 if self.halving else 1 / num_samples)
+        self._with_ratio(least).num_selected(num_samples, epoch)  # raises what the method has against it
         # Within batches every sample may have a forward pass, at any ratio.
-        return None if self.mastered is not None and self._ratio(epoch) and size != num_samples else size
+        return size if size == num_samples else None
 
     def size_changes(self) -> tuple[int, ...] | None:
         """Returns the epochs in which the ratio changes, and those in which the size of the method may."""

@@ -45,6 +45,27 @@ def test_a_method_with_no_seed_in_common_has_a_blank(made):
     assert worth.lines[1:] == [["OrderDP (prunes 43 %)", "+32 % (1 of 2 seeds)"], ["dynamic random (prunes 43 %)", ""]]
 
 
+def test_worth_is_also_priced_where_proxies_were_trained(made):
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1))
+    folder.finish("full data", (90.0, 90.0)).finish(SHORT, (86.0, 86.0))
+    folder.finish("OrderDP 50 %", (88.0, 88.0), also={"samples_before": 384})
+    *_, priced = make_section("worth", read_results(folder.path)).tables
+    # 384 samples of its own and 384 before; full data is as accurate after √(384·672) = 508.
+    assert (priced.name, priced.lines[1]) == ("worth_priced", ["OrderDP (prunes 43 %)", "−34 %"])
+
+
+def test_each_schedule_shows_the_learning_rate_that_was_chosen_for_it(made):
+    methods = ({"name": "orderdp", "prune_ratio": 0.5},)
+    folder = made(methods=methods, seeds=(0, 1), max_lrs=(0.1, 0.3), tuned={"full data": 0.1, SHORT: 0.3})
+    folder.finish("full data", (90.0, 90.0)).finish(SHORT, (86.0, 86.0)).finish("OrderDP 50 %", (88.0, 88.0))
+    schedules, *_ = make_section("worth", read_results(folder.path)).tables
+    assert [(line[0], line[-1]) for line in schedules.lines] == [
+        ("run", "learning rate"),
+        (SHORT, "0.3"),
+        ("full data", "0.1"),
+    ]
+
+
 def test_without_a_shorter_schedule_there_is_no_section(made):
     folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), against=("full",))
     folder.finish("OrderDP 50 %", (90.0,)).finish("full data", (91.0,))
