@@ -21,10 +21,10 @@ def test_each_shorter_schedule_has_one_beside_it(tiny, tmp_path):
     assert not found.failed
     results = read_results(tmp_path / "run")
     for method in ("OrderDP", "InfoBatch"):
-        label = f"full data, steps of {method}, crop"
-        name = f"full-data-steps-of-{method}-50-crop-seed0" if method == "OrderDP" else None
+        label = f"full data, steps of {method}, augment crop"
+        name = f"full-data-steps-of-{method}-50-augment-crop-seed0" if method == "OrderDP" else None
         (entry,) = [entry for entry in results.entries.values() if entry.method == label]
-        (first,) = [entry for entry in results.entries.values() if entry.method == label.removesuffix(", crop")]
+        (first,) = [entry for entry in results.entries.values() if entry.method == label.removesuffix(", augment crop")]
         assert entry.ratio == first.ratio == 0.5
         assert entry.results[0]["steps"] == first.results[0]["steps"]
         assert entry.results[0]["digests"]["model"] != first.results[0]["digests"]["model"]
@@ -41,7 +41,7 @@ def test_it_is_read_back_and_resumed(tiny, tmp_path):
     augments = [run.augment for run in read_planned(tmp_path / "run").runs]
     assert augments == [None, None, None, "crop"]
     assert not resume([tmp_path / "run"], log=lambda _: None)[0].open
-    file = tmp_path / "run" / "full-data-steps-of-OrderDP-50-crop-seed0" / "recipe.toml"
+    file = tmp_path / "run" / "full-data-steps-of-OrderDP-50-augment-crop-seed0" / "recipe.toml"
     file.write_text(file.read_text().replace('augment = "crop"', 'augment = "none"'))
     with pytest.raises(ValueError, match="with augment 'none' instead of 'crop'"):
         read_folder(tmp_path / "run")
