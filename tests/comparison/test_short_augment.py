@@ -3,12 +3,15 @@
 import re
 
 import pytest
+import torch
 
+from orderdp.comparison.checks import check_recipes
 from orderdp.comparison.grid import Comparison, load_comparison
-from orderdp.comparison.planned import read_planned
+from orderdp.comparison.planned import Sizes, read_planned
 from orderdp.comparison.records import read_folder
 from orderdp.comparison.results import read_results
 from orderdp.comparison.workers import resume, start
+from orderdp.data.base import DataSets, Texts
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 
@@ -45,6 +48,14 @@ def test_it_is_read_back_and_resumed(tiny, tmp_path):
     file.write_text(file.read_text().replace('augment = "crop"', 'augment = "none"'))
     with pytest.raises(ValueError, match="with augment 'none' instead of 'crop'"):
         read_folder(tmp_path / "run")
+
+
+def test_texts_refuse_it_by_its_own_name():
+    texts = Texts(torch.ones(200, 3, dtype=torch.int64), torch.arange(200) % 2)
+    comparison = Comparison(Recipe(model="text_bag"), METHODS[:1], short_augment="crop")
+    message = "short_augment is for images, got crop for texts; leave it out"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_recipes(comparison, Sizes(200, 200), data=DataSets(texts, texts, num_classes=2, vocabulary=2))
 
 
 REFUSED = {
