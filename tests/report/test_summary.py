@@ -237,7 +237,10 @@ def test_a_worth_whose_interval_holds_0_is_called_unknown(made):
         r"fewer is not known at 30 % \(from \d+ % fewer to no known limit\)\.",
         first,
     )
-    folder.finish("OrderDP 60 %", (78.0, 84.5, 81.0))
+    folder.finish("OrderDP 60 %", (70.0, 99.0, 85.0)).finish("OrderDP 30 %", (70.0, 99.0, 85.0))
+    unknown = "at 30 % (no limit is known) and at 60 % (no limit is known)."
+    assert conclusions(read_results(folder.path))[0].endswith(unknown)
+    folder.finish("OrderDP 60 %", (78.0, 84.5, 81.0)).finish("OrderDP 30 %", (89.2, 90.8, 89.9))
     first = conclusions(read_results(folder.path))[0]
     assert first.startswith(
         "Whether OrderDP is worth more or fewer steps than stopping early is not known at 30 % (from "

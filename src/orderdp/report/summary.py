@@ -160,6 +160,9 @@ def _range(worth: Worth) -> str:
     ('from 47 % fewer to no known limit', 'from no known limit to 17 % more')
     """
 
+    if not worth.low and math.isinf(worth.high):
+        return "no limit is known"
+
     def end(ratio: float) -> str:
         if not ratio or math.isinf(ratio):
             return "no known limit"
