@@ -106,7 +106,7 @@ def unknown_option(argument: str, flags: Sequence[str], arguments: Sequence[str]
 
     >>> unknown_option("--lr", ["--run", "--max-lr"])
     "no option --lr; did you mean '--max-lr'?"
-    >>> unknown_option("0.2", ["--max-lr"], ["train", "--max-lr", "0.1", "0.2"])
+    >>> unknown_option("0.2", ["--max-lr", "--strategy"], ["train", "--max-lr", "0.1", "0.2"])
     "--max-lr takes one value, got 0.1 0.2; leave 0.2 out, or write 'orderdp compare', which takes several"
     """
     if not argument.startswith("-"):
@@ -134,5 +134,6 @@ def _value_too_many(value: str, flags: Sequence[str], arguments: Sequence[str]) 
     got = [*filter(None, [arguments[start].partition("=")[2]]), *arguments[start + 1 : end]]
     if len(got) == 1:
         return f"{option} takes no value, got {value}; leave {value} out"
-    several = ", or write 'orderdp compare', which takes several" if option in _SEVERAL_IN_COMPARE else ""
+    of_train = "--strategy" in flags and option in _SEVERAL_IN_COMPARE
+    several = ", or write 'orderdp compare', which takes several" if of_train else ""
     return f"{option} takes one value, got {' '.join(got)}; leave {value} out{several}"

@@ -159,7 +159,6 @@ def _range(worth: Worth) -> str:
     >>> _range(Worth(0.94, 0.53, math.inf, 3, "")), _range(Worth(1.06, 0.0, 1.17, 5, ""))
     ('from 47 % fewer to no known limit', 'from no known limit to 17 % more')
     """
-
     if not worth.low and math.isinf(worth.high):
         return "no limit is known"
 
