@@ -71,6 +71,23 @@ MISTAKEN = {
         f"orderdp train: no option --prun-ratio=0.5; did you mean '--prune-ratio'?; {USAGE}",
     ),
     "a word too many": (["train", "fast"], f"orderdp train: no option fast; {USAGE}"),
+    "a value too many": (
+        ["train", "--max-lr", "0.1", "0.2"],
+        "orderdp train: --max-lr takes one value, got 0.1 0.2; leave 0.2 out, or write 'orderdp compare', which takes "
+        f"several; {USAGE}",
+    ),
+    "a value too many behind a sign": (
+        ["train", "--epochs=5", "6"],
+        f"orderdp train: --epochs takes one value, got 5 6; leave 6 out; {USAGE}",
+    ),
+    "a value of a switch": (
+        ["train", "--download", "3"],
+        f"orderdp train: --download takes no value, got 3; leave 3 out; {USAGE}",
+    ),
+    "an option of compare": (
+        ["train", "--budgets", "0.5"],
+        f"orderdp train: no option --budgets; 'orderdp compare' has it; {USAGE}",
+    ),
     "an option without its value": (
         ["train", "--run"],
         f"orderdp train: argument --run: expected one argument; {USAGE}",
@@ -111,6 +128,11 @@ REFUSED = {
         "--prune-ratio 0.5 --strategy full",
         "--prune-ratio does not apply to strategy 'full', got 0.5; leave --prune-ratio out",
     ),
+    "a method that cannot be within classes": (
+        "--strategy per_class:infobatch",
+        "a method within classes must have a prune ratio and a fixed size, and choose before an epoch, got "
+        "InfoBatch(); write per_class:orderdp",
+    ),
     "unknown strategy": (
         "--strategy orderpd",
         "no strategy named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists them)",
@@ -143,7 +165,8 @@ REFUSED = {
     "kakurenbo with label smoothing": (
         "--strategy kakurenbo --prune-ratio 0.3",
         "kakurenbo needs plain losses, and label smoothing keeps them high, "
-        "got label_smoothing 0.1; write --label-smoothing 0, or set a lower confidence (0.53 for 0.1 on ten classes)",
+        "got label_smoothing 0.1; write --label-smoothing 0, or set a lower confidence (0.53 for 0.1 on ten classes): "
+        "--settings confidence=0.53",
     ),
     "no recipe": (
         "--recipe digts",

@@ -123,6 +123,7 @@ MISTAKEN = {
         "argument --methods: a setting is NAME=VALUE without spaces, got 'c'; write epsilon=0.2",
     ),
     "an option of train": ("--strategy ucb", "no option --strategy"),
+    "a value too many": ("--epochs 5 6", "--epochs takes one value, got 5 6; leave 6 out"),
     "a mistyped option": ("--method ucb", "no option --method; did you mean '--methods'?"),
 }
 
@@ -159,7 +160,32 @@ REFUSED = {
     "kakurenbo with label smoothing": (
         "--methods kakurenbo",
         "kakurenbo needs plain losses, and label smoothing keeps them high, "
-        "got label_smoothing 0.1; write --label-smoothing 0, or set a lower confidence (0.53 for 0.1 on ten classes)",
+        "got label_smoothing 0.1; write --label-smoothing 0, or set a lower confidence (0.53 for 0.1 on ten classes): "
+        "kakurenbo,confidence=0.53",
+    ),
+    "kakurenbo within a schedule": (
+        "--methods scheduled:kakurenbo,start=0.5",
+        "kakurenbo needs plain losses, and label smoothing keeps them high, "
+        "got label_smoothing 0.1; write --label-smoothing 0, or set a lower confidence (0.53 for 0.1 on ten classes): "
+        "scheduled:kakurenbo,start=0.5,confidence=0.53",
+    ),
+    "a method that cannot be within classes": (
+        "--methods per_class:infobatch",
+        "a method within classes must have a prune ratio and a fixed size, and choose before an epoch, got "
+        "InfoBatch(prune_probability=0.3); write per_class:orderdp",
+    ),
+    "a method that cannot keep the lowest losses": (
+        "--methods scheduled:dynamic_random,easy_from=0.5",
+        "easy_from needs a method that can keep the lowest losses, got DynamicRandom(prune_ratio=0.3); "
+        "write scheduled:orderdp,easy_from=0.5",
+    ),
+    "wrong labels in percent": (
+        "--label-noise 20",
+        "--label-noise is a fraction and must lie in [0, 1], got 20; for 20 % write 0.2",
+    ),
+    "a share that is no percentage": (
+        "--label-smoothing -1",
+        "--label-smoothing is a fraction and must lie in [0, 1), got -1; write --label-smoothing 0.1",
     ),
     "no process": (
         "--processes 0",
@@ -415,6 +441,36 @@ def test_methods_are_listed_by_name_with_what_their_ratio_is(call):
     assert re.split("  +", header) == ["static method", "method", "what it reads"]
     assert [line.split()[0] for line in lines] == list(coresets.registry.BY_NAME)
     assert call("methods", "--all")[0] == 2
+
+
+def test_the_settings_of_a_method_are_shown_with_their_defaults(call):
+    status, out, err = call("methods", "ucb")
+    assert (status, err) == (0, "")
+    assert out.startswith("ucb: UCB\n\nKeeps the q samples of highest mean")
+    assert [re.split("  +", line) for line in out.splitlines()[-5:]] == [
+        ["setting", "default", "what it is"],
+        [
+            "prune_ratio",
+            "that of --prune-ratio",
+            "fraction of the data left out of each epoch but the first, in [0, 1)",
+        ],
+        ["c", "1", "weight of the variance, finite in float32"],
+        ["smoothing", "0.8", "a, share of the new value in a moving average, in (0, 1]"],
+        ["every", "10", "epochs from one ranking to the next"],
+    ]
+
+
+@pytest.mark.parametrize("name", [*BY_NAME, *coresets.registry.BY_NAME])
+def test_every_setting_that_is_shown_says_what_it_is(call, name):
+    status, out, _ = call("methods", name)
+    assert status == 0
+    rows = [re.split("  +", line) for line in out.partition("what it is\n")[2].splitlines()]
+    assert all(len(row) == 3 for row in rows)
+
+
+def test_an_unknown_method_is_refused_with_a_suggestion(call):
+    message = "no method named 'proportionl'; did you mean 'proportional'? ('orderdp methods' lists them)"
+    assert call("methods", "proportionl") == (2, "", f"orderdp: {message}\n")
 
 
 def test_the_table_of_a_whole_command_is_kept_in_the_folder(small):

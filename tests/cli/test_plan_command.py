@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,24 +48,60 @@ def test_plan_shows_a_proportional_choice_by_losses(call, here):
     status, out, _ = call(*PLAN, "--prune-ratio", "0.5", "--losses", "losses.npy", "--json")
     assert [row["uniform_share"] for row in json.loads(out)["proportional"]] == [0.0, 0.1, 0.3]
     for name, line in {
-        "no.npy": "--losses must be an array in a .npy file, got no.npy (",
+        "no.npy": "--losses must be an array in a .npy file, got no.npy (No such file or directory); "
+        "write it with np.save",
         "text.npy": "--losses must be an array in a .npy file, got text.npy (",
         "empty.npy": "--losses must be an array in a .npy file, got empty.npy (",
         "several.npz": "--losses must be an array in a .npy file, got several.npz (",
         "words.npy": "--losses must be an array in a .npy file, got words.npy (",
-        "short.npy": "--losses must be one for each of the 1000 samples, got shape (3,); write --num-samples",
-        "unseen.npy": "--losses must be finite, got 2 that are not; leave these samples out, and write ",
+        "short.npy": "--losses must be one for each of the 1000 samples, got shape (3,); write --num-samples 3",
+        "square.npy": "--losses must be one for each of the 1000 samples, got shape (2, 500); write one number",
+        "none.npy": "--losses must be finite, got none that is; train for more epochs",
     }.items():
         if name in ("text.npy", "empty.npy"):
             (here / name).write_text("1 2 3" if name == "text.npy" else "")
         elif name == "several.npz":
             np.savez(name, losses=losses)
         elif name != "no.npy":
-            of = {"short": losses[:3], "words": np.array(["a"] * 1000), "unseen": np.r_[[np.inf, -np.inf], losses[2:]]}
+            of = {"short": losses[:3], "words": np.array(["a"] * 1000), "none": np.full(1000, np.inf)}
+            of["square"] = losses.reshape(2, 500)
             np.save(name, of[name.removesuffix(".npy")])
         status, out, err = call(*PLAN, "--prune-ratio", "0.5", "--losses", name)
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert err.startswith(f"orderdp: {line}")
+
+
+def test_samples_without_a_loss_are_left_out_of_the_proportional_choice(call, here):
+    losses = np.random.default_rng(0).gamma(1.0, size=1_000)
+    np.save("losses.npy", np.r_[np.full(300, np.inf), [-np.inf, np.nan], losses[302:]])
+    status, out, err = call(*PLAN, "--prune-ratio", "0.5", "--losses", "losses.npy", "--json")
+    assert (status, err) == (
+        0,
+        "losses: 302 of 1,000 samples have none yet; the table of a proportional choice is of the others, at the same "
+        "prune ratio\n",
+    )
+    expected = proportional_draw(losses[302:], 349, epochs=20, uniform_share=0.0)
+    assert json.loads(out)["proportional"][0]["largest"] == expected.largest
+
+
+def test_equal_losses_are_said_to_give_a_uniform_choice(call, here):
+    np.save("losses.npy", np.ones(1_000))
+    for ratio, ends in ("0.5", True), ("0", False):
+        _, out, _ = call(*PLAN, "--prune-ratio", ratio, "--losses", "losses.npy")
+        assert out.endswith("\n\nAll losses are equal, so the choice is uniform.\n") == ends
+
+
+def test_the_losses_of_a_pruner_are_saved_as_the_documents_say(call, here):
+    text = (Path(__file__).parents[2] / "docs/plan.md").read_text(encoding="utf-8")
+    code = text.partition("```python\nimport numpy")[2].partition("```")[0]
+    epoch = (
+        "for index, losses in ((batch, torch.rand(len(batch))) for batch in torch.tensor(pruner.begin_epoch().indices)"
+        ".split(128)):\n    pruner.record(index, losses)\n"
+    )
+    exec(f"import torch\nimport numpy{code.replace('...', epoch).replace('50_000', '1_000')}", {})
+    status, out, err = call(*PLAN, "--prune-ratio", "0.7", "--losses", "losses.npy")
+    assert (status, err.startswith("losses: 7")) == (0, True)
+    assert "uniform share" in out
 
 
 def test_plan_draws(call, here):

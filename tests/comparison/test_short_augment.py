@@ -3,12 +3,15 @@
 import re
 
 import pytest
+import torch
 
+from orderdp.comparison.checks import check_recipes
 from orderdp.comparison.grid import Comparison, load_comparison
-from orderdp.comparison.planned import read_planned
+from orderdp.comparison.planned import Sizes, read_planned
 from orderdp.comparison.records import read_folder
 from orderdp.comparison.results import read_results
 from orderdp.comparison.workers import resume, start
+from orderdp.data.base import DataSets, Texts
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
 
@@ -21,10 +24,10 @@ def test_each_shorter_schedule_has_one_beside_it(tiny, tmp_path):
     assert not found.failed
     results = read_results(tmp_path / "run")
     for method in ("OrderDP", "InfoBatch"):
-        label = f"full data, steps of {method}, crop"
-        name = f"full-data-steps-of-{method}-50-crop-seed0" if method == "OrderDP" else None
+        label = f"full data, steps of {method}, augment crop"
+        name = f"full-data-steps-of-{method}-50-augment-crop-seed0" if method == "OrderDP" else None
         (entry,) = [entry for entry in results.entries.values() if entry.method == label]
-        (first,) = [entry for entry in results.entries.values() if entry.method == label.removesuffix(", crop")]
+        (first,) = [entry for entry in results.entries.values() if entry.method == label.removesuffix(", augment crop")]
         assert entry.ratio == first.ratio == 0.5
         assert entry.results[0]["steps"] == first.results[0]["steps"]
         assert entry.results[0]["digests"]["model"] != first.results[0]["digests"]["model"]
@@ -41,10 +44,18 @@ def test_it_is_read_back_and_resumed(tiny, tmp_path):
     augments = [run.augment for run in read_planned(tmp_path / "run").runs]
     assert augments == [None, None, None, "crop"]
     assert not resume([tmp_path / "run"], log=lambda _: None)[0].open
-    file = tmp_path / "run" / "full-data-steps-of-OrderDP-50-crop-seed0" / "recipe.toml"
+    file = tmp_path / "run" / "full-data-steps-of-OrderDP-50-augment-crop-seed0" / "recipe.toml"
     file.write_text(file.read_text().replace('augment = "crop"', 'augment = "none"'))
     with pytest.raises(ValueError, match="with augment 'none' instead of 'crop'"):
         read_folder(tmp_path / "run")
+
+
+def test_texts_refuse_it_by_its_own_name():
+    texts = Texts(torch.ones(200, 3, dtype=torch.int64), torch.arange(200) % 2)
+    comparison = Comparison(Recipe(model="text_bag"), METHODS[:1], short_augment="crop")
+    message = "short_augment is for images, got crop for texts; leave it out"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_recipes(comparison, Sizes(200, 200), data=DataSets(texts, texts, num_classes=2, vocabulary=2))
 
 
 REFUSED = {

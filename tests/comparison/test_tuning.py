@@ -11,8 +11,9 @@ from orderdp.comparison.grid import Comparison, load_comparison
 from orderdp.comparison.planned import Planned, Sizes
 from orderdp.comparison.records import read_folder
 from orderdp.comparison.results import Entry, Results, read_results
-from orderdp.comparison.tuning import SEED, _best, _name_in, tuning_of, untuned
+from orderdp.comparison.tuning import SEED, _best, _name_in, _told, tuning_of, untuned
 from orderdp.comparison.workers import extend, resume, start
+from orderdp.report.page import read_parts
 from orderdp.training.recipe import load_recipe
 from orderdp.training.run_folder import RunFolder
 from reference.made_runs import SIZES
@@ -74,6 +75,20 @@ def test_a_tuned_folder_is_read_back_and_refuses_a_run_of_another_rate(tuned):
         read_folder(tuned)
 
 
+def test_the_page_says_that_runs_have_their_own_rate_and_that_it_is_the_highest(tuned):
+    _, (part,) = read_parts(tuned)
+    assert re.search(
+        r"^max_lr = \S+  # replaced in each run by the rate chosen for it", part.recipe, flags=re.MULTILINE
+    )
+    assert (
+        "For 3 of 3 runs the best learning rate is the lowest or highest of those tried. One beyond it may be better."
+    ) in part.summary.may_not
+
+
+def test_no_word_of_an_end_is_said_of_a_rate_between_two_others():
+    assert _told({"a": 0.1, "b": 0.1}, (0.03, 0.1, 0.3)) == ["max_lr 0.1 is best for a; b"]
+
+
 def test_a_resumed_comparison_trains_nothing_again_and_tunes_what_was_added(tuned, monkeypatch):
     lines = []
     resume([tuned], show=False, log=lines.append)
@@ -82,9 +97,20 @@ def test_a_resumed_comparison_trains_nothing_again_and_tunes_what_was_added(tune
     comparison, sizes = load_comparison(tuned)
     assert untuned(comparison, sizes.num_samples, 1) == {"dynamic random 50 %"}
     resume([tuned], show=False, log=lines.append)
-    begun = [line for line in lines if "%" not in line.rpartition("seed")[2]]
-    assert len(begun) == 3
-    assert all("dynamic random 50 %" in line for line in begun)
+    first, *runs, chosen, at_an_end, begun, ended = lines
+    assert first == (
+        "choosing max_lr for 1 run on 10 % of the training samples, held out: each is trained at 0.001, 0.3"
+    )
+    assert [line.partition(": ")[0].partition("] ")[2] for line in runs] == [
+        f"dynamic random 50 %, trying max_lr {rate}" for rate in ("0.001", "0.001", "0.3", "0.3")
+    ]
+    assert chosen == "max_lr 0.3 is best for dynamic random 50 %"
+    assert at_an_end == (
+        "for 1 of 1 run the best max_lr is the lowest or highest of those tried; one beyond it may be better: start a "
+        "new comparison with more"
+    )
+    assert begun.endswith("dynamic random 50 %, seed 0")
+    assert ended.startswith(f"{begun}: ")
     assert untuned(load_comparison(tuned)[0], sizes.num_samples, 1) == set()
 
 
@@ -114,7 +140,7 @@ def test_a_schedule_that_is_not_there_has_the_rate_of_one_with_its_augmentation(
     comparison = Comparison(tiny_recipe(), methods, max_lrs=RATES, short_augment="crop")
     there = made(methods=methods[:1], short_augment="crop")
     label = "full data, steps of OrderDP 30 %"
-    for end in ("", ", crop"):
+    for end in ("", ", augment crop"):
         found = _name_in(read_results(there.path), f"{label}{end}", comparison, SIZES)
         assert found == f"full data, steps of OrderDP 50 %{end}"
 

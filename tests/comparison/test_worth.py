@@ -138,10 +138,10 @@ def test_a_schedule_with_another_augmentation_is_no_point_of_the_curve(made):
         folder = made(name, methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2), **more)
         folder.finish("full data", (90.0, 92.0, 91.0)).finish(SHORT, (86.0, 88.0, 87.0))
         folders.append(folder.finish("OrderDP 50 %", (88.0, 90.0, 89.0)))
-    folders[1].finish(f"{SHORT}, crop", (66.0, 68.0, 67.0))
+    folders[1].finish(f"{SHORT}, augment crop", (66.0, 68.0, 67.0))
     plain, both = (read_results(folder.path) for folder in folders)
     assert [entry.label for entry in both.schedules] == ["full data", SHORT]
-    assert both.entries[f"{SHORT}, crop"].augment == "crop"
+    assert both.entries[f"{SHORT}, augment crop"].augment == "crop"
     assert worth_of(both, both.entries["OrderDP 50 %"]) == worth_of(plain, plain.entries["OrderDP 50 %"])
 
 

@@ -1,9 +1,11 @@
 """The summary that a report begins with."""
 
+import re
+
 import pytest
 
 from orderdp.comparison.results import read_results
-from orderdp.report.summary import conclusions, summary_of
+from orderdp.report.summary import conclusions, legend, summary_of
 from reference.reported import SHORT, methods, without_results
 
 
@@ -34,8 +36,7 @@ def test_it_says_what_the_first_method_gains_and_loses_and_counts_the_others(jud
     # Worth: 15 steps at 30 % are as accurate as 21 of full data, and no schedule is better for certain. At 60 %, no
     # schedule of full data is as bad.
     assert conclusions(read_results(judged.path)) == [
-        "OrderDP is worth 40 % more steps than stopping early [+27, ∞) at 30 % and at least 0 % fewer (−100, +0] "
-        "at 60 %.",
+        "OrderDP is worth 40 % more steps than stopping early [+27, ∞) at 30 % and fewer (−100, +0] at 60 %.",
         "Compared with full data trained for the same number of steps, OrderDP gains 1.00 points [0.72, 1.28] at 30 % "
         "and loses 1.00 points [0.72, 1.28] at 60 %.",
         "Compared with full data, OrderDP is statistically indistinguishable (+0.00 [−0.28, +0.28]) at 30 % "
@@ -122,7 +123,7 @@ def test_without_shorter_schedules_the_others_are_compared_with_full_data(made):
     folder.finish("dynamic random 50 %", (88.0, 88.5, 89.0))
     assert conclusions(read_results(folder.path)) == [
         "Compared with full data, OrderDP gains 1.00 points [0.72, 1.28] at 50 %.",
-        "Compared with full data, the one other case loses.",
+        "Compared with full data, dynamic random at 50 % loses.",
     ]
 
 
@@ -175,3 +176,102 @@ def test_many_intervals_are_said_to_exclude_zero_by_chance(made):
         folder.finish(label, (90.0, 90.0, 90.0))
     limits = summary_of(read_results(folder.path)).may_not
     assert "There are 30 intervals. Without true differences, about 2 would still exclude 0." in limits
+
+
+@pytest.fixture
+def controlled(made):
+    """Makes three methods beside a shorter schedule, and one with another augmentation that ended so."""
+
+    def folder(control, seeds=(0, 1, 2)):
+        grid = methods("orderdp,prune_ratio=0.5", "dynamic_random,prune_ratio=0.5", "ucb,prune_ratio=0.5")
+        found = made("controlled", methods=grid, seeds=seeds, short_augment="crop")
+        ends = {
+            "full data": (90.0, 90.5, 91.0),
+            "OrderDP 50 %": (88.0, 88.5, 89.0),
+            "dynamic random 50 %": (87.0, 87.5, 88.0),
+            "UCB 50 %": (86.0, 87.5, 88.0),
+        }
+        for member in found.plan.members(200):
+            ends.setdefault(member.label, control if member.beside else (88.0, 88.5, 89.0))
+        for label, accuracies in ends.items():
+            found.finish(label, accuracies[: len(seeds)])
+        return found
+
+    return folder
+
+
+def test_a_better_control_of_another_augmentation_is_named_with_what_follows(controlled):
+    sentence = conclusions(read_results(controlled((94.0, 94.5, 95.0)).path))[-1]
+    assert sentence == (
+        "With augment crop, full data trained for the same number of steps ended 6.00 points [5.72, 6.28] above "
+        "OrderDP at 50 %. Compared with that schedule, both other cases (a method at a prune ratio) lose. Compare "
+        "again with --augment crop in all runs before you prune."
+    )
+
+
+def test_a_control_that_is_no_better_is_named_too(controlled):
+    folder = controlled((87.0, 87.5, 88.0))
+    sentence = conclusions(read_results(folder.path))[-1]
+    assert sentence.startswith(
+        "With augment crop, full data trained for the same number of steps ended 1.00 points [0.72, 1.28] below "
+    )
+    assert "Compare again" not in sentence
+    against = dict(summary_of(read_results(folder.path)).facts)["Compared with"]
+    assert against.endswith("full data trained for the same number of steps and the same with augment crop")
+
+
+def test_of_one_seed_the_control_is_named_too(controlled):
+    (sentence,) = conclusions(read_results(controlled((94.0,), seeds=(0,)).path))
+    assert "and 6.00 points below the same with augment crop; with one seed this may be chance" in sentence
+
+
+def test_a_worth_whose_interval_holds_0_is_called_unknown(made):
+    grid = methods("orderdp,prune_ratio=0.3", "orderdp,prune_ratio=0.6")
+    folder = made(methods=grid, seeds=(0, 1, 2))
+    folder.finish("full data", (90.0, 90.5, 91.0)).finish("OrderDP 30 %", (89.2, 90.8, 89.9))
+    folder.finish("full data, steps of OrderDP 30 %", (89.0, 89.5, 90.0))
+    folder.finish("full data, steps of OrderDP 60 %", (80.0, 80.5, 81.0)).finish("OrderDP 60 %", (84.0, 84.5, 85.0))
+    first = conclusions(read_results(folder.path))[0]
+    assert re.fullmatch(
+        r"OrderDP is worth \d+ % more steps than stopping early \[\+\d+, \+\d+\] at 60 %\. Whether it is worth more or "
+        r"fewer is not known at 30 % \(from \d+ % fewer to no known limit\)\.",
+        first,
+    )
+    folder.finish("OrderDP 60 %", (70.0, 99.0, 85.0)).finish("OrderDP 30 %", (70.0, 99.0, 85.0))
+    unknown = "at 30 % (no limit is known) and at 60 % (no limit is known)."
+    assert conclusions(read_results(folder.path))[0].endswith(unknown)
+    folder.finish("OrderDP 60 %", (78.0, 84.5, 81.0)).finish("OrderDP 30 %", (89.2, 90.8, 89.9))
+    first = conclusions(read_results(folder.path))[0]
+    assert first.startswith(
+        "Whether OrderDP is worth more or fewer steps than stopping early is not known at 30 % (from "
+    )
+    assert " at 60 % (from no known limit to " in first
+
+
+def test_the_legend_explains_what_is_there():
+    assert legend(["No method prunes here."]) == ""
+    assert legend(["a [+1, +2]"]) == "Brackets and ranges: 95 % intervals."
+    assert legend(["a (−100, ∞)", "a [1, 2]"]) == (
+        "Brackets and ranges: 95 % intervals. −100: no schedule of full data is worse for certain. ∞: no schedule of "
+        "full data is better for certain."
+    )
+
+
+def test_a_method_that_left_nothing_out_is_left_out_of_the_conclusions(made):
+    grid = methods("dynamic_random,prune_ratio=0.5", "orderdp,prune_ratio=0.5", "repeated_random,prune_ratio=0.5")
+    folder = made(methods=grid, seeds=(0, 1, 2))
+    folder.finish("full data", (90.0, 90.5, 91.0)).finish("full data, steps of dynamic random 50 %", (86.0, 86.5, 87.0))
+    all_of_it = {"samples_backward": read_results(folder.path).entries["full data"].results[0]["samples_backward"]}
+    folder.finish("dynamic random 50 %", (90.0, 90.5, 91.0), also=all_of_it)
+    folder.finish("OrderDP 50 %", (88.0, 88.5, 89.0)).finish("repeated random 50 %", (86.0, 86.5, 87.0))
+    sentences = conclusions(read_results(folder.path))
+    assert sentences[0].startswith("OrderDP is worth ")
+    assert not any("dynamic random" in sentence for sentence in sentences[:-1])
+    assert sentences[-1] == (
+        "dynamic random at 50 % left nothing out: it trained as many samples as full data, so it shows nothing about "
+        "pruning."
+    )
+    assert any("repeated random at 50 % is statistically indistinguishable" in sentence for sentence in sentences)
+    for label in ("OrderDP 50 %", "repeated random 50 %"):
+        folder.finish(label, (90.0, 90.5, 91.0), also=all_of_it)
+    assert all("left nothing out" in sentence for sentence in conclusions(read_results(folder.path)))

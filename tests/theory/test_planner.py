@@ -141,7 +141,7 @@ def test_the_split_of_the_strategy_is_recommended_with_its_reason():
 def test_what_the_budget_cannot_reach_is_said_and_widens_nothing():
     laid_out = plan(50_000, 0.9, epochs=5, batch_size=128)
     assert laid_out.recommended.s == 15_811
-    assert "5 epochs train all but 50.0 % of the samples, and" in laid_out.reason
+    assert "5 epochs leave 50.0 % of the samples untrained, and" in laid_out.reason
     assert plan(10**6, epochs=100, batch_size=1, samples=1_000).recommended.s == 3_162
 
 
@@ -289,7 +289,7 @@ def test_hours_are_finite_numbers(given, name, value):
 
 def test_what_a_run_does_not_reach_is_said_from_half_a_sample_on():
     reasons = [plan(1_000, 0.5, epochs=epochs, batch_size=8).reason for epochs in (6, 7)]
-    assert "6 epochs train all but 0.1 % of the samples, and" in reasons[0]  # 1.1 samples
+    assert "6 epochs leave 0.1 % of the samples untrained, and" in reasons[0]  # 1.1 samples
     assert "7 epochs train every sample, and" in reasons[1]  # 0.3 samples
 
 

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = make_parser(arguments, without_options=what_is_missing(error))
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
-        options.parser.error(unknown_option(unknown[0], options.flags))
+        options.parser.error(unknown_option(unknown[0], options.flags, arguments))
     try:
         status = int(options.call(options))
         sys.stdout.flush()

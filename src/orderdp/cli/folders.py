@@ -163,9 +163,12 @@ def show_comparison(path: Path) -> None:
 
 def show_conclusions(sentences: Iterable[str]) -> None:
     """Prints sentences, each in lines that fit a terminal."""
+    from orderdp.report.summary import legend
+
+    sentences = list(sentences)
     print()
-    for sentence in sentences:
-        print(textwrap.fill(sentence, 100))
+    for line in (*sentences, legend(sentences)):
+        print(textwrap.fill(line, 100), end="\n" if line else "")
     print()
 
 

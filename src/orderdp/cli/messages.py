@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
+from orderdp.cli.typed import as_typed
 from orderdp.output.suggestions import did_you_mean
 
 
@@ -69,6 +70,7 @@ def in_flags(message: str, options: argparse.Namespace) -> str:
     value, semicolon, advice = rest.rpartition("; ")
     if not semicolon:
         value, advice = rest, ""
+    advice = as_typed(advice, rule, value, options)
     word = re.compile(r"(?<![\w'./\\-])([a-z_]+)\b(?![./\\'(])( ?= ?(?:True|False)\b| ?= ?)?")
     return f"{word.sub(flag, rule)}{got}{value}{semicolon}{word.sub(flag, f' {advice}')[1:]}"
 
@@ -89,16 +91,29 @@ _ELSEWHERE = {
     "--strategy": "--methods",
     "--wd": "--weight-decay",
 }
+_OF_COMPARE = ("--budgets", "--short-augment")
+_SEVERAL_IN_COMPARE = ("--max-lr",)
 _FEW = 3
 
 
-def unknown_option(argument: str, flags: Sequence[str]) -> str:
-    """Returns the message for an unknown option, with the known ones that it may stand for.
+def unknown_option(argument: str, flags: Sequence[str], arguments: Sequence[str] = ()) -> str:
+    """Returns the message for an unknown option, or a value too many, with what may be meant.
+
+    Args:
+        argument: what is not known.
+        flags: the options of the command.
+        arguments: the whole command line.
 
     >>> unknown_option("--lr", ["--run", "--max-lr"])
     "no option --lr; did you mean '--max-lr'?"
+    >>> unknown_option("0.2", ["--max-lr", "--strategy"], ["train", "--max-lr", "0.1", "0.2"])
+    "--max-lr takes one value, got 0.1 0.2; leave 0.2 out, or write 'orderdp compare', which takes several"
     """
+    if not argument.startswith("-"):
+        return _value_too_many(argument, flags, arguments)
     name = argument.partition("=")[0]
+    if name in _OF_COMPARE:
+        return f"no option {argument}; 'orderdp compare' has it"
     words = set(name.lstrip("-").split("-"))
     longer = [flag for flag in flags if words < set(flag.lstrip("-").split("-")) and not flag.startswith("--no-")]
     if _ELSEWHERE.get(name) in flags:
@@ -108,3 +123,17 @@ def unknown_option(argument: str, flags: Sequence[str]) -> str:
     else:
         hint = did_you_mean(name, flags)
     return f"no option {argument}{hint}"
+
+
+def _value_too_many(value: str, flags: Sequence[str], arguments: Sequence[str]) -> str:
+    """Returns the message for a value behind an option that takes fewer."""
+    end = len(arguments) - list(reversed(arguments)).index(value) if value in arguments else 0
+    start = next((place for place in reversed(range(end)) if arguments[place].startswith("--")), None)
+    if start is None or (option := arguments[start].partition("=")[0]) not in flags:
+        return f"no option {value}"
+    got = [*filter(None, [arguments[start].partition("=")[2]]), *arguments[start + 1 : end]]
+    if len(got) == 1:
+        return f"{option} takes no value, got {value}; leave {value} out"
+    of_train = "--strategy" in flags and option in _SEVERAL_IN_COMPARE
+    several = ", or write 'orderdp compare', which takes several" if of_train else ""
+    return f"{option} takes one value, got {' '.join(got)}; leave {value} out{several}"

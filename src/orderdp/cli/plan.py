@@ -11,6 +11,9 @@ from orderdp.cli.settings import some_path
 from orderdp.output.text_table import number_or_text
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from orderdp.theory import Plan, ProportionalDraw
 
 SUMMARY = "what a pruned run costs and saves, before you train it"
@@ -86,25 +89,40 @@ def run(options: argparse.Namespace) -> int:
 def _proportional(path: Path, laid_out: Plan) -> list[ProportionalDraw]:
     """Returns what a proportional choice does, with several uniform shares.
 
+    Samples without a loss are left out, and a line on standard error says so. The choice is then of the same share of
+    the others.
+
     Raises:
-        ValueError: the file holds no such array, or one of another size or of losses that are not finite.
+        ValueError: the file holds no such array, or one of another size or without a finite loss.
     """
     import numpy as np
 
     from orderdp import theory
 
-    try:
-        losses = np.lib.format.open_memmap(path, mode="r").astype(np.float64)
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"losses must be an array in a .npy file, got {path} ({error}); write np.save") from None
+    losses = _read(path)
     if losses.shape != (laid_out.n,):
+        write = f"num_samples {len(losses)}" if losses.ndim == 1 and len(losses) else "one number for each sample"
         raise ValueError(
-            f"losses must be one for each of the {laid_out.n} samples, got shape {losses.shape}; write num_samples"
+            f"losses must be one for each of the {laid_out.n} samples, got shape {losses.shape}; write {write}"
         )
-    if unknown := int(np.count_nonzero(~np.isfinite(losses))):
-        raise ValueError(
-            f"losses must be finite, got {unknown} that are not; leave these samples out, and write "
-            f"num_samples={laid_out.n - unknown}"
+    known = losses[np.isfinite(losses)]
+    if not len(known):
+        raise ValueError("losses must be finite, got none that is; train for more epochs before you save them")
+    if unknown := laid_out.n - len(known):
+        tell(
+            f"losses: {unknown:,} of {laid_out.n:,} samples have none yet; the table of a proportional choice is of "
+            "the others, at the same prune ratio"
         )
+    q = max(1, round(laid_out.q * len(known) / laid_out.n))
     shares = (0.0, 0.1, 0.3)
-    return [theory.proportional_draw(losses, laid_out.q, epochs=laid_out.epochs, uniform_share=u) for u in shares]
+    return [theory.proportional_draw(known, q, epochs=laid_out.epochs, uniform_share=share) for share in shares]
+
+
+def _read(path: Path) -> npt.NDArray[np.float64]:
+    import numpy as np
+
+    try:
+        return np.lib.format.open_memmap(path, mode="r").astype(np.float64)
+    except (OSError, ValueError, TypeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"losses must be an array in a .npy file, got {path} ({why}); write it with np.save") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from orderdp.comparison.grid import Comparison
+from orderdp.comparison.grid import Comparison, Member
 from orderdp.comparison.planned import Sizes
 from orderdp.data.base import DataSets
 from orderdp.data.registry import load_dataset
@@ -83,7 +83,16 @@ def check_recipes(comparison: Comparison, sizes: Sizes, *, data: DataSets | None
         ValueError, ImportError: as `check_recipe`.
     """
     for member in comparison.members(sizes.num_samples, sizes.num_ranks):
+        _check_member(member, sizes, data)
+
+
+def _check_member(member: Member, sizes: Sizes, data: DataSets | None) -> None:
+    try:
         check_recipe(member.recipe, sizes.num_samples, sizes.num_ranks, data=data)
+    except ValueError as error:
+        if member.beside is not None and str(error).startswith("augment "):
+            raise ValueError(f"short_{error}") from None
+        raise
 
 
 def check_processes(processes: int, state: PartialState) -> None:

@@ -164,7 +164,7 @@ class Comparison:
         if self.short_augment is not None:
             for short in shorts:
                 recipe = short.recipe.model_copy(update={"augment": self.short_augment})
-                label = f"{short.label}, {self.short_augment.replace('_', ' ')}"
+                label = with_augment(short.label, self.short_augment)
                 yield replace(short, label=label, recipe=recipe, beside=short.label)
         yield from self._of_budgets(full, set(by_steps), num_samples, num_ranks)
 
@@ -203,6 +203,15 @@ class Comparison:
         if not recipe.exists() or load_recipe(recipe) != self.recipe:  # release 0.1 wrote it in another form
             write_whole(recipe, self.recipe.to_toml().encode())
         write_whole(path / FILE, tomli_w.dumps(self.table(sizes)).encode())
+
+
+def with_augment(label: str, augment: str) -> str:
+    """Returns the label of a shorter schedule beside another one, with an augmentation of its own.
+
+    >>> with_augment("full data, steps of UCB 50 %", "crop")
+    'full data, steps of UCB 50 %, augment crop'
+    """
+    return f"{label}, augment {augment}"
 
 
 def _planned_runs(members: Sequence[Member], tuned: Mapping[str, float]) -> Iterator[PlannedRun]:

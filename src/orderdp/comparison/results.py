@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from orderdp.comparison.grid import FULL
+from orderdp.comparison.grid import FULL, with_augment
 from orderdp.comparison.planned import Planned, Sizes
 from orderdp.comparison.records import Missing, Records, read_folder
 from orderdp.comparison.verdicts import Difference, paired_difference
@@ -149,6 +149,15 @@ class Results:
     def against_short(self, entry: Entry) -> Difference | None:
         """Returns accuracy minus that of full data with as many steps, paired by seed."""
         return self.against(entry, self._short_of(entry))
+
+    def against_control(self, entry: Entry) -> Difference | None:
+        """Returns accuracy minus that of full data with as many steps and another augmentation, paired by seed."""
+        return self.against(entry, self.control_of(entry))
+
+    def control_of(self, entry: Entry) -> Entry | None:
+        """Returns full data with as many steps and another augmentation; None if that is not planned."""
+        beside = (each for each in self.entries.values() if each.reference and each.augment is not None)
+        return next((each for each in beside if each.label == with_augment(str(entry.short), str(each.augment))), None)
 
     def _short_of(self, entry: Entry) -> Entry | None:
         return None if entry.short is None else self.entries.get(entry.short)

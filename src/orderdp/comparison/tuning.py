@@ -48,6 +48,7 @@ def tune(
     data: LoadedData,
     train: Callable[[Sequence[Path]], Sequence[Outcome]],
     create: Callable[[Comparison, Path], None],
+    log: Callable[[str], None],
 ) -> None:
     """Chooses the rates that a comparison lacks and writes them down.
 
@@ -56,6 +57,7 @@ def tune(
         data: the data that is already loaded.
         train: trains the runs in folders of comparisons and returns their outcomes.
         create: creates or extends the folder of a comparison.
+        log: called with a line before the rates are tried, and with what was chosen.
 
     Raises:
         ValueError: a run that failed at every rate, or another process that is still choosing.
@@ -64,6 +66,11 @@ def tune(
     missing = untuned(comparison, sizes.num_samples, sizes.num_ranks)
     if not missing:
         return
+    if PartialState().is_main_process:
+        log(
+            f"choosing max_lr for {_runs(len(missing))} on {100 * HELD_OUT:g} % of the training samples, held out: "
+            f"each is trained at {', '.join(f'{rate:g}' for rate in comparison.max_lrs)}"
+        )
     parts = {path / FOLDER / name: part for name, part in tuning_of(comparison).items()}
     for part in parts.values():
         check(part, data)
@@ -84,7 +91,39 @@ def tune(
         with alone_in(path):
             comparison, sizes = load_comparison(path)
             replace(comparison, tuned={**comparison.tuned, **chosen}).write(path, sizes)
+        for line in _told(chosen, comparison.max_lrs):
+            log(line)
     PartialState().wait_for_everyone()
+
+
+def trying(comparison: Comparison) -> str:
+    """Returns what to say of a run behind its label: its rate, if it is one of those that choose; else nothing."""
+    return f", trying max_lr {comparison.recipe.max_lr:g}" if comparison.seeds == (SEED,) else ""
+
+
+def at_an_end(chosen: Mapping[str, float], rates: Sequence[float]) -> list[str]:
+    """Returns the labels whose rate is the lowest or the highest of those that were tried.
+
+    >>> at_an_end({"full data": 0.1, "OrderDP 50 %": 0.3}, [0.03, 0.1, 0.3])
+    ['OrderDP 50 %']
+    """
+    return [label for label, rate in chosen.items() if rate in (min(rates), max(rates))]
+
+
+def _told(chosen: Mapping[str, float], rates: Sequence[float]) -> list[str]:
+    """Returns lines on which rate was best for which runs, and where one beyond those tried may be better."""
+    by_rate = {rate: [label for label, best in chosen.items() if best == rate] for rate in sorted(chosen.values())}
+    lines = [f"max_lr {rate:g} is best for {'; '.join(labels)}" for rate, labels in by_rate.items()]
+    if ends := at_an_end(chosen, rates):
+        lines.append(
+            f"for {len(ends)} of {_runs(len(chosen))} the best max_lr is the lowest or highest of those tried; one "
+            "beyond it may be better: start a new comparison with more"
+        )
+    return lines
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _name_in(there: Results, label: str, comparison: Comparison, sizes: Sizes) -> str:

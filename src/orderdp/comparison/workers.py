@@ -22,7 +22,7 @@ from orderdp.comparison.outcome import Outcome, summarize
 from orderdp.comparison.planned import FILE, Sizes
 from orderdp.comparison.processes import joined_by, reason_of, say
 from orderdp.comparison.records import read_folder
-from orderdp.comparison.tuning import tune
+from orderdp.comparison.tuning import trying, tune
 from orderdp.data.base import DataSets
 from orderdp.output.files import new_folder
 from orderdp.strategies import FullData
@@ -111,7 +111,7 @@ def resume(
         return resume(folders, processes=processes, show=show, log=log, data=data)
 
     for path in paths:
-        tune(path, data, train, _create_or_extend)
+        tune(path, data, train, _create_or_extend, log)
     with joined_by(processes - 1, _help, paths):
         _work(paths, data, show=show and processes == 1, log=log)
     if processes > 1:
@@ -211,7 +211,8 @@ def _work(paths: Sequence[Path], loaded: LoadedData, *, show: bool, log: Log) ->
                 with _claimed(member, folder, sizes) as recipe:
                     if recipe is not None:
                         trained = True
-                        what = f"[{number}/{len(members)}] {member.title}, seed {member.recipe.seed}"
+                        of = trying(comparison) or f", seed {member.recipe.seed}"
+                        what = f"[{number}/{len(members)}] {member.title}{of}"
                         if state.is_main_process:
                             log(what)
                         _train(recipe, data, folder, what=what, show=show, log=log)

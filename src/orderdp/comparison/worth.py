@@ -16,6 +16,7 @@ from orderdp.comparison.verdicts import CONFIDENCE, FEWEST_SEEDS, student
 
 Beyond = Literal["", "more than", "less than"]
 Floats: TypeAlias = npt.NDArray[np.float64]
+_NEAR = 1e-9  # an end of the interval this near to the run's own steps is at them
 _FINE = 1000  # points between two schedules at which an interval may end; it is interpolated between them
 
 
@@ -86,6 +87,16 @@ class Worth(NamedTuple):
     def saved(self) -> float:
         """The share of the steps that it saves at equal accuracy; negative if it needs more."""
         return 1 - 1 / self.ratio
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 if the whole interval is of more or of fewer steps than the run's own; else, and of few seeds, 0.
+
+        An interval that ends at the run's own steps counts: full data is then worse or better there for certain.
+        """
+        if self.seeds < FEWEST_SEEDS:
+            return 0
+        return 1 if self.low >= 1 - _NEAR else -1 if self.high <= 1 + _NEAR else 0
 
 
 def worth_of(results: Results, entry: Entry, cost: Callable[[Mapping[str, Any]], float] | None = None) -> Worth | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -127,9 +128,17 @@ def _part(name: str, results: Results, outline: Outline, choices: Choices) -> Pa
         sections=_sections(results, outline, choices),
         missing=missing,
         settings={**settings, "seeds": ", ".join(map(str, results.seeds))},
-        recipe=results.recipe_text,
+        recipe=_settings_of(results),
         unplanned=results.unplanned,
     )
+
+
+def _settings_of(results: Results) -> str:
+    """Returns the recipe as TOML, with a word where runs have learning rates of their own instead."""
+    if not results.planned.table.get("tuned"):
+        return results.recipe_text
+    word = r"\1  # replaced in each run by the rate chosen for it: see “Learning rates chosen”"
+    return re.sub(r"^(max_lr = .*)$", word, results.recipe_text, flags=re.MULTILINE)
 
 
 def _sections(results: Results, outline: Outline, choices: Choices) -> list[Section]:

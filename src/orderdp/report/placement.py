@@ -54,11 +54,23 @@ def ratio_of(entry: Entry) -> float:
     return entry.ratio
 
 
+def left_nothing_out(results: Results, entry: Entry) -> bool:
+    """Returns whether the runs of a method trained as many samples as full data, though it could have pruned."""
+    full = full_data(results)
+    seeds = entry.results.keys() & full.results.keys() if full is not None and not entry.reference else set()
+    trained, all_of_them = (each.values("samples_backward") if each else {} for each in (entry, full))
+    return bool(seeds) and all(trained[seed] >= all_of_them[seed] for seed in seeds)
+
+
 def first_methods(results: Results) -> dict[float, Entry]:
-    """Returns the method named first at each prune ratio, which the others are compared with; ratios ascend."""
+    """Returns the method named first at each prune ratio, which the others are compared with; ratios ascend.
+
+    A method that left nothing out is passed over: the others would be compared with full data.
+    """
     first: dict[float, Entry] = {}
     for entry in pruned_entries(results):
-        first.setdefault(ratio_of(entry), entry)
+        if not left_nothing_out(results, entry):
+            first.setdefault(ratio_of(entry), entry)
     return dict(sorted(first.items()))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ The default of OrderDP trains samples without a loss first.
 _PROPORTIONAL = """\
 A choice in proportion to the losses given, as many samples an epoch, by its uniform share. The columns assume that
 these losses stay as they are; certain are samples that every epoch trains."""
+_EQUAL = "All losses are equal, so the choice is uniform."
 _OF_DRAWS = ("uniform share", "hardest", "median", "easiest", "certain", "mean age", "dormant", "n_eff")
 _POINTS = 1_000
 _FEW = 50  # ranks that a line does not show
@@ -69,7 +71,11 @@ def as_page(plan: Plan, draws: Sequence[ProportionalDraw] = ()) -> str:
     ]
     rows = "\n".join([header, *marked])
     page = f"{cost}\n\n{rows}\n\n{_LEGEND}\n\nRecommended: {textwrap.fill(plan.reason, 105)}"
-    return page + (f"\n\n{_PROPORTIONAL}\n\n{as_text([_OF_DRAWS, *map(_cells_of, draws)])}" if draws else "")
+    if not draws:
+        return page
+    chances = as_text([_OF_DRAWS, *map(_cells_of, draws)])
+    level = plan.q < plan.n and all(math.isclose(draw.largest, draw.smallest) for draw in draws)
+    return f"{page}\n\n{_PROPORTIONAL}\n\n{chances}" + (f"\n\n{_EQUAL}" if level else "")
 
 
 def as_json(plan: Plan, draws: Sequence[ProportionalDraw] = ()) -> str:

@@ -322,9 +322,9 @@ def _recommend(n: int, q: int, epochs: int, splits: tuple[Decomposition, ...]) -
             f"{_percent(default.never_seen)} with the narrower draws of {call}; the budget allows {_percent(least)}."
         )
     rest = _percent(default.never_seen)
-    reach = "every sample" if n * default.never_seen < 0.5 else f"all but {rest} of the samples"
+    reach = "train every sample" if n * default.never_seen < 0.5 else f"leave {rest} of the samples untrained"
     return default, (
-        f"{call}, half way between a uniform draw and plain top-q: {epochs} epochs train {reach}, and once all are "
+        f"{call}, half way between a uniform draw and plain top-q: {epochs} epochs {reach}, and once all are "
         f"seen the weights spread as over {default.effective_samples:,.0f} of {n:,}."
     )
 

@@ -201,8 +201,11 @@ class Recipe(BaseModel):
     def _keys_agree(self) -> Self:
         if self.label_smoothing and self.strategy.needs_plain_losses:
             advice = self.strategy.plain_losses_advice
+            needing = getattr(
+                self.strategy, "strategy", self.strategy
+            )  # of a method that changes another one, that one
             raise ValueError(
-                f"{self.strategy.name} needs plain losses, and label smoothing keeps them high, got "
+                f"{needing.name} needs plain losses, and label smoothing keeps them high, got "
                 f"label_smoothing {self.label_smoothing:g}; write label_smoothing = 0" + (advice and f", or {advice}")
             )
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
@@ -331,10 +334,10 @@ def _rule(name: str, value: Any) -> str:
     """What is wrong with a number outside the range in its description, and what to write."""
     description = Recipe.model_fields[name].description or ""
     interval = re.findall(r"in ([\[(].+?[\])])", description)[0]
-    if not description.startswith("fraction"):
+    if not re.match(r"(\w[\w ]*: )?(fraction|share) of ", description):
         return f"must lie in {interval}, got {value!r}; write {_example(name)}"
-    percent = value if 1 < value < 100 else 50
-    return f"is a fraction and must lie in {interval}, got {value!r}; for {percent:g} % write {percent / 100:g}"
+    meant = f"for {value:g} % write {value / 100:g}" if 1 < value < 100 else f"write {_example(name)}"
+    return f"is a fraction and must lie in {interval}, got {value!r}; {meant}"
 
 
 def _example(name: str) -> str:

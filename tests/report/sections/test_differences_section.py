@@ -169,3 +169,32 @@ def test_tables_of_mixed_commits_say_so(pair):
     tables = make_section("differences", read_results(pair.path)).tables
     assert [table.name for table in tables] == ["against_full", "against_short", "differences"]
     assert all("1 of 6 pairs joins runs of different commits or processors." in table.note for table in tables)
+
+
+def test_a_method_that_left_nothing_out_is_not_what_others_are_compared_with(made):
+    names = ("ucb", "orderdp", "dynamic_random")
+    grid = tuple({"name": name, "prune_ratio": 0.5} for name in names)
+    folder = made(methods=grid, against=("full",), seeds=(0, 1, 2)).finish("full data", (90.0, 90.5, 91.0))
+    samples = read_results(folder.path).entries["full data"].results[0]["samples_backward"]
+    folder.finish("UCB 50 %", (90.0, 90.5, 91.0), also={"samples_backward": samples})
+    folder.finish("OrderDP 50 %", (88.0, 88.5, 89.0)).finish("dynamic random 50 %", (86.0, 86.5, 87.0))
+    *_, to_first, _ = make_section("differences", read_results(folder.path)).tables
+    assert to_first.title == "Accuracy minus that of OrderDP at the same prune ratio"
+    assert [line[0].split(" (")[0] for line in to_first.lines[1:]] == ["dynamic random"]
+
+
+def test_a_second_shorter_schedule_has_a_column_of_differences(made):
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2), short_augment="crop")
+    folder.finish("full data", (90.0, 90.5, 91.0)).finish("OrderDP 50 %", (88.0, 88.5, 89.0))
+    folder.finish(SHORT, (88.0, 88.5, 89.0)).finish(f"{SHORT}, augment crop", (94.0, 94.5, 95.0))
+    table = make_section("differences", read_results(folder.path)).tables[-1]
+    assert table.lines[0][4:6] == ["minus shorter schedule", "minus that with augment crop"]
+    assert [line[5] for line in table.lines[1:]] == ["−6.00 [−6.28, −5.72]", "", "", ""]
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_a_share_that_the_last_batch_changes_is_explained(made, tiny_recipe, drop_last):
+    folder = made(recipe=tiny_recipe(drop_last=drop_last), methods=({"name": "orderdp", "prune_ratio": 0.5},))
+    folder.finish("OrderDP 50 %", (88.0,)).finish("full data", (90.0,))
+    note = make_section("differences", read_results(folder.path)).tables[-1].note
+    assert ("Each epoch leaves out its last batch if that is not full" in note) == drop_last

@@ -57,12 +57,12 @@ def test_a_choice_within_the_batch_costs_what_its_passes_do(made, drawn, rule):
 def test_a_schedule_with_another_augmentation_is_a_curve_of_its_own(made, drawn):
     folder = made(methods=methods("orderdp,prune_ratio=0.5"), seeds=(0, 1), short_augment="crop")
     folder.finish("OrderDP 50 %", (90.0, 91.0)).finish("full data", (91.0, 92.0))
-    folder.finish(SHORT, (88.0, 89.0)).finish(f"{SHORT}, crop", (78.0, 79.0))
+    folder.finish(SHORT, (88.0, 89.0)).finish(f"{SHORT}, augment crop", (78.0, 79.0))
     make_section("frontier", read_results(folder.path))
     lines = {container.get_label(): container[0] for container in drawn[0].containers}
     assert lines["full data, other schedules"].get_ydata().tolist() == [88.5]
-    assert lines["full data, other schedules, crop"].get_ydata().tolist() == [78.5]
-    assert lines["full data, other schedules, crop"].get_marker() == "x"
+    assert lines["full data, other schedules, augment crop"].get_ydata().tolist() == [78.5]
+    assert lines["full data, other schedules, augment crop"].get_marker() == "x"
 
 
 def test_without_full_data_steps_are_counted_and_no_share(pair, drawn):

@@ -40,3 +40,14 @@ def test_the_bars_of_usage_are_centred_on_their_number_of_epochs_and_inside_the_
     assert all(float(tick).is_integer() for tick in drawn[0].get_xticks())
     assert drawn[0].get_ylim()[0] == 0
     assert drawn[0].get_ylim()[1] > max(values)  # one method alone is no spike among others
+
+
+def test_the_column_of_mastered_samples_is_explained_where_it_is(pair):
+    (table, _) = make_section("usage", read_results(pair.path)).tables
+    assert "Mastered" not in table.note
+    for seed in pair.plan.seeds:
+        run = pair.folder("OrderDP 50 %", seed)
+        run.write_metrics([{**line, "mastered": 0.25} for line in run.metrics()])
+    (table, _) = make_section("usage", read_results(pair.path)).tables
+    assert table.lines[1][table.lines[0].index("mastered")] == "25.0 %"
+    assert table.note.endswith("blank for methods that remember no losses.")

@@ -84,3 +84,30 @@ def test_without_a_shorter_schedule_there_is_no_section(made):
 )
 def test_cells(worth, more, saved):
     assert (more_steps(worth), saved_steps(worth)) == (more, saved)
+
+
+def test_a_method_that_left_nothing_out_has_no_worth(made):
+    grid = tuple({"name": name, "prune_ratio": 0.5} for name in ("orderdp", "dynamic_random"))
+    folder = made(methods=grid, seeds=(0, 1, 2))
+    folder.finish("full data", (90.0, 92.0, 91.0)).finish(SHORT, (86.0, 88.0, 87.0))
+    samples = read_results(folder.path).entries["full data"].results[0]["samples_backward"]
+    folder.finish("OrderDP 50 %", (90.0, 92.0, 91.0), also={"samples_backward": samples})
+    folder.finish("dynamic random 50 %", (86.0, 88.0, 85.0))
+    _, worth, saved = make_section("worth", read_results(folder.path)).tables
+    assert worth.lines[1][1] == saved.lines[1][1] == "left nothing out"
+    assert worth.lines[2][1] == "less than +0 % (−100, +36]"
+
+
+@pytest.mark.parametrize(
+    ("worth", "sign"),
+    [
+        (Worth(1.2, 1.1, math.inf, 3, ""), 1),
+        (Worth(1.0, 1.0, math.inf, 3, "more than"), 1),
+        (Worth(0.9, 0.0, 0.95, 3, ""), -1),
+        (Worth(1.0, 0.0, 1.0 + 1e-15, 3, "less than"), -1),
+        (Worth(0.94, 0.53, math.inf, 3, ""), 0),
+        (Worth(1.2, 1.1, 1.3, 2, ""), 0),
+    ],
+)
+def test_the_sign_of_a_worth_is_that_of_its_whole_interval(worth, sign):
+    assert worth.sign == sign

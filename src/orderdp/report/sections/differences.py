@@ -7,9 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.verdicts import FEWEST_SEEDS, Difference, holm
 from orderdp.output.text_table import Table
-from orderdp.report.placement import first_methods, full_data, pruned_entries, ratio_of, uniform_subsets
+from orderdp.report.placement import (
+    first_methods,
+    full_data,
+    left_nothing_out,
+    pruned_entries,
+    ratio_of,
+    uniform_subsets,
+)
 from orderdp.report.section import Choices, Section
-from orderdp.report.tables import accuracy, by_method, by_run, interval, passes_note, share, sign_of
+from orderdp.report.tables import Column, accuracy, by_method, by_run, interval, passes_note, share, sign_of
 
 _UNIT = "In percentage points, with 95 % confidence intervals, by method and prune ratio."
 _BETTER = "“better”: the whole interval lies above 0. “worse”: the whole interval lies below 0."
@@ -53,6 +60,7 @@ def run_by_run(results: Results) -> Table:
             ("minus full data", lambda entry: interval(results.against_full(entry), planned)),
             ("verdict", verdict),
             ("minus shorter schedule", lambda entry: interval(results.against_short(entry), planned)),
+            *_against_control(results),
             ("samples backward", share("samples_backward", full_data(results))),
         ],
         marked=False,
@@ -64,9 +72,28 @@ def run_by_run(results: Results) -> Table:
         "Samples backward: samples that a step trained, as a share of full data's. "
         "The shorter schedule is full data trained for the same number of steps. "
         "The intervals hold for these training samples and test images only. Other data could give other results."
-        f"{passes_note(results)}{_mixed(results.mixed_note)}"
+        f"{_last_batch(results)}{passes_note(results)}{_mixed(results.mixed_note)}"
     )
     return Table("differences", "Run by run", lines, note)
+
+
+def _against_control(results: Results) -> list[Column]:
+    """Returns the column of the difference to a second shorter schedule, with another augmentation, if there is one."""
+    augments = {entry.augment for entry in results.entries.values() if entry.reference and entry.augment is not None}
+    return [
+        (
+            f"minus that with augment {augment}",
+            lambda entry: interval(results.against_control(entry), len(results.seeds)),
+        )
+        for augment in sorted(augments)
+    ]
+
+
+def _last_batch(results: Results) -> str:
+    """Returns why shares differ from the prune ratio where the last batch of an epoch is left out; else nothing."""
+    if not results.recipe.get("drop_last"):
+        return ""
+    return " Each epoch leaves out its last batch if that is not full, so a share may differ from the prune ratio."
 
 
 def _against_first(results: Results, pruned: Sequence[Entry]) -> list[Table]:
@@ -88,8 +115,12 @@ def _against_uniform(results: Results, pruned: Sequence[Entry]) -> list[Table]:
 def _against_methods(
     name: str, reference: str, results: Results, pruned: Sequence[Entry], of: Mapping[float, Entry]
 ) -> list[Table]:
-    """Returns the table of every method minus one at each prune ratio, if there are others."""
-    others = [entry for entry in pruned if ratio_of(entry) in of and entry is not of[ratio_of(entry)]]
+    """Returns the table of every method that left something out minus one at each prune ratio, if there are others."""
+    others = [
+        entry
+        for entry in pruned
+        if ratio_of(entry) in of and entry is not of[ratio_of(entry)] and not left_nothing_out(results, entry)
+    ]
     if not others:
         return []
     pairs = [(entry, of[ratio_of(entry)]) for entry in others]

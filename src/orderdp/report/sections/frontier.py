@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from orderdp.comparison.grid import with_augment
 from orderdp.comparison.prices import cost_of
 from orderdp.comparison.results import Entry, Results
 from orderdp.output.palette import GREY
@@ -40,7 +41,7 @@ def _curve_of(entry: Entry) -> str:
     """Returns the name of the curve that an entry is a point of."""
     if not is_shorter(entry):
         return entry.method
-    return _OTHER if entry.augment is None else f"{_OTHER}, {entry.augment.replace('_', ' ')}"
+    return _OTHER if entry.augment is None else with_augment(_OTHER, entry.augment)
 
 
 def _chart(results: Results, name: str, x_label: str, cost: Callable[[Entry], float], counted: str) -> Chart:

@@ -27,6 +27,11 @@ def section(results: Results, _choices: Choices) -> Section:
         "Means over the seeds. Gini coefficient: 0 where all samples are trained equally often. Age: epochs since a "
         "sample was last trained. A shorter schedule may end within an epoch, of which it trains a part."
     )
+    if any(title == "mastered" for title, _ in columns):
+        note += (
+            " Mastered: share of the samples whose last-seen loss gives the right class a probability above one half; "
+            "blank for methods that remember no losses."
+        )
     charts = [_chart(results, ratio) for ratio in ratios_of(results)]
     losses = Table(
         "training_loss",

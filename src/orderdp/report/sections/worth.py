@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Mapping
 
 from orderdp.comparison.prices import cost_of
-from orderdp.comparison.results import Results
+from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.verdicts import FEWEST_SEEDS
 from orderdp.comparison.worth import Worth, worth_of
 from orderdp.output.text_table import Table
-from orderdp.report.placement import pruned_entries
+from orderdp.report.placement import left_nothing_out, pruned_entries
 from orderdp.report.section import Choices, Section
 from orderdp.report.tables import Column, accuracy, by_method, by_run, mean, rules_of, signed
 
@@ -18,8 +18,10 @@ _CURVE = (
     "The curve of full data goes through the mean accuracies of all its schedules by isotonic regression. It is linear "
     "in the logarithm of the steps. “More than” and “less than”: the accuracy lies outside the curve. Brackets: 95 % "
     "intervals, of the steps at which full data is neither better nor worse by a paired test over the seeds. −100 and "
-    "∞: no schedule of full data is worse for certain, or none is better."
+    "∞: no schedule of full data is worse for certain, or none is better. Where 0 lies between the ends, it is not "
+    "known whether the run is worth more or fewer steps."
 )
+_IDLE = "left nothing out"
 
 
 def section(results: Results, _choices: Choices) -> Section | None:
@@ -28,15 +30,18 @@ def section(results: Results, _choices: Choices) -> Section | None:
     found = {entry.label: worth_of(results, entry) for entry in pruned}
     if not any(found.values()):
         return None
+    idle = {entry.label for entry in pruned if left_nothing_out(results, entry)}
 
     def cell(worth: Worth, write: Callable[[Worth], str]) -> str:
         planned = len(results.seeds)
         return write(worth) + (f" ({worth.seeds} of {planned} seeds)" if worth.seeds < planned else "")
 
     def cells(write: Callable[[Worth], str], of: Mapping[str, Worth | None]) -> list[list[str]]:
-        return by_method(
-            results, pruned, lambda entry: "" if (worth := of[entry.label]) is None else cell(worth, write)
-        )
+        def in_grid(entry: Entry) -> str:
+            worth = of[entry.label]
+            return _IDLE if entry.label in idle else "" if worth is None else cell(worth, write)
+
+        return by_method(results, pruned, in_grid)
 
     tables = [
         _schedules(results),
