@@ -21,8 +21,8 @@ from orderdp.schedule import Constant, Schedule
 from orderdp.scores import ScoreTable
 from orderdp.states import STATE_VERSION, checked_state
 from orderdp.strategies import Selection, Strategy
-from orderdp.strategies.base import check_settings
 from orderdp.strategies.order import share_up_to
+from orderdp.strategies.settings import check_settings
 
 
 class Ledger:

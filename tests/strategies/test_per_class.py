@@ -134,7 +134,12 @@ REFUSED = {
     "labels in float": (
         {"labels": np.array([0.0])},
         TypeError,
-        "labels must be whole numbers, got dtype float64; write",
+        "labels must be whole numbers, got dtype float64; write np.asarray(labels).astype(int)",
+    ),
+    "labels in a tensor of floats": (
+        {"labels": torch.zeros(3)},
+        TypeError,
+        "labels must be whole numbers, got dtype float32; write labels.long()",
     ),
     "labels of a matrix": ({"labels": np.zeros((2, 2), int)}, ValueError, "labels must have shape (n,), got (2, 2);"),
     "a negative label": ({"labels": np.array([0, -1])}, ValueError, "labels must be at least 0, got -1; number the"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from orderdp.output.suggestions import did_you_mean
-from orderdp.strategies.settings import check_names, instead_of, key_of, literal, short
+from orderdp.strategies.settings import check_names, key_of, literal, short
 from orderdp.theory.sizes import check_fraction, default_sizes
 
 if TYPE_CHECKING:
@@ -380,19 +380,3 @@ class FixedRatio(Strategy):
     def size_changes(self) -> tuple[int, ...] | None:
         """Returns no epoch: q is the same in all."""
         return ()
-
-
-def check_settings(strategy: Strategy) -> None:
-    """Raises unless the settings are values: fixed, comparable in every process, and possible to write down.
-
-    Raises:
-        TypeError: a list, a dict, a set, a function or another object; or a strategy that is no dataclass.
-    """
-    name = type(strategy).__name__
-    if not is_dataclass(strategy):
-        raise TypeError(f"a strategy must be a frozen dataclass, got {name}; write @dataclass(frozen=True) above it")
-    for field in fields(strategy):
-        fault = instead_of(getattr(strategy, field.name))
-        if fault:
-            raise TypeError(f"{field.name} of {name} must be a value that cannot change, got {fault[0]}; {fault[1]}")
-    hash(strategy)  # digests large settings now, not in the middle of a run

@@ -205,7 +205,8 @@ def _checked(labels: Any) -> npt.NDArray[np.int64]:
     """Returns labels as an array of their own."""
     array = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"labels must be whole numbers, got dtype {array.dtype}; write labels.astype(int)")
+        whole = "labels.long()" if isinstance(labels, torch.Tensor) else "np.asarray(labels).astype(int)"
+        raise TypeError(f"labels must be whole numbers, got dtype {array.dtype}; write {whole}")
     if array.ndim != 1 or not len(array):
         raise ValueError(f"labels must have shape (n,), got {array.shape}; write one for each sample")
     if array.min() < 0:
