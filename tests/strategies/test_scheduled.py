@@ -197,27 +197,37 @@ def test_samples_without_a_loss_are_not_mastered(unknown):
         (
             "scheduled:orderdp,prune_ratio=0.5,start=0.5,end=0.9",
             Scheduled(strategy=HALF, epochs=20, start=0.5, end=0.9),
-            "OrderDP 50 % from 50 % until 90 %",
+            "OrderDP 50 %, epochs 50–90 %",
         ),
         (
             "scheduled:epsilon_greedy,prune_ratio=0.5,every=1,interval=2",
             Scheduled(strategy=EpsilonGreedy(prune_ratio=0.5, every=1), epochs=20, interval=2),
-            "ε-greedy 50 % every 1 in 1 of 2 epochs",
+            "ε-greedy 50 % every 1, every 2nd epoch",
         ),
         (
             "scheduled:seta,prune_ratio=0.3,rise=0.2,mastered=0.7",
             Scheduled(strategy=SeTa(prune_ratio=0.3, epochs=20), epochs=20, rise=0.2, mastered=0.7),
-            "SeTa 30 % rise 20 % mastered at 0.7",
+            "SeTa 30 %, rise over 20 %, at most as mastered at 0.7",
         ),
         (
             "scheduled:orderdp,prune_ratio=0.5,easy_from=0.6",
             Scheduled(strategy=HALF, epochs=20, easy_from=0.6),
-            "OrderDP 50 % easy from 60 %",
+            "OrderDP 50 %, easy from 60 % on",
         ),
         (
             "scheduled:infobatch,prune_ratio=0.5,end=0.875",
             Scheduled(strategy=InfoBatch(), epochs=20, end=0.875),
-            "InfoBatch 50 % until 87.5 %",
+            "InfoBatch 50 %, epochs 0–87.5 %",
+        ),
+        (
+            "scheduled:ordered_sgd,prune_ratio=0.9375,mastered=0.69,halving=true,epochs=40",
+            Scheduled(strategy=OrderedSGD(keep=0.0625), epochs=40, mastered=0.69, halving=True),
+            "ordered SGD 93.75 %, halved as mastered at 0.69, of 40 epochs",
+        ),
+        (
+            "scheduled:selective_backprop,prune_ratio=0.5,start=0.5,end=0.9,interval=23",
+            Scheduled(strategy=SelectiveBackprop(keep=0.5), epochs=20, start=0.5, end=0.9, interval=23),
+            "selective backprop 50 %, epochs 50–90 %, every 23rd epoch",
         ),
     ],
 )

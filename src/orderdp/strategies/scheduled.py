@@ -172,24 +172,22 @@ class Scheduled(Composed):
         return bool(_SIZES & set(settings))
 
     def describe(self, epochs: int | None = None) -> str:
-        """Returns the words of the method and of its schedule, such as "OrderDP 50 % from 50 % until 90 %"."""
+        """Returns the words of the method and of its schedule, such as "OrderDP 50 %, epochs 50–90 %"."""
         words = [self.strategy.describe(epochs)]
-        if self.start:
-            words.append(f"from {100 * self.start:.12g} %")
-        if self.end < 1:
-            words.append(f"until {100 * self.end:.12g} %")
+        if self.start or self.end < 1:
+            words.append(f"epochs {100 * self.start:.12g}–{100 * self.end:.12g} %")
         if self.interval > 1:
-            words.append(f"in 1 of {self.interval} epochs")
-        words += [f"{name} {100 * getattr(self, name):.12g} %" for name in ("rise", "fall") if getattr(self, name)]
+            words.append(f"every {_ordinal(self.interval)} epoch")
+        words += [f"{name} over {100 * getattr(self, name):.12g} %" for name in ("rise", "fall") if getattr(self, name)]
         if self.easy_from < 1:
-            words.append(f"easy from {100 * self.easy_from:.12g} %")
+            words.append(f"easy from {100 * self.easy_from:.12g} % on")
         if self.wave:
             words.append(f"wave {self.wave:.12g}")
         if self.mastered is not None:
-            words.append(f"{'halved by' if self.halving else 'mastered'} at {self.mastered:.12g}")
+            words.append(f"{'halved' if self.halving else 'at most'} as mastered at {self.mastered:.12g}")
         if epochs is not None and epochs != self.epochs:
-            words.append(f"epochs {self.epochs}")
-        return " ".join(words)
+            words.append(f"of {self.epochs} epochs")
+        return ", ".join(words)
 
     def for_epochs(self, epochs: int, *, instead_of: int) -> Self:
         """Returns the schedule, and the method, for a run of other epochs."""
@@ -287,3 +285,9 @@ class Scheduled(Composed):
         ratio += self.wave if (epoch - first) // self.interval % 2 else -self.wave
         rising, falling = (max(1, round(share * self.epochs)) for share in (self.rise, self.fall))
         return ratio * min(1.0, (epoch - first + 1) / rising, (last - epoch) / falling)
+
+
+def _ordinal(number: int) -> str:
+    """Returns a number as 2nd, 3rd, 11th."""
+    ending = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
