@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from orderdp.epochs import shown
 from orderdp.record import EpochRecord
+from orderdp.strategies import Strategy
 
 _TIED_SHARE, _TIED_SAMPLE, _TIED_LEAST = 0.25, 4096, 256
 
@@ -61,6 +63,25 @@ class Notices:
         if kind not in self._given:
             self._given.add(kind)
             warnings.warn(text, RuntimeWarning, stacklevel=5)
+
+    def of_run(self, strategy: Strategy, epochs: int) -> None:
+        """Warns of a strategy that prunes in none of the epochs of a run, though it may in later ones."""
+        if strategy.prunes and not strategy.may_prune(epochs):
+            self.warn(
+                "prunes late",
+                f"none of the {epochs} epochs prunes under {shown(strategy)}; if they are the whole run, give the "
+                f"strategy epochs={epochs}",
+            )
+
+    def of_end(self, strategy: Strategy, epoch: int | None) -> None:
+        """Warns of an epoch after the last one of a strategy that was made for a number of epochs."""
+        last = getattr(strategy, "epochs", None)
+        if last is not None and epoch is not None and epoch >= last:
+            self.warn(
+                "past its end",
+                f"epoch {epoch} is past the {last} epochs of {shown(strategy)}, which goes on as at their end; give "
+                "the strategy the epochs of the run",
+            )
 
     def of_size(self, epoch: int | None, num_selected: int, *, added: int, kept_step: bool) -> None:
         """Warns of an epoch that a strategy made too small for its ranks or for a full step.

@@ -28,6 +28,8 @@ from orderdp import (
 )
 from orderdp.cli.folders import chosen_recipe
 from orderdp.strategies.registry import from_table, parse, to_table
+from orderdp.training.check import check_recipe
+from orderdp.training.recipe import Recipe
 
 N = 100
 HALF = OrderDP(prune_ratio=0.5)
@@ -150,8 +152,8 @@ def trained_in(pruner, losses_of):
 def test_a_method_within_batches_follows_the_schedule(method):
     pruner = Pruner(Scheduled(strategy=method, epochs=10, start=0.3, end=0.8, interval=2), N)
     assert pruner.total_steps(10, batch_size=20) == 50
-    found = [trained_in(pruner, lambda index: index.float() + 1) for _ in range(11)]
-    pruned = [epoch in (3, 5, 7) for epoch in range(11)]
+    found = [trained_in(pruner, lambda index: index.float() + 1) for _ in range(10)]
+    pruned = [epoch in (3, 5, 7) for epoch in range(10)]
     assert found == [([5 if prunes else 20] * 5, prunes) for prunes in pruned]
 
 
@@ -299,6 +301,18 @@ def test_a_run_of_other_epochs_stretches_both():
             "rise, fall, wave and mastered change a prune ratio, got OrderDP(explore=0.5, exploit=0.5) without; "
             "write prune_ratio=0.5",
         ),
+        (
+            {"start": 0.99},
+            ValueError,
+            "a schedule must prune in one of its 10 epochs, got none with start=0.99, end=1 and wave=0; "
+            "write a smaller start, or more epochs",
+        ),
+        (
+            {"start": 0.9, "wave": 0.5},
+            ValueError,
+            "a schedule must prune in one of its 10 epochs, got none with start=0.9, end=1 and wave=0.5; "
+            "write a smaller start, or more epochs",
+        ),
         ({"interval": 0}, ValueError, "interval must be at least 1, got 0; write a positive whole number"),
         (
             {"mastered": math.nan},
@@ -340,6 +354,23 @@ def test_a_run_of_other_epochs_stretches_both():
 def test_bad_settings_are_refused(settings, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         Scheduled(**{"strategy": HALF, "epochs": 10, **settings})
+
+
+def test_a_method_of_ratio_0_may_be_scheduled_beside_others():
+    assert Scheduled(strategy=OrderDP(prune_ratio=0.0), epochs=10, start=0.5).num_selected(N, 9) == N
+
+
+def test_a_run_that_ends_before_the_schedule_prunes_is_refused():
+    strategy = Scheduled(strategy=HALF, epochs=9, start=0.5)
+    check_recipe(Recipe(strategy=strategy, epochs=6), N)
+    message = (
+        "strategy must prune in one of the 5 epochs of the run, got none with OrderDP 50 %, epochs 50–100 %, "
+        "of 9 epochs; leave its epochs out, or write more for the run"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_recipe(Recipe(strategy=strategy, epochs=5), N)
+    with pytest.raises(ValueError, match="one of the 5 epochs"):
+        check_recipe(Recipe(strategy=strategy, epochs=6, max_steps=5, batch_size=N), N)
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,10 @@ class Strategy(ABC):
         """
         return None
 
+    def may_prune(self, epochs: int) -> bool:
+        """Whether any of the epochs 0 .. epochs - 1 may leave samples out."""
+        return self.prunes
+
     @abstractmethod
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the samples of one epoch in training order; writes to nothing but the generator."""

@@ -53,9 +53,10 @@ class Scheduled(Composed):
             for never. The method must have the setting `easy_share`, which is 1 from then on.
 
     Raises:
-        TypeError: a setting of another type. ValueError: a value out of range, a method that holds another method, a
-            method without a prune ratio where the ratio changes, one that refuses a ratio of the schedule, `halving`
-            without `mastered`, or a method before an epoch that remembers no loss beside `mastered`.
+        TypeError: a setting of another type. ValueError: a value out of range, a schedule under which no epoch prunes,
+            a method that holds another method, a method without a prune ratio where the ratio changes, one that
+            refuses a ratio of the schedule, `halving` without `mastered`, or a method before an epoch that remembers
+            no loss beside `mastered`.
 
     Source: `start` and `end` as selective backprop in MosaicML Composer, which by default prunes from 0.5 to 0.9 in
         every second batch: `start=0.5, end=0.9, interval=2` prunes as many batches, in every second epoch. `halving` as
@@ -117,6 +118,7 @@ class Scheduled(Composed):
             raise ValueError(
                 f"rise, fall, wave and mastered change a prune ratio, got {inner!r} without; write prune_ratio=0.5"
             )
+        self._check_epochs()
         ratio = inner.asked_ratio or 0.0
         if self.wave > ratio or ratio + self.wave >= 1:
             raise ValueError(
@@ -130,6 +132,13 @@ class Scheduled(Composed):
         if self._changes_ratio():
             for ratio in sorted(set(map(self._ratio, range(self.epochs)))):
                 self._with_ratio(ratio)  # raises what the method has against it
+
+    def _check_epochs(self) -> None:
+        if self.strategy.asked_ratio != 0 and not self.may_prune(self.epochs):
+            raise ValueError(
+                f"a schedule must prune in one of its {self.epochs} epochs, got none with start={self.start:g}, "
+                f"end={self.end:g} and wave={self.wave:g}; write a smaller start, or more epochs"
+            )
 
     def _check_method(self) -> None:
         if self.strategy.method_setting is not None or not self.strategy.prunes:
@@ -200,6 +209,10 @@ class Scheduled(Composed):
         size = self._at(epoch).num_selected(num_samples, epoch)
         # Within batches every sample may have a forward pass, at any ratio.
         return None if self.mastered is not None and self._ratio(epoch) and size != num_samples else size
+
+    def may_prune(self, epochs: int) -> bool:
+        """Whether the ratio is above 0 in one of these epochs, or may be."""
+        return any(map(self._ratio, range(min(epochs, self.epochs))))
 
     def size_changes(self) -> tuple[int, ...] | None:
         """Returns the epochs in which the ratio changes, and those in which the size of the method may."""
