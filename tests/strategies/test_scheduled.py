@@ -356,6 +356,31 @@ def test_bad_settings_are_refused(settings, error, message):
         Scheduled(**{"strategy": HALF, "epochs": 10, **settings})
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"strategy": OrderDP(prune_ratio=0.98), "wave": 0.019},
+            "the sizes must keep at least one of the 50 samples, got q = 0 from prune_ratio=0.999; write larger "
+            "fractions to keep, or a smaller prune ratio (the ratio is 0.999 by wave=0.019)",
+        ),
+        (
+            {"strategy": OrderDP(prune_ratio=0.5, skip=0.2), "mastered": 0.69},  # once few samples are mastered
+            "skip must leave 49 of the 49 samples drawn, got 0.2 beside prune_ratio=0.02; write at most 0 "
+            "(the ratio is 0.02 by mastered=0.69)",
+        ),
+        (
+            {"strategy": OrderDP(prune_ratio=1 - 1e-9), "start": 0.5},
+            "the sizes must keep at least one of the 50 samples, got q = 0 from prune_ratio=0.999999999; write larger "
+            "fractions to keep, or a smaller prune ratio",
+        ),
+    ],
+)
+def test_a_ratio_that_the_schedule_makes_is_refused_with_its_setting(settings, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Pruner(Scheduled(epochs=6, **settings), 50).total_steps(6, 10)
+
+
 def test_a_method_of_ratio_0_may_be_scheduled_beside_others():
     assert Scheduled(strategy=OrderDP(prune_ratio=0.0), epochs=10, start=0.5).num_selected(N, 9) == N
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SHARES = {"start": 0.0, "end": 1.0, "rise": 0.0, "fall": 0.0, "wave": 0.0, "easy_from": 1.0}
 _OWN = {**_SHARES, "interval": 1, "mastered": None, "halving": False}
+_CHANGES = ("rise", "fall", "wave", "mastered")  # settings that change the ratio
 _HALVED_AT = (0.8, 0.9, 0.95, 0.995)  # shares of the data that are right, of ordered SGD
 _SIZES = {"prune_ratio", "prune_probability", "hide", "keep", "explore", "exploit"}
 
@@ -205,10 +206,26 @@ class Scheduled(Composed):
         return replace(self, epochs=epochs, strategy=self.strategy.for_epochs(epochs, instead_of=instead_of))
 
     def num_selected(self, num_samples: int, epoch: int) -> int | None:
-        """Returns the size of the method at the ratio of this epoch; None if that depends on the losses."""
-        size = self._at(epoch).num_selected(num_samples, epoch)
+        """Returns the size of the method at the ratio of this epoch; None if that depends on the losses.
+
+        Raises:
+            ValueError: the method refuses this ratio, or a lower one that `mastered` may ask for.
+        """
+        ratio = self._ratio(epoch)
+        size = self._size(ratio, num_samples, epoch)
+        if self.mastered is not None and ratio:
+            self._size(min(ratio, 0.5 if self.halving else 1 / num_samples), num_samples, epoch)
         # Within batches every sample may have a forward pass, at any ratio.
-        return None if self.mastered is not None and self._ratio(epoch) and size != num_samples else size
+        return None if self.mastered is not None and ratio and size != num_samples else size
+
+    def _size(self, ratio: float, num_samples: int, epoch: int) -> int | None:
+        """Returns the size of the method at a ratio; an error names the settings that make this ratio."""
+        try:
+            return self._of(ratio, epoch).num_selected(num_samples, epoch)
+        except ValueError as error:
+            own = (f"{name}={getattr(self, name):g}" for name in _CHANGES if self._has(name))
+            by = ", ".join(own)
+            raise ValueError(f"{error} (the ratio is {ratio:.4g} by {by})" if by else str(error)) from None
 
     def may_prune(self, epochs: int) -> bool:
         """Whether the ratio is above 0 in one of these epochs, or may be."""
@@ -267,10 +284,15 @@ class Scheduled(Composed):
         return self._turned(self._with_ratio(min(self._ratio(epoch), share)), epoch)
 
     def _changes_ratio(self) -> bool:
-        return bool(self.rise or self.fall or self.wave or self.mastered is not None)
+        return any(map(self._has, _CHANGES))
+
+    def _has(self, name: str) -> bool:
+        return bool(getattr(self, name) != _OWN[name])
 
     def _at(self, epoch: int) -> Strategy:
-        ratio = self._ratio(epoch)
+        return self._of(self._ratio(epoch), epoch)
+
+    def _of(self, ratio: float, epoch: int) -> Strategy:
         # Where the ratio stays, the method may have sizes of its own instead of one.
         method = self.strategy if ratio and not self._changes_ratio() else self._with_ratio(ratio)
         return self._turned(method, epoch)
