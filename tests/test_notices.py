@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 import warnings
 from dataclasses import fields
 
@@ -261,6 +262,72 @@ def test_losses_that_are_not_finite_do_not_tie():
     pruner.update(ids, values.requires_grad_())
     (text,) = warned_in(pruner.begin_epoch)
     assert text.startswith("400 losses of epoch 0 were NaN or infinite and were not recorded; ")
+
+
+def blind(strategy, n=1000, low=0.1, epochs=2):
+    """What is warned of if the losses of each epoch lie between two numbers, `low` and `low` + 1."""
+    pruner = Pruner(strategy, n)
+
+    def run():
+        for _ in range(epochs):
+            ids = torch.from_numpy(pruner.begin_epoch().indices.copy()).long()
+            pruner.update(ids, (low + ids / n).requires_grad_())
+        pruner.begin_epoch()
+
+    return warned_in(run)
+
+
+P, S = orderdp.Proportional, orderdp.Scheduled
+TENTH = OrderDP(prune_ratio=0.1)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "reason"),
+    [
+        (OrderDP(prune_ratio=0.1, ceiling=-1), "none lies below ceiling=-1, so all rank alike"),
+        (P(prune_ratio=0.1, ceiling=-1), "none lies below ceiling=-1, so all rank alike"),
+        (P(prune_ratio=0.1, floor=3.0), "none lies above floor=3, so all have the same chance"),
+        (
+            S(strategy=TENTH, epochs=9, mastered=-1),
+            "none is as low as mastered=-1, so no epoch prunes",
+        ),
+        (
+            S(strategy=TENTH, epochs=9, mastered=69),
+            "none lies above mastered=69, so the ratio does not depend on them",
+        ),
+        (
+            S(strategy=orderdp.OrderedSGD(keep=0.5), epochs=9, mastered=69),
+            "none lies above mastered=69, so the ratio does not depend on them",
+        ),
+        (S(strategy=P(prune_ratio=0.1, floor=3.0), epochs=9), "none lies above floor=3, so all have the same chance"),
+    ],
+    ids=repr,
+)
+def test_a_setting_that_lets_no_loss_count_is_warned_of_once(strategy, reason):
+    (text,) = blind(strategy)
+    assert re.fullmatch(
+        rf"the losses of epoch 0 lie between 0\.\d+ and 1\.\d+, and {re.escape(reason)}; write another value, or leave "
+        "it out",
+        text,
+    )
+    assert blind(strategy, n=30) == []  # too few to tell
+
+
+@pytest.mark.parametrize(
+    ("strategy", "low"),
+    [
+        (OrderDP(prune_ratio=0.1, ceiling=0.69), 2.0),  # nothing is learnt yet
+        (P(prune_ratio=0.1, ceiling=0.69), 2.0),
+        (P(prune_ratio=0.1, floor=0.0), 0.1),
+        (OrderDP(prune_ratio=0.1, ceiling=-1), -3.0),  # losses may be negative
+        (S(strategy=TENTH, epochs=9, mastered=0.69), 2.0),
+        (S(strategy=TENTH, epochs=9, mastered=-2.5), -3.0),
+        (HALF, -3.0),
+    ],
+    ids=repr,
+)
+def test_a_setting_that_may_count_later_or_for_negative_losses_is_not_warned_of(strategy, low):
+    assert blind(strategy, low=low) == []
 
 
 # Loops that go round.

@@ -200,7 +200,7 @@ class Ledger:
         self._later = []
         self._epochs.drop_details()
         if self._epochs.is_open or tell:  # last, since a warning may be raised as an error
-            self._notices.of_epoch(self.epoch, record, values, missing, ranked=bool(self.strategy.columns))
+            self._notices.of_epoch(self.epoch, record, values, missing, self.strategy)
 
     def _move(self, table: ScoreTable) -> tuple[npt.NDArray[np.float32], int]:
         """Closes the running epoch in a table. Returns the values that it saw, and how many samples it left out."""

@@ -13,6 +13,7 @@ from orderdp.record import EpochRecord
 from orderdp.strategies import Strategy
 
 _TIED_SHARE, _TIED_SAMPLE, _TIED_LEAST = 0.25, 4096, 256
+_LEAST = 32  # losses that say something of a setting
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,12 @@ class Notices:
             )
 
     def of_epoch(
-        self, epoch: int | None, record: EpochRecord, values: npt.NDArray[np.float32], missing: int, *, ranked: bool
+        self,
+        epoch: int | None,
+        record: EpochRecord,
+        values: npt.NDArray[np.float32],
+        missing: int,
+        strategy: Strategy,
     ) -> None:
         """Warns of what went wrong in an epoch that has ended.
 
@@ -115,7 +121,7 @@ class Notices:
             record: what it saw.
             values: (k,) what it saw of the samples that it trained.
             missing: how many samples it left without a loss.
-            ranked: whether the strategy remembers the losses, so that equal ones matter.
+            strategy: the method. Equal losses matter if it remembers them.
         """
         seen, expected = int(record.seen().sum()), record.num_expected
         if not seen:
@@ -148,7 +154,18 @@ class Notices:
                 "all others until a finite loss is recorded, or pruner.record(ids, scores) gives them a score. "
                 "pruner.report().failed lists them",
             )
-        tied = _largest_tie(values) if ranked else 0.0
+        self._of_losses(epoch, values[np.isfinite(values)], strategy)
+
+    def _of_losses(self, epoch: int | None, values: npt.NDArray[np.float32], strategy: Strategy) -> None:
+        """Warns of finite losses that are equal, or that a setting of the strategy makes equal in the first epoch."""
+        reason = strategy.blind_to(values) if epoch == 0 and len(values) >= _LEAST else None
+        if reason is not None:
+            self.warn(
+                "blind",
+                f"the losses of epoch {epoch} lie between {values.min():.3g} and {values.max():.3g}, and {reason}; "
+                "write another value, or leave it out",
+            )
+        tied = _largest_tie(values) if strategy.columns else 0.0
         if tied > _TIED_SHARE:
             self.warn(
                 "ties",
@@ -166,7 +183,6 @@ REPEATS = (
 def _largest_tie(values: npt.NDArray[np.float32]) -> float:
     """Returns the share of the most frequent value among the first few thousand; 0.0 of few values."""
     sample = values[:_TIED_SAMPLE]
-    sample = sample[np.isfinite(sample)]
     if len(sample) < _TIED_LEAST:
         return 0.0
     return float(np.unique(sample, return_counts=True)[1].max() / len(sample))

@@ -231,6 +231,14 @@ class Strategy(ABC):
         """Whether the losses must be plain cross-entropy, without label smoothing."""
         return False
 
+    def blind_to(self, losses: npt.NDArray[np.float32]) -> str | None:
+        """Returns why a setting lets the method not tell losses such as these apart; None if it can.
+
+        Args:
+            losses: (k,) finite losses of the first epoch.
+        """
+        return None
+
     @property
     def asked_ratio(self) -> float | None:
         """The prune ratio under which tables show the method; None if there is none."""

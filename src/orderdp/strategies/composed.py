@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from orderdp.strategies.base import Strategy
@@ -78,6 +80,14 @@ class Composed(Strategy):
     def needs_plain_losses(self) -> bool:
         """As the method does."""
         return self.strategy.needs_plain_losses
+
+    def may_prune(self, epochs: int) -> bool:
+        """As the method may."""
+        return self.strategy.may_prune(epochs)
+
+    def blind_to(self, losses: npt.NDArray[np.float32]) -> str | None:
+        """As of the method."""
+        return self.strategy.blind_to(losses)
 
     @property
     def names_samples(self) -> bool:  # type: ignore[override]

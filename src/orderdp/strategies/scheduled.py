@@ -248,6 +248,14 @@ class Scheduled(Composed):
             memory = replace(memory, previous=None, previous_epoch=None)
         return method.select(memory, rng)
 
+    def blind_to(self, losses: npt.NDArray[np.float32]) -> str | None:
+        """Returns what `mastered` misses, or else what the method does."""
+        if self.mastered is not None and losses.max() <= self.mastered:
+            return f"none lies above mastered={self.mastered:g}, so the ratio does not depend on them"
+        if self.mastered is not None and self.mastered <= 0 and losses.min() > self.mastered:
+            return f"none is as low as mastered={self.mastered:g}, so no epoch prunes"
+        return self.strategy.blind_to(losses)
+
     @property
     def columns(self) -> dict[str, float]:
         """Those of the method; one column of losses for the mastered share, if it has none."""
