@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from orderdp import FullData, InfoBatch, OrderDP, OrderedSGD, RepeatedRandom
+from orderdp import FullData, InfoBatch, OrderDP, OrderedSGD, RepeatedRandom, Scheduled
 from orderdp.comparison.own_loop import worth_it
 
 N = 40
@@ -89,7 +89,11 @@ def test_one_seed_concludes_nothing():
     loop = Loop(lambda method, seed: {OrderDP: 80.0, RepeatedRandom: 90.0, FullData: 91.0}[method])
     answer = worth_it(loop, OrderDP(prune_ratio=0.5), N, seeds=(7,), log=silent)
     assert (answer.worth, len(loop.runs)) == (None, 3)
-    assert "pruned minus full data: -11, 1 seeds" in str(answer)
+    assert str(answer).splitlines()[-3:] == [
+        "pruned minus full data: -11, 1 seed",
+        "Open: these seeds do not tell pruning from stopping early at 50 % of the samples.",
+        "One seed has no interval: train at least 3, seeds=(0, 1, 2).",
+    ]
 
 
 def test_two_seeds_conclude_nothing_so_full_data_is_trained_too():
@@ -127,6 +131,25 @@ def test_the_shorter_schedule_is_full_data_for_the_samples_of_the_pruned_run(str
             ValueError,
             "the method must choose before an epoch, got OrderedSGD(keep=0.5), which makes all steps of full data; "
             "compare it with full data",
+        ),
+        (
+            {"strategy": "orderdp"},
+            TypeError,
+            "strategy must be a method, got 'orderdp'; write OrderDP(prune_ratio=0.5)",
+        ),
+        (
+            {"strategy": Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=8, start=0.5)},
+            ValueError,
+            "the method must prune, got Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=8, start=0.5), which "
+            "trained all samples in each of the 3 epochs of seed 0; write a higher prune ratio, or a schedule of these "
+            "epochs",
+        ),
+        ({"seeds": 1}, TypeError, "seeds must be different numbers, got 1; write range(3)"),
+        ({"seeds": 5}, TypeError, "seeds must be different numbers, got 5; write range(5)"),
+        (
+            {"train": lambda pruner: torch.tensor(90.0)},
+            TypeError,
+            "the run of seed 0, pruned, must return a number, got tensor(90.); return score.item()",
         ),
         (
             {"resolution": -1},
