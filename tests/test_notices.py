@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 import warnings
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -453,7 +453,12 @@ def test_a_report_is_plain_values():
     assert {type(getattr(report, field.name)) for field in fields(report)} == {int, float, tuple}
     assert {type(i) for i in report.failed} == {int}
     assert (report.trained, report.non_finite, len(report.failed)) == (32, 4, 4)
-    assert eval(repr(report), {"Report": type(report), "nan": math.nan}) == report
+    report = replace(report, mean_age=1 / 3, selection_s=0.0032237570121651515)
+    assert "mean_age=0.333333, max_age=0" in repr(report)
+    assert repr(report).endswith("selection_s=0.00322376)")
+    again = eval(repr(report), {"Report": type(report), "nan": math.nan})
+    rounded = {"mean_age": 0.333333, "mastered": again.mastered, "selection_s": 0.00322376}
+    assert again == replace(report, **rounded)
 
 
 def test_each_pruner_warns_for_itself():

@@ -231,7 +231,8 @@ class Ledger:
 
         Args:
             mastered_at: loss at or below which a sample is mastered. log 2 is a probability of one half for the right
-                class; with label smoothing write `theory.loss_at(0.5, num_classes, label_smoothing)`.
+                class; with label smoothing write `theory.loss_at(0.5, num_classes, label_smoothing)`. For a loss that
+                is no cross-entropy, choose a value of your own, or ignore `mastered`.
         """
         table, values, missing = self._now()
         seen = table.last_epoch >= 0

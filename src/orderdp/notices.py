@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ _LEAST = 32  # losses that say something of a setting
 
 @dataclass(frozen=True)
 class Report:
-    """What a pruner has done so far.
+    """What a pruner has done so far. Its repr shows six digits of a number.
 
     Args:
         epoch: number of the running or last epoch, from 0; -1 before the first.
@@ -33,8 +33,10 @@ class Report:
         missing: samples that an epoch selected and left without a loss, in all epochs together.
         failed: ids of the samples that have no finite loss since they were last selected, ascending. They rank below
             all others until a finite loss is recorded.
-        mastered: share of the samples that are mastered: their last-seen loss, the first column, is at most a loss. nan
-            if the strategy remembers none.
+        mastered: share of the samples that are mastered: their last-seen loss, the first column, is at most the
+            `mastered_at` of `Pruner.report`. By default this is log 2, whatever the loss is: a probability of one half
+            for cross-entropy without label smoothing, and without meaning for regression and other losses. nan if the
+            strategy remembers none.
         selection_s: seconds spent on selection.
     """
 
@@ -51,6 +53,11 @@ class Report:
     failed: tuple[int, ...]
     mastered: float
     selection_s: float
+
+    def __repr__(self) -> str:
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        shown = (f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}" for name, value in values)
+        return f"Report({', '.join(shown)})"
 
 
 class Notices:
