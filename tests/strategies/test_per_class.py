@@ -129,7 +129,9 @@ REFUSED = {
     "scheduled": (
         {"strategy": Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=3)},
         ValueError,
-        "a method within classes must have a prune ratio and a fixed size",
+        "a method within classes must have a prune ratio and a fixed size, and choose before an epoch, got Scheduled("
+        "strategy=OrderDP(prune_ratio=0.5), epochs=3); write PerClass(strategy=OrderDP(prune_ratio=0.5)), or use "
+        "Scheduled alone",
     ),
     "labels in float": (
         {"labels": np.array([0.0])},

@@ -282,7 +282,8 @@ def test_a_run_of_other_epochs_stretches_both():
             {"strategy": PerClass(strategy=HALF)},
             ValueError,
             "a method to schedule must prune and hold no other method, got "
-            f"{PerClass(strategy=HALF)!r}; write OrderDP(prune_ratio=0.5)",
+            "PerClass(strategy=OrderDP(prune_ratio=0.5)); write Scheduled(strategy=OrderDP(prune_ratio=0.5), ...), or "
+            "use PerClass alone",
         ),
         (
             {"strategy": SeTa(prune_ratio=0.3, epochs=7)},
@@ -402,6 +403,11 @@ def test_a_run_that_ends_before_the_schedule_prunes_is_refused():
     ("table", "message"),
     [
         ({}, "inner is needed by strategy 'scheduled', got None; write scheduled:orderdp"),
+        (
+            {"inner": "per_class", "epochs": 3, "prune_ratio": 0.5},
+            "the method of 'scheduled' must hold no other method, got per_class; write scheduled:orderdp, or "
+            "per_class:orderdp alone",
+        ),
         ({"inner": "orderdp"}, "epochs is needed by strategy 'scheduled', got None; write epochs = 30"),
         (
             {"inner": "repeated_random", "epochs": 3, "prune_ratio": 0.5, "stat": 0.5},

@@ -62,7 +62,7 @@ class PerClass(Composed):
         if ratio is None or size is None or in_steps or inner.names_samples:
             raise ValueError(
                 f"a method within classes must have a prune ratio and a fixed size, and choose before an epoch, got "
-                f"{inner!r}; write OrderDP(prune_ratio=0.5)"
+                f"{inner!r}; {self._instead('PerClass(strategy={!r})')}"
             )
         if self.labels is not None:
             object.__setattr__(self, "labels", _checked(self.labels))

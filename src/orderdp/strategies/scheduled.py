@@ -45,9 +45,11 @@ class Scheduled(Composed):
         rise: share over which the ratio rises from 0 to r, in equal steps, in [0, 1].
         fall: share over which it falls to 0 before `end`, in [0, 1].
         wave: the ratio is r - wave and r + wave in turns, which keeps the mean; in [0, r], and r + wave below 1.
-        mastered: a loss; samples at or below it are mastered, and the ratio is at most their share. log 2 is a
-            probability of 1/2 for the right class, without label smoothing. A method that keeps its choice for some
-            epochs then chooses anew in each. None for a ratio that does not depend on the losses.
+        mastered: a loss; samples at or below it are mastered, and the ratio is at most their share. log 2 = 0.69 is a
+            probability of 1/2 for the right class, without label smoothing; with it write
+            `theory.loss_at(0.5, num_classes, label_smoothing)`, which is 0.891 for 10 classes and 0.1. A method that
+            keeps its choice for some epochs then chooses anew in each. None for a ratio that does not depend on the
+            losses.
         halving: with `mastered`, the ratio is at most 0 below 80 % mastered, 1/2 from 80 % on, 3/4 from 90 %, 7/8 from
             95 % and 15/16 from 99.5 %, instead of the share.
         easy_from: share from which the method keeps the lowest losses of its draw instead of the highest, in (0, 1]; 1
@@ -62,8 +64,8 @@ class Scheduled(Composed):
     Source: `start` and `end` as selective backprop in MosaicML Composer, which by default prunes from 0.5 to 0.9 in
         every second batch: `start=0.5, end=0.9, interval=2` prunes as many batches, in every second epoch. `halving` as
         ordered SGD in the authors' code, which counts the samples that are right, here those whose right class has a
-        probability of 1/2: `prune_ratio=0.9375, mastered=0.69, halving=True`. Alternating ratios, as in the oscillation
-        of PODS.
+        probability of 1/2: `prune_ratio=0.9375, mastered=0.69, halving=True` without label smoothing. Alternating
+        ratios, as in the oscillation of PODS.
 
     >>> from orderdp.strategies import OrderDP
     >>> late = Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=4, start=0.25, end=0.75)
@@ -145,7 +147,7 @@ class Scheduled(Composed):
         if self.strategy.method_setting is not None or not self.strategy.prunes:
             raise ValueError(
                 f"a method to schedule must prune and hold no other method, got {self.strategy!r}; "
-                "write OrderDP(prune_ratio=0.5)"
+                f"{self._instead('Scheduled(strategy={!r}, ...)')}"
             )
         shared = sorted({field.name for field in fields(self.strategy)} & {"inner", *_OWN})  # type: ignore[arg-type]
         if shared:
