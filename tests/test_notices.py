@@ -171,7 +171,7 @@ def test_an_epoch_that_the_caller_leaves_by_a_state_is_not_warned_of():
 def test_steps_of_epochs_none_of_which_prunes_are_warned_of_once():
     pruner = Pruner(orderdp.Scheduled(strategy=HALF, epochs=40, start=0.5), N)
     text = (
-        "none of the 4 epochs prunes under Scheduled(strategy=OrderDP(explore=1.0, exploit=0.5), epochs=40, "
+        "no epoch of 4 prunes under Scheduled(strategy=OrderDP(explore=1.0, exploit=0.5), epochs=40, "
         "start=0.5); if they are the whole run, give the strategy epochs=4"
     )
     assert warned_in(lambda: [pruner.total_steps(4, batch_size=8) for _ in range(2)]) == [text]
@@ -190,8 +190,7 @@ def test_an_epoch_past_those_of_the_strategy_is_warned_of_once(strategy):
     loader = pruner.loader(range(N), batch_size=8)
     assert warned_in(lambda: passes(pruner, loader, lambda number: True, epochs=2)) == []
     assert warned_in(lambda: passes(pruner, loader, lambda number: True, epochs=2)) == [
-        f"epoch 2 is past the 2 epochs of {strategy}, which goes on as at their end; give the strategy the epochs of "
-        "the run"
+        f"epoch 2 is past the end of {strategy}, which goes on as at its end; give it the epochs of the run"
     ]
 
 

@@ -77,7 +77,7 @@ class Notices:
         if strategy.prunes and not strategy.may_prune(epochs):
             self.warn(
                 "prunes late",
-                f"none of the {epochs} epochs prunes under {shown(strategy)}; if they are the whole run, give the "
+                f"no epoch of {epochs} prunes under {shown(strategy)}; if they are the whole run, give the "
                 f"strategy epochs={epochs}",
             )
 
@@ -87,8 +87,8 @@ class Notices:
         if last is not None and epoch is not None and epoch >= last:
             self.warn(
                 "past its end",
-                f"epoch {epoch} is past the {last} epochs of {shown(strategy)}, which goes on as at their end; give "
-                "the strategy the epochs of the run",
+                f"epoch {epoch} is past the end of {shown(strategy)}, which goes on as at its end; give it the epochs "
+                "of the run",
             )
 
     def of_size(self, epoch: int | None, num_selected: int, *, added: int, kept_step: bool) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 
 import pytest
 import torch
@@ -122,6 +123,14 @@ def test_the_shorter_schedule_is_full_data_for_the_samples_of_the_pruned_run(str
     assert answer.share == pytest.approx(sum(len(run[2]) for run in loop.runs[:6:2]) / (3 * 3 * N))
 
 
+def test_without_scipy_several_seeds_are_refused_before_anything_is_trained(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    loop = Loop(lambda method, seed: 90.0)
+    with pytest.raises(ImportError, match="the interval of a difference needs SciPy: pip install scipy"):
+        worth_it(loop, OrderDP(prune_ratio=0.5), N, log=silent)
+    assert not loop.runs
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -141,8 +150,7 @@ def test_the_shorter_schedule_is_full_data_for_the_samples_of_the_pruned_run(str
             {"strategy": Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=8, start=0.5)},
             ValueError,
             "the method must prune, got Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=8, start=0.5), which "
-            "trained all samples in each of the 3 epochs of seed 0; write a higher prune ratio, or a schedule of these "
-            "epochs",
+            "trained all samples in every epoch of seed 0; write a higher prune ratio, or a schedule of epochs=3",
         ),
         ({"seeds": 1}, TypeError, "seeds must be different numbers, got 1; write range(3)"),
         ({"seeds": 5}, TypeError, "seeds must be different numbers, got 5; write range(5)"),

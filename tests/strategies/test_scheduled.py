@@ -305,13 +305,13 @@ def test_a_run_of_other_epochs_stretches_both():
         (
             {"start": 0.99},
             ValueError,
-            "a schedule must prune in one of its 10 epochs, got none with start=0.99, end=1 and wave=0; "
+            "a schedule must prune in one of its epochs, got none of 10 with start=0.99, end=1 and wave=0; "
             "write a smaller start, or more epochs",
         ),
         (
             {"start": 0.9, "wave": 0.5},
             ValueError,
-            "a schedule must prune in one of its 10 epochs, got none with start=0.9, end=1 and wave=0.5; "
+            "a schedule must prune in one of its epochs, got none of 10 with start=0.9, end=1 and wave=0.5; "
             "write a smaller start, or more epochs",
         ),
         ({"interval": 0}, ValueError, "interval must be at least 1, got 0; write a positive whole number"),
@@ -390,12 +390,12 @@ def test_a_run_that_ends_before_the_schedule_prunes_is_refused():
     strategy = Scheduled(strategy=HALF, epochs=9, start=0.5)
     check_recipe(Recipe(strategy=strategy, epochs=6), N)
     message = (
-        "strategy must prune in one of the 5 epochs of the run, got none with OrderDP 50 %, epochs 50–100 %, "
+        "strategy must prune in an epoch of the run, got none of 5 with OrderDP 50 %, epochs 50–100 %, "
         "of 9 epochs; leave its epochs out, or write more for the run"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         check_recipe(Recipe(strategy=strategy, epochs=5), N)
-    with pytest.raises(ValueError, match="one of the 5 epochs"):
+    with pytest.raises(ValueError, match="got none of 5 with"):
         check_recipe(Recipe(strategy=strategy, epochs=6, max_steps=5, batch_size=N), N)
 
 

@@ -88,6 +88,7 @@ def worth_it(
         ValueError: a method that chooses within the batch or prunes nothing, no seeds, or a run that trained nothing or
             returned a number that is not finite.
         TypeError: no method, no sequence of seeds, or a run that returned no number.
+        ImportError: several seeds without SciPy.
 
     >>> answer = worth_it(lambda pruner: 90.0, FullData(), 10)
     Traceback (most recent call last):
@@ -100,6 +101,8 @@ def worth_it(
     if not 0 <= resolution < math.inf:
         raise ValueError(f"resolution must be 0 or a step of the score, got {resolution}; write 0.1")
     seeds = _checked_seeds(seeds)
+    if len(seeds) > 1:
+        student()  # without SciPy it fails here, not after hours of training
     scores: dict[str, dict[int, float]] = {"pruned": {}, "shorter schedule": {}}
     shares: list[float] = []
 
@@ -114,8 +117,8 @@ def worth_it(
         shares.append(report.visits / (num_samples * (report.epoch + 1)))
         if shares[-1] >= 1:
             raise ValueError(
-                f"the method must prune, got {strategy!r}, which trained all samples in each of the "
-                f"{report.epoch + 1} epochs of seed {seed}; write a higher prune ratio, or a schedule of these epochs"
+                f"the method must prune, got {strategy!r}, which trained all samples in every epoch of seed "
+                f"{seed}; write a higher prune ratio, or a schedule of epochs={report.epoch + 1}"
             )
         run("shorter schedule", RepeatedRandom(prune_ratio=1 - shares[-1]), seed)
     against_short = _difference(scores, "shorter schedule", larger_is_better=larger_is_better, resolution=resolution)

@@ -139,7 +139,7 @@ class Scheduled(Composed):
     def _check_epochs(self) -> None:
         if self.strategy.asked_ratio != 0 and not self.may_prune(self.epochs):
             raise ValueError(
-                f"a schedule must prune in one of its {self.epochs} epochs, got none with start={self.start:g}, "
+                f"a schedule must prune in one of its epochs, got none of {self.epochs} with start={self.start:g}, "
                 f"end={self.end:g} and wave={self.wave:g}; write a smaller start, or more epochs"
             )
 
@@ -198,7 +198,7 @@ class Scheduled(Composed):
         if self.mastered is not None:
             words.append(f"{'halved' if self.halving else 'at most'} as mastered at {self.mastered:.12g}")
         if epochs is not None and epochs != self.epochs:
-            words.append(f"of {self.epochs} epochs")
+            words.append(f"of {self.epochs} epoch{'s' * (self.epochs > 1)}")
         return ", ".join(words)
 
     def for_epochs(self, epochs: int, *, instead_of: int) -> Self:

@@ -36,7 +36,7 @@ def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, data: 
     epochs, strategy = num_epochs(recipe, num_samples, num_ranks), recipe.strategy
     if strategy.prunes and not strategy.may_prune(epochs):
         raise ValueError(
-            f"strategy must prune in one of the {epochs} epochs of the run, got none with {strategy.describe(epochs)}; "
+            f"strategy must prune in an epoch of the run, got none of {epochs} with {strategy.describe(epochs)}; "
             "leave its epochs out, or write more for the run"
         )
     recipe.strategy.check_files(None if data is None else lambda: data.sha256)
