@@ -2,8 +2,9 @@
 
 import itertools
 import math
+import re
 import warnings
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -164,6 +165,35 @@ def test_an_epoch_that_the_caller_leaves_by_a_state_is_not_warned_of():
     assert twin.report().visits == 16
 
 
+# The epochs of a strategy and of the run.
+
+
+def test_steps_of_epochs_none_of_which_prunes_are_warned_of_once():
+    pruner = Pruner(orderdp.Scheduled(strategy=HALF, epochs=40, start=0.5), N)
+    text = (
+        "no epoch of 4 prunes under Scheduled(strategy=OrderDP(explore=1.0, exploit=0.5), epochs=40, "
+        "start=0.5); if they are the whole run, give the strategy epochs=4"
+    )
+    assert warned_in(lambda: [pruner.total_steps(4, batch_size=8) for _ in range(2)]) == [text]
+    assert warned_in(lambda: pruner.total_steps(21, batch_size=8)) == []
+    scheduled = Pruner(pruner.strategy, N, schedule=lambda strategy, epoch: HALF)
+    assert warned_in(lambda: scheduled.total_steps(4, batch_size=8)) == []
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [orderdp.Scheduled(strategy=HALF, epochs=2), orderdp.InfoBatch(epochs=2), orderdp.Kakurenbo(hide=0.3, epochs=2)],
+    ids=repr,
+)
+def test_an_epoch_past_those_of_the_strategy_is_warned_of_once(strategy):
+    pruner = Pruner(strategy, N)
+    loader = pruner.loader(range(N), batch_size=8)
+    assert warned_in(lambda: passes(pruner, loader, lambda number: True, epochs=2)) == []
+    assert warned_in(lambda: passes(pruner, loader, lambda number: True, epochs=2)) == [
+        f"epoch 2 is past the end of {strategy}, which goes on as at its end; give it the epochs of the run"
+    ]
+
+
 # Losses that tie.
 
 
@@ -231,6 +261,72 @@ def test_losses_that_are_not_finite_do_not_tie():
     pruner.update(ids, values.requires_grad_())
     (text,) = warned_in(pruner.begin_epoch)
     assert text.startswith("400 losses of epoch 0 were NaN or infinite and were not recorded; ")
+
+
+def blind(strategy, n=1000, low=0.1, epochs=2):
+    """What is warned of if the losses of each epoch lie between two numbers, `low` and `low` + 1."""
+    pruner = Pruner(strategy, n)
+
+    def run():
+        for _ in range(epochs):
+            ids = torch.from_numpy(pruner.begin_epoch().indices.copy()).long()
+            pruner.update(ids, (low + ids / n).requires_grad_())
+        pruner.begin_epoch()
+
+    return warned_in(run)
+
+
+P, S = orderdp.Proportional, orderdp.Scheduled
+TENTH = OrderDP(prune_ratio=0.1)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "reason"),
+    [
+        (OrderDP(prune_ratio=0.1, ceiling=-1), "none lies below ceiling=-1, so all rank alike"),
+        (P(prune_ratio=0.1, ceiling=-1), "none lies below ceiling=-1, so all rank alike"),
+        (P(prune_ratio=0.1, floor=3.0), "none lies above floor=3, so all have the same chance"),
+        (
+            S(strategy=TENTH, epochs=9, mastered=-1),
+            "none is as low as mastered=-1, so no epoch prunes",
+        ),
+        (
+            S(strategy=TENTH, epochs=9, mastered=69),
+            "none lies above mastered=69, so the ratio does not depend on them",
+        ),
+        (
+            S(strategy=orderdp.OrderedSGD(keep=0.5), epochs=9, mastered=69),
+            "none lies above mastered=69, so the ratio does not depend on them",
+        ),
+        (S(strategy=P(prune_ratio=0.1, floor=3.0), epochs=9), "none lies above floor=3, so all have the same chance"),
+    ],
+    ids=repr,
+)
+def test_a_setting_that_lets_no_loss_count_is_warned_of_once(strategy, reason):
+    (text,) = blind(strategy)
+    assert re.fullmatch(
+        rf"the losses of epoch 0 lie between 0\.\d+ and 1\.\d+, and {re.escape(reason)}; write another value, or leave "
+        "it out",
+        text,
+    )
+    assert blind(strategy, n=30) == []  # too few to tell
+
+
+@pytest.mark.parametrize(
+    ("strategy", "low"),
+    [
+        (OrderDP(prune_ratio=0.1, ceiling=0.69), 2.0),  # nothing is learnt yet
+        (P(prune_ratio=0.1, ceiling=0.69), 2.0),
+        (P(prune_ratio=0.1, floor=0.0), 0.1),
+        (OrderDP(prune_ratio=0.1, ceiling=-1), -3.0),  # losses may be negative
+        (S(strategy=TENTH, epochs=9, mastered=0.69), 2.0),
+        (S(strategy=TENTH, epochs=9, mastered=-2.5), -3.0),
+        (HALF, -3.0),
+    ],
+    ids=repr,
+)
+def test_a_setting_that_may_count_later_or_for_negative_losses_is_not_warned_of(strategy, low):
+    assert blind(strategy, low=low) == []
 
 
 # Loops that go round.
@@ -356,7 +452,12 @@ def test_a_report_is_plain_values():
     assert {type(getattr(report, field.name)) for field in fields(report)} == {int, float, tuple}
     assert {type(i) for i in report.failed} == {int}
     assert (report.trained, report.non_finite, len(report.failed)) == (32, 4, 4)
-    assert eval(repr(report), {"Report": type(report), "nan": math.nan}) == report
+    report = replace(report, mean_age=1 / 3, selection_s=0.0032237570121651515)
+    assert "mean_age=0.333333, max_age=0" in repr(report)
+    assert repr(report).endswith("selection_s=0.00322376)")
+    again = eval(repr(report), {"Report": type(report), "nan": math.nan})
+    rounded = {"mean_age": 0.333333, "mastered": again.mastered, "selection_s": 0.00322376}
+    assert again == replace(report, **rounded)
 
 
 def test_each_pruner_warns_for_itself():

@@ -21,8 +21,8 @@ from orderdp.schedule import Constant, Schedule
 from orderdp.scores import ScoreTable
 from orderdp.states import STATE_VERSION, checked_state
 from orderdp.strategies import Selection, Strategy
-from orderdp.strategies.base import check_settings
 from orderdp.strategies.order import share_up_to
+from orderdp.strategies.settings import check_settings
 
 
 class Ledger:
@@ -200,7 +200,7 @@ class Ledger:
         self._later = []
         self._epochs.drop_details()
         if self._epochs.is_open or tell:  # last, since a warning may be raised as an error
-            self._notices.of_epoch(self.epoch, record, values, missing, ranked=bool(self.strategy.columns))
+            self._notices.of_epoch(self.epoch, record, values, missing, self.strategy)
 
     def _move(self, table: ScoreTable) -> tuple[npt.NDArray[np.float32], int]:
         """Closes the running epoch in a table. Returns the values that it saw, and how many samples it left out."""
@@ -231,7 +231,8 @@ class Ledger:
 
         Args:
             mastered_at: loss at or below which a sample is mastered. log 2 is a probability of one half for the right
-                class; with label smoothing write `theory.loss_at(0.5, num_classes, label_smoothing)`.
+                class; with label smoothing write `theory.loss_at(0.5, num_classes, label_smoothing)`. For a loss that
+                is no cross-entropy, choose a value of your own, or ignore `mastered`.
         """
         table, values, missing = self._now()
         seen = table.last_epoch >= 0

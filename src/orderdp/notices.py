@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 
+from orderdp.epochs import shown
 from orderdp.record import EpochRecord
+from orderdp.strategies import Strategy
 
 _TIED_SHARE, _TIED_SAMPLE, _TIED_LEAST = 0.25, 4096, 256
+_LEAST = 32  # losses that say something of a setting
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a pruner has done so far.
+    """What a pruner has done so far. Its repr shows six digits of a number.
 
     Args:
         epoch: number of the running or last epoch, from 0; -1 before the first.
@@ -30,8 +33,10 @@ class Report:
         missing: samples that an epoch selected and left without a loss, in all epochs together.
         failed: ids of the samples that have no finite loss since they were last selected, ascending. They rank below
             all others until a finite loss is recorded.
-        mastered: share of the samples that are mastered: their last-seen loss, the first column, is at most a loss. nan
-            if the strategy remembers none.
+        mastered: share of the samples that are mastered: their last-seen loss, the first column, is at most the
+            `mastered_at` of `Pruner.report`. By default this is log 2, whatever the loss is: a probability of one half
+            for cross-entropy without label smoothing, and without meaning for regression and other losses. nan if the
+            strategy remembers none.
         selection_s: seconds spent on selection.
     """
 
@@ -49,6 +54,11 @@ class Report:
     mastered: float
     selection_s: float
 
+    def __repr__(self) -> str:
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        shown = (f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}" for name, value in values)
+        return f"Report({', '.join(shown)})"
+
 
 class Notices:
     """Warnings of a pruner, each given once."""
@@ -61,6 +71,25 @@ class Notices:
         if kind not in self._given:
             self._given.add(kind)
             warnings.warn(text, RuntimeWarning, stacklevel=5)
+
+    def of_run(self, strategy: Strategy, epochs: int) -> None:
+        """Warns of a strategy that prunes in none of the epochs of a run, though it may in later ones."""
+        if strategy.prunes and not strategy.may_prune(epochs):
+            self.warn(
+                "prunes late",
+                f"no epoch of {epochs} prunes under {shown(strategy)}; if they are the whole run, give the "
+                f"strategy epochs={epochs}",
+            )
+
+    def of_end(self, strategy: Strategy, epoch: int | None) -> None:
+        """Warns of an epoch after the last one of a strategy that was made for a number of epochs."""
+        last = getattr(strategy, "epochs", None)
+        if last is not None and epoch is not None and epoch >= last:
+            self.warn(
+                "past its end",
+                f"epoch {epoch} is past the end of {shown(strategy)}, which goes on as at its end; give it the epochs "
+                "of the run",
+            )
 
     def of_size(self, epoch: int | None, num_selected: int, *, added: int, kept_step: bool) -> None:
         """Warns of an epoch that a strategy made too small for its ranks or for a full step.
@@ -85,7 +114,12 @@ class Notices:
             )
 
     def of_epoch(
-        self, epoch: int | None, record: EpochRecord, values: npt.NDArray[np.float32], missing: int, *, ranked: bool
+        self,
+        epoch: int | None,
+        record: EpochRecord,
+        values: npt.NDArray[np.float32],
+        missing: int,
+        strategy: Strategy,
     ) -> None:
         """Warns of what went wrong in an epoch that has ended.
 
@@ -94,7 +128,7 @@ class Notices:
             record: what it saw.
             values: (k,) what it saw of the samples that it trained.
             missing: how many samples it left without a loss.
-            ranked: whether the strategy remembers the losses, so that equal ones matter.
+            strategy: the method. Equal losses matter if it remembers them.
         """
         seen, expected = int(record.seen().sum()), record.num_expected
         if not seen:
@@ -127,7 +161,18 @@ class Notices:
                 "all others until a finite loss is recorded, or pruner.record(ids, scores) gives them a score. "
                 "pruner.report().failed lists them",
             )
-        tied = _largest_tie(values) if ranked else 0.0
+        self._of_losses(epoch, values[np.isfinite(values)], strategy)
+
+    def _of_losses(self, epoch: int | None, values: npt.NDArray[np.float32], strategy: Strategy) -> None:
+        """Warns of finite losses that are equal, or that a setting of the strategy makes equal in the first epoch."""
+        reason = strategy.blind_to(values) if epoch == 0 and len(values) >= _LEAST else None
+        if reason is not None:
+            self.warn(
+                "blind",
+                f"the losses of epoch {epoch} lie between {values.min():.3g} and {values.max():.3g}, and {reason}; "
+                "write another value, or leave it out",
+            )
+        tied = _largest_tie(values) if strategy.columns else 0.0
         if tied > _TIED_SHARE:
             self.warn(
                 "ties",
@@ -145,7 +190,6 @@ REPEATS = (
 def _largest_tie(values: npt.NDArray[np.float32]) -> float:
     """Returns the share of the most frequent value among the first few thousand; 0.0 of few values."""
     sample = values[:_TIED_SAMPLE]
-    sample = sample[np.isfinite(sample)]
     if len(sample) < _TIED_LEAST:
         return 0.0
     return float(np.unique(sample, return_counts=True)[1].max() / len(sample))

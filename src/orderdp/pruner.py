@@ -138,6 +138,8 @@ class Pruner(Ledger):
             ValueError: the strategy's number of samples depends on the losses.
         """
         epochs = check_integer("epochs", epochs, 1, 2**31, "write a number such as 90")
+        if isinstance(self.schedule, Constant):
+            self._notices.of_run(self.strategy, epochs)
         runs = step_runs(
             self.strategy,
             self.num_samples,
@@ -258,6 +260,7 @@ class Pruner(Ledger):
         self.selection_s += time.perf_counter() - begin_s
         if not resumed:  # last, since a warning may be raised as an error
             kept_step = steps is not None and steps.batching != batching
+            self._notices.of_end(chooser, self.epoch)
             self._notices.of_size(self.epoch, len(selection.indices), added=self._epochs.added, kept_step=kept_step)
         return selection
 

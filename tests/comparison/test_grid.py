@@ -195,9 +195,9 @@ def test_a_shared_shorter_schedule_has_the_ratio_of_the_run_that_it_is_named_aft
 @pytest.mark.parametrize(
     ("size", "start", "ratio", "method"),
     [
-        ({"prune_ratio": 0.5}, 0.5, 0.5, "OrderDP from 50 %"),
-        ({"prune_ratio": 0.3}, 0.5, 0.3, "OrderDP from 50 %"),
-        ({"explore": 0.5, "exploit": 1.0}, 0.5, 0.5, "OrderDP explore 0.5 exploit 1 from 50 %"),
+        ({"prune_ratio": 0.5}, 0.5, 0.5, "OrderDP, epochs 50–100 %"),
+        ({"prune_ratio": 0.3}, 0.5, 0.3, "OrderDP, epochs 50–100 %"),
+        ({"explore": 0.5, "exploit": 1.0}, 0.5, 0.5, "OrderDP explore 0.5 exploit 1, epochs 50–100 %"),
     ],
 )
 def test_shares_of_a_schedule_are_not_taken_for_the_ratio(tiny, size, start, ratio, method):

@@ -2,12 +2,13 @@
 
 import math
 import re
+import sys
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
-from orderdp import FullData, InfoBatch, OrderDP, OrderedSGD, RepeatedRandom
+from orderdp import FullData, InfoBatch, OrderDP, OrderedSGD, RepeatedRandom, Scheduled
 from orderdp.comparison.own_loop import worth_it
 
 N = 40
@@ -98,7 +99,11 @@ def test_one_seed_concludes_nothing():
     loop = Loop(lambda method, seed: {OrderDP: 80.0, RepeatedRandom: 90.0, FullData: 91.0}[method])
     answer = worth_it(loop, OrderDP(prune_ratio=0.5), N, seeds=(7,), log=silent)
     assert (answer.worth, len(loop.runs)) == (None, 3)
-    assert "pruned minus full data: -11, 1 seeds" in str(answer)
+    assert str(answer).splitlines()[-3:] == [
+        "pruned minus full data: -11, 1 seed",
+        "Open: these seeds do not tell pruning from stopping early at 50 % of the samples.",
+        "One seed has no interval: train at least 3, seeds=(0, 1, 2).",
+    ]
 
 
 def test_two_seeds_conclude_nothing_so_full_data_is_trained_too():
@@ -134,6 +139,14 @@ def test_each_seed_has_a_method_and_a_shorter_schedule_of_its_own():
     assert answer.share == pytest.approx(0.5)
 
 
+def test_without_scipy_several_seeds_are_refused_before_anything_is_trained(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    loop = Loop(lambda method, seed: 90.0)
+    with pytest.raises(ImportError, match="the interval of a difference needs SciPy: pip install scipy"):
+        worth_it(loop, OrderDP(prune_ratio=0.5), N, log=silent)
+    assert not loop.runs
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
@@ -143,6 +156,24 @@ def test_each_seed_has_a_method_and_a_shorter_schedule_of_its_own():
             ValueError,
             "the method must choose before an epoch, got OrderedSGD(keep=0.5), which makes all steps of full data; "
             "compare it with full data",
+        ),
+        (
+            {"strategy": "orderdp"},
+            TypeError,
+            "strategy must be a method, got 'orderdp'; write OrderDP(prune_ratio=0.5)",
+        ),
+        (
+            {"strategy": Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=8, start=0.5)},
+            ValueError,
+            "the method must prune, got Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=8, start=0.5), which "
+            "trained all samples in every epoch of seed 0; write a higher prune ratio, or a schedule of epochs=3",
+        ),
+        ({"seeds": 1}, TypeError, "seeds must be different numbers, got 1; write range(3)"),
+        ({"seeds": 5}, TypeError, "seeds must be different numbers, got 5; write range(5)"),
+        (
+            {"train": lambda pruner: torch.tensor(90.0)},
+            TypeError,
+            "the run of seed 0, pruned, must return a number, got tensor(90.); return score.item()",
         ),
         (
             {"resolution": -1},

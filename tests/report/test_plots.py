@@ -123,6 +123,16 @@ def test_runs_that_remember_no_scores_say_so(train, draw):
     assert not axes.patches
 
 
+@pytest.mark.parametrize("method", ["per_class", "scheduled"])
+def test_a_method_that_got_the_labels_of_the_data_is_drawn(train, draw, method):
+    run = train(strategy={"name": method, "inner": "orderdp", "prune_ratio": 0.5})
+    axes = draw({PRUNED: [run]})
+    (bars,) = axes["visits.png"].patches
+    shares = bars.get_data().values
+    assert shares @ np.arange(len(shares)) == pytest.approx(1.5)  # three epochs of half the samples
+    assert labels(axes["scores.png"])[0].startswith(PRUNED)
+
+
 def test_a_finished_run_without_its_checkpoint_is_named(train, tmp_path):
     folder = train()
     shutil.rmtree(folder.path / "checkpoint")

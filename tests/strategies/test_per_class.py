@@ -161,12 +161,19 @@ REFUSED = {
     "scheduled": (
         {"strategy": Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=3)},
         ValueError,
-        "a method within classes must have a prune ratio and a fixed size",
+        "a method within classes must have a prune ratio and a fixed size, and choose before an epoch, got Scheduled("
+        "strategy=OrderDP(prune_ratio=0.5), epochs=3); write PerClass(strategy=OrderDP(prune_ratio=0.5)), or use "
+        "Scheduled alone",
     ),
     "labels in float": (
         {"labels": np.array([0.0])},
         TypeError,
-        "labels must be whole numbers, got dtype float64; write",
+        "labels must be whole numbers, got dtype float64; write np.asarray(labels).astype(int)",
+    ),
+    "labels in a tensor of floats": (
+        {"labels": torch.zeros(3)},
+        TypeError,
+        "labels must be whole numbers, got dtype float32; write labels.long()",
     ),
     "labels of a matrix": ({"labels": np.zeros((2, 2), int)}, ValueError, "labels must have shape (n,), got (2, 2);"),
     "a negative label": ({"labels": np.array([0, -1])}, ValueError, "labels must be at least 0, got -1; number the"),

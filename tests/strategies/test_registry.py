@@ -209,6 +209,9 @@ LISTED = "('orderdp methods' lists them)"
         ("ucb,c=", "a setting is NAME=VALUE without spaces, got 'c='; write epsilon=0.2"),
         ("ucb,=1", "a setting is NAME=VALUE without spaces, got '=1'; write epsilon=0.2"),
         ("", f"no strategy named '' {LISTED}"),
+        ("scheduled:orderdp,start=0.5,start=0.7", "start is given twice, as 0.5 and 0.7; write it once"),
+        ("scheduled:orderdp,inner=ucb", "inner is given twice, as orderdp and ucb; write it once"),
+        ("ucb,c=1,c=1", "c is given twice, as 1 and 1; write it once"),
     ],
 )
 def test_a_method_that_is_none_gets_one_line(text, line):

@@ -29,6 +29,8 @@ from orderdp import (
 )
 from orderdp.cli.folders import chosen_recipe
 from orderdp.strategies.registry import from_table, parse, to_table
+from orderdp.training.check import check_recipe
+from orderdp.training.recipe import Recipe
 
 N = 100
 HALF = OrderDP(prune_ratio=0.5)
@@ -162,8 +164,8 @@ def trained_in(pruner, losses_of):
 def test_a_method_within_batches_follows_the_schedule(method):
     pruner = Pruner(Scheduled(strategy=method, epochs=10, start=0.3, end=0.8, interval=2), N)
     assert pruner.total_steps(10, batch_size=20) == 50
-    found = [trained_in(pruner, lambda index: index.float() + 1) for _ in range(11)]
-    pruned = [epoch in (3, 5, 7) for epoch in range(11)]
+    found = [trained_in(pruner, lambda index: index.float() + 1) for _ in range(10)]
+    pruned = [epoch in (3, 5, 7) for epoch in range(10)]
     assert found == [([5 if prunes else 20] * 5, prunes) for prunes in pruned]
 
 
@@ -239,27 +241,37 @@ def test_samples_without_a_loss_are_not_mastered(unknown):
         (
             "scheduled:orderdp,prune_ratio=0.5,start=0.5,end=0.9",
             Scheduled(strategy=HALF, epochs=20, start=0.5, end=0.9),
-            "OrderDP 50 % from 50 % until 90 %",
+            "OrderDP 50 %, epochs 50–90 %",
         ),
         (
             "scheduled:epsilon_greedy,prune_ratio=0.5,every=1,interval=2",
             Scheduled(strategy=EpsilonGreedy(prune_ratio=0.5, every=1), epochs=20, interval=2),
-            "ε-greedy 50 % every 1 in 1 of 2 epochs",
+            "ε-greedy 50 % every 1, every 2nd epoch",
         ),
         (
             "scheduled:seta,prune_ratio=0.3,rise=0.2,mastered=0.7",
             Scheduled(strategy=SeTa(prune_ratio=0.3, epochs=20), epochs=20, rise=0.2, mastered=0.7),
-            "SeTa 30 % rise 20 % mastered at 0.7",
+            "SeTa 30 %, rise over 20 %, at most as mastered at 0.7",
         ),
         (
             "scheduled:orderdp,prune_ratio=0.5,easy_from=0.6",
             Scheduled(strategy=HALF, epochs=20, easy_from=0.6),
-            "OrderDP 50 % easy from 60 %",
+            "OrderDP 50 %, easy from 60 % on",
         ),
         (
             "scheduled:infobatch,prune_ratio=0.5,end=0.875",
             Scheduled(strategy=InfoBatch(), epochs=20, end=0.875),
-            "InfoBatch 50 % until 87.5 %",
+            "InfoBatch 50 %, epochs 0–87.5 %",
+        ),
+        (
+            "scheduled:ordered_sgd,prune_ratio=0.9375,mastered=0.69,halving=true,epochs=40",
+            Scheduled(strategy=OrderedSGD(keep=0.0625), epochs=40, mastered=0.69, halving=True),
+            "ordered SGD 93.75 %, halved as mastered at 0.69, of 40 epochs",
+        ),
+        (
+            "scheduled:selective_backprop,prune_ratio=0.5,start=0.5,end=0.9,interval=23",
+            Scheduled(strategy=SelectiveBackprop(keep=0.5), epochs=20, start=0.5, end=0.9, interval=23),
+            "selective backprop 50 %, epochs 50–90 %, every 23rd epoch",
         ),
     ],
 )
@@ -316,7 +328,8 @@ def test_a_run_of_other_epochs_stretches_both():
             {"strategy": PerClass(strategy=HALF)},
             ValueError,
             "a method to schedule must prune and hold no other method, got "
-            f"{PerClass(strategy=HALF)!r}; write OrderDP(prune_ratio=0.5)",
+            "PerClass(strategy=OrderDP(prune_ratio=0.5)); write Scheduled(strategy=OrderDP(prune_ratio=0.5), ...), or "
+            "use PerClass alone",
         ),
         (
             {"strategy": SeTa(prune_ratio=0.3, epochs=7)},
@@ -334,6 +347,18 @@ def test_a_run_of_other_epochs_stretches_both():
             ValueError,
             "rise, fall, wave and mastered change a prune ratio, got OrderDP(explore=0.5, exploit=0.5) without; "
             "write prune_ratio=0.5",
+        ),
+        (
+            {"start": 0.99},
+            ValueError,
+            "a schedule must prune in one of its epochs, got none of 10 with start=0.99, end=1 and wave=0; "
+            "write a smaller start, or more epochs",
+        ),
+        (
+            {"start": 0.9, "wave": 0.5},
+            ValueError,
+            "a schedule must prune in one of its epochs, got none of 10 with start=0.9, end=1 and wave=0.5; "
+            "write a smaller start, or more epochs",
         ),
         ({"interval": 0}, ValueError, "interval must be at least 1, got 0; write a positive whole number"),
         (
@@ -399,9 +424,56 @@ def test_what_a_method_has_against_the_ratio_of_few_mastered_samples_is_said_at_
 
 
 @pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"strategy": OrderDP(prune_ratio=0.98), "wave": 0.019},
+            "the sizes must keep at least one of the 50 samples, got q = 0 from prune_ratio=0.999; write larger "
+            "fractions to keep, or a smaller prune ratio (the ratio is 0.999 by wave=0.019)",
+        ),
+        (
+            {"strategy": OrderDP(prune_ratio=0.5, skip=0.2), "mastered": 0.69},  # once few samples are mastered
+            "skip must leave 49 of the 49 samples drawn, got 0.2 beside prune_ratio=0.02; write at most 0 "
+            "(the ratio is 0.02 by mastered=0.69)",
+        ),
+        (
+            {"strategy": OrderDP(prune_ratio=1 - 1e-9), "start": 0.5},
+            "the sizes must keep at least one of the 50 samples, got q = 0 from prune_ratio=0.999999999; write larger "
+            "fractions to keep, or a smaller prune ratio",
+        ),
+    ],
+)
+def test_a_ratio_that_the_schedule_makes_is_refused_with_its_setting(settings, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Pruner(Scheduled(epochs=6, **settings), 50).total_steps(6, 10)
+
+
+def test_a_method_of_ratio_0_may_be_scheduled_beside_others():
+    assert Scheduled(strategy=OrderDP(prune_ratio=0.0), epochs=10, start=0.5).num_selected(N, 9) == N
+
+
+def test_a_run_that_ends_before_the_schedule_prunes_is_refused():
+    strategy = Scheduled(strategy=HALF, epochs=9, start=0.5)
+    check_recipe(Recipe(strategy=strategy, epochs=6), N)
+    message = (
+        "strategy must prune in an epoch of the run, got none of 5 with OrderDP 50 %, epochs 50–100 %, "
+        "of 9 epochs; leave its epochs out, or write more for the run"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        check_recipe(Recipe(strategy=strategy, epochs=5), N)
+    with pytest.raises(ValueError, match="got none of 5 with"):
+        check_recipe(Recipe(strategy=strategy, epochs=6, max_steps=5, batch_size=N), N)
+
+
+@pytest.mark.parametrize(
     ("table", "message"),
     [
         ({}, "inner is needed by strategy 'scheduled', got None; write scheduled:orderdp"),
+        (
+            {"inner": "per_class", "epochs": 3, "prune_ratio": 0.5},
+            "the method of 'scheduled' must hold no other method, got per_class; write scheduled:orderdp, or "
+            "per_class:orderdp alone",
+        ),
         ({"inner": "orderdp"}, "epochs is needed by strategy 'scheduled', got None; write epochs = 30"),
         (
             {"inner": "repeated_random", "epochs": 3, "prune_ratio": 0.5, "stat": 0.5},

@@ -23,12 +23,13 @@ from orderdp import (
     InfoBatch,
     OrderDP,
     OrderedSGD,
+    PerClass,
+    Scheduled,
     SeTa,
     Strategy,
 )
-from orderdp.strategies.base import check_settings
 from orderdp.strategies.registry import BY_NAME
-from orderdp.strategies.settings import key_of
+from orderdp.strategies.settings import check_settings, key_of
 from orderdp.testing import check_strategy
 
 N = 50_000
@@ -192,6 +193,27 @@ def test_a_small_setting_is_written_so_that_it_evaluates_back(value):
     names = {"Labelled": Labelled, "Inner": Inner, "Colour": Colour, "Fraction": Fraction, "inf": math.inf, "UCB": UCB}
     assert eval(repr(strategy), names) == strategy
     assert hash(eval(repr(strategy), names)) == hash(strategy)
+
+
+def test_a_method_of_another_one_leaves_out_what_is_at_its_default():
+    half = OrderDP(prune_ratio=0.5)
+    for strategy, text in (
+        (PerClass(strategy=half), "PerClass(strategy=OrderDP(prune_ratio=0.5))"),
+        (Scheduled(strategy=half, epochs=9), "Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=9)"),
+    ):
+        assert repr(strategy) == text
+        assert eval(text, {"PerClass": PerClass, "Scheduled": Scheduled, "OrderDP": OrderDP}) == strategy
+    labelled_one = PerClass(strategy=half, labels=np.arange(3))
+    assert repr(labelled_one).startswith(
+        "<PerClass(strategy=OrderDP(prune_ratio=0.5), labels=int64 array of shape (3,)"
+    )
+    subset = FixedSubset(np.arange(2_000))
+    assert repr(Scheduled(strategy=subset, epochs=9)).startswith("<Scheduled(strategy=<FixedSubset of 2000 positions")
+
+
+def test_a_setting_that_is_not_compared_is_not_compared_inside_another_method_either():
+    assert Plain(note="a") == Plain(note="b")
+    assert Scheduled(strategy=Plain(note="a"), epochs=9) == Scheduled(strategy=Plain(note="b"), epochs=9)
 
 
 UNFIT = [

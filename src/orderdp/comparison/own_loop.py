@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
+from torch import Tensor
+
 from orderdp.comparison.verdicts import CONFIDENCE, FEWEST_SEEDS, Difference, paired_difference, student
 from orderdp.pruner import Pruner
 from orderdp.strategies import FullData, RepeatedRandom, Strategy
@@ -45,7 +47,7 @@ class Answer:
             lines.append(f"Worth it: for {cost}, pruning is better than stopping early.")
         elif self.worth is None:
             lines.append(f"Open: these seeds do not tell pruning from stopping early at {cost}.")
-            lines.append(f"If mean and spread stay as they are, {_seeds_needed(self.against_short)} would.")
+            lines.append(_seeds_needed(self.against_short))
         else:
             lines.append("Not worth it: full data on a shorter schedule costs as much and is better.")
         return "\n".join(lines)
@@ -72,7 +74,8 @@ def worth_it(
         train: trains a new model on what the pruner selects, `pruner.loader(...)` and `pruner.update(...)`, for the
             same number of epochs each time, and returns a finite score on held-out data. It takes its random numbers
             from `pruner.seed`, so that runs of a seed begin with the same weights.
-        strategy: the method, which chooses before each epoch.
+        strategy: the method, which chooses before each epoch. If its size depends on the losses, as that of InfoBatch
+            does, the loop cannot ask for `total_steps`: its learning rate must follow the epochs.
         num_samples: size of the training set.
         seeds: at least three, to conclude anything.
         larger_is_better: of the score; False for a loss.
@@ -82,28 +85,24 @@ def worth_it(
         log: called with one line as each run ends.
 
     Raises:
-        ValueError: a method that chooses within the batch, no seeds, or a run that trained nothing or returned a number
-            that is not finite.
-        TypeError: a run that returned no number.
+        ValueError: a method that chooses within the batch or prunes nothing, no seeds, or a run that trained nothing or
+            returned a number that is not finite.
+        TypeError: no method, no sequence of seeds, or a run that returned no number.
+        ImportError: several seeds without SciPy.
 
     >>> answer = worth_it(lambda pruner: 90.0, FullData(), 10)
     Traceback (most recent call last):
     ...
     ValueError: the method must prune, got FullData(); write OrderDP(prune_ratio=0.5)
     """
+    _check_method(strategy)
     check_count("num_samples", num_samples)
     check_number("resolution", resolution, example="0.1")
     if not 0 <= resolution < math.inf:
         raise ValueError(f"resolution must be 0 or a step of the score, got {resolution}; write 0.1")
-    if not strategy.prunes:
-        raise ValueError(f"the method must prune, got {strategy!r}; write OrderDP(prune_ratio=0.5)")
-    if strategy.chooses_in_batch:
-        raise ValueError(
-            f"the method must choose before an epoch, got {strategy!r}, which makes all steps of full data; "
-            "compare it with full data"
-        )
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds must be different numbers, got {list(seeds)}; write (0, 1, 2)")
+    seeds = _checked_seeds(seeds)
+    if len(seeds) > 1:
+        student()  # without SciPy it fails here, not after hours of training
     scores: dict[str, dict[int, float]] = {"pruned": {}, "shorter schedule": {}}
     shares: list[float] = []
 
@@ -116,6 +115,11 @@ def worth_it(
     for seed in seeds:
         report = run("pruned", strategy.for_seed(seed), seed).report()
         shares.append(report.visits / (num_samples * (report.epoch + 1)))
+        if shares[-1] >= 1:
+            raise ValueError(
+                f"the method must prune, got {strategy!r}, which trained all samples in every epoch of seed "
+                f"{seed}; write a higher prune ratio, or a schedule of epochs={report.epoch + 1}"
+            )
         run("shorter schedule", RepeatedRandom(prune_ratio=1 - shares[-1]), seed)
     against_short = _difference(scores, "shorter schedule", larger_is_better=larger_is_better, resolution=resolution)
     against_full = None
@@ -130,10 +134,32 @@ def worth_it(
     return Answer(scores, sum(shares) / len(shares), against_short, against_full, worth)
 
 
+def _check_method(strategy: Strategy) -> None:
+    if not isinstance(strategy, Strategy):
+        raise TypeError(f"strategy must be a method, got {strategy!r}; write OrderDP(prune_ratio=0.5)")
+    if not strategy.prunes:
+        raise ValueError(f"the method must prune, got {strategy!r}; write OrderDP(prune_ratio=0.5)")
+    if strategy.chooses_in_batch:
+        raise ValueError(
+            f"the method must choose before an epoch, got {strategy!r}, which makes all steps of full data; "
+            "compare it with full data"
+        )
+
+
+def _checked_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(seeds, int):
+        raise TypeError(f"seeds must be different numbers, got {seeds}; write range({max(seeds, FEWEST_SEEDS)})")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must be different numbers, got {list(seeds)}; write (0, 1, 2)")
+    return tuple(seeds)
+
+
 def _checked(score: object, pruner: Pruner, arm: str, seed: int) -> float:
     where = f"the run of seed {seed}, {arm},"
     if isinstance(score, bool) or not isinstance(score, Real):
-        raise TypeError(f"{where} must return a number, got {score!r}; return the score on held-out data")
+        item = isinstance(score, Tensor) and score.numel() == 1
+        write = "return score.item()" if item else "return the score on held-out data"
+        raise TypeError(f"{where} must return a number, got {score!r}; {write}")
     if not math.isfinite(score):
         raise ValueError(f"{where} must return a finite number, got {score}; look for a diverging loss")
     if not pruner.report().visits:
@@ -152,20 +178,20 @@ def _difference(
 
 
 def _seeds_needed(difference: Difference) -> str:
-    """Returns how many seeds would show a difference of this mean and spread."""
-    count = difference.seeds
+    """Returns how many seeds would show a difference of this mean and spread, as a sentence."""
+    count, stay = difference.seeds, "If mean and spread stay as they are,"
     if count < 2:
-        return f"{FEWEST_SEEDS} or more seeds"
+        return f"One seed has no interval: train at least {FEWEST_SEEDS}, seeds={tuple(range(FEWEST_SEEDS))}."
     t = student()
     deviation = (difference.high - difference.low) / 2 * math.sqrt(count) / t.ppf((1 + CONFIDENCE) / 2, count - 1)
     for seeds in range(max(count + 1, FEWEST_SEEDS), _MOST_SEEDS + 1):
         if t.ppf((1 + CONFIDENCE) / 2, seeds - 1) * deviation / math.sqrt(seeds) < abs(difference.mean):
-            return f"{seeds} seeds"
-    return f"more than {_MOST_SEEDS} seeds"
+            return f"{stay} {seeds} seeds would."
+    return f"{stay} more than {_MOST_SEEDS} seeds would."
 
 
 def _words(reference: str, difference: Difference) -> str:
     text = f"pruned minus {reference}: {difference.mean:+.4g}"
     if difference.seeds > 1:
         text += f", 95 % interval [{difference.low:+.4g}, {difference.high:+.4g}]"
-    return f"{text}, {difference.seeds} seeds"
+    return f"{text}, {difference.seeds} seed{'s' * (difference.seeds > 1)}"

@@ -83,7 +83,8 @@ def _table(run: RunFolder) -> dict[str, npt.NDArray[Any]]:
         )
     recipe, state = run.recipe(), saved[1]["loader"]["pruner"]
     pruner = Pruner(recipe.strategy, len(state["table"]["visits"]), seed=recipe.seed)
-    pruner.load_state_dict(state)
+    # The checkpoint is known to be of this recipe. Its strategy has the labels of the data, which a recipe has not.
+    pruner.load_state_dict(state, change=("strategy",))
     return {"visits": pruner.visits().numpy(), **{name: column.numpy() for name, column in pruner.scores().items()}}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from orderdp.output.suggestions import did_you_mean
-from orderdp.strategies.settings import check_names, instead_of, key_of, literal, short
+from orderdp.strategies.settings import check_names, key_of, literal, short
 from orderdp.theory.sizes import check_fraction, default_sizes
 
 if TYPE_CHECKING:
@@ -181,6 +181,10 @@ class Strategy(ABC):
         """
         return None
 
+    def may_prune(self, epochs: int) -> bool:
+        """Whether any of the epochs 0 .. epochs - 1 may leave samples out."""
+        return self.prunes
+
     @abstractmethod
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the samples of one epoch in training order; writes to nothing but the generator."""
@@ -226,6 +230,14 @@ class Strategy(ABC):
     def needs_plain_losses(self) -> bool:
         """Whether the losses must be plain cross-entropy, without label smoothing."""
         return False
+
+    def blind_to(self, losses: npt.NDArray[np.float32]) -> str | None:
+        """Returns why a setting lets the method not tell losses such as these apart; None if it can.
+
+        Args:
+            losses: (k,) finite losses of the first epoch.
+        """
+        return None
 
     @property
     def asked_ratio(self) -> float | None:
@@ -380,19 +392,3 @@ class FixedRatio(Strategy):
     def size_changes(self) -> tuple[int, ...] | None:
         """Returns no epoch: q is the same in all."""
         return ()
-
-
-def check_settings(strategy: Strategy) -> None:
-    """Raises unless the settings are values: fixed, comparable in every process, and possible to write down.
-
-    Raises:
-        TypeError: a list, a dict, a set, a function or another object; or a strategy that is no dataclass.
-    """
-    name = type(strategy).__name__
-    if not is_dataclass(strategy):
-        raise TypeError(f"a strategy must be a frozen dataclass, got {name}; write @dataclass(frozen=True) above it")
-    for field in fields(strategy):
-        fault = instead_of(getattr(strategy, field.name))
-        if fault:
-            raise TypeError(f"{field.name} of {name} must be a value that cannot change, got {fault[0]}; {fault[1]}")
-    hash(strategy)  # digests large settings now, not in the middle of a run

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from orderdp.strategies.base import Strategy
@@ -39,16 +41,28 @@ class Composed(Strategy):
         object.__setattr__(self, "references", self.strategy.references)
         object.__setattr__(self, "plain_losses_advice", self.strategy.plain_losses_advice)
 
+    def _instead(self, form: str) -> str:
+        """Returns what to write instead of a method that is refused, with `form` for its own method."""
+        inner = self.strategy
+        if isinstance(inner, Composed):
+            return f"write {form.format(inner.strategy)}, or use {type(inner).__name__} alone"
+        return "write OrderDP(prune_ratio=0.5)"
+
     @classmethod
     def inner_of(cls, settings: dict[str, Any]) -> type[Strategy]:
         """Takes the class of the other strategy out of the settings, and returns it.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is none, or it is made of another one too.
         """
         if not settings.get("inner"):
             raise ValueError(f"inner is needed by strategy '{cls.name}', got None; write {cls.name}:orderdp")
         inner: type[Strategy] = settings.pop("inner")
+        if inner.method_setting is not None:
+            raise ValueError(
+                f"the method of '{cls.name}' must hold no other method, got {inner.name}; write {cls.name}:orderdp, or "
+                f"{inner.name}:orderdp alone"
+            )
         return inner
 
     def for_seed(self, seed: int | None) -> Self:
@@ -78,6 +92,14 @@ class Composed(Strategy):
     def needs_plain_losses(self) -> bool:
         """As the method does."""
         return self.strategy.needs_plain_losses
+
+    def may_prune(self, epochs: int) -> bool:
+        """As the method may."""
+        return self.strategy.may_prune(epochs)
+
+    def blind_to(self, losses: npt.NDArray[np.float32]) -> str | None:
+        """As of the method."""
+        return self.strategy.blind_to(losses)
 
     @property
     def names_samples(self) -> bool:  # type: ignore[override]

@@ -212,6 +212,18 @@ def share_up_to(losses: npt.NDArray[np.float32], loss: float) -> float:
     return sum(int(np.count_nonzero((part <= loss) & np.isfinite(part))) for part in parts) / len(losses)
 
 
+def under_all(ceiling: float, losses: npt.NDArray[np.float32]) -> str | None:
+    """Returns that all losses count alike, if the ceiling is at most 0 and below all; None if they do not.
+
+    A ceiling above 0 may lie below all losses until something is learnt.
+
+    >>> under_all(-1.0, np.float32([0.5, 2.0]))
+    'none lies below ceiling=-1, so all rank alike'
+    """
+    blind = ceiling <= min(0.0, float(losses.min()))
+    return f"none lies below ceiling={ceiling:g}, so all rank alike" if blind else None
+
+
 def floor_share(share: float, count: int) -> int:
     """Returns ⌊share·count⌋ for a share meant in decimals: 0.1·30 is 3, though (1 - 0.9)·30 in floats is less.
 

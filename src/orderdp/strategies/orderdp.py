@@ -13,7 +13,7 @@ from torch import Tensor
 
 from orderdp.strategies.base import FixedRatio, Indices, Memory, Selection, Strategy, Weights
 from orderdp.strategies.draws import Mask, draw, draw_among, shuffle, shuffled
-from orderdp.strategies.order import Computed, chances_by_rank, largest, weights_of_largest
+from orderdp.strategies.order import Computed, chances_by_rank, largest, under_all, weights_of_largest
 from orderdp.theory.sizes import check_fraction, check_number, default_sizes
 from orderdp.theory.windows import window_probabilities
 
@@ -181,6 +181,10 @@ class OrderDP(Strategy):
     def columns(self) -> dict[str, float]:
         """One column, `score`; none with fresh losses."""
         return {} if self.fresh else {"score": self.initial_score}
+
+    def blind_to(self, losses: npt.NDArray[np.float32]) -> str | None:
+        """Returns that a ceiling of at most 0 lies below all; a higher one may do so until something is learnt."""
+        return under_all(self.ceiling, losses)
 
     def sizes(self, num_samples: int) -> tuple[int, int]:
         """Returns (s, q) for a data set of `num_samples`.

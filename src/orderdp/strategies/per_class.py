@@ -62,7 +62,7 @@ class PerClass(Composed):
         if ratio is None or size is None or in_steps or inner.names_samples:
             raise ValueError(
                 f"a method within classes must have a prune ratio and a fixed size, and choose before an epoch, got "
-                f"{inner!r}; write OrderDP(prune_ratio=0.5)"
+                f"{inner!r}; {self._instead('PerClass(strategy={!r})')}"
             )
         if self.labels is not None:
             object.__setattr__(self, "labels", _checked(self.labels))
@@ -205,7 +205,8 @@ def _checked(labels: Any) -> npt.NDArray[np.int64]:
     """Returns labels as an array of their own."""
     array = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"labels must be whole numbers, got dtype {array.dtype}; write labels.astype(int)")
+        whole = "labels.long()" if isinstance(labels, torch.Tensor) else "np.asarray(labels).astype(int)"
+        raise TypeError(f"labels must be whole numbers, got dtype {array.dtype}; write {whole}")
     if array.ndim != 1 or not len(array):
         raise ValueError(f"labels must have shape (n,), got {array.shape}; write one for each sample")
     if array.min() < 0:

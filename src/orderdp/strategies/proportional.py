@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from orderdp.strategies.base import FixedRatio, Indices, Memory, Selection, Weights
 from orderdp.strategies.draws import Mask, blocks, draw_among, shuffled
-from orderdp.strategies.order import Computed, Part
+from orderdp.strategies.order import Computed, Part, under_all
 from orderdp.strategies.unequal import Drawn, draw_proportional
 from orderdp.theory.sizes import check_fraction, check_number
 
@@ -91,6 +91,12 @@ class Proportional(FixedRatio):
     def columns(self) -> dict[str, float]:
         """One column, `loss`: the last-seen loss, +inf if there is none."""
         return {"loss": math.inf}
+
+    def blind_to(self, losses: npt.NDArray[np.float32]) -> str | None:
+        """Returns that the floor lies above all, or a ceiling of at most 0 below all."""
+        if self.floor is not None and losses.max() <= self.floor:
+            return f"none lies above floor={self.floor:g}, so all have the same chance"
+        return under_all(self.ceiling, losses)
 
     def select(self, memory: Memory, rng: np.random.Generator) -> Selection:
         """Returns the q samples in random order, with weights if `debias` is above 0."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
@@ -129,7 +129,7 @@ def parse(text: str) -> dict[str, Any]:
     A method that reads a file is given as NAME:FILE.
 
     Raises:
-        ValueError: no method of that name, or a setting without value.
+        ValueError: no method of that name, or a setting without value or given twice.
 
     >>> parse("epsilon_greedy,epsilon=0.2")
     {'name': 'epsilon_greedy', 'epsilon': 0.2}
@@ -139,10 +139,10 @@ def parse(text: str) -> dict[str, Any]:
     name, *settings = text.split(",")
     known, colon, value = name.partition(":")
     if colon and known in BY_NAME and (argument := BY_NAME[known].argument) is not None:
-        return {"name": known, argument: value, **dict(map(parse_setting, settings))}
+        return once([("name", known), (argument, value), *map(parse_setting, settings)])
     if ":" not in name:  # a custom one is imported only when it is used
         find(name)
-    return {"name": name, **dict(map(parse_setting, settings))}
+    return once([("name", name), *map(parse_setting, settings)])
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
@@ -158,6 +158,25 @@ def parse_setting(text: str) -> tuple[str, Any]:
     if not (name and equals and value):
         raise ValueError(f"a setting is NAME=VALUE without spaces, got {text!r}; write epsilon=0.2")
     return name, {"true": True, "false": False}.get(value, number_or_text(value))
+
+
+def once(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns settings as a table.
+
+    Raises:
+        ValueError: a name comes twice.
+
+    >>> once([("every", 1), ("every", 2)])
+    Traceback (most recent call last):
+    ...
+    ValueError: every is given twice, as 1 and 2; write it once
+    """
+    found: dict[str, Any] = {}
+    for name, value in settings:
+        if name in found:
+            raise ValueError(f"{name} is given twice, as {found[name]} and {value}; write it once")
+        found[name] = value
+    return found
 
 
 def _custom(name: str) -> type[Strategy]:

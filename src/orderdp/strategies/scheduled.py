@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _SHARES = {"start": 0.0, "end": 1.0, "rise": 0.0, "fall": 0.0, "wave": 0.0, "easy_from": 1.0}
 _OWN = {**_SHARES, "interval": 1, "mastered": None, "halving": False}
+_CHANGES = ("rise", "fall", "wave", "mastered")  # settings that change the ratio
 _HALVED_AT = (0.8, 0.9, 0.95, 0.995)  # shares of the data that are right, of ordered SGD
 _SIZES = {"prune_ratio", "prune_probability", "hide", "keep", "explore", "exploit"}
 
@@ -44,24 +45,27 @@ class Scheduled(Composed):
         rise: share over which the ratio rises from 0 to r, in equal steps, in [0, 1].
         fall: share over which it falls to 0 before `end`, in [0, 1].
         wave: the ratio is r - wave and r + wave in turns, which keeps the mean; in [0, r], and r + wave below 1.
-        mastered: a loss; samples at or below it are mastered, and the ratio is at most their share. log 2 is a
-            probability of 1/2 for the right class, without label smoothing. A method that keeps its choice for some
-            epochs then chooses anew in each. None for a ratio that does not depend on the losses.
+        mastered: a loss; samples at or below it are mastered, and the ratio is at most their share. log 2 = 0.69 is a
+            probability of 1/2 for the right class, without label smoothing; with it write
+            `theory.loss_at(0.5, num_classes, label_smoothing)`, which is 0.891 for 10 classes and 0.1. A method that
+            keeps its choice for some epochs then chooses anew in each. None for a ratio that does not depend on the
+            losses.
         halving: with `mastered`, the ratio is at most 0 below 80 % mastered, 1/2 from 80 % on, 3/4 from 90 %, 7/8 from
             95 % and 15/16 from 99.5 %, instead of the share.
         easy_from: share from which the method keeps the lowest losses of its draw instead of the highest, in (0, 1]; 1
             for never. The method must have the setting `easy_share`, which is 1 from then on.
 
     Raises:
-        TypeError: a setting of another type. ValueError: a value out of range, a method that holds another method, a
-            method without a prune ratio where the ratio changes, one that refuses a ratio of the schedule, `halving`
-            without `mastered`, or a method before an epoch that remembers no loss beside `mastered`.
+        TypeError: a setting of another type. ValueError: a value out of range, a schedule under which no epoch prunes,
+            a method that holds another method, a method without a prune ratio where the ratio changes, one that
+            refuses a ratio of the schedule, `halving` without `mastered`, or a method before an epoch that remembers
+            no loss beside `mastered`.
 
     Source: `start` and `end` as selective backprop in MosaicML Composer, which by default prunes from 0.5 to 0.9 in
         every second batch: `start=0.5, end=0.9, interval=2` prunes as many batches, in every second epoch. `halving` as
         ordered SGD in the authors' code, which counts the samples that are right, here those whose right class has a
-        probability of 1/2: `prune_ratio=0.9375, mastered=0.69, halving=True`. Alternating ratios, as in the oscillation
-        of PODS.
+        probability of 1/2: `prune_ratio=0.9375, mastered=0.69, halving=True` without label smoothing. Alternating
+        ratios, as in the oscillation of PODS.
 
     >>> from orderdp.strategies import OrderDP
     >>> late = Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=4, start=0.25, end=0.75)
@@ -119,6 +123,7 @@ class Scheduled(Composed):
             raise ValueError(
                 f"rise, fall, wave and mastered change a prune ratio, got {inner!r} without; write prune_ratio=0.5"
             )
+        self._check_epochs()
         ratio = inner.asked_ratio or 0.0
         if self.wave > ratio or ratio + self.wave >= 1:
             raise ValueError(
@@ -133,11 +138,18 @@ class Scheduled(Composed):
             for ratio in sorted(set(map(self._ratio, range(self.epochs)))):
                 self._with_ratio(ratio)  # raises what the method has against it
 
+    def _check_epochs(self) -> None:
+        if self.strategy.asked_ratio != 0 and not self.may_prune(self.epochs):
+            raise ValueError(
+                f"a schedule must prune in one of its epochs, got none of {self.epochs} with start={self.start:g}, "
+                f"end={self.end:g} and wave={self.wave:g}; write a smaller start, or more epochs"
+            )
+
     def _check_method(self) -> None:
         if self.strategy.method_setting is not None or not self.strategy.prunes:
             raise ValueError(
                 f"a method to schedule must prune and hold no other method, got {self.strategy!r}; "
-                "write OrderDP(prune_ratio=0.5)"
+                f"{self._instead('Scheduled(strategy={!r}, ...)')}"
             )
         shared = sorted({field.name for field in fields(self.strategy)} & {"inner", *_OWN})  # type: ignore[arg-type]
         if shared:
@@ -174,24 +186,22 @@ class Scheduled(Composed):
         return bool(_SIZES & set(settings))
 
     def describe(self, epochs: int | None = None) -> str:
-        """Returns the words of the method and of its schedule, such as "OrderDP 50 % from 50 % until 90 %"."""
+        """Returns the words of the method and of its schedule, such as "OrderDP 50 %, epochs 50–90 %"."""
         words = [self.strategy.describe(epochs)]
-        if self.start:
-            words.append(f"from {100 * self.start:.12g} %")
-        if self.end < 1:
-            words.append(f"until {100 * self.end:.12g} %")
+        if self.start or self.end < 1:
+            words.append(f"epochs {100 * self.start:.12g}–{100 * self.end:.12g} %")
         if self.interval > 1:
-            words.append(f"in 1 of {self.interval} epochs")
-        words += [f"{name} {100 * getattr(self, name):.12g} %" for name in ("rise", "fall") if getattr(self, name)]
+            words.append(f"every {_ordinal(self.interval)} epoch")
+        words += [f"{name} over {100 * getattr(self, name):.12g} %" for name in ("rise", "fall") if getattr(self, name)]
         if self.easy_from < 1:
-            words.append(f"easy from {100 * self.easy_from:.12g} %")
+            words.append(f"easy from {100 * self.easy_from:.12g} % on")
         if self.wave:
             words.append(f"wave {self.wave:.12g}")
         if self.mastered is not None:
-            words.append(f"{'halved by' if self.halving else 'mastered'} at {self.mastered:.12g}")
+            words.append(f"{'halved' if self.halving else 'at most'} as mastered at {self.mastered:.12g}")
         if epochs is not None and epochs != self.epochs:
-            words.append(f"epochs {self.epochs}")
-        return " ".join(words)
+            words.append(f"of {self.epochs} epoch{'s' * (self.epochs > 1)}")
+        return ", ".join(words)
 
     def for_epochs(self, epochs: int, *, instead_of: int) -> Self:
         """Returns the schedule, and the method, for a run of other epochs."""
@@ -200,14 +210,30 @@ class Scheduled(Composed):
         return replace(self, epochs=epochs, strategy=self.strategy.for_epochs(epochs, instead_of=instead_of))
 
     def num_selected(self, num_samples: int, epoch: int) -> int | None:
-        """Returns the size of the method at the ratio of this epoch; None if that depends on the losses."""
-        ratio, size = self._ratio(epoch), self._at(epoch).num_selected(num_samples, epoch)
-        if self.mastered is None or not ratio:
-            return size
-        least = min(ratio, 0.5 if self.halving else 1 / num_samples)
-        self._with_ratio(least).num_selected(num_samples, epoch)  # raises what the method has against it
+        """Returns the size of the method at the ratio of this epoch; None if that depends on the losses.
+
+        Raises:
+            ValueError: the method refuses this ratio, or a lower one that `mastered` may ask for.
+        """
+        ratio = self._ratio(epoch)
+        size = self._size(ratio, num_samples, epoch)
+        if self.mastered is not None and ratio:
+            self._size(min(ratio, 0.5 if self.halving else 1 / num_samples), num_samples, epoch)
         # Within batches every sample may have a forward pass, at any ratio.
-        return size if size == num_samples else None
+        return None if self.mastered is not None and ratio and size != num_samples else size
+
+    def _size(self, ratio: float, num_samples: int, epoch: int) -> int | None:
+        """Returns the size of the method at a ratio; an error names the settings that make this ratio."""
+        try:
+            return self._of(ratio, epoch).num_selected(num_samples, epoch)
+        except ValueError as error:
+            own = (f"{name}={getattr(self, name):g}" for name in _CHANGES if self._has(name))
+            by = ", ".join(own)
+            raise ValueError(f"{error} (the ratio is {ratio:.4g} by {by})" if by else str(error)) from None
+
+    def may_prune(self, epochs: int) -> bool:
+        """Whether the ratio is above 0 in one of these epochs, or may be."""
+        return any(map(self._ratio, range(min(epochs, self.epochs))))
 
     def size_changes(self) -> tuple[int, ...] | None:
         """Returns the epochs in which the ratio changes, and those in which the size of the method may."""
@@ -225,6 +251,14 @@ class Scheduled(Composed):
         if before is not None and (self.mastered is not None or self._at(before) != method):
             memory = replace(memory, previous=None, previous_epoch=None)
         return method.select(memory, rng)
+
+    def blind_to(self, losses: npt.NDArray[np.float32]) -> str | None:
+        """Returns what `mastered` misses, or else what the method does."""
+        if self.mastered is not None and losses.max() <= self.mastered:
+            return f"none lies above mastered={self.mastered:g}, so the ratio does not depend on them"
+        if self.mastered is not None and self.mastered <= 0 and losses.min() > self.mastered:
+            return f"none is as low as mastered={self.mastered:g}, so no epoch prunes"
+        return self.strategy.blind_to(losses)
 
     @property
     def columns(self) -> dict[str, float]:
@@ -262,10 +296,15 @@ class Scheduled(Composed):
         return self._turned(self._with_ratio(min(self._ratio(epoch), share)), epoch)
 
     def _changes_ratio(self) -> bool:
-        return bool(self.rise or self.fall or self.wave or self.mastered is not None)
+        return any(map(self._has, _CHANGES))
+
+    def _has(self, name: str) -> bool:
+        return bool(getattr(self, name) != _OWN[name])
 
     def _at(self, epoch: int) -> Strategy:
-        ratio = self._ratio(epoch)
+        return self._of(self._ratio(epoch), epoch)
+
+    def _of(self, ratio: float, epoch: int) -> Strategy:
         # Where the ratio stays, the method may have sizes of its own instead of one.
         method = self.strategy if ratio and not self._changes_ratio() else self._with_ratio(ratio)
         return self._turned(method, epoch)
@@ -293,3 +332,9 @@ class Scheduled(Composed):
         ratio += self.wave if (epoch - first) // self.interval % 2 else -self.wave
         rising, falling = (max(1, round(share * self.epochs)) for share in (self.rise, self.fall))
         return ratio * min(1.0, (epoch - first + 1) / rising, (last - epoch) / falling)
+
+
+def _ordinal(number: int) -> str:
+    """Returns a number as 2nd, 3rd, 11th."""
+    ending = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

@@ -32,7 +32,7 @@ def key_of(value: Any) -> Hashable:
     if isinstance(value, tuple):
         return tuple(map(key_of, value)) if len(value) <= _MOST_WRITTEN else _described(value)
     if _is_record(value):
-        return type(value), tuple(key_of(getattr(value, field.name)) for field in fields(value))
+        return type(value), tuple(key_of(getattr(value, field.name)) for field in fields(value) if field.compare)
     key: Hashable = value
     return key
 
@@ -58,6 +58,9 @@ def literal(value: Any) -> tuple[str, bool]:
     if isinstance(value, float):
         text = float.__repr__(value)
         return (text if math.isfinite(value) else f"float('{text}')"), True
+    if hasattr(type(value), "_not_default"):  # a strategy, which leaves out its defaults
+        text = repr(value)
+        return text, not text.startswith("<")
     if _is_record(value):
         named = [(field.name, *literal(getattr(value, field.name))) for field in fields(value)]
         text = ", ".join(f"{name}={text}" for name, text, _ in named)
@@ -144,3 +147,19 @@ def check_names(cls: Any, positional: Sequence[Any], settings: Mapping[str, Any]
             if "ratio" in name and cls.ratio_setting in names and isinstance(value, float):
                 near = f"; did you mean {cls.ratio_setting}={cls._of_ratio(value):.12g}?"
             raise TypeError(f"{name} is no setting of {cls.__name__}, got {value!r}{near or ';'} {takes}")
+
+
+def check_settings(strategy: Any) -> None:
+    """Raises unless the settings are values: fixed, comparable in every process, and possible to write down.
+
+    Raises:
+        TypeError: a list, a dict, a set, a function or another object; or a strategy that is no dataclass.
+    """
+    name = type(strategy).__name__
+    if not is_dataclass(strategy):
+        raise TypeError(f"a strategy must be a frozen dataclass, got {name}; write @dataclass(frozen=True) above it")
+    for field in fields(strategy):
+        fault = instead_of(getattr(strategy, field.name))
+        if fault:
+            raise TypeError(f"{field.name} of {name} must be a value that cannot change, got {fault[0]}; {fault[1]}")
+    hash(strategy)  # digests large settings now, not in the middle of a run

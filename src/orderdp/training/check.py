@@ -8,7 +8,7 @@ from orderdp.data.base import DataSets, ImageFiles, Texts
 from orderdp.training.models import check_model, check_model_reads
 from orderdp.training.optim import check_optimizer
 from orderdp.training.recipe import Recipe
-from orderdp.training.steps import most_steps, total_steps
+from orderdp.training.steps import most_steps, num_epochs, total_steps
 
 
 def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, data: DataSets | None = None) -> None:
@@ -22,7 +22,8 @@ def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, data: 
 
     Raises:
         ValueError: a device that this machine lacks, an unknown model, an epoch without a step, more steps than the
-            epochs hold, a setting for another kind of data, or a file of the strategy that is missing or has changed.
+            epochs hold, a strategy that prunes in none of them, a setting for another kind of data, or a file of the
+            strategy that is missing or has changed.
         ImportError: the model or the optimiser is timm's, and timm is not installed.
     """
     device = PartialState(cpu=recipe.device == "cpu").device.type
@@ -32,6 +33,12 @@ def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, data: 
     check_optimizer(recipe.optimizer)
     if total_steps(recipe, num_samples, num_ranks) is None:  # then the schedule is as long as that of full data
         most_steps(recipe, num_samples, num_ranks)
+    epochs, strategy = num_epochs(recipe, num_samples, num_ranks), recipe.strategy
+    if strategy.prunes and not strategy.may_prune(epochs):
+        raise ValueError(
+            f"strategy must prune in an epoch of the run, got none of {epochs} with {strategy.describe(epochs)}; "
+            "leave its epochs out, or write more for the run"
+        )
     recipe.strategy.check_files(None if data is None else lambda: data.sha256)
     if data is not None:
         _check_kind(recipe, data)

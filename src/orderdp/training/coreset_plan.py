@@ -16,7 +16,7 @@ from orderdp.output.files import write_whole
 from orderdp.output.subset_file import some
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
-from orderdp.strategies.registry import parse_setting
+from orderdp.strategies.registry import once, parse_setting
 from orderdp.strategies.settings import short
 from orderdp.theory.sizes import check_count, check_fraction
 from orderdp.training.recipe import Recipe, load_recipe
@@ -68,7 +68,7 @@ class Request:
         'el2n-2'
         """
         name, *given = text.split(",")
-        settings = dict(map(parse_setting, given))
+        settings = once(map(parse_setting, given))
         epoch, scores = settings.pop("epoch", None), settings.pop("scores", None)
         return cls(from_settings(name, settings), epoch, scores)
 
