@@ -65,7 +65,9 @@ def ours(task: dict[str, Any], n: int, size: int, seed: int) -> Call:
 
     def evidence(n: int, seed: int, **others: Evidence) -> Evidence:
         features, labels = make_features(task["kind"], n, task["d"], task["num_classes"], seed)
-        return Evidence(features=features, labels=labels, probabilities=make_probabilities(features, labels), **others)
+        found = make_probabilities(features, labels)
+        # Some methods choose by the scores of another one, here least confidence.
+        return Evidence(features=features, labels=labels, probabilities=found, scores=1 - found.max(1), **others)
 
     given = evidence(n, seed, validation=evidence(10 * task["num_classes"], seed + 1))
     return lambda: method.choose(given, size, quotas=task["quotas"]).indices.tolist()

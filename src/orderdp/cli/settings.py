@@ -86,7 +86,9 @@ def add_strategy(parser: argparse.ArgumentParser) -> None:
 
 def strategy_given(options: argparse.Namespace) -> dict[str, Any]:
     """Returns the given settings of the strategy, and its `name` if it was given; of several ratios, the first."""
-    given: dict[str, Any] = dict(options.settings or ())
+    from orderdp.strategies.registry import once
+
+    given = once(options.settings or ())
     given.update(options.strategy or {})
     if options.prune_ratio is not None:
         given["prune_ratio"] = options.prune_ratio[0]
