@@ -67,6 +67,7 @@ STRATEGIES = [
     Scheduled(strategy=EpsilonGreedy(prune_ratio=0.5, every=2), epochs=20, interval=3, wave=0.2),
     Scheduled(strategy=Proportional(prune_ratio=0.6), epochs=20, rise=0.3, fall=0.3, mastered=2.0),
     Scheduled(strategy=OrderedSGD(keep=0.25), epochs=20, start=0.2, mastered=2.0, halving=True),
+    Proportional(prune_ratio=0.6, power=4.0, ceiling=0.9),
     OrderedSGD(keep=0.5),
     SelectiveBackprop(keep=0.5),
 ]

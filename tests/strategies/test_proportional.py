@@ -35,11 +35,34 @@ def frequencies(strategy, losses, draws=3_000):
         ({"uniform_share": 0.5, "ceiling": 0.9}, [0.2375 / 2 + x / 2 for x in (0, 0.1, 0.4, 0.4, 0, 0.4, 0.2, 0.4)]),
         ({"uniform_share": 0.0, "ceiling": 0.4}, [1] * 8),  # all lie above it
         ({"uniform_share": 1.0}, [1] * 8),
+        ({"uniform_share": 0.0, "ceiling": 0.9, "power": 2.0}, [0, 1, 16, 16, 0, 16, 4, 16]),
+        ({"uniform_share": 0.5, "ceiling": 0.9, "power": 2.0}, [x + 69 / 8 for x in (0, 1, 16, 16, 0, 16, 4, 16)]),
+        ({"uniform_share": 0.0, "power": 0.5}, [math.sqrt(x) for x in (0, 0.1, 0.4, 1, 0, 3.5, 0.2, 1.5)]),
+        ({"uniform_share": 0.0, "ceiling": 0.4, "power": 2.0}, [1] * 8),
     ],
 )
 def test_frequencies_are_those_of_sizes_computed_by_hand(settings, sizes):
     found = frequencies(Proportional(prune_ratio=0.5, **settings), LOSSES)
     assert np.abs(found - chances(sizes, 4)).max() < 4.5 * 0.5 / math.sqrt(3_000)
+
+
+def test_a_high_power_takes_the_highest_with_all_above_the_ceiling_alike():
+    kept = [
+        set(selected(Proportional(prune_ratio=0.5, power=200.0, uniform_share=0.0), LOSSES, seed).indices.tolist())
+        for seed in range(20)
+    ]
+    assert all(
+        {5} <= each for each in kept
+    )  # the highest; others have hardly a size, and the rest is uniform among them
+    capped = Proportional(prune_ratio=0.5, power=200.0, ceiling=0.9, uniform_share=0.0)
+    assert all(set(selected(capped, LOSSES, seed).indices.tolist()) == {2, 3, 5, 7} for seed in range(20))
+
+
+def test_no_loss_is_too_large_for_a_power():
+    losses = [0.0, 1.0, 3e38, INF, -INF, 2.0]
+    strategy = Proportional(prune_ratio=0.5, power=8.0, uniform_share=0.0)
+    for seed in range(20):
+        assert {2, 3} <= set(selected(strategy, losses, seed).indices.tolist())
 
 
 def test_equal_losses_are_a_uniform_draw():
@@ -158,6 +181,9 @@ def test_nothing_overflows():
             ValueError,
             "uniform_share is a fraction and must lie in [0, 1], got 1.5; for 1.5 % write 0.015",
         ),
+        ({"power": 0.0}, ValueError, "power must be finite and above 0, got 0.0; write 1 for the excess itself"),
+        ({"power": INF}, ValueError, "power must be finite and above 0, got inf; write 1 for the excess itself"),
+        ({"power": "4"}, TypeError, "power must be a number, got '4'; write a number such as 2"),
         ({"debias": -1}, ValueError, "debias is a fraction and must lie in [0, 1], got -1; write a number such as 0.5"),
     ],
 )

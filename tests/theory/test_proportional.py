@@ -41,7 +41,10 @@ def test_bad_sizes_are_refused(sizes, q, message):
         proportional_probabilities(sizes, q)
 
 
-@pytest.mark.parametrize("settings", [{}, {"ceiling": 0.9, "uniform_share": 0.3}, {"floor": 0.2, "uniform_share": 0.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"ceiling": 0.9, "uniform_share": 0.3}, {"floor": 0.2, "uniform_share": 0.0}, {"power": 4.0, "ceiling": 0.9}],
+)
 def test_a_draw_does_what_the_method_does(settings):
     losses = np.random.default_rng(0).gamma(1.0, 0.5, 60).astype(np.float32)
     strategy, epochs, runs = Proportional(prune_ratio=0.7, **settings), 5, 3_000
@@ -96,6 +99,7 @@ def test_a_sample_at_the_floor_is_never_drawn_without_a_uniform_share():
             {"floor": 1.0, "ceiling": 0.5},
             "ceiling must lie above the floor, got 0.5 and 1.0; write inf for none",
         ),
+        ([1.0], {"power": 0}, "power must be finite and above 0, got 0; write 1 for the excess itself"),
     ],
 )
 def test_losses_that_do_not_fit_are_refused(losses, settings, message):

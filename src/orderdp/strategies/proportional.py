@@ -23,7 +23,9 @@ class Proportional(FixedRatio):
 
     The excess is the last-seen loss, cut to [floor, ceiling], minus the floor. The size of a sample is
 
-        x = (1 - u)·excess + u·(mean excess),  u = `uniform_share`
+        x = (1 - u)·e + u·(mean e),  e = top·(excess/top)^power,  u = `uniform_share`
+
+    where top is the largest excess. With `power=1`, e is the excess.
 
     and its chance π = min(1, c·x), with the c for which all chances sum to q. Where nothing is learnt yet, losses are
     alike and so are the chances; late in training most chances are small. Samples without a loss come first, each with
@@ -40,6 +42,8 @@ class Proportional(FixedRatio):
         floor: loss at which nothing is left to learn, finite in float32; None for the lowest loss on record. With label
             smoothing or noise, no loss comes near 0.
         ceiling: losses above it count as this one, above the floor; inf for none.
+        power: above 0. The higher, the nearer to the top q of the losses cut at the ceiling, in which all above it are
+            equal.
         uniform_share: u, in [0, 1]; 1 is a uniform draw.
         debias: exponent of the weights, in [0, 1]. Between 0 and 1 the mean weight is below 1, which for plain SGD is a
             smaller learning rate.
@@ -67,6 +71,7 @@ class Proportional(FixedRatio):
 
     floor: float | None = None
     ceiling: float = math.inf
+    power: float = 1.0
     uniform_share: float = 0.1
     debias: float = 0.0
 
@@ -74,6 +79,9 @@ class Proportional(FixedRatio):
         check_fraction("uniform_share", self.uniform_share, low_open=False, high_open=False)
         check_fraction("debias", self.debias, low_open=False, high_open=False)
         check_number("ceiling", self.ceiling, example="0.9")
+        check_number("power", self.power, example="2")
+        if not 0 < self.power < math.inf:
+            raise ValueError(f"power must be finite and above 0, got {self.power}; write 1 for the excess itself")
         if self.floor is not None:
             check_number("floor", self.floor, example="0.0")
             if not abs(self.floor) <= _LARGEST:  # also of NaN
@@ -124,9 +132,18 @@ class Proportional(FixedRatio):
         else:
             floor = self.floor
         excess = Computed(len(losses), lambda part: self._excess(losses, floor, part))
+        if self.power != 1:
+            excess = self._raised(excess, known)
         total = sum(float(excess[block][known[block]].sum(dtype=np.float64)) for block in blocks(len(losses)))
         constant = self.uniform_share * total / num_known
         return Computed(len(losses), lambda part: (1 - self.uniform_share) * excess[part] + constant)
+
+    def _raised(self, excess: Computed, known: Mask) -> Computed:
+        """Returns top·(excess/top)^power."""
+        top = max(float(excess[block][known[block]].max(initial=0.0)) for block in blocks(len(excess)))
+        if not top:
+            return excess
+        return Computed(len(excess), lambda part: top * (np.minimum(excess[part], top) / top) ** self.power)
 
     def _excess(self, losses: npt.NDArray[np.float32], floor: float, part: Part) -> npt.NDArray[np.float64]:
         excess = losses[part].astype(np.float64)

@@ -9,7 +9,7 @@ from typing import SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from orderdp.theory.sizes import check_count, check_fraction
+from orderdp.theory.sizes import check_count, check_fraction, check_number
 
 
 def proportional_probabilities(sizes: npt.ArrayLike, q: SupportsIndex) -> npt.NDArray[np.float64]:
@@ -59,27 +59,35 @@ def proportional_probabilities(sizes: npt.ArrayLike, q: SupportsIndex) -> npt.ND
 
 
 def proportional_sizes(
-    losses: npt.ArrayLike, *, floor: float | None = None, ceiling: float = math.inf, uniform_share: float = 0.1
+    losses: npt.ArrayLike,
+    *,
+    floor: float | None = None,
+    ceiling: float = math.inf,
+    power: float = 1.0,
+    uniform_share: float = 0.1,
 ) -> npt.NDArray[np.float64]:
-    """X = (1 - u)·excess + u·(mean excess): the sizes in a proportional choice by losses.
+    """X = (1 - u)·e + u·(mean e), e = top·(excess/top)^power: the sizes in a proportional choice by losses.
 
-    The excess is the loss, cut to [floor, ceiling], minus the floor.
+    The excess is the loss, cut to [floor, ceiling], minus the floor, and top is the largest excess.
 
     Args:
         losses: (n,) finite.
         floor: loss at which nothing is left to learn; None for the lowest.
         ceiling: losses above it count as this one; above the floor.
+        power: finite and above 0.
         uniform_share: u, in [0, 1].
 
     Returns:
         (n,) float64.
 
     Raises:
-        TypeError: a share that is no number. ValueError: losses of another shape or not finite; a share out of range; a
-            ceiling that is not above the floor.
+        TypeError: a share or power that is no number. ValueError: losses of another shape or not finite; a share or
+            power out of range; a ceiling that is not above the floor.
 
     >>> proportional_sizes([0.5, 1.5, 4.5], ceiling=2.5, uniform_share=0.5)
     array([0.5, 1. , 1.5])
+    >>> proportional_sizes([0.5, 1.5, 4.5], ceiling=2.5, power=2, uniform_share=0)
+    array([0. , 0.5, 2. ])
     """
     given = np.asarray(losses, dtype=np.float64)
     if given.ndim != 1 or not len(given) or not np.isfinite(given).all():
@@ -88,7 +96,13 @@ def proportional_sizes(
     lowest = float(given.min()) if floor is None else floor
     if not ceiling > (-math.inf if floor is None else floor):
         raise ValueError(f"ceiling must lie above the floor, got {ceiling} and {floor}; write inf for none")
+    check_number("power", power, example="2")
+    if not 0 < power < math.inf:
+        raise ValueError(f"power must be finite and above 0, got {power}; write 1 for the excess itself")
     excess = np.clip(given, lowest, max(lowest, ceiling)) - lowest
+    top = float(excess.max())
+    if power != 1 and top:
+        excess = top * (excess / top) ** power
     return np.asarray((1 - uniform_share) * excess + uniform_share * excess.mean())
 
 
@@ -124,6 +138,7 @@ def proportional_draw(
     epochs: SupportsIndex,
     floor: float | None = None,
     ceiling: float = math.inf,
+    power: float = 1.0,
     uniform_share: float = 0.1,
 ) -> ProportionalDraw:
     """Returns what a proportional choice of q samples by these losses does.
@@ -134,6 +149,7 @@ def proportional_draw(
         epochs: E.
         floor: as of `proportional_sizes`.
         ceiling: likewise.
+        power: likewise.
         uniform_share: likewise.
 
     Raises:
@@ -142,7 +158,7 @@ def proportional_draw(
     >>> round(proportional_draw([0.0, 1.0, 3.0], 1, epochs=2, uniform_share=0.0).largest, 3)
     0.75
     """
-    x = proportional_sizes(losses, floor=floor, ceiling=ceiling, uniform_share=uniform_share)
+    x = proportional_sizes(losses, floor=floor, ceiling=ceiling, power=power, uniform_share=uniform_share)
     chances = proportional_probabilities(x, q)
     order = np.argsort(-np.asarray(losses, dtype=np.float64), kind="stable")
     times = check_count("epochs", epochs)
