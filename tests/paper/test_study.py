@@ -31,7 +31,9 @@ from reference.log_lines import begun_or_failed
 FILES = {row.name: row.file for row in catalogue().values() if row.file is not None}
 TRAINED = ["figure1", "figure3", "figure4", "figure9", "figure10", "figure11", "figure12", "figure13"]
 TRAINED += ["table1", "table2", "table8", "table9", "table11"]
-NUM_SAMPLES = {"digits": 1_437, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000}
+NUM_SAMPLES = {"digits": 1_437, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000, "sst2": 67_349}
+
+OWN = ["worth"]  # studies of ours, which the paper has not
 
 every_study = pytest.mark.parametrize("name", TRAINED)
 
@@ -49,13 +51,18 @@ def quiet(line):
 
 
 def test_there_is_a_study_for_each_table_and_figure_that_trains():
-    assert set(FILES) == set(TRAINED)
-    assert set(catalogue()) == {*TRAINED, *(row.name for row in THEORY)}
+    assert set(FILES) == {*TRAINED, *OWN}
+    assert set(catalogue()) == {*TRAINED, *OWN, *(row.name for row in THEORY)}
     assert all(row.shows for row in catalogue().values())
 
 
-@pytest.mark.parametrize("size", SIZES)
-@every_study
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        *((name, size) for name in TRAINED for size in SIZES),
+        *((name, size) for name in OWN for size in ("smoke", "cpu")),
+    ],
+)
 def test_every_study_loads_at_every_size_and_its_runs_fit_their_data(name, size):
     study = load_study(FILES[name], size)
     assert (study.name, study.size) == (name, size)
@@ -206,7 +213,7 @@ BESIDE = {
 
 
 @pytest.mark.slow
-@every_study
+@pytest.mark.parametrize("name", [*TRAINED, *OWN])
 def test_every_study_runs_at_its_smallest_size_and_shows_what_it_asks(name, tmp_path):
     study = load_study(FILES[name], "smoke", device="cpu")
     (found,) = start_study(study, tmp_path / "run", log=quiet)
