@@ -146,7 +146,9 @@ def test_numbers_cannot_have_wrong_classes(turned):
         data.with_label_noise(0.2)
     with pytest.raises(ValueError, match=r"^label_noise needs labels of several classes, got 0.2 for one class; leave"):
         replace(data, num_classes=1).with_label_noise(0.2)
-    with pytest.raises(ValueError, match=r"^label_noise must lie in \[0, 1\], got 2; write label_noise = 0.0$"):
+    with pytest.raises(
+        ValueError, match=r"^label_noise is a fraction and must lie in \[0, 1\], got 2; for 2 % write 0.02$"
+    ):
         Recipe(label_noise=2)
 
 
