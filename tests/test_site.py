@@ -195,7 +195,8 @@ def test_the_reference_of_the_command_line_has_every_command():
 
 
 def test_the_page_of_the_paper_names_every_study():
-    named = re.findall(r"`((?:table|figure|theorem)\d+|worth)`", "\n".join(re.findall(r"^\|.*", PAGES["reproduce.md"], re.M)))
+    rows = "\n".join(re.findall(r"^\|.*", PAGES["reproduce.md"], flags=re.MULTILINE))
+    named = re.findall(r"`((?:table|figure|theorem)\d+|worth)`", rows)
     assert sorted(named) == sorted(catalogue())
 
 

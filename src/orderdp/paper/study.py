@@ -14,11 +14,12 @@ from typing import Any
 import tomli_w
 from accelerate import PartialState
 
+from orderdp.comparison import workers
 from orderdp.comparison.checks import LoadedData, check, sharing_threads
 from orderdp.comparison.grid import Comparison, grid
 from orderdp.comparison.outcome import Outcome
 from orderdp.comparison.planned import REFERENCES
-from orderdp.comparison.workers import Log, resume, same_on_all_ranks
+from orderdp.comparison.workers import Log, same_on_all_ranks
 from orderdp.data.registry import PLACE, sharing_folder
 from orderdp.output.files import new_folder, write_whole
 from orderdp.output.suggestions import did_you_mean
@@ -150,4 +151,4 @@ def resume_study(folder: Path, *, processes: int = 1, log: Log, data: LoadedData
     parts = list(load_outline(folder)[1].values())
     data = LoadedData() if data is None else data
     choose_subsets([part for part in parts if has_subsets(part)], processes=processes, log=log, data=data)
-    return resume(parts, processes=processes, log=log, data=data)
+    return workers.resume(parts, processes=processes, log=log, data=data)
