@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 import warnings
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 import pytest
 import torch
@@ -194,6 +194,19 @@ def test_an_epoch_past_those_of_the_strategy_is_warned_of_once(strategy):
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChoosesAnewAt(orderdp.OrderDP):
+    """A method whose setting `epochs` is no number of epochs."""
+
+    epochs: tuple[int, ...]
+
+
+def test_a_setting_of_that_name_that_is_no_number_is_left_alone():
+    pruner = Pruner(ChoosesAnewAt(prune_ratio=0.5, epochs=(0, 2)), N)
+    loader = pruner.loader(range(N), batch_size=8)
+    assert warned_in(lambda: passes(pruner, loader, lambda number: True, epochs=3)) == []
+
+
 # Losses that tie.
 
 
@@ -288,7 +301,7 @@ TENTH = OrderDP(prune_ratio=0.1)
         (P(prune_ratio=0.1, floor=3.0), "none lies above floor=3, so all have the same chance"),
         (
             S(strategy=TENTH, epochs=9, mastered=-1),
-            "none is as low as mastered=-1, so no epoch prunes",
+            "none is as low as mastered=-1, so no epoch prunes until one is",
         ),
         (
             S(strategy=TENTH, epochs=9, mastered=69),

@@ -84,7 +84,7 @@ class Notices:
     def of_end(self, strategy: Strategy, epoch: int | None) -> None:
         """Warns of an epoch after the last one of a strategy that was made for a number of epochs."""
         last = getattr(strategy, "epochs", None)
-        if last is not None and epoch is not None and epoch >= last:
+        if isinstance(last, int) and epoch is not None and epoch >= last:
             self.warn(
                 "past its end",
                 f"epoch {epoch} is past the end of {shown(strategy)}, which goes on as at its end; give it the epochs "

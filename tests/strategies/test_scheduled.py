@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -394,7 +395,12 @@ def test_a_ratio_that_the_schedule_makes_is_refused_with_its_setting(settings, m
 
 
 def test_a_method_of_ratio_0_may_be_scheduled_beside_others():
-    assert Scheduled(strategy=OrderDP(prune_ratio=0.0), epochs=10, start=0.5).num_selected(N, 9) == N
+    strategy = Scheduled(strategy=OrderDP(prune_ratio=0.0), epochs=10, start=0.5)
+    assert strategy.num_selected(N, 9) == N
+    check_recipe(Recipe(strategy=strategy, epochs=10), N)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Pruner(strategy, N).total_steps(10, 10)
 
 
 def test_a_run_that_ends_before_the_schedule_prunes_is_refused():

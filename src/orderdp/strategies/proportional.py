@@ -25,12 +25,10 @@ class Proportional(FixedRatio):
 
         x = (1 - u)·e + u·(mean e),  e = top·(excess/top)^power,  u = `uniform_share`
 
-    where top is the largest excess. With `power=1`, e is the excess.
-
-    and its chance π = min(1, c·x), with the c for which all chances sum to q. Where nothing is learnt yet, losses are
-    alike and so are the chances; late in training most chances are small. Samples without a loss come first, each with
-    chance 1 or, if they are more than q, with equal chances. Samples that failed come last. Once all samples have a
-    loss, π is at least u·q/n.
+    where top is the largest excess; with `power=1`, e is the excess. The chance of a sample is π = min(1, c·x), with
+    the c for which all chances sum to q. Where nothing is learnt yet, losses are alike and so are the chances; late in
+    training most chances are small. Samples without a loss come first, each with chance 1 or, if they are more than q,
+    with equal chances. Samples that failed come last. Once all samples have a loss, π is at least u·q/n.
 
     Each sample has the weight (q/(n·π))^debias. With 0, all weights are 1, and the expected gradient is that of the
     losses weighted by π. With 1, it is the gradient of the mean loss if u is above 0; with u = 0, samples at the floor

@@ -32,7 +32,8 @@ class Scheduled(Composed):
     """Another method, whose prune ratio r follows the run; an epoch of ratio 0 is on full data.
 
     All shares are of the epochs of the run. With `start` and `end` alone, the method prunes between the two. The number
-    of steps is known in advance, unless `mastered` is given or it is not known for the method itself.
+    of steps is known in advance, unless it is not known for the method itself or `mastered` is given. With `mastered`,
+    it is known for a method that visits all samples and chooses within their batches.
 
     On the command line it is `scheduled:NAME,start=0.5,end=0.9`, with the settings of the method among them.
 
@@ -139,7 +140,7 @@ class Scheduled(Composed):
                 self._with_ratio(ratio)  # raises what the method has against it
 
     def _check_epochs(self) -> None:
-        if self.strategy.asked_ratio != 0 and not self.may_prune(self.epochs):
+        if not self.may_prune(self.epochs):
             raise ValueError(
                 f"a schedule must prune in one of its epochs, got none of {self.epochs} with start={self.start:g}, "
                 f"end={self.end:g} and wave={self.wave:g}; write a smaller start, or more epochs"
@@ -232,8 +233,8 @@ class Scheduled(Composed):
             raise ValueError(f"{error} (the ratio is {ratio:.4g} by {by})" if by else str(error)) from None
 
     def may_prune(self, epochs: int) -> bool:
-        """Whether the ratio is above 0 in one of these epochs, or may be."""
-        return any(map(self._ratio, range(min(epochs, self.epochs))))
+        """Whether the ratio is above 0 in one of these epochs, or may be; also if the method itself has ratio 0."""
+        return self.strategy.asked_ratio == 0 or any(map(self._ratio, range(min(epochs, self.epochs))))
 
     def size_changes(self) -> tuple[int, ...] | None:
         """Returns the epochs in which the ratio changes, and those in which the size of the method may."""
@@ -257,7 +258,7 @@ class Scheduled(Composed):
         if self.mastered is not None and losses.max() <= self.mastered:
             return f"none lies above mastered={self.mastered:g}, so the ratio does not depend on them"
         if self.mastered is not None and self.mastered <= 0 and losses.min() > self.mastered:
-            return f"none is as low as mastered={self.mastered:g}, so no epoch prunes"
+            return f"none is as low as mastered={self.mastered:g}, so no epoch prunes until one is"
         return self.strategy.blind_to(losses)
 
     @property
