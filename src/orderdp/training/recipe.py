@@ -201,9 +201,8 @@ class Recipe(BaseModel):
     def _keys_agree(self) -> Self:
         if self.label_smoothing and self.strategy.needs_plain_losses:
             advice = self.strategy.plain_losses_advice
-            needing = getattr(
-                self.strategy, "strategy", self.strategy
-            )  # of a method that changes another one, that one
+            # Of a method that changes another one, it is that one.
+            needing = getattr(self.strategy, "strategy", self.strategy)
             raise ValueError(
                 f"{needing.name} needs plain losses, and label smoothing keeps them high, got "
                 f"label_smoothing {self.label_smoothing:g}; write label_smoothing = 0" + (advice and f", or {advice}")
