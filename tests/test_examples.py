@@ -111,6 +111,19 @@ def language_model(lines: list[str], folder: Path) -> None:
     assert after < 4.2  # knowing only how often each character occurs gives 4.7
 
 
+def small_gpt(lines: list[str], folder: Path) -> None:
+    windows, length = numbers(lines[0])
+    assert windows == (200_000 - 65) // 64 + 1
+    assert length == 64
+    (stopped,), (resumed,) = numbers(lines[1]), numbers(lines[2])
+    assert stopped == resumed == 70
+    before, after, steps = numbers(lines[3])
+    assert steps == 3 * -(-1562 // 32)
+    assert resumed % (steps / 3) > 0  # inside an epoch
+    assert before > 8 > 5 > after
+    assert lines[4].endswith("True")
+
+
 def class_weights(lines: list[str], folder: Path) -> None:
     drop_in, torchs, ours = numbers(lines[0])
     assert ours == torchs
@@ -228,6 +241,7 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
     for claim in (
         *(four_lines, resume, mixed_precision, gradient_accumulation, regression, multi_label, language_model),
         *(
+            small_gpt,
             class_weights,
             bfloat16,
             label_noise,
