@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +22,15 @@ def check_integer(name: str, value: Any, low: int, high: int, instead: str) -> i
     if not low <= value < high:
         raise ValueError(f"{rule} and less than {high}, got {value}; {instead}")
     return int(value)
+
+
+def check_update(index: Any, losses: Any, weights: Any, reduction: Any) -> None:
+    """Raises ValueError unless these are the arguments of one update: a batch, its weights or None, and a reduction."""
+    check_batch(index, losses)
+    if weights is not None:
+        check_values(len(index), weights, "weights")
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}; write 'mean'")
 
 
 def check_batch(index: Any, losses: Any) -> None:
@@ -104,3 +114,37 @@ def scores_of(index: Tensor, scores: Tensor, device: torch.device) -> Tensor:
     """Returns the scores of a batch on a device, without gradient; raises unless there is one a sample."""
     check_values(len(index), scores, "scores")
     return scores.detach().to(device, non_blocking=device.type != "cpu")
+
+
+def check_faults(faults: tuple[int, int], epoch: int | None) -> None:
+    """Raises RuntimeError if ids from a device were not of their epoch, or repeated."""
+    if any(faults):
+        raise RuntimeError(
+            f"index must hold each sample of the epoch once, got {faults[0]} ids that epoch {epoch} "
+            f"did not select and {faults[1]} repeated in a batch; take both from pruner.loader, "
+            "and do not read ahead into the next epoch"
+        )
+
+
+def checked_scores(index: Any, scores: Any, num_samples: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Returns ids and scores from outside on the host, (k,) each.
+
+    Raises:
+        ValueError: scores of another length or not finite, ids repeated. IndexError: ids out of range.
+    """
+    check_index(index)
+    check_values(len(index), scores, "scores")
+    ids, values = index.detach().cpu().numpy(), scores.detach().to("cpu", torch.float32).numpy()
+    if ids.min() < 0 or ids.max() >= num_samples:
+        raise IndexError(
+            f"index must lie in 0 .. {num_samples - 1}, got {ids.min()} .. {ids.max()}; write positions in the data set"
+        )
+    if len(np.unique(ids)) < len(ids):
+        raise ValueError(
+            f"index must hold each sample once, got {len(ids)} of which {len(np.unique(ids))} differ; leave repeats out"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"scores must be finite, got {np.count_nonzero(~np.isfinite(values))} that are not; leave them out"
+        )
+    return ids, values

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from orderdp.checks import check_index, check_integer, check_values
+from orderdp.checks import check_faults, check_integer, checked_scores
 from orderdp.epochs import Epochs
 from orderdp.notices import Notices, Report
 from orderdp.ranks import Batching, agree, group_of, ranks
@@ -113,23 +113,7 @@ class Ledger:
         Raises:
             ValueError: scores of another length or not finite, ids repeated. IndexError: ids out of range.
         """
-        check_index(index)
-        check_values(len(index), scores, "scores")
-        ids, values = index.detach().cpu().numpy(), scores.detach().to("cpu", torch.float32).numpy()
-        if ids.min() < 0 or ids.max() >= self.num_samples:
-            raise IndexError(
-                f"index must lie in 0 .. {self.num_samples - 1}, got {ids.min()} .. {ids.max()}; write positions in "
-                "the data set"
-            )
-        if len(np.unique(ids)) < len(ids):
-            raise ValueError(
-                f"index must hold each sample once, got {len(ids)} of which {len(np.unique(ids))} differ; "
-                "leave repeats out"
-            )
-        if not np.isfinite(values).all():
-            raise ValueError(
-                f"scores must be finite, got {np.count_nonzero(~np.isfinite(values))} that are not; leave them out"
-            )
+        ids, values = checked_scores(index, scores, self.num_samples)
         if self._record is None:
             self._table.record(ids, values, self._observe)
         else:
@@ -175,12 +159,7 @@ class Ledger:
             cut = zlib.crc32(repr(shape).encode())
             foreign, repeated, end = agree(self._group, call, cut, checksum, faults, end)
             faults = foreign, repeated
-        if any(faults):
-            raise RuntimeError(
-                f"index must hold each sample of the epoch once, got {faults[0]} ids that epoch {self.epoch} "
-                f"did not select and {faults[1]} repeated in a batch; take both from pruner.loader, "
-                "and do not read ahead into the next epoch"
-            )
+        check_faults(faults, self.epoch)
         if num_ranks > 1 and record is not None:
             record.merge(self._group, end)
 

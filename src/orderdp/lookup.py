@@ -12,6 +12,8 @@ from torch import Tensor
 from orderdp.ranks import Steps
 from orderdp.strategies import Selection
 
+_SPARSE = 16  # times as many samples as are selected, from which on a map of all would take too much memory
+
 
 class Lookup:
     """Finds ids in a selection that did not come as its next slice.
@@ -26,6 +28,7 @@ class Lookup:
         self.weights = selection.weights
         self.num_samples = num_samples
         self._map: npt.NDArray[Any] | None = None
+        self._sorted: tuple[npt.NDArray[np.int64], npt.NDArray[Any]] | None = None
         self._device_weights: Tensor | None = None  # in the order of the selection, for ids on the host
         self._spread_weights: Tensor | None = None  # by id, for ids on the device
 
@@ -45,7 +48,7 @@ class Lookup:
                 f"index must lie in 0 .. {self.num_samples - 1}, got {low if low < 0 else high}; "
                 "pass the ids that the loader yields"
             )
-        positions: npt.NDArray[np.int64] = self._positions()[ids].astype(np.int64)
+        positions = self._positions_of(ids)
         if (positions < 0).any():
             raise ValueError(
                 f"index must hold samples selected for the running epoch, got {ids[positions < 0][0]}; take ids and "
@@ -75,20 +78,28 @@ class Lookup:
         Foreign ids are out of range, not of this epoch, or of another rank's part.
         """
         inside = (ids >= 0) & (ids < self.num_samples)
-        positions = self._positions()[np.where(inside, ids, 0)].astype(np.int64)
+        positions = self._positions_of(np.where(inside, ids, 0))
         good = inside & (positions >= 0)
         if steps is not None and steps.num_ranks > 1:
             good[good] = steps.owned(positions[good])
         repeated = len(ids[good]) - len(np.unique(ids[good]))
         return positions[good], good, int(np.count_nonzero(~good)), repeated
 
-    def _positions(self) -> npt.NDArray[Any]:
-        """Returns (n,) positions of all samples in the selection, -1 for those that it leaves out."""
+    def _positions_of(self, ids: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Returns the positions of ids in the data set, -1 for those that the selection leaves out."""
+        if self.num_samples > _SPARSE * len(self.indices):  # one of many ranks that share a table
+            if self._sorted is None:
+                order = np.argsort(self.indices, kind="stable")
+                self._sorted = order, self.indices[order]
+            order, ascending = self._sorted
+            places = np.minimum(np.searchsorted(ascending, ids), len(ascending) - 1)
+            return np.where(ascending[places] == ids, order[places], -1)
         if self._map is None:
             dtype = np.int32 if len(self.indices) < 2**31 else np.int64
             self._map = np.full(self.num_samples, -1, dtype=dtype)
             self._map[self.indices] = np.arange(len(self.indices), dtype=dtype)
-        return self._map
+        positions: npt.NDArray[np.int64] = self._map[ids].astype(np.int64)
+        return positions
 
     def weights_on(self, device: torch.device) -> Tensor:
         """Returns the (q,) weights of the selection on a device."""

@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from orderdp.checks import check_batch, check_index, check_integer, check_values, scores_of
+from orderdp.checks import check_index, check_integer, check_update, check_values, scores_of
 from orderdp.epochs import shown
 from orderdp.ledger import Ledger
 from orderdp.loader import PrunedLoader
 from orderdp.notices import REPEATS
 from orderdp.ranks import Batching, Steps, step_runs, total
-from orderdp.record import EpochRecord
+from orderdp.record import EpochRecord, reduced
 from orderdp.rng import generator
 from orderdp.samplers import PrunedBatchSampler, PrunedSampler
 from orderdp.schedule import Constant, Schedule
@@ -342,11 +342,7 @@ class Pruner(Ledger):
         record = self._record
         if record is None or not record.is_open:
             raise RuntimeError("update needs an epoch, got none begun; take index and batch from pruner.loader")
-        check_batch(index, losses)
-        if weights is not None:
-            check_values(len(index), weights, "weights")
-        if reduction not in ("mean", "none"):
-            raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}; write 'mean'")
+        check_update(index, losses, weights, reduction)
         values, kept = losses.detach(), None
         if scores is not None:
             values = scores_of(index, scores, values.device)
@@ -355,15 +351,7 @@ class Pruner(Ledger):
         own = record.add(index, values, kept)
         if record.repeats:
             self._notices.warn("repeats", REPEATS.format(self.epoch))
-        if own is not None:
-            losses = losses * own
-        if record.factor != 1 and weights is None and reduction == "mean":
-            losses = losses * record.factor
-        if weights is not None:
-            losses = losses * weights
-        if reduction == "none":
-            return losses
-        return losses.mean() if weights is None else losses.sum() / weights.sum()
+        return reduced(losses, own, record.factor, weights, reduction)
 
     def choose(self, index: Tensor, losses: Tensor, *, scores: Tensor | None = None) -> Tensor:
         """Returns the positions in a batch that a method within batches trains, so that only they go backward.

@@ -240,21 +240,36 @@ class Steps(Sequence[tuple[int, int]]):
         size = end - begin
         return begin + size * self.rank // self.num_ranks, begin + size * (self.rank + 1) // self.num_ranks
 
+    def size(self, step: int) -> int:
+        """Returns the samples of a step on all ranks together."""
+        begin, end = self[step]
+        return end - begin
+
+    def factor(self, step: int) -> float:
+        """Returns what this rank's mean loss is multiplied by, so that the mean over the ranks is that of the step."""
+        begin, end = self.batch(step)
+        return self.num_ranks * (end - begin) / self.size(step)
+
+    @property
+    def room(self) -> int:
+        """About how many samples of the epoch are this rank's."""
+        return -(-self[-1][1] // self.num_ranks)
+
     def numbers(self, positions: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Returns the number of the step of each position, len(self) for a position after the last step."""
-        return np.searchsorted(self._begins(), positions, side="right") - 1
+        return np.searchsorted(self.begins(), positions, side="right") - 1
 
     def owned(self, positions: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Returns which positions belong to this rank's batches."""
-        begins = self._begins()
+        begins = self.begins()
         step = np.minimum(np.searchsorted(begins, positions, side="right") - 1, len(self) - 1)
         first, size = begins[step], begins[step + 1] - begins[step]
         offset = np.asarray(positions, dtype=np.int64) - first
         mine = (offset >= size * self.rank // self.num_ranks) & (offset < size * (self.rank + 1) // self.num_ranks)
         return np.asarray(mine)
 
-    def _begins(self) -> npt.NDArray[np.int64]:
-        """Returns where each step begins, and where the last one ends."""
+    def begins(self) -> npt.NDArray[np.int64]:
+        """Returns (len(self) + 1,) where each step begins, and where the last one ends."""
         numbers = np.arange(len(self) + 1)
         if not (self.batching.drop_last or self.batching.stable_shapes):
             return self.num_selected * numbers // len(self)

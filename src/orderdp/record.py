@@ -77,7 +77,7 @@ class EpochRecord:
         self.num_expected = len(self.indices) if steps is None else steps[-1][1]
         self._shared = num_ranks > 1
         self._alone = steps is None or num_ranks == 1
-        self._capacity = -(-self.num_expected // num_ranks)
+        self._capacity = -(-self.num_expected // num_ranks) if steps is None else steps.room
         self._log = Log(self._capacity)
         if steps is not None:
             done = self.steps_done(steps)
@@ -189,8 +189,8 @@ class EpochRecord:
         last = len(steps) - 1
         if not (self._batch <= last and steps[self._batch][0] <= begin < steps[self._batch][1]):
             self._batch = min(int(steps.numbers(np.array([begin]))[0]), last)
-        (step_begin, step_end), (mine_begin, mine_end) = steps[self._batch], steps.batch(self._batch)
-        self.factor = steps.num_ranks * (mine_end - mine_begin) / (step_end - step_begin)
+        mine_end = steps.batch(self._batch)[1]
+        self.factor = steps.factor(self._batch)
         if end < mine_end or self._batch == last:
             self._limit = mine_end
             return end
@@ -253,8 +253,7 @@ class EpochRecord:
             group: the processes that share the data; None is all of them.
             end: the largest `end` of the ranks.
         """
-        self.fold()
-        self._end_of_all = end
+        self.share(end)
         size, device = len(self.indices), wire(group)
         if self._values is None or self._stamps is None:
             self._values, self._stamps = np.zeros(size, dtype=np.float32), np.zeros(size, dtype=np.int32)
@@ -277,6 +276,11 @@ class EpochRecord:
         if not self._left_out.any():
             self._left_out = None
         self._clock = int(self._stamps.max())
+
+    def share(self, end: int) -> None:
+        """Takes the largest `end` of the ranks, where no rank sees samples of another's part."""
+        self.fold()
+        self._end_of_all = end
         self._whole = True
 
     def take_faults(self) -> tuple[int, int]:
@@ -367,3 +371,24 @@ class EpochRecord:
         if state["left_out"] is not None:
             self._left_out = state["left_out"].cpu().numpy().astype(np.bool_)
         self.num_expected, self._reached = state["expected"], state["reached"]
+
+
+def reduced(losses: Tensor, own: Tensor | None, factor: float, weights: Tensor | None, reduction: str) -> Tensor:
+    """Returns what a batch back-propagates.
+
+    Args:
+        losses: (b,) with gradient.
+        own: (b,) weights of the strategy; None if all are one.
+        factor: of the mean, so that ranks with parts of different sizes agree.
+        weights: (b,) of the caller, whose weighted mean is taken; None for the mean.
+        reduction: "mean", or "none" for (b,) weighted losses.
+    """
+    if own is not None:
+        losses = losses * own
+    if factor != 1 and weights is None and reduction == "mean":
+        losses = losses * factor
+    if weights is not None:
+        losses = losses * weights
+    if reduction == "none":
+        return losses
+    return losses.mean() if weights is None else losses.sum() / weights.sum()

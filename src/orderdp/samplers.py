@@ -211,5 +211,5 @@ class PrunedBatchSampler(Sampler[list[int]]):
             "drop_last": cut.drop_last,
             "stable_shapes": cut.stable_shapes,
             "steps": None if steps is None else len(steps),
-            "last_step": None if steps is None else steps[-1][1] - steps[-1][0],  # it may depend on the number of ranks
+            "last_step": None if steps is None else steps.size(-1),  # it may depend on the number of ranks
         }

@@ -180,7 +180,7 @@ class ScoreTable:
             table.columns[name][:] = saved[name].cpu().numpy()
         for name in ("last_epoch", "visits"):
             counts = state[name].cpu().numpy()
-            small = counts.max() < _SMALL
+            small = counts.max(initial=0) < _SMALL
             setattr(table, name, counts.astype(np.int16 if small else np.int32))
         if table.visits.dtype != table.last_epoch.dtype:
             table.visits, table.last_epoch = table.visits.astype(np.int32), table.last_epoch.astype(np.int32)

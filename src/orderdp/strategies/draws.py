@@ -55,7 +55,7 @@ def draw(num_samples: int, size: int, rng: np.random.Generator) -> Mask:
         if count <= size:
             break
     while count < size:
-        drawn = rng.integers(0, num_samples, size - count, dtype=_index_type(num_samples))
+        drawn = rng.integers(0, num_samples, size - count, dtype=index_type(num_samples))
         new = np.unique(drawn[~kept[drawn]])
         kept[new] = True
         count += len(new)
@@ -80,7 +80,7 @@ def draw_among(mask: Mask, size: int, rng: np.random.Generator) -> Mask:
 
 def positions(mask: Mask) -> Indices:
     """Returns the positions of a mask, ascending: (q,) int32, or int64 from 2**31 samples on."""
-    found = np.empty(np.count_nonzero(mask), dtype=_index_type(len(mask)))
+    found = np.empty(np.count_nonzero(mask), dtype=index_type(len(mask)))
     first = 0
     for block in blocks(len(mask)):
         inside = np.flatnonzero(mask[block])
@@ -101,7 +101,7 @@ def shuffled(mask: Mask, rng: np.random.Generator) -> Indices:
 
 def permutation(num_samples: int, rng: np.random.Generator) -> Indices:
     """Returns 0 .. num_samples - 1 in random order: int32, or int64 from 2**31 samples on."""
-    order: Indices = np.arange(num_samples, dtype=_index_type(num_samples))
+    order: Indices = np.arange(num_samples, dtype=index_type(num_samples))
     shuffle(order, rng)
     return order
 
@@ -150,5 +150,6 @@ def _random_bytes(count: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]
     return words.astype("<u8", copy=False).view(np.uint8)[:count]
 
 
-def _index_type(num_samples: int) -> type[np.int32 | np.int64]:
+def index_type(num_samples: int) -> type[np.int32 | np.int64]:
+    """Returns the type of positions in a data set."""
     return np.int32 if num_samples < 2**31 else np.int64

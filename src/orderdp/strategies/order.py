@@ -206,10 +206,13 @@ def share_up_to(losses: npt.NDArray[np.float32], loss: float) -> float:
     >>> share_up_to(np.float32([0.5, 1.0, np.inf, -np.inf]), 1.0)
     0.5
     """
-    if math.isnan(loss):
-        return math.nan
+    return math.nan if math.isnan(loss) else count_up_to(losses, loss) / len(losses)
+
+
+def count_up_to(losses: npt.NDArray[np.float32], loss: float) -> int:
+    """Returns how many samples have a known loss of at most this."""
     parts = (losses[block] for block in blocks(len(losses)))
-    return sum(int(np.count_nonzero((part <= loss) & np.isfinite(part))) for part in parts) / len(losses)
+    return sum(int(np.count_nonzero((part <= loss) & np.isfinite(part))) for part in parts)
 
 
 def under_all(ceiling: float, losses: npt.NDArray[np.float32]) -> str | None:
