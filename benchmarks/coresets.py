@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +36,7 @@ from typing import Any
 import torch
 from coreset_worker import make_features
 from timing import parser, ratio, summary, verdict, write
+from worker import free_port
 
 from orderdp.coresets import Chooser, Evidence, FacilityLocation, KCenter, registry
 
@@ -222,13 +222,6 @@ def run(task: dict[str, Any], python: str | None, limit_s: int | None = None, *,
     if any(process.returncode for process in processes):
         raise RuntimeError(f"a choice ended early, its error stands above: {task}")
     return json.loads(outputs[0])
-
-
-def free_port() -> int:
-    """Returns a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 if __name__ == "__main__":

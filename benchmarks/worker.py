@@ -50,7 +50,7 @@ class Worker(AbstractContextManager["Worker"]):
         if exact_memory:
             environment["MALLOC_MMAP_THRESHOLD_"] = str(2**20)
         if num_ranks > 1:
-            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(num_ranks)}
+            environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(num_ranks)}
         self._processes = [
             subprocess.Popen(
                 [sys.executable, __file__, method, str(num_samples)],
@@ -94,7 +94,8 @@ class Worker(AbstractContextManager["Worker"]):
         return [json.loads(line) for line in lines]
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Returns a port that nothing listens on."""
     import socket
 
     with socket.socket() as listener:
@@ -103,15 +104,16 @@ def _free_port() -> int:
         return port
 
 
-def _resident_bytes(field: str) -> int:
-    """Returns what the kernel counts as resident now ("VmRSS") or at most since `_forget_peak` ("VmHWM")."""
+def resident_bytes(field: str) -> int:
+    """Returns what the kernel counts as resident now ("VmRSS") or at most since `forget_peak` ("VmHWM")."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
     raise OSError(f"the kernel does not tell {field}; memory is measured on Linux only")
 
 
-def _forget_peak() -> None:
+def forget_peak() -> None:
+    """Makes the kernel count the peak from now on."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
 
@@ -151,7 +153,7 @@ def _serve(method: str, num_samples: int) -> None:
     def choose(pruner: orderdp.Pruner, batch_size: int, before: Callable[[], None] = lambda: None) -> dict[str, float]:
         selection_bytes, update_s = train(pruner, batch_size)
         before()
-        resting = _resident_bytes("VmRSS")
+        resting = resident_bytes("VmRSS")
         wall_s, processor_s = time.perf_counter(), time.process_time()
         pruner.begin_epoch()
         wall_s, processor_s = time.perf_counter() - wall_s, time.process_time() - processor_s
@@ -160,7 +162,7 @@ def _serve(method: str, num_samples: int) -> None:
             "processor_s": processor_s,
             "update_s": update_s,
             "resting_bytes": resting - base - selection_bytes,
-            "peak_bytes": _resident_bytes("VmHWM") - base,
+            "peak_bytes": resident_bytes("VmHWM") - base,
         }
 
     base = 0
@@ -169,13 +171,13 @@ def _serve(method: str, num_samples: int) -> None:
     for _ in range(3):
         choose(small, 64)
     del small
-    _forget_peak()
-    base = _resident_bytes("VmRSS")
+    forget_peak()
+    base = resident_bytes("VmRSS")
     pruner = make_pruner(num_samples)
     pruner.begin_epoch()
     print(json.dumps({"imported": orderdp.__file__}), flush=True)
     for _ in sys.stdin:
-        print(json.dumps(choose(pruner, BATCH_SIZE, _forget_peak)), flush=True)
+        print(json.dumps(choose(pruner, BATCH_SIZE, forget_peak)), flush=True)
 
 
 if __name__ == "__main__":

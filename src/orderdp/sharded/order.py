@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -94,7 +94,7 @@ class Places:
     def to_steps(self, values: npt.NDArray[Number]) -> npt.NDArray[Number]:
         """Returns the values at this rank's batches, in its own order, of values at the places of its chunks."""
         parts = [values[self._trainer == rank] for rank in range(self.wire.num_ranks)]
-        return np.concatenate(self.wire.swap(parts, self._shares))
+        return self.wire.swap(parts, self._shares)
 
     def to_chunks(self, values: npt.NDArray[Number], fill: Any) -> npt.NDArray[Number]:
         """Returns the values at the places of this rank's chunks, of values at its batches; the reverse of `to_steps`.
@@ -104,15 +104,15 @@ class Places:
             fill: stands at places that are in no step.
         """
         sizes = np.array([np.count_nonzero(self._trainer == rank) for rank in range(self.wire.num_ranks)])
-        parts = self.wire.swap(np.split(values, np.cumsum(self._shares)[:-1]), sizes)
+        came = self.wire.swap(np.split(values, np.cumsum(self._shares)[:-1]), sizes)
         found = np.full(len(self._trainer), fill, dtype=values.dtype)
-        for rank, part in enumerate(parts):
+        for rank, part in enumerate(np.split(came, np.cumsum(sizes)[:-1])):
             found[self._trainer == rank] = part
         return found
 
 
 def in_chunks(
-    ids: Mapping[int, Indices],
+    ids: dict[int, Indices],
     kept: Counts,
     wire: Wire,
     *,
@@ -125,7 +125,7 @@ def in_chunks(
     multivariate hypergeometric law, so this is the shuffle of Rao (1961) and Sandelius (1962).
 
     Args:
-        ids: the samples of each of this rank's blocks; they are shuffled in place.
+        ids: the samples of each of this rank's blocks; it is emptied, so that they can be freed.
         kept: (BLOCKS,) how many each block keeps.
         wire: the ranks.
         dtype: of the samples.
@@ -146,11 +146,12 @@ def in_chunks(
         chunks = blocks_of(rank, wire.num_ranks)
         pieces = [mine[cuts[block, chunks.start] : cuts[block, chunks.stop]] for block, mine in ids.items()]
         parts.append(np.concatenate([np.empty(0, dtype=dtype), *pieces]))
+    ids.clear()
     own = blocks_of(wire.rank, wire.num_ranks)
     come = cuts[:, own.stop] - cuts[:, own.start]  # from each block
     sources = [blocks_of(rank, wire.num_ranks) for rank in range(wire.num_ranks)]
     sizes = np.array([come[source.start : source.stop].sum() for source in sources])
-    received = np.concatenate(wire.swap(parts, sizes))
+    received = wire.swap(parts, sizes)
     return _joined(received, deals[:, own.start : own.stop], lambda chunk: rng_of("chunk", own.start + chunk))
 
 

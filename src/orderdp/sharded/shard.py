@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -108,11 +109,19 @@ class Shard:
             How many samples of this rank's blocks were left without a loss, and how many losses were not finite.
         """
         told = bits != NOT_SEEN
-        ids, bits = ids[told], bits[told]
-        at = [(ids >= low) & (ids < high) for low, high in zip(self._ends[:-1], self._ends[1:], strict=True)]
-        ids, bits = self.wire.swap_unknown([ids[mine] for mine in at], [bits[mine] for mine in at])
-        del at
-        ids = ids - self.first
+        if not told.all():
+            ids, bits = ids[told], bits[told]
+        del told
+        ids_to: list[Indices] = []
+        bits_to: list[Bits] = []
+        for low, high in pairwise(self._ends):
+            mine = (ids >= low) & (ids < high)
+            ids_to.append(ids[mine])
+            bits_to.append(bits[mine])
+        del ids, bits
+        sizes = self.wire.lengths(ids_to)
+        ids, bits = self.wire.swap(ids_to, sizes), self.wire.swap(bits_to, sizes)
+        ids -= ids.dtype.type(self.first)
         missing = bits == _MISSING
         seen, values = ids[~missing], bits[~missing].view(np.float32)
         (self.table if table is None else table).close(seen, values, ids[missing], ordinal, None)
@@ -125,8 +134,8 @@ class Shard:
 
     def failed(self, table: ScoreTable) -> list[int]:
         """Returns the samples of all ranks that failed, ascending."""
-        (ids,) = self.wire.swap_unknown([table.failed + self.first] * self.wire.num_ranks)
-        return [int(sample) for sample in ids]
+        to_all = [table.failed + self.first] * self.wire.num_ranks
+        return [int(sample) for sample in self.wire.swap(to_all, self.wire.lengths(to_all))]
 
     def state_dict(self) -> dict[str, Any]:
         """Returns copies of this rank's blocks by number."""

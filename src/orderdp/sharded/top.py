@@ -58,19 +58,20 @@ def top(
     lower, within, ties = _place(wire.sum(_histogram(scores, drawn, upper)), k - above)
     threshold, wanted = np.uint32(upper * _HALF + lower), k - above - within
     counts = np.zeros((2, num_blocks), dtype=np.int64)
-    tied: dict[int, npt.NDArray[np.int64]] = {}
     for number, part in blocks:
         mine, inside = keys(scores[part]), drawn[part]
-        tied[number] = np.flatnonzero(inside & (mine == threshold))
-        inside &= mine > threshold
-        counts[:, number] = np.count_nonzero(inside), len(tied[number])
+        counts[:, number] = (
+            np.count_nonzero(inside & (mine > threshold)),
+            np.count_nonzero(inside & (mine == threshold)),
+        )
     over, at = wire.sum(counts)
     kept = at if wanted == ties else wire.same(split(at, wanted, rng_of(None)))
     for number, part in blocks:
-        chosen = tied[number]
-        if kept[number] < len(chosen):
-            chosen = chosen[draw(len(chosen), int(kept[number]), rng_of(number))]
-        drawn[part][chosen] = True
+        mine, inside = keys(scores[part]), drawn[part]
+        if kept[number] < at[number]:
+            tied = np.flatnonzero(inside & (mine == threshold))
+            inside[tied] = draw(len(tied), int(kept[number]), rng_of(number))
+        inside &= mine >= threshold
     return np.asarray(over + kept)
 
 

@@ -49,27 +49,26 @@ class Wire:
         received: Counts = sent.cpu().numpy()
         return received
 
-    def swap(self, parts: list[npt.NDArray[Number]], sizes: Counts) -> list[npt.NDArray[Number]]:
-        """Sends a part to each rank and returns the parts that came, in the order of the ranks.
+    def swap(self, parts: list[npt.NDArray[Number]], sizes: Counts) -> npt.NDArray[Number]:
+        """Sends a part to each rank and returns what came, in the order of the ranks.
 
         Args:
-            parts: one vector for each rank, all of one type.
+            parts: one vector for each rank, all of one type; the list is emptied, so that they can be freed.
             sizes: (num_ranks,) lengths of the parts that come.
         """
+        lengths, joined = [len(part) for part in parts], np.concatenate(parts)
+        parts.clear()
         if self.num_ranks == 1:
-            return parts
+            return joined
         device = wire(self.group)
-        sent = torch.from_numpy(np.concatenate(parts)).to(device)
+        sent = torch.from_numpy(joined).to(device)
+        del joined
         received = torch.empty(int(sizes.sum()), dtype=sent.dtype, device=device)
-        dist.all_to_all_single(received, sent, sizes.tolist(), [len(part) for part in parts], group=self.group)
-        return np.split(received.cpu().numpy(), np.cumsum(sizes)[:-1])
+        dist.all_to_all_single(received, sent, sizes.tolist(), lengths, group=self.group)
+        came: npt.NDArray[Number] = received.cpu().numpy()
+        return came
 
-    def swap_unknown(self, *columns: list[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        """As `swap` for several columns with parts of equal lengths, which the receivers do not know.
-
-        Returns:
-            Each column as one vector, the parts in the order of the ranks.
-        """
-        sent = np.array([len(part) for part in columns[0]], dtype=np.int64)
-        sizes = np.concatenate(self.swap(np.split(sent, self.num_ranks), np.ones(self.num_ranks, dtype=np.int64)))
-        return [np.concatenate(self.swap(column, sizes)) for column in columns]
+    def lengths(self, parts: list[npt.NDArray[Any]]) -> Counts:
+        """Returns how much comes from each rank, if it sends a part to each; (num_ranks,)."""
+        sent = [np.array([len(part)], dtype=np.int64) for part in parts]
+        return self.swap(sent, np.ones(self.num_ranks, dtype=np.int64))
