@@ -1,0 +1,400 @@
+"""OrderDP on a stream: sources without random access, pruned window by window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from orderdp.batches import Places, gathered, num_samples_of, taken
+from orderdp.checks import check_integer, check_losses, check_values
+from orderdp.epochs import shown
+from orderdp.ranks import group_of, ranks, wire
+from orderdp.rng import generator
+from orderdp.strategies import OrderDP
+from orderdp.strategies.draws import draw, positions, shuffle
+from orderdp.strategies.order import largest
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StreamReport:
+    """What a stream's pruner has done on this rank.
+
+    Args:
+        passes: passes over the source that were begun.
+        windows: windows that were chosen from.
+        seen: samples that came from the source.
+        scored: samples that went forward to be scored.
+        kept: samples that were kept.
+        trained: samples that `update` saw.
+        non_finite: losses that were NaN or infinite.
+        remembered: keys whose score is remembered.
+    """
+
+    passes: int = 0
+    windows: int = 0
+    seen: int = 0
+    scored: int = 0
+    kept: int = 0
+    trained: int = 0
+    non_finite: int = 0
+    remembered: int = 0
+
+
+@dataclass
+class _Window:
+    """What was kept of one window, in training order.
+
+    Args:
+        before: the report when it began.
+        source: the state of the source when it began; None if the source has none.
+        places: (q,) where the samples stood in the window.
+        ids: of the samples: keys, or (q,) numbers in the stream.
+        samples: the samples as one batch.
+        cuts: where each batch begins, and where the last one ends.
+        factors: of the mean loss of each batch.
+        last: whether the source of a rank has ended, and the pass with it.
+        trained: numbers of the batches that `update` saw.
+    """
+
+    before: StreamReport
+    source: Any
+    places: Places
+    ids: Any
+    samples: Any
+    cuts: list[int]
+    factors: list[float]
+    last: bool
+    trained: set[int] = field(default_factory=set)
+
+    def part(self, number: int) -> tuple[Any, Any]:
+        """Returns (index, batch) of a batch."""
+        at = np.arange(self.cuts[number], self.cuts[number + 1])
+        return taken(self.ids, at), taken(self.samples, at)
+
+    def number(self, index: Any) -> int | None:
+        """Returns the number of the batch with this index; None if it is of another window."""
+        first = index[0].item() if isinstance(index, Tensor) else index[0]
+        for number, (begin, end) in enumerate(pairwise(self.cuts)):
+            mine = self.ids[begin].item() if isinstance(self.ids, Tensor) else self.ids[begin]
+            if mine == first and end - begin == len(index):
+                return number
+        return None
+
+
+class StreamPruner:
+    """Prunes the batches of a source that cannot be asked for chosen samples.
+
+    It takes the next `window` batches of the source, draws some of their samples, keeps the highest scores, and yields
+    those in batches of their own. Scores are fresh or remembered:
+
+    - `score`: a function that returns the losses of a batch. It runs without gradient on the samples that were drawn,
+      so only what is kept goes backward. A pass costs s/n forward passes more than its steps.
+    - `key`: a function that returns the keys of a batch. The last loss that `update` saw of each key is remembered, and
+      a key that was never seen comes first. Nothing is scored twice, but the first pass is a uniform draw.
+
+    The kept share is exact after each window: of all N samples that came, `strategy.sizes(N)[1]` were kept. With
+    several ranks, each prunes its own part of the stream. They agree once a window on the number of steps, and a pass
+    ends on all ranks with the window in which the source of one of them ends.
+
+    Args:
+        source: an iterable of batches, such as a DataLoader over an `IterableDataset`. A batch is a tensor, or tuples,
+            lists and dictionaries of them; lists of strings, bytes or numbers count as columns too.
+        strategy: `OrderDP` that keeps the highest scores of a draw an epoch; here a window is its epoch.
+        batch_size: samples of one step on this rank, at most.
+        window: batches of the source that are chosen from together.
+        score: (batch) to (b,) losses; this or `key`.
+        key: (batch) to b keys, strings or integers; this or `score`.
+        seed: decides every draw, 0 <= seed < 2**64.
+        process_group: the processes that train together; None is all of them.
+
+    Raises:
+        TypeError: another strategy. ValueError: settings of OrderDP that need all samples at once; both or none of
+            `score` and `key`.
+    """
+
+    def __init__(
+        self,
+        source: Iterable[Any],
+        strategy: OrderDP,
+        *,
+        batch_size: int,
+        window: int = 8,
+        score: Callable[[Any], Tensor] | None = None,
+        key: Callable[[Any], Sequence[Any] | Tensor] | None = None,
+        seed: int = 0,
+        process_group: Any = None,
+    ) -> None:
+        if type(strategy) is not OrderDP:
+            raise TypeError(f"a stream is pruned by OrderDP, got {strategy!r}; write OrderDP(prune_ratio=0.5)")
+        if strategy.surrogate_sizes(2**31) is None:
+            raise ValueError(
+                f"a stream keeps the highest scores of one draw a window, got {shown(strategy)}; leave out all "
+                "settings but the sizes and initial_score"
+            )
+        if (score is None) == (key is None):
+            given = "neither" if score is None else "both"
+            raise ValueError(f"give score for fresh losses or key for remembered ones, got {given}")
+        self.source, self.strategy, self.score, self.key = source, strategy, score, key
+        self.batch_size = check_integer("batch_size", batch_size, 1, 2**31, "write a number such as 128")
+        self.window = check_integer("window", window, 1, 2**31, "write how many batches, such as 8")
+        self.seed = check_integer("seed", seed, 0, 2**64, "write a number such as 0")
+        self._group = group_of(process_group)
+        self._report = StreamReport()
+        self._scores: dict[Any, float] = {}
+        self._open: list[_Window] = []  # the last two, since a loop may read one batch ahead
+        self._inside = False  # a pass, which has not come to its end
+        self._loaded: Mapping[str, Any] | None = None  # a window that is to be resumed
+
+    def __repr__(self) -> str:
+        return f"<StreamPruner: {shown(self.strategy)} on windows of {self.window} batches>"
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Yields (index, batch): the keys of the batch, or (b,) int64 numbers of its samples in the stream."""
+        loaded, self._loaded, self._open, self._inside = self._loaded, None, [], True
+        if loaded is None:
+            self._report, began = replace(self._report, passes=self._report.passes + 1), self._source_state()
+        else:
+            began = loaded["source"]
+            self.source.load_state_dict(began)  # type: ignore[attr-defined]
+        batches = iter(self.source)
+        while True:
+            read = [batch for _, batch in zip(range(self.window), batches, strict=False)]
+            window = self._window(read, began, loaded)
+            if window is None:
+                self._inside = False
+                return
+            self._open, loaded = [*self._open[-1:], window], None
+            for number in range(len(window.cuts) - 1):
+                if number not in window.trained:
+                    yield window.part(number)
+            if window.last:
+                self._inside = False
+                return
+            began = self._source_state()
+
+    def _source_state(self) -> Any:
+        return self.source.state_dict() if hasattr(self.source, "state_dict") else None
+
+    def _window(self, read: list[Any], source: Any, loaded: Mapping[str, Any] | None) -> _Window | None:
+        """Returns what is kept of the batches that were read; None if a rank has read none."""
+        before = self._report
+        size = sum(map(num_samples_of, read))
+        keys = None if self.key is None else [key for batch in read for key in self._keys_of(batch)]
+        s, q = (now - then for now, then in zip(self._sizes(before.seen + size), self._sizes(before.seen), strict=True))
+        s = min(s, size)
+        shares, last = self._shares(min(q, s) if size else -1, ended=len(read) < self.window)
+        if min(shares) < 0:
+            return None
+        steps = min(-(-share // self.batch_size) for share in shares)
+        ends = [min(share, steps * self.batch_size) for share in shares]
+        cuts = np.array([[end * step // max(1, steps) for step in range(steps + 1)] for end in ends])
+        rank = ranks(self._group)[0]
+        scored = failed = 0
+        trained: set[int] = set()
+        if loaded is None or loaded["places"] is None:
+            places, scored, failed = self._choose(read, keys, s, min(q, s))
+            places = places[: ends[rank]]
+        else:
+            places, trained = loaded["places"].numpy(), set(loaded["trained"])
+        sizes = np.diff(cuts, axis=1)
+        self._report = replace(
+            before,
+            windows=before.windows + 1,
+            seen=before.seen + size,
+            scored=before.scored + scored,
+            kept=before.kept + len(places),
+            non_finite=before.non_finite + failed,
+        )
+        return _Window(
+            before=before,
+            source=source,
+            places=places,
+            ids=torch.from_numpy(before.seen + places) if keys is None else [keys[place] for place in places],
+            samples=gathered(read, places) if len(places) else None,
+            cuts=cuts[rank].tolist(),
+            factors=[len(shares) * int(step[rank]) / int(step.sum()) for step in sizes.T],
+            last=last,
+            trained=trained,
+        )
+
+    def _sizes(self, seen: int) -> tuple[int, int]:
+        """Returns how many of the first samples of the stream are drawn, and how many are kept."""
+        if seen == 0:
+            return 0, 0
+        try:
+            return self.strategy.sizes(seen)
+        except ValueError:  # too few to keep one
+            return 0, 0
+
+    def _shares(self, own: int, *, ended: bool) -> tuple[list[int], bool]:
+        """Returns how many samples each rank keeps, -1 of a rank without samples; and whether a source has ended."""
+        rank, num_ranks = ranks(self._group)
+        told = torch.zeros(num_ranks, 2, dtype=torch.int64)
+        told[rank] = torch.tensor([own, ended])
+        if num_ranks > 1:
+            told = told.to(wire(self._group))
+            dist.all_reduce(told, group=self._group)
+        shares, ends = told.cpu().T.tolist()
+        return shares, any(ends)
+
+    def _choose(self, read: list[Any], keys: list[Any] | None, s: int, q: int) -> tuple[Places, int, int]:
+        """Returns where the kept samples stand in a window, in training order; how many were scored, and not finite."""
+        size = sum(map(num_samples_of, read))
+        rng = generator(self.seed, self._report.windows, f"stream of rank {ranks(self._group)[0]}")
+        drawn = positions(draw(size, s, rng)).astype(np.int64)
+        if keys is not None:
+            first = self.strategy.initial_score
+            scores = np.array([self._scores.get(keys[place], first) for place in drawn], dtype=np.float32)
+            scored, failed = 0, 0
+        else:
+            scores = self._fresh(gathered(read, drawn), len(drawn)) if len(drawn) else np.empty(0, dtype=np.float32)
+            finite = np.isfinite(scores)
+            scores[~finite] = -np.inf  # below all others
+            scored, failed = len(drawn), int(np.count_nonzero(~finite))
+        kept = drawn[largest(scores, q, rng)]
+        shuffle(kept, rng)
+        return kept, scored, failed
+
+    def _fresh(self, samples: Any, size: int) -> npt.NDArray[np.float32]:
+        """Returns (size,) losses of samples, in batches of the size of a step."""
+        assert self.score is not None
+        found = []
+        for begin in range(0, size, self.batch_size):
+            part = taken(samples, np.arange(begin, min(begin + self.batch_size, size)))
+            with torch.no_grad():
+                losses = self.score(part)
+            if not isinstance(losses, Tensor) or losses.shape != (num_samples_of(part),):
+                got = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
+                raise ValueError(
+                    f'score must return one loss a sample, ({num_samples_of(part)},), got {got}; write reduction="none"'
+                )
+            found.append(losses.detach().float().cpu())
+        return np.asarray(torch.cat(found).numpy())
+
+    def _keys_of(self, batch: Any) -> list[Any]:
+        assert self.key is not None
+        keys = self.key(batch)
+        keys = keys.tolist() if isinstance(keys, (Tensor, np.ndarray)) else list(keys)
+        if len(keys) != num_samples_of(batch) or not all(isinstance(key, (str, int)) for key in keys):
+            raise ValueError(
+                f"key must return a string or an integer for each of the {num_samples_of(batch)} samples, got "
+                f"{len(keys)} of {sorted({type(key).__name__ for key in keys})}"
+            )
+        return keys
+
+    def update(self, index: Any, losses: Tensor) -> Tensor:
+        """Remembers the losses of a batch and returns the scalar to back-propagate, their mean.
+
+        With several ranks, the mean over the ranks of what it returns is the mean of the step.
+
+        Args:
+            index: as it came with the batch.
+            losses: (b,) floating, one loss per sample, with gradient.
+
+        Returns:
+            () scalar with gradient.
+
+        Raises:
+            ValueError: losses reduced, of another length or without gradient; an index of no running batch.
+        """
+        check_values(len(index), losses, "losses")
+        check_losses(losses)
+        for window in self._open:
+            number = window.number(index)
+            if number is not None:
+                break
+        else:
+            raise ValueError(
+                f"index must be that of a batch under way, got one that begins with {index[0]}; take index and batch "
+                "from the same pass over the stream, and train each batch as a whole"
+            )
+        values = losses.detach()
+        if self.key is not None:
+            told = values.float().cpu()
+            finite = torch.isfinite(told)
+            told[~finite] = -torch.inf
+            self._scores.update(zip(index, told.tolist(), strict=True))
+            self._report = replace(self._report, non_finite=self._report.non_finite + int((~finite).sum()))
+        if number not in window.trained:
+            window.trained.add(number)
+            self._report = replace(self._report, trained=self._report.trained + len(index))
+        factor = window.factors[number]
+        return losses.mean() if factor == 1 else (losses * factor).mean()
+
+    def report(self) -> StreamReport:
+        """Returns what this rank has done so far."""
+        return replace(self._report, remembered=len(self._scores))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that decides the rest of the run, as tensors and plain values, of this rank.
+
+        What counts as trained is what `update` saw. Inside a window it holds which samples were kept and where the
+        source stood when the window began.
+
+        Raises:
+            ValueError: inside a pass, and the source has no `state_dict`.
+        """
+        if self._loaded is not None:  # no pass has begun since
+            return dict(self._loaded)
+        window = next((window for window in self._open if len(window.trained) < len(window.cuts) - 1), None)
+        inside = window is not None or (self._inside and not (self._open and self._open[-1].last))
+        if inside and not hasattr(self.source, "state_dict"):
+            raise ValueError(
+                f"a state inside a pass needs a source that can resume, got {type(self.source).__name__} without "
+                "state_dict; read the stream with torchdata's StatefulDataLoader, or save between two passes"
+            )
+        report = self.report()
+        if window is not None:
+            report = replace(window.before, trained=report.trained, non_finite=report.non_finite)
+        return {
+            "version": _VERSION,
+            **self._settings(),
+            "report": asdict(report),
+            "inside": inside,
+            "source": window.source if window else self._source_state() if inside else None,
+            "places": torch.from_numpy(window.places.copy()) if window else None,
+            "trained": sorted(window.trained) if window else [],
+            "keys": list(self._scores),
+            "scores": torch.tensor(list(self._scores.values()), dtype=torch.float32),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state_dict` returned on this rank; the next pass goes on where it was saved.
+
+        Raises:
+            ValueError: a state of other settings, or a source that cannot resume; nothing is changed.
+        """
+        for name, now in {"version": _VERSION, **self._settings()}.items():
+            if state.get(name) != now:
+                raise ValueError(
+                    f"the state must be of {name} {now!r}, got {state.get(name)!r}; load it into a stream with the "
+                    "settings that it was saved with"
+                )
+        if state["inside"] and not hasattr(self.source, "load_state_dict"):
+            raise ValueError(
+                f"a state inside a pass needs a source that can resume, got {type(self.source).__name__}; read the "
+                "stream with torchdata's StatefulDataLoader"
+            )
+        self._report, self._open, self._inside = StreamReport(**state["report"]), [], False
+        self._scores = dict(zip(state["keys"], state["scores"].tolist(), strict=True))
+        self._loaded = state if state["inside"] else None
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "strategy": repr(self.strategy),
+            "window": self.window,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "fresh": self.key is None,
+            "ranks": ranks(self._group)[1],
+        }
