@@ -20,7 +20,7 @@ LAYERS = [
     {"lookup"},
     {"record", "epochs"},
     {"notices", "samplers", "within_batch", "batches"},
-    {"loader", "ledger"},
+    {"loader", "ledger", "stream_window"},
     {"pruner"},
     {"testing", "diagnostics", "coresets", "sharded", "stream"},
     {"data"},

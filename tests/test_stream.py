@@ -98,6 +98,14 @@ def test_the_share_is_exact_after_every_window(strategy, batch, window):
     assert stream.report().trained == strategy.sizes(233)[1]
 
 
+@pytest.mark.parametrize("ratio", [0.3, 0.9])
+@pytest.mark.parametrize(("batch", "window", "n"), [(7, 3, 100), (10, 2, 100), (1, 1, 30)])
+def test_the_number_of_steps_is_known_where_the_size_is(ratio, batch, window, n):
+    loader = DataLoader(Numbers(n), batch_size=batch)
+    stream = StreamPruner(loader, OrderDP(prune_ratio=ratio), batch_size=4, window=window, score=score)
+    assert stream.total_steps(3, n, batch) == sum(len(passed(stream)) for _ in range(3))
+
+
 def test_only_what_was_drawn_is_scored_and_the_draw_is_uniform():
     scored, kept = np.zeros(40), np.zeros(40)
 

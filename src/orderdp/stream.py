@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -21,74 +20,9 @@ from orderdp.rng import generator
 from orderdp.strategies import OrderDP
 from orderdp.strategies.draws import draw, positions, shuffle
 from orderdp.strategies.order import largest
+from orderdp.stream_window import StreamReport, Window
 
 _VERSION = 1
-
-
-@dataclass(frozen=True)
-class StreamReport:
-    """What a stream's pruner has done on this rank.
-
-    Args:
-        passes: passes over the source that were begun.
-        windows: windows that were chosen from.
-        seen: samples that came from the source.
-        scored: samples that went forward to be scored.
-        kept: samples that were kept.
-        trained: samples that `update` saw.
-        non_finite: losses that were NaN or infinite.
-        remembered: keys whose score is remembered.
-    """
-
-    passes: int = 0
-    windows: int = 0
-    seen: int = 0
-    scored: int = 0
-    kept: int = 0
-    trained: int = 0
-    non_finite: int = 0
-    remembered: int = 0
-
-
-@dataclass
-class _Window:
-    """What was kept of one window, in training order.
-
-    Args:
-        before: the report when it began.
-        source: the state of the source when it began; None if the source has none.
-        places: (q,) where the samples stood in the window.
-        ids: of the samples: keys, or (q,) numbers in the stream.
-        samples: the samples as one batch.
-        cuts: where each batch begins, and where the last one ends.
-        factors: of the mean loss of each batch.
-        last: whether the source of a rank has ended, and the pass with it.
-        trained: numbers of the batches that `update` saw.
-    """
-
-    before: StreamReport
-    source: Any
-    places: Places
-    ids: Any
-    samples: Any
-    cuts: list[int]
-    factors: list[float]
-    last: bool
-    trained: set[int] = field(default_factory=set)
-
-    def part(self, number: int) -> tuple[Any, Any]:
-        """Returns (index, batch) of a batch."""
-        at = np.arange(self.cuts[number], self.cuts[number + 1])
-        return taken(self.ids, at), taken(self.samples, at)
-
-    def number(self, index: Any) -> int | None:
-        """Returns the number of the batch with this index; None if it is of another window."""
-        first = index[0].item() if isinstance(index, Tensor) else index[0]
-        for number, (begin, end) in enumerate(pairwise(self.cuts)):
-            mine = self.ids[begin].item() if isinstance(self.ids, Tensor) else self.ids[begin]
-            if mine == first and end - begin == len(index):
-                return number
-        return None
 
 
 class StreamPruner:
@@ -151,7 +85,7 @@ class StreamPruner:
         self._group = group_of(process_group)
         self._report = StreamReport()
         self._scores: dict[Any, float] = {}
-        self._open: list[_Window] = []  # the last two, since a loop may read one batch ahead
+        self._open: list[Window] = []  # the last two, since a loop may read one batch ahead
         self._inside = False  # a pass, which has not come to its end
         self._loaded: Mapping[str, Any] | None = None  # a window that is to be resumed
 
@@ -185,7 +119,7 @@ class StreamPruner:
     def _source_state(self) -> Any:
         return self.source.state_dict() if hasattr(self.source, "state_dict") else None
 
-    def _window(self, read: list[Any], source: Any, loaded: Mapping[str, Any] | None) -> _Window | None:
+    def _window(self, read: list[Any], source: Any, loaded: Mapping[str, Any] | None) -> Window | None:
         """Returns what is kept of the batches that were read; None if a rank has read none."""
         before = self._report
         size = sum(map(num_samples_of, read))
@@ -215,7 +149,7 @@ class StreamPruner:
             kept=before.kept + len(places),
             non_finite=before.non_finite + failed,
         )
-        return _Window(
+        return Window(
             before=before,
             source=source,
             places=places,
@@ -330,6 +264,22 @@ class StreamPruner:
             self._report = replace(self._report, trained=self._report.trained + len(index))
         factor = window.factors[number]
         return losses.mean() if factor == 1 else (losses * factor).mean()
+
+    def total_steps(self, passes: int, num_samples: int, source_batch_size: int) -> int:
+        """Returns the exact number of steps of passes over a source of known size on one rank, for a schedule.
+
+        Args:
+            passes: number of passes.
+            num_samples: samples of a pass.
+            source_batch_size: samples of a batch of the source; the last one may be smaller.
+        """
+        steps, seen, most = 0, 0, self.window * source_batch_size
+        for _ in range(passes):
+            for begin in range(0, num_samples, most):
+                end = seen + min(most, num_samples - begin)
+                steps += -(-(self._sizes(end)[1] - self._sizes(seen)[1]) // self.batch_size)
+                seen = end
+        return steps
 
     def report(self) -> StreamReport:
         """Returns what this rank has done so far."""

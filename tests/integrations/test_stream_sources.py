@@ -1,0 +1,86 @@
+"""A stream's pruner on real sources: torchdata's StatefulDataLoader, and shards read by webdataset."""
+
+import gc
+import io
+import tarfile
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from orderdp import OrderDP
+from orderdp.stream import StreamPruner
+
+
+class Numbers(IterableDataset):
+    def __iter__(self):
+        info = get_worker_info()
+        begin, step = (0, 1) if info is None else (info.id, info.num_workers)
+        for i in range(begin, 200, step):
+            yield i, torch.tensor([float(i * 7919 % 1009), 1.0])
+
+
+def make(loader) -> StreamPruner:
+    return StreamPruner(loader, OrderDP(prune_ratio=0.5), batch_size=5, window=4, key=lambda batch: batch[0])
+
+
+def train(stream: StreamPruner, steps: int | None = None) -> list[list[int]]:
+    found = []
+    for index, (ids, x) in stream:
+        assert index == ids.tolist()
+        stream.update(index, x[:, 0].clone().requires_grad_())
+        found.append(index)
+        if len(found) == steps:
+            break
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # called by torchdata 0.11
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("steps", [1, 4, 7, 20, 21])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_pass_over_a_stateful_loader_resumes_where_it_stood(workers, steps):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+
+    def loader():
+        return stateful.StatefulDataLoader(Numbers(), batch_size=8, num_workers=workers)
+
+    whole = make(loader())
+    expected = train(whole) + train(whole)
+    first = make(loader())
+    before = train(first, steps)
+    second = make(loader())
+    second.load_state_dict(first.state_dict())
+    rest = train(second)
+    if len(before) + len(rest) < len(expected):
+        rest += train(second)
+    assert before + rest == expected
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_shards_are_read_by_their_keys(tmp_path):
+    webdataset = pytest.importorskip("webdataset")
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"{shard}.tar", "w") as tar:
+            for i in range(40):
+                data = str(40 * shard + i).encode()
+                entry = tarfile.TarInfo(f"sample{40 * shard + i:03d}.cls")
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+    source = webdataset.WebDataset(str(tmp_path / "{0..1}.tar"), shardshuffle=False).decode().to_tuple("__key__", "cls")
+    loader = DataLoader(source.batched(10), batch_size=None)
+    everything = OrderDP(explore=1.0, exploit=1.0)
+    stream = StreamPruner(loader, everything, batch_size=8, window=4, key=lambda batch: batch[0])
+    for index, (keys, y) in stream:
+        assert index == keys
+        stream.update(index, torch.as_tensor(y).float().requires_grad_())
+    assert stream.report().remembered == 80
+    top = StreamPruner(loader, OrderDP(explore=1.0, exploit=0.25), batch_size=10, window=4, key=lambda batch: batch[0])
+    top._scores = dict(stream._scores)
+    kept = []
+    for index, _ in top:
+        top.update(index, torch.ones(len(index)).requires_grad_())
+        kept += index
+    assert sorted(kept) == [f"sample{i:03d}" for i in [*range(30, 40), *range(70, 80)]]
+    del source, loader, stream, top
+    gc.collect()  # webdataset leaves its files to the garbage collector, which warns
