@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from orderdp.accelerate_state import GradientStateMember
+from orderdp.accelerate_state import GradientStateMember, Preparation
 from orderdp.epochs import EpochSource
 from orderdp.samplers import PrunedBatchSampler
 
@@ -116,15 +116,23 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         self.seeds_workers = dataloader_arguments.get("generator") is None
         if self.seeds_workers:
             dataloader_arguments["generator"] = torch.Generator()
-        # With this mark accelerate's `prepare` returns the loader as it is. Otherwise it would split this rank's part
-        # again.
-        self._is_accelerate_prepared = True
+        self._preparation = Preparation()
         super().__init__(
             _Fetch(dataset),
             batch_sampler=PrunedBatchSampler(pruner, batch_size, drop_last=drop_last, stable_shapes=stable_shapes),
             collate_fn=_Collate(collate_fn or default_collate),
             **dataloader_arguments,
         )
+
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        """True: accelerate's `prepare` must return the loader as it is, and not split this rank's part again."""
+        self._preparation.asked(self, sys._getframe(1))
+        return True
+
+    @_is_accelerate_prepared.setter
+    def _is_accelerate_prepared(self, _: bool) -> None:
+        """Does nothing; `prepare` sets it."""
 
     @property
     def remaining(self) -> int:
@@ -182,6 +190,8 @@ class _LoaderPass(Iterator[tuple[Tensor, Any]]):
         self._batches = batches
         self._sampler = loader.batch_sampler
         self._received = 0
+        self._preparation = loader._preparation
+        self._preparation.watch(loader)
         self._accelerate = GradientStateMember(loader)
         # Workers have begun the epoch and read ahead, perhaps to its end. Without workers the first batch begins it.
         self._has_workers = loader.num_workers > 0
@@ -211,7 +221,8 @@ class _LoaderPass(Iterator[tuple[Tensor, Any]]):
         self._received += 1
         if self._received == self._sampler.in_pass:
             self._accelerate.last_batch()
-        return batch
+        index, samples = batch
+        return index, self._preparation.placed(samples)
 
     def __del__(self) -> None:
         self._leave()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
-from orderdp.accelerate_state import refuse_second_split
+from orderdp.accelerate_state import check_skip, refuse_second_split, skipped_by
 from orderdp.epochs import EpochSource
 from orderdp.ranks import Batching, Steps
 from orderdp.strategies import Selection
@@ -86,6 +86,8 @@ class PrunedBatchSampler(Sampler[list[int]]):
         stable_shapes: full batches and a rest, instead of batches that are as equal as possible.
     """
 
+    even_batches = True  # accelerate's `join_uneven_inputs` reads and sets it; all ranks make the same number of steps
+
     def __init__(
         self, pruner: EpochSource, batch_size: int, *, drop_last: bool = False, stable_shapes: bool = False
     ) -> None:
@@ -127,11 +129,16 @@ class PrunedBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         refuse_second_split(sys._getframe(1), self.pruner.ranks()[1])
+        skipped = skipped_by(sys._getframe(1))
         resumed, cut = self.pruner.resuming, self.batching
         selection = self.pruner.begin_epoch(cut.batch_size, drop_last=cut.drop_last, stable_shapes=cut.stable_shapes)
         steps = self._steps = self.pruner.steps_of(cut, len(selection.indices))
         self._selection = selection
-        left = np.flatnonzero(~self.pruner.steps_done(steps)).tolist() if resumed else range(len(steps))
+        done = self.pruner.steps_done(steps) if resumed else None
+        if skipped:
+            check_skip(skipped, done)
+            done = None  # accelerate drops the batches that were trained
+        left = range(len(steps)) if done is None else np.flatnonzero(~done).tolist()
         self._in_pass, self._end = left, None
         mine = self.current.begin()
         try:
