@@ -205,6 +205,16 @@ def static_start(lines: list[str], folder: Path) -> None:
     assert min(numbers(lines[2])) > 93
 
 
+def accelerate_loop(lines: list[str], folder: Path) -> None:
+    whole, first, second = (numbers(line) for line in lines[:3])
+    assert whole == [0, 6, 6 * 16, 6 * 16, 0]  # 1,000 samples at 2 x 32 a step
+    assert first == [0, 3, 3 * 16, 6 * 16, 0.01]
+    assert second == [3, *whole[1:]]
+    assert lines[3].endswith("True")
+    assert numbers(lines[4])[0] > 80
+    assert (folder / "runs/accelerate_loop/stopped/epoch5/pruned_loader.bin").exists()
+
+
 def worth_it(lines: list[str], folder: Path) -> None:
     told = {
         name: [float(value) for value in values.split(", ")]
@@ -237,6 +247,7 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
             choose_in_batch,
             small_judge,
             static_start,
+            accelerate_loop,
             worth_it,
         ),
     )
