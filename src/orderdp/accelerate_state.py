@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import os
 import sys
@@ -19,9 +18,10 @@ import torch
 from orderdp.output.files import write_whole
 
 FILE = "pruned_loader.bin"  # in the folder of a checkpoint; a second pruner's is pruned_loader_1.bin
-_NEVER_PREPARED = (
-    "save_state does not hold the pruned loader, which was not prepared, so a run that loads this checkpoint would "
-    "begin with epoch 0 of the pruner; write loader = accelerator.prepare(loader)"
+_NOT_SAVED = (
+    "save_state holds nothing of the pruner, so a run that loads this checkpoint would begin with the pruner's epoch "
+    "0; write loader = accelerator.prepare(pruner.loader(...)), or for a DataLoader of your own "
+    "accelerator.register_for_checkpointing(sampler)"
 )
 _REFUSED = {
     "split_batches": "each rank takes its own part of batch_size samples; leave split_batches out, and give the loader "
@@ -62,8 +62,8 @@ class Preparation:
     """What `accelerator.prepare` changes for a pruned loader: where its batches go, and who saves its state."""
 
     def __init__(self) -> None:
-        self.known = False  # an Accelerator has prepared the loader
-        self._watched = False  # the Accelerators that exist warn of a save without the loader
+        self.at_end = False  # what accelerate reads as `end_of_dataloader`
+        self.watched = False  # an Accelerator has prepared the loader, or warns of a save without it
         self._device: Any = None  # of the batches; None leaves them where they are
         self._non_blocking = False
 
@@ -87,7 +87,7 @@ class Preparation:
                 raise ValueError(f"{name} must not be set for a pruned loader, got an Accelerator with True; {reason}")
         _check_ranks(accelerator, loader.batch_sampler.pruner.ranks()[1])
         checkpoints_of(accelerator)
-        self.known, self._device = True, None
+        self.watched, self._device = True, None
         placement = caller.f_locals.get("device_placement")
         if accelerator.device_placement if placement is None else placement:
             self._device, self._non_blocking = accelerator.device, accelerator.non_blocking
@@ -97,16 +97,6 @@ class Preparation:
         if self._device is None:
             return batch
         return sys.modules["accelerate.utils"].send_to_device(batch, self._device, non_blocking=self._non_blocking)
-
-    def watch(self, loader: Any) -> None:
-        """Lets every Accelerator that exists warn of a `save_state` without the loader, unless one has prepared it."""
-        module = sys.modules.get("accelerate.accelerator")
-        if self.known or self._watched or module is None:
-            return
-        self._watched = True
-        for found in gc.get_objects():  # accelerate keeps no list of them
-            if issubclass(type(found), module.Accelerator):
-                checkpoints_of(found).watched.append(weakref.ref(loader))
 
 
 class Checkpoints:
@@ -121,7 +111,7 @@ class Checkpoints:
 
     def __init__(self, accelerator: Any) -> None:
         self._accelerator = weakref.ref(accelerator)
-        self.watched: list[weakref.ref[Any]] = []  # loaders that were iterated and not prepared
+        self.watched: weakref.WeakSet[Any] = weakref.WeakSet()  # loaders and samplers that it uses
         self._warned = False
         accelerator.register_save_state_pre_hook(self.save)
         accelerator.register_load_state_pre_hook(self.load)
@@ -135,15 +125,15 @@ class Checkpoints:
             torch.save(loader.state_dict(), stream)
             if accelerator.is_local_main_process:
                 write_whole(Path(folder) / _file(number), stream.getvalue())
-        held = [*loaders, *getattr(accelerator, "_custom_objects", [])]
-        held += [pruner for each in held if (pruner := _pruner_of(each)) is not None]
-        for watched in self.watched:
-            loader = watched()
-            if loader is None or self._warned or loader._preparation.known:
-                continue
-            if not any(each is part for each in held for part in (loader.batch_sampler, _pruner_of(loader))):
-                self._warned = True
-                warnings.warn(_NEVER_PREPARED, RuntimeWarning, stacklevel=3)
+        self._warn_of_others(loaders)
+
+    def _warn_of_others(self, saved: list[Any]) -> None:
+        """Warns once if the Accelerator trains with a pruner that no part of the checkpoint holds."""
+        held = [*saved, *getattr(self._accelerator(), "_custom_objects", [])]
+        pruners = [*map(_pruner_of, held), *held]
+        if not self._warned and any(all(_pruner_of(each) is not one for one in pruners) for each in self.watched):
+            self._warned = True
+            warnings.warn(_NOT_SAVED, RuntimeWarning, stacklevel=4)
 
     def load(self, models: Any, folder: str) -> None:
         """Loads what `save` wrote.
@@ -184,6 +174,25 @@ def checkpoints_of(accelerator: Any) -> Checkpoints:
     if found is None:
         found = _OF_ACCELERATOR[accelerator] = Checkpoints(accelerator)
     return found
+
+
+def watch(part: Any, caller: FrameType | None) -> bool:
+    """Lets the Accelerator that asks for something of a part warn of a `save_state` that does not hold its pruner.
+
+    Args:
+        part: a pruned loader or batch sampler.
+        caller: the frame that asks; those of accelerate are followed up to an Accelerator.
+
+    Returns:
+        Whether an Accelerator asks.
+    """
+    while caller is not None and str(caller.f_globals.get("__name__")).startswith("accelerate."):
+        accelerator = caller.f_locals.get("self")
+        if hasattr(accelerator, "register_save_state_pre_hook"):
+            checkpoints_of(accelerator).watched.add(part)
+            return True
+        caller = caller.f_back
+    return False
 
 
 def _file(number: int) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from orderdp.accelerate_state import GradientStateMember, Preparation
+from orderdp.accelerate_state import GradientStateMember, Preparation, watch
 from orderdp.epochs import EpochSource
 from orderdp.samplers import PrunedBatchSampler
 
@@ -135,6 +135,16 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         """Does nothing; `prepare` sets it."""
 
     @property
+    def end_of_dataloader(self) -> bool:
+        """Whether the batch that came last is the last of its pass; accelerate reads it."""
+        self._preparation.watched = self._preparation.watched or watch(self, sys._getframe(1))
+        return self._preparation.at_end
+
+    @end_of_dataloader.setter
+    def end_of_dataloader(self, value: bool) -> None:
+        self._preparation.at_end = value
+
+    @property
     def remaining(self) -> int:
         """Batches of the running epoch that `update` has not seen; 0 between epochs. Waits for the device."""
         return self.batch_sampler.remaining
@@ -191,7 +201,6 @@ class _LoaderPass(Iterator[tuple[Tensor, Any]]):
         self._sampler = loader.batch_sampler
         self._received = 0
         self._preparation = loader._preparation
-        self._preparation.watch(loader)
         self._accelerate = GradientStateMember(loader)
         # Workers have begun the epoch and read ahead, perhaps to its end. Without workers the first batch begins it.
         self._has_workers = loader.num_workers > 0

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
-from orderdp.accelerate_state import check_skip, refuse_second_split, skipped_by
+from orderdp.accelerate_state import check_skip, refuse_second_split, skipped_by, watch
+from orderdp.early_states import refuse_early_state, refuse_stateless_sampler
 from orderdp.epochs import EpochSource
 from orderdp.ranks import Batching, Steps
 from orderdp.strategies import Selection
@@ -54,6 +55,7 @@ class PrunedSampler(Sampler[int]):
         return self._count if self.current.under_way else self.pruner.num_selected()
 
     def __iter__(self) -> Iterator[int]:
+        refuse_stateless_sampler(sys._getframe(1))
         num_ranks = self.pruner.ranks()[1]
         if num_ranks > 1:
             raise RuntimeError(
@@ -109,6 +111,16 @@ class PrunedBatchSampler(Sampler[list[int]]):
     def drop_last(self) -> bool:
         """Whether an epoch has full batches only."""
         return self.batching.drop_last
+
+    @property
+    def sampler(self) -> Any:
+        """There is none. accelerate's `prepare` asks a DataLoader's batch sampler for it, and is noted.
+
+        Raises:
+            AttributeError: always.
+        """
+        watch(self, sys._getframe(1))
+        raise AttributeError(f"{type(self).__name__} has no sampler of single ids")
 
     @property
     def in_pass(self) -> int:
@@ -174,6 +186,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
         What counts as trained is what `update` saw, so a loop may read ahead. With several ranks, every rank must call
         it, because the ranks first exchange what they have seen.
         """
+        refuse_early_state(sys._getframe(1))
         state = self.pruner.state_dict()
         inside = self._inside()
         return {"pruner": state, "inside": inside, **self._cut(self._steps if inside else None)}

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.utils.data import DataLoader
 
-from orderdp import FullData, OrderDP, Pruner
+from orderdp import FullData, IndexedDataset, OrderDP, Pruner
 from reference.loop import loss_of
 from reference.processes import run_ranks
 
@@ -18,7 +19,7 @@ pytestmark = [
 ]
 N, HALF = 40, OrderDP(explore=1.0, exploit=0.5)
 LEFT = pytest.mark.filterwarnings("ignore:epoch . was left after:RuntimeWarning")
-NONE_SAVED = pytest.mark.filterwarnings("error:save_state does not hold:RuntimeWarning")
+NONE_SAVED = pytest.mark.filterwarnings("error:save_state holds nothing:RuntimeWarning")
 
 
 def made(k=1, **configuration):
@@ -155,13 +156,47 @@ def test_a_state_of_another_pruner_is_refused(tmp_path):
         accelerator.load_state(tmp_path)
 
 
+def accumulated(accelerator, pruner, loader):
+    """Trains two batches as accelerate's loops do."""
+    for number, (index, _) in enumerate(loader):
+        with accelerator.accumulate():
+            pruner.update(index, loss_of(index, pruner.epoch))
+        if number == 1:
+            break
+
+
 @LEFT
-def test_a_save_without_the_loader_that_was_iterated_is_warned_of(tmp_path):
+def test_a_save_without_the_loader_that_was_trained_is_warned_of(tmp_path):
     accelerator, pruner, loader = made()
-    trained(pruner, loader, 2)
-    with pytest.warns(RuntimeWarning, match=r"which was not prepared, .* loader = accelerator.prepare\(loader\)"):
+    accumulated(accelerator, pruner, loader)
+    with pytest.warns(
+        RuntimeWarning, match=r"would begin with the pruner's epoch 0; .* = accelerator.prepare\(pruner.loader"
+    ):
         accelerator.save_state(tmp_path)
     accelerator.save_state(tmp_path)  # once
+
+
+@LEFT
+def test_an_own_dataloader_is_warned_of_unless_its_sampler_is_registered(tmp_path):
+    def own():
+        accelerator, pruner, _ = made()
+        sampler = pruner.sampler(4)
+        loader = accelerator.prepare(DataLoader(IndexedDataset(range(N)), batch_sampler=sampler))
+        return accelerator, pruner, sampler, loader
+
+    accelerator, pruner, _, loader = own()
+    trained(pruner, loader, 2)
+    with pytest.warns(RuntimeWarning, match=r"for a DataLoader of your own accelerator.register_for_checkpointing"):
+        accelerator.save_state(tmp_path / "nothing")
+    accelerator, pruner, sampler, loader = own()
+    accelerator.register_for_checkpointing(sampler)
+    first = trained(pruner, loader, 2)
+    accelerator.save_state(tmp_path / "registered")
+    accelerator, pruner, sampler, loader = own()
+    accelerator.register_for_checkpointing(sampler)
+    accelerator.load_state(tmp_path / "registered")
+    accelerator, unbroken, _, whole = own()
+    assert first + trained(pruner, loader) == trained(unbroken, whole)
 
 
 @LEFT
@@ -169,16 +204,16 @@ def test_a_save_without_the_loader_that_was_iterated_is_warned_of(tmp_path):
 def test_a_save_with_the_loader_in_any_form_is_not_warned_of(tmp_path):
     for registered in ("loader", "sampler", "pruner", "prepared"):
         accelerator, pruner, loader = made()
-        trained(pruner, loader, 2)
         parts = {"loader": loader, "sampler": loader.batch_sampler, "pruner": pruner}
         if registered in parts:
             accelerator.register_for_checkpointing(parts[registered])
         else:
             accelerator.prepare(loader)
+        accumulated(accelerator, pruner, loader)
         accelerator.save_state(tmp_path / registered)
         assert (tmp_path / registered / "pruned_loader.bin").exists() == (registered == "prepared")
     accelerator, pruner, loader = made()
-    trained(pruner, loader, 2)
+    accumulated(accelerator, pruner, loader)
     del pruner, loader
     accelerator.save_state(tmp_path / "gone")
 
