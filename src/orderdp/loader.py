@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from orderdp.accelerate_state import GradientStateMember, Preparation, watch
 from orderdp.epochs import EpochSource
+from orderdp.fixed_lengths import check_length, length_expected
 from orderdp.samplers import PrunedBatchSampler
 
 
@@ -117,6 +118,7 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         if self.seeds_workers:
             dataloader_arguments["generator"] = torch.Generator()
         self._preparation = Preparation()
+        self._counted = False  # an Ignite Engine has taken this loader's length for that of every epoch
         super().__init__(
             _Fetch(dataset),
             batch_sampler=PrunedBatchSampler(pruner, batch_size, drop_last=drop_last, stable_shapes=stable_shapes),
@@ -169,9 +171,11 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
                 "update_bn takes the first entry of each batch as the input, got a loader that puts ids there and "
                 "would begin an epoch; write update_bn(torch.utils.data.DataLoader(dataset, ...), model)"
             )
+        expected = length_expected(caller, resuming=self.batch_sampler.pruner.resuming)
+        self._counted = self._counted or expected == len(self)
         if self.seeds_workers:  # by seed and epoch, like the selection, and not by the global generator
             self.generator.manual_seed(self.batch_sampler.pruner.worker_seed())
-        return _LoaderPass(self, super().__iter__())
+        return _LoaderPass(self, super().__iter__(), expected if self._counted else None)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the pruner's state, which holds what `update` has seen, and how the epoch is cut into steps.
@@ -196,8 +200,9 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
 class _LoaderPass(Iterator[tuple[Tensor, Any]]):
     """One pass over a loader. It outlives errors of the data set, and knows its last batch."""
 
-    def __init__(self, loader: PrunedLoader, batches: Iterator[tuple[Tensor, Any]]) -> None:
+    def __init__(self, loader: PrunedLoader, batches: Iterator[tuple[Tensor, Any]], expected: int | None) -> None:
         self._batches = batches
+        self._expected = expected  # what its loop takes for the length of the epoch
         self._sampler = loader.batch_sampler
         self._received = 0
         self._preparation = loader._preparation
@@ -227,6 +232,8 @@ class _LoaderPass(Iterator[tuple[Tensor, Any]]):
             self._received += 1
             raise
         self._begun()
+        if self._expected is not None:
+            check_length(self._expected, len(self._sampler))
         self._received += 1
         if self._received == self._sampler.in_pass:
             self._accelerate.last_batch()

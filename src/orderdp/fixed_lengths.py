@@ -1,0 +1,44 @@
+"""Loops that read the length of a loader once, and make as many iterations in every epoch."""
+
+from __future__ import annotations
+
+from types import FrameType
+from typing import Any
+
+_CURE = "write orderdp.integrations.ignite.attach(trainer, loader) before trainer.run(loader)"
+
+
+def length_expected(caller: FrameType, *, resuming: bool) -> int | None:
+    """Returns how many iterations an Ignite Engine makes in an epoch; None if the caller is none.
+
+    Args:
+        caller: the frame that asks for an iterator.
+        resuming: whether the pass is the rest of an epoch.
+
+    Raises:
+        RuntimeError: the rest of an epoch, which the Engine would fill up with batches of the next one.
+    """
+    if caller.f_globals.get("__name__") != "ignite.engine.engine":
+        return None
+    engine: Any = caller.f_locals.get("self")
+    length: int | None = getattr(getattr(engine, "state", None), "epoch_length", None)
+    if length is not None and resuming:
+        raise RuntimeError(
+            f"an Engine resumes inside an epoch only if it is attached, got one of {length} iterations an epoch, which "
+            f"would run on into the next epoch; {_CURE}"
+        )
+    return length
+
+
+def check_length(expected: int, length: int) -> None:
+    """Raises RuntimeError if an epoch is not as long as the Engine expects it.
+
+    Args:
+        expected: iterations of each of its epochs.
+        length: batches of the epoch that has begun.
+    """
+    if expected != length:
+        raise RuntimeError(
+            f"an Engine that is not attached makes as many iterations in every epoch, {expected}, got an epoch of "
+            f"{length} batches; {_CURE}"
+        )
