@@ -32,18 +32,8 @@ LAYERS = [
 ]
 CORE = {
     *("theory", "output", "rng", "version", "strategies", "ranks", "scores", "schedule", "states", "checks", "log"),
-    *(
-        "accelerate_state",
-        "early_states",
-        "lookup",
-        "record",
-        "epochs",
-        "notices",
-        "samplers",
-        "within_batch",
-        "loader",
-    ),
-    *("ledger", "pruner", "testing"),
+    *("accelerate_state", "early_states", "fixed_lengths", "lookup", "record", "epochs", "notices", "samplers"),
+    *("within_batch", "loader", "ledger", "pruner", "testing"),
 }
 CORE_MAY_IMPORT = {"torch", "numpy", "orderdp", "scipy"}
 SOURCES = sorted(path for path in ROOT.rglob("*.py"))

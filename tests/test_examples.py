@@ -27,7 +27,8 @@ def run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Runs an example in a fresh interpreter on one thread, where warnings are errors."""
     source = Path(orderdp.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")]
+    ignored = "ignore:`torch.jit:DeprecationWarning"  # torch 2.13's own distributed optimisers, which Ignite imports
+    command = [sys.executable, "-W", "error", "-W", ignored, str(EXAMPLES / f"{name}.py")]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
 
 
@@ -215,6 +216,18 @@ def accelerate_loop(lines: list[str], folder: Path) -> None:
     assert (folder / "runs/accelerate_loop/stopped/epoch5/pruned_loader.bin").exists()
 
 
+def ignite_engine(lines: list[str], folder: Path) -> None:
+    assert [numbers(line)[1] for line in lines[:4]] == [63, 63 + 32, 63 + 64, 63 + 96]
+    assert numbers(lines[4]) == [63 + 96, 0]
+    assert numbers(lines[5])[0] > 80
+
+
+def skorch_net(lines: list[str], folder: Path) -> None:
+    assert [numbers(line)[:2] for line in lines[:4]] == [[epoch, 32] for epoch in range(1, 5)]
+    assert numbers(lines[3])[2] < numbers(lines[0])[2]
+    assert numbers(lines[4])[0] > 80
+
+
 def worth_it(lines: list[str], folder: Path) -> None:
     told = {
         name: [float(value) for value in values.split(", ")]
@@ -248,6 +261,8 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
             small_judge,
             static_start,
             accelerate_loop,
+            ignite_engine,
+            skorch_net,
             worth_it,
         ),
     )

@@ -30,15 +30,14 @@ def length_expected(caller: FrameType, *, resuming: bool) -> int | None:
     return length
 
 
-def check_length(expected: int, length: int) -> None:
-    """Raises RuntimeError if an epoch is not as long as the Engine expects it.
+def wrong_length(expected: int, length: int) -> str:
+    """Returns what to say of an epoch that is not as long as the Engine expects it.
 
     Args:
         expected: iterations of each of its epochs.
         length: batches of the epoch that has begun.
     """
-    if expected != length:
-        raise RuntimeError(
-            f"an Engine that is not attached makes as many iterations in every epoch, {expected}, got an epoch of "
-            f"{length} batches; {_CURE}"
-        )
+    return (
+        f"an Engine that is not attached makes as many iterations in every epoch, {expected}, got an epoch of {length} "
+        f"batches; {_CURE}"
+    )

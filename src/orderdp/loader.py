@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from orderdp.accelerate_state import GradientStateMember, Preparation, watch
 from orderdp.epochs import EpochSource
-from orderdp.fixed_lengths import check_length, length_expected
+from orderdp.fixed_lengths import length_expected, wrong_length
 from orderdp.samplers import PrunedBatchSampler
 
 
@@ -232,8 +232,9 @@ class _LoaderPass(Iterator[tuple[Tensor, Any]]):
             self._received += 1
             raise
         self._begun()
-        if self._expected is not None:
-            check_length(self._expected, len(self._sampler))
+        if self._expected is not None and self._expected != len(self._sampler):
+            self._batches = iter(())  # ends the workers
+            raise RuntimeError(wrong_length(self._expected, len(self._sampler)))
         self._received += 1
         if self._received == self._sampler.in_pass:
             self._accelerate.last_batch()

@@ -44,7 +44,8 @@ def attach(trainer: Engine, loader: PrunedLoader) -> None:
         raise TypeError(f"loader must be a pruned loader, got {type(loader).__name__}; write pruner.loader(dataset)")
 
     def start(engine: Engine) -> None:
-        unreached = loader.batch_sampler.pruner.num_samples + 1
+        pruner: Any = loader.batch_sampler.pruner
+        unreached = pruner.num_samples + 1
         if engine.state.dataloader is not loader:
             raise ValueError("run must get the loader that was attached, got another one; write trainer.run(loader)")
         if engine.state.epoch_length not in (len(loader), unreached):
@@ -52,7 +53,7 @@ def attach(trainer: Engine, loader: PrunedLoader) -> None:
                 f"epoch_length must be left out, got {engine.state.epoch_length} for {len(loader)} batches; the loader "
                 "ends each epoch"
             )
-        done, most = loader.batch_sampler.pruner.next_epoch, engine.state.max_epochs
+        done, most = pruner.next_epoch, engine.state.max_epochs
         if most is not None and done >= most:
             raise ValueError(
                 f"max_epochs must be above {done}, the epochs that the pruner has begun, got {most}; write the epochs "
