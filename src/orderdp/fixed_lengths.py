@@ -1,4 +1,4 @@
-"""Loops that read the length of a loader once, and make as many iterations in every epoch."""
+"""Loops that take passes over a loader to be of one length, or to cost nothing."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ def length_expected(caller: FrameType, *, resuming: bool) -> int | None:
         resuming: whether the pass is the rest of an epoch.
 
     Raises:
-        RuntimeError: the rest of an epoch, which the Engine would fill up with batches of the next one.
+        RuntimeError: an Engine that would fill up the rest of an epoch with batches of the next one; Keras.
     """
+    if caller.f_globals.get("__name__") == "keras.src.trainers.epoch_iterator":
+        raise RuntimeError(
+            "Keras's fit reads batches and makes iterators that it does not train, got a loader whose passes are "
+            "epochs; write a loop of your own, since a Keras model on torch is a torch.nn.Module"
+        )
     if caller.f_globals.get("__name__") != "ignite.engine.engine":
         return None
     engine: Any = caller.f_locals.get("self")
