@@ -63,7 +63,7 @@ class Preparation:
 
     def __init__(self) -> None:
         self.at_end = False  # what accelerate reads as `end_of_dataloader`
-        self.watched = False  # an Accelerator has prepared the loader, or warns of a save without it
+        self.watched = False  # the Accelerator that trains with the loader warns of a save without it
         self._device: Any = None  # of the batches; None leaves them where they are
         self._non_blocking = False
 
@@ -87,7 +87,7 @@ class Preparation:
                 raise ValueError(f"{name} must not be set for a pruned loader, got an Accelerator with True; {reason}")
         _check_ranks(accelerator, loader.batch_sampler.pruner.ranks()[1])
         checkpoints_of(accelerator)
-        self.watched, self._device = True, None
+        self._device = None
         placement = caller.f_locals.get("device_placement")
         if accelerator.device_placement if placement is None else placement:
             self._device, self._non_blocking = accelerator.device, accelerator.non_blocking
@@ -121,9 +121,9 @@ class Checkpoints:
         accelerator: Any = self._accelerator()
         loaders = self._loaders()
         for number, loader in enumerate(loaders):
-            stream = io.BytesIO()
-            torch.save(loader.state_dict(), stream)
+            state, stream = loader.state_dict(), io.BytesIO()  # of every rank, since the ranks exchange what they saw
             if accelerator.is_local_main_process:
+                torch.save(state, stream)
                 write_whole(Path(folder) / _file(number), stream.getvalue())
         self._warn_of_others(loaders)
 

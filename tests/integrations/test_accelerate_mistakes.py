@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader
 
-from orderdp import FullData, IndexedDataset, OrderDP, Pruner
+from orderdp import FullData, IndexedDataset, OrderDP, Pruner, accelerate_state
 from reference.loop import loss_of
 from reference.processes import run_ranks
 
@@ -89,11 +89,18 @@ def test_prepare_moves_the_batch_and_leaves_the_ids_on_the_host(monkeypatch):
 
 @LEFT
 @pytest.mark.parametrize("workers", [0, 2])
-def test_skip_first_batches_drops_what_was_trained_and_nothing_else(workers, tmp_path):
+@pytest.mark.parametrize("into", ["accelerator", "loader", "pruner"])
+def test_skip_first_batches_drops_what_was_trained_and_nothing_else(into, workers, tmp_path):
     rest = saved_after(2, tmp_path)
     accelerator, pruner, _ = made()
     loader = accelerator.prepare(pruner.loader(range(N), batch_size=4, num_workers=workers))
-    accelerator.load_state(tmp_path)
+    state = torch.load(tmp_path / "pruned_loader.bin", weights_only=True)
+    if into == "accelerator":
+        accelerator.load_state(tmp_path)
+    elif into == "loader":
+        loader.load_state_dict(state)
+    else:
+        pruner.load_state_dict(state["pruner"], resume=True)
     assert trained(pruner, accelerator.skip_first_batches(loader, 2)) == rest
     assert pruner.next_epoch == 2
 
@@ -258,6 +265,8 @@ def test_each_pruner_of_a_run_has_its_own_file_and_the_newest_loader_counts(tmp_
 
 
 def joined_unevenly(rank, folder):
+    written, write = [], accelerate_state.write_whole
+    accelerate_state.write_whole = lambda path, content: written.append(path) or write(path, content)
     accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
     accelerator, pruner, loader = made()
@@ -269,12 +278,12 @@ def joined_unevenly(rank, folder):
             accelerator.backward(pruner.update(index, model(x[:, None].float()).squeeze(1)))
             steps += 1
     accelerator.save_state(folder)
-    return steps
+    return [steps, len(written)]
 
 
 def test_uneven_inputs_are_joined_and_one_process_writes_the_file(tmp_path):
     state = tmp_path / "state"
-    assert run_ranks(2, joined_unevenly, tmp_path, state) == [3, 3]
+    assert run_ranks(2, joined_unevenly, tmp_path, state) == [[3, 1], [3, 0]]
     loaded = torch.load(state / "pruned_loader.bin", weights_only=True)
     assert loaded["pruner"]["num_samples"] == N
     assert [path.name for path in state.iterdir() if "unfinished" in path.name] == []
