@@ -16,7 +16,7 @@ ROOT = Path(orderdp.__file__).parent
 LAYERS = [
     {"theory", "output", "rng", "version"},
     {"strategies"},
-    {"ranks", "scores", "schedule", "states", "checks", "log", "accelerate_state", "early_states", "fixed_lengths"},
+    {"ranks", "scores", "schedule", "states", "checks", "log", "accelerate_state", "early_states", "foreign_loops"},
     {"lookup"},
     {"record", "epochs"},
     {"notices", "samplers", "within_batch"},
@@ -32,7 +32,7 @@ LAYERS = [
 ]
 CORE = {
     *("theory", "output", "rng", "version", "strategies", "ranks", "scores", "schedule", "states", "checks", "log"),
-    *("accelerate_state", "early_states", "fixed_lengths", "lookup", "record", "epochs", "notices", "samplers"),
+    *("accelerate_state", "early_states", "foreign_loops", "lookup", "record", "epochs", "notices", "samplers"),
     *("within_batch", "loader", "ledger", "pruner", "testing"),
 }
 CORE_MAY_IMPORT = {"torch", "numpy", "orderdp", "scipy"}

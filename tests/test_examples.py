@@ -23,12 +23,22 @@ NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]\d+)?"
 VARIES = r"cuda|cpu|pruning is (?:better|worse) than the [\w ]+|statistically indistinguishable.*"
 
 
+WITH_TIMM = """
+import runpy, sys
+from orderdp.data.imports import import_image_library
+import_image_library("timm")
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
 def run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Runs an example in a fresh interpreter on one thread, where warnings are errors."""
     source = Path(orderdp.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
     ignored = "ignore:`torch.jit:DeprecationWarning"  # torch 2.13's own distributed optimisers, which Ignite imports
     command = [sys.executable, "-W", "error", "-W", ignored, str(EXAMPLES / f"{name}.py")]
+    if name == "timm_train":  # torchvision may be built for another torch
+        command[-1:] = ["-c", WITH_TIMM, command[-1]]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
 
 
@@ -228,6 +238,11 @@ def skorch_net(lines: list[str], folder: Path) -> None:
     assert numbers(lines[4])[0] > 80
 
 
+def timm_train(lines: list[str], folder: Path) -> None:
+    assert numbers(lines[0]) == [12 * 12, 16, 12, 2 * 12]  # 200 of 400 samples, in full batches of 16
+    assert numbers(lines[1])[0] > 80
+
+
 def worth_it(lines: list[str], folder: Path) -> None:
     told = {
         name: [float(value) for value in values.split(", ")]
@@ -263,6 +278,7 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
             accelerate_loop,
             ignite_engine,
             skorch_net,
+            timm_train,
             worth_it,
         ),
     )

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from orderdp.accelerate_state import GradientStateMember, Preparation, watch
 from orderdp.epochs import EpochSource
-from orderdp.fixed_lengths import length_expected, wrong_length
+from orderdp.foreign_loops import length_expected, wrong_length
 from orderdp.samplers import PrunedBatchSampler
 
 

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
+
+from orderdp.data.imports import import_image_library
 
 PAGE = (Path(__file__).parents[2] / "docs" / "frameworks.md").read_text(encoding="utf-8")
 SECTIONS = {"accelerate": "accelerate", "torchdata": "torchdata", "PyTorch-Ignite": "ignite"}
@@ -31,3 +34,35 @@ def test_the_code_of_a_section_trains(section):
     exec(block, names)
     assert names["pruner"].report().visits == 3 * 100
     assert not torch.equal(model.weight, first_weights)
+
+
+class Pictures(Dataset):
+    """Grey pictures; `create_loader` sets `transform`."""
+
+    transform = None
+
+    def __len__(self):
+        return 200
+
+    def __getitem__(self, index):
+        return self.transform(Image.new("RGB", (32, 32), (index, index, index))), index % 3
+
+
+def test_the_code_of_the_section_on_timm_trains():
+    try:
+        import_image_library("timm")  # torchvision may be built for another torch
+    except ImportError:
+        pytest.skip("needs timm")
+    (text,) = re.findall(r"^## timm\n(.*?)(?=^## |\Z)", PAGE, flags=re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))
+    names = {
+        "model": model,
+        "train_set": Pictures(),
+        "optimizer": torch.optim.SGD(model.parameters(), lr=1e-4),
+        "epochs": 2,
+        "device": torch.device("cpu"),
+        "__name__": "page",
+    }
+    exec(block, names)
+    assert names["pruner"].report().visits == 2 * 96  # of 100 samples, in full batches of 16

@@ -1,4 +1,4 @@
-"""Loops that take passes over a loader to be of one length, or to cost nothing."""
+"""Loops of other libraries that ask of a loader what a pruned one cannot give."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from types import FrameType
 from typing import Any
 
 _CURE = "write orderdp.integrations.ignite.attach(trainer, loader) before trainer.run(loader)"
+_REFUSED = {
+    "keras.src.trainers.epoch_iterator": "Keras's fit reads batches and makes iterators that it does not train, got a "
+    "loader whose passes are epochs; write a loop of your own, since a Keras model on torch is a torch.nn.Module",
+    "timm.data.loader": "timm's PrefetchLoader needs batches (input, target), got a pruned loader, whose batches hold "
+    "ids too; write orderdp.integrations.timm.pruned(loader, pruner) with the loader of timm's create_loader",
+}
 
 
 def length_expected(caller: FrameType, *, resuming: bool) -> int | None:
@@ -16,14 +22,13 @@ def length_expected(caller: FrameType, *, resuming: bool) -> int | None:
         resuming: whether the pass is the rest of an epoch.
 
     Raises:
-        RuntimeError: an Engine that would fill up the rest of an epoch with batches of the next one; Keras.
+        RuntimeError: an Engine that would fill up the rest of an epoch with batches of the next one; a loop that cannot
+            train with the loader at all.
     """
-    if caller.f_globals.get("__name__") == "keras.src.trainers.epoch_iterator":
-        raise RuntimeError(
-            "Keras's fit reads batches and makes iterators that it does not train, got a loader whose passes are "
-            "epochs; write a loop of your own, since a Keras model on torch is a torch.nn.Module"
-        )
-    if caller.f_globals.get("__name__") != "ignite.engine.engine":
+    module = caller.f_globals.get("__name__")
+    if module in _REFUSED:
+        raise RuntimeError(_REFUSED[module])
+    if module != "ignite.engine.engine":
         return None
     engine: Any = caller.f_locals.get("self")
     length: int | None = getattr(getattr(engine, "state", None), "epoch_length", None)
