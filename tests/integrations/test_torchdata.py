@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import TensorDataset, default_collate
 
 from orderdp import IndexedDataset, InfoBatch, OrderDP, Pruner
+from reference.processes import run_ranks
 
 stateful_dataloader = pytest.importorskip("torchdata.stateful_dataloader")
 nodes = pytest.importorskip("torchdata.nodes")
@@ -119,6 +120,21 @@ def test_a_run_goes_on_from_the_state_of_its_loader(loader_of, strategy, stop):
     assert first.trace
     assert second.trace
     assert first.trace + second.trace == unbroken
+
+
+def rank_of_a_run(rank, strategy):
+    first, second = Run(strategy, stateful), Run(strategy, stateful)
+    second.load(first.train((1, 2))).train()
+    return [expected(strategy), first.trace + second.trace]
+
+
+@STRATEGIES
+def test_two_processes_train_and_resume_what_the_pruned_loader_of_two_does(strategy, tmp_path):
+    both = run_ranks(2, rank_of_a_run, tmp_path, strategy)
+    for unbroken, trace in both:
+        assert trace == unbroken
+    ids = [sample for unbroken, _ in both for entry in unbroken if entry[0] == 0 for sample in entry[1]]
+    assert len(ids) == len(set(ids)) == (24 if strategy is HALF else N)
 
 
 def first_batch(loader):
