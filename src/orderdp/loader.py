@@ -172,7 +172,7 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
                 "would begin an epoch; write update_bn(torch.utils.data.DataLoader(dataset, ...), model)"
             )
         expected = length_expected(caller, resuming=self.batch_sampler.pruner.resuming)
-        self._counted = self._counted or expected == len(self)
+        self._counted = self._counted or (expected is not None and expected == len(self))
         if self.seeds_workers:  # by seed and epoch, like the selection, and not by the global generator
             self.generator.manual_seed(self.batch_sampler.pruner.worker_seed())
         return _LoaderPass(self, super().__iter__(), expected if self._counted else None)
