@@ -16,13 +16,13 @@ ROOT = Path(orderdp.__file__).parent
 LAYERS = [
     {"theory", "output", "rng", "version"},
     {"strategies"},
-    {"ranks", "scores", "schedule", "states", "checks", "log", "accelerate_state"},
+    {"ranks", "scores", "schedule", "states", "checks", "log", "accelerate_state", "early_states", "foreign_loops"},
     {"lookup"},
     {"record", "epochs"},
     {"notices", "samplers", "within_batch", "batches"},
     {"loader", "ledger", "stream_window"},
     {"pruner"},
-    {"testing", "diagnostics", "coresets", "sharded", "stream"},
+    {"testing", "diagnostics", "coresets", "sharded", "stream", "integrations"},
     {"data"},
     {"training"},
     {"comparison"},
@@ -32,8 +32,8 @@ LAYERS = [
 ]
 CORE = {
     *("theory", "output", "rng", "version", "strategies", "ranks", "scores", "schedule", "states", "checks", "log"),
-    *("accelerate_state", "lookup", "record", "epochs", "notices", "samplers", "within_batch", "loader"),
-    *("ledger", "pruner", "testing"),
+    *("accelerate_state", "early_states", "foreign_loops", "lookup", "record", "epochs", "notices", "samplers"),
+    *("within_batch", "loader", "ledger", "pruner", "testing"),
 }
 CORE_MAY_IMPORT = {"torch", "numpy", "orderdp", "scipy"}
 SOURCES = sorted(path for path in ROOT.rglob("*.py"))

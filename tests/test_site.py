@@ -204,7 +204,7 @@ def test_the_page_of_the_paper_names_every_study():
     assert sorted(named) == sorted(catalogue())
 
 
-@pytest.mark.parametrize("page", ["training-loop.md", "resume.md", "ranks.md", "datasets.md", "coresets.md"])
+@pytest.mark.parametrize("page", ["training-loop.md", "resume.md", "datasets.md", "coresets.md"])
 def test_the_code_of_a_page_runs_from_top_to_bottom(page, tmp_path):
     rng = torch.Generator().manual_seed(0)
     model = nn.Linear(4, 3)

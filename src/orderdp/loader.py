@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from orderdp.accelerate_state import GradientStateMember
+from orderdp.accelerate_state import GradientStateMember, Preparation, watch
 from orderdp.epochs import EpochSource
+from orderdp.foreign_loops import length_expected, wrong_length
 from orderdp.samplers import PrunedBatchSampler
 
 
@@ -116,15 +117,34 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         self.seeds_workers = dataloader_arguments.get("generator") is None
         if self.seeds_workers:
             dataloader_arguments["generator"] = torch.Generator()
-        # With this mark accelerate's `prepare` returns the loader as it is. Otherwise it would split this rank's part
-        # again.
-        self._is_accelerate_prepared = True
+        self._preparation = Preparation()
+        self._counted = False  # an Ignite Engine has taken this loader's length for that of every epoch
         super().__init__(
             _Fetch(dataset),
             batch_sampler=PrunedBatchSampler(pruner, batch_size, drop_last=drop_last, stable_shapes=stable_shapes),
             collate_fn=_Collate(collate_fn or default_collate),
             **dataloader_arguments,
         )
+
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        """True: accelerate's `prepare` must return the loader as it is, and not split this rank's part again."""
+        self._preparation.asked(self, sys._getframe(1))
+        return True
+
+    @_is_accelerate_prepared.setter
+    def _is_accelerate_prepared(self, _: bool) -> None:
+        """Does nothing; `prepare` sets it."""
+
+    @property
+    def end_of_dataloader(self) -> bool:
+        """Whether the batch that came last is the last of its pass; accelerate reads it."""
+        self._preparation.watched = self._preparation.watched or watch(self, sys._getframe(1))
+        return self._preparation.at_end
+
+    @end_of_dataloader.setter
+    def end_of_dataloader(self, value: bool) -> None:
+        self._preparation.at_end = value
 
     @property
     def remaining(self) -> int:
@@ -151,9 +171,11 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
                 "update_bn takes the first entry of each batch as the input, got a loader that puts ids there and "
                 "would begin an epoch; write update_bn(torch.utils.data.DataLoader(dataset, ...), model)"
             )
+        expected = length_expected(caller, resuming=self.batch_sampler.pruner.resuming)
+        self._counted = self._counted or (expected is not None and expected == len(self))
         if self.seeds_workers:  # by seed and epoch, like the selection, and not by the global generator
             self.generator.manual_seed(self.batch_sampler.pruner.worker_seed())
-        return _LoaderPass(self, super().__iter__())
+        return _LoaderPass(self, super().__iter__(), expected if self._counted else None)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the pruner's state, which holds what `update` has seen, and how the epoch is cut into steps.
@@ -178,10 +200,12 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
 class _LoaderPass(Iterator[tuple[Tensor, Any]]):
     """One pass over a loader. It outlives errors of the data set, and knows its last batch."""
 
-    def __init__(self, loader: PrunedLoader, batches: Iterator[tuple[Tensor, Any]]) -> None:
+    def __init__(self, loader: PrunedLoader, batches: Iterator[tuple[Tensor, Any]], expected: int | None) -> None:
         self._batches = batches
+        self._expected = expected  # what its loop takes for the length of the epoch
         self._sampler = loader.batch_sampler
         self._received = 0
+        self._preparation = loader._preparation
         self._accelerate = GradientStateMember(loader)
         # Workers have begun the epoch and read ahead, perhaps to its end. Without workers the first batch begins it.
         self._has_workers = loader.num_workers > 0
@@ -208,10 +232,14 @@ class _LoaderPass(Iterator[tuple[Tensor, Any]]):
             self._received += 1
             raise
         self._begun()
+        if self._expected is not None and self._expected != len(self._sampler):
+            self._batches = iter(())  # ends the workers
+            raise RuntimeError(wrong_length(self._expected, len(self._sampler)))
         self._received += 1
         if self._received == self._sampler.in_pass:
             self._accelerate.last_batch()
-        return batch
+        index, samples = batch
+        return index, self._preparation.placed(samples)
 
     def __del__(self) -> None:
         self._leave()

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Sampler
 
-from orderdp.accelerate_state import refuse_second_split
+from orderdp.accelerate_state import check_skip, refuse_second_split, skipped_by, watch
+from orderdp.early_states import refuse_early_state, refuse_stateless_sampler
 from orderdp.epochs import EpochSource
 from orderdp.ranks import Batching, Steps
 from orderdp.strategies import Selection
@@ -54,6 +55,7 @@ class PrunedSampler(Sampler[int]):
         return self._count if self.current.under_way else self.pruner.num_selected()
 
     def __iter__(self) -> Iterator[int]:
+        refuse_stateless_sampler(sys._getframe(1))
         num_ranks = self.pruner.ranks()[1]
         if num_ranks > 1:
             raise RuntimeError(
@@ -86,6 +88,8 @@ class PrunedBatchSampler(Sampler[list[int]]):
         stable_shapes: full batches and a rest, instead of batches that are as equal as possible.
     """
 
+    even_batches = True  # accelerate's `join_uneven_inputs` reads and sets it; all ranks make the same number of steps
+
     def __init__(
         self, pruner: EpochSource, batch_size: int, *, drop_last: bool = False, stable_shapes: bool = False
     ) -> None:
@@ -109,6 +113,16 @@ class PrunedBatchSampler(Sampler[list[int]]):
         return self.batching.drop_last
 
     @property
+    def sampler(self) -> Any:
+        """There is none. accelerate's `prepare` asks a DataLoader's batch sampler for it, and is noted.
+
+        Raises:
+            AttributeError: always.
+        """
+        watch(self, sys._getframe(1))
+        raise AttributeError(f"{type(self).__name__} has no sampler of single ids")
+
+    @property
     def in_pass(self) -> int:
         """How many batches the pass under way yields: fewer than `len` after a resume."""
         return len(self._in_pass)
@@ -127,11 +141,16 @@ class PrunedBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         refuse_second_split(sys._getframe(1), self.pruner.ranks()[1])
+        skipped = skipped_by(sys._getframe(1))
         resumed, cut = self.pruner.resuming, self.batching
         selection = self.pruner.begin_epoch(cut.batch_size, drop_last=cut.drop_last, stable_shapes=cut.stable_shapes)
         steps = self._steps = self.pruner.steps_of(cut, len(selection.indices))
         self._selection = selection
-        left = np.flatnonzero(~self.pruner.steps_done(steps)).tolist() if resumed else range(len(steps))
+        done = self.pruner.steps_done(steps) if resumed else None
+        if skipped:
+            check_skip(skipped, done)
+            done = None  # accelerate drops the batches that were trained
+        left = range(len(steps)) if done is None else np.flatnonzero(~done).tolist()
         self._in_pass, self._end = left, None
         mine = self.current.begin()
         try:
@@ -167,6 +186,7 @@ class PrunedBatchSampler(Sampler[list[int]]):
         What counts as trained is what `update` saw, so a loop may read ahead. With several ranks, every rank must call
         it, because the ranks first exchange what they have seen.
         """
+        refuse_early_state(sys._getframe(1))
         state = self.pruner.state_dict()
         inside = self._inside()
         return {"pruner": state, "inside": inside, **self._cut(self._steps if inside else None)}

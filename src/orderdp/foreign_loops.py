@@ -1,0 +1,53 @@
+"""Loops of other libraries that ask of a loader what a pruned one cannot give."""
+
+from __future__ import annotations
+
+from types import FrameType
+from typing import Any
+
+_CURE = "write orderdp.integrations.ignite.attach(trainer, loader) before trainer.run(loader)"
+_REFUSED = {
+    "keras.src.trainers.epoch_iterator": "Keras's fit reads batches and makes iterators that it does not train, got a "
+    "loader whose passes are epochs; write a loop of your own, since a Keras model on torch is a torch.nn.Module",
+    "timm.data.loader": "timm's PrefetchLoader needs batches (input, target), got a pruned loader, whose batches hold "
+    "ids too; write orderdp.integrations.timm.pruned(loader, pruner) with the loader of timm's create_loader",
+}
+
+
+def length_expected(caller: FrameType, *, resuming: bool) -> int | None:
+    """Returns how many iterations an Ignite Engine makes in an epoch; None if the caller is none.
+
+    Args:
+        caller: the frame that asks for an iterator.
+        resuming: whether the pass is the rest of an epoch.
+
+    Raises:
+        RuntimeError: an Engine that would fill up the rest of an epoch with batches of the next one; a loop that cannot
+            train with the loader at all.
+    """
+    module = caller.f_globals.get("__name__")
+    if module in _REFUSED:
+        raise RuntimeError(_REFUSED[module])
+    if module != "ignite.engine.engine":
+        return None
+    engine: Any = caller.f_locals.get("self")
+    length: int | None = getattr(getattr(engine, "state", None), "epoch_length", None)
+    if length is not None and resuming:
+        raise RuntimeError(
+            f"an Engine resumes inside an epoch only if it is attached, got one of {length} iterations an epoch, which "
+            f"would run on into the next epoch; {_CURE}"
+        )
+    return length
+
+
+def wrong_length(expected: int, length: int) -> str:
+    """Returns what to say of an epoch that is not as long as the Engine expects it.
+
+    Args:
+        expected: iterations of each of its epochs.
+        length: batches of the epoch that has begun.
+    """
+    return (
+        f"an Engine that is not attached makes as many iterations in every epoch, {expected}, got an epoch of {length} "
+        f"batches; {_CURE}"
+    )

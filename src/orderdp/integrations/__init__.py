@@ -1,0 +1,1 @@
+"""One thin file for each training framework, imported by name: `from orderdp.integrations import ignite`."""
