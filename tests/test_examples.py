@@ -187,6 +187,15 @@ def choose_in_batch(lines: list[str], folder: Path) -> None:
     assert numbers(lines[2])[0] > 93
 
 
+def stream(lines: list[str], folder: Path) -> None:
+    full, fresh, remembered = (numbers(line.partition("  ")[2]) for line in lines)
+    assert full[:3] == [20 * 45, 20 * 1437, 0]
+    assert fresh[1] == remembered[1] == 20 * 1437 // 2
+    assert fresh[2] == round(0.5**0.5 * 20 * 1437)
+    assert remembered[2] == 0
+    assert min(full[3], fresh[3], remembered[3]) > 93
+
+
 def small_judge(lines: list[str], folder: Path) -> None:
     share, judge = numbers(lines[0])
     assert judge < 20 < 40 < share < 80
@@ -288,6 +297,7 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
             two_passes,
             choose_in_batch,
             small_judge,
+            stream,
             static_start,
             accelerate_loop,
             ignite_engine,

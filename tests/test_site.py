@@ -160,6 +160,8 @@ def test_every_public_name_has_an_entry_in_the_reference():
     assert described - public_names() == {
         "orderdp.loader.PrunedLoader",
         "orderdp.sharded.ShardedPruner",
+        "orderdp.stream.StreamPruner",
+        "orderdp.stream.StreamReport",
         "orderdp.data.TokenWindows",
     }
 
