@@ -3,13 +3,14 @@
 import copy
 import re
 from collections import namedtuple
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, get_worker_info
 
 from orderdp import DynamicRandom, OrderDP
 from orderdp.batches import gathered, joined, num_samples_of, taken
@@ -383,6 +384,24 @@ def test_a_source_that_cannot_resume_is_told_when_a_pass_is_saved():
         stream.load_state_dict({**between, "inside": True})
     with pytest.raises(ValueError, match=r"the state must be of window 2, got 3"):
         stream.load_state_dict({**between, "window": 3})
+
+
+# The page.
+
+
+def test_the_code_of_the_page_trains_half(capsys):
+    text = (Path(__file__).parents[1] / "docs" / "streams.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    rng = torch.Generator().manual_seed(0)
+    model = nn.Linear(4, 3)
+    names = {
+        "model": model,
+        "train_set": TensorDataset(torch.randn(200, 4, generator=rng), torch.randint(3, (200,), generator=rng)),
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "DataLoader": DataLoader,
+    }
+    exec(block, names)
+    assert "kept=200, trained=200" in capsys.readouterr().out
 
 
 # Batches of any form.
