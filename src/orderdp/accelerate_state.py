@@ -121,7 +121,7 @@ class Checkpoints:
         accelerator: Any = self._accelerator()
         loaders = self._loaders()
         for number, loader in enumerate(loaders):
-            state, stream = loader.state_dict(), io.BytesIO()  # of every rank, since the ranks exchange what they saw
+            state, stream = loader.whole_state(), io.BytesIO()  # of every rank, since the ranks exchange what they saw
             if accelerator.is_local_main_process:
                 torch.save(state, stream)
                 write_whole(Path(folder) / _file(number), stream.getvalue())

@@ -184,6 +184,20 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         """
         return self.batch_sampler.state_dict()
 
+    def whole_state(self) -> dict[str, Any]:
+        """As `state_dict`, for a framework that writes the state of one rank for all.
+
+        Raises:
+            RuntimeError: each rank has a state of its own.
+        """
+        pruner = self.batch_sampler.pruner
+        if getattr(pruner, "sharded", False) and pruner.ranks()[1] > 1:
+            raise RuntimeError(
+                "a checkpoint of one file needs a pruner that is whole on each rank, got a sharded one; save "
+                "loader.state_dict() with torch.distributed.checkpoint, or write Pruner"
+            )
+        return self.state_dict()
+
     def load_state_dict(self, state: Mapping[str, Any], *, change: Collection[str] = ()) -> None:
         """Restores the pruner. If the state was taken inside an epoch, the next pass yields what `update` had not seen.
 

@@ -267,6 +267,19 @@ def test_a_state_inside_an_epoch_may_be_left_for_the_next(tmp_path):
 # Mistakes.
 
 
+def saved_whole_by_rank(rank: int) -> str:
+    loader = ShardedPruner(HALF, 40).loader(range(40), batch_size=4)
+    loader.state_dict()
+    loader.whole_state()
+    return "saved"
+
+
+def test_a_framework_that_saves_one_rank_for_all_is_refused(tmp_path):
+    assert saved_whole_by_rank(0) == "saved"
+    for said in run_ranks(2, saved_whole_by_rank, tmp_path):
+        assert said.startswith("RuntimeError: a checkpoint of one file needs a pruner that is whole on each rank")
+
+
 def mistakes_of_rank(rank: int) -> list[str]:
     """What each mistake says on this rank."""
     said = []

@@ -56,6 +56,8 @@ class ShardedPruner:
             keep no sample.
     """
 
+    sharded = True  # a state is a rank's own
+
     def __init__(
         self,
         strategy: OrderDP,
