@@ -1,0 +1,103 @@
+"""The loader of `orderdp.integrations.transformers.PrunedTrainer`, and the arguments that do not go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from accelerate.utils import send_to_device
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from orderdp.loader import PrunedLoader
+from orderdp.pruner import Pruner
+
+IDS = "orderdp_ids"  # the entry of a batch that holds the ids of its samples
+_CARRIED = (  # what the Trainer decides of its own DataLoader, beside the data set, the order and the batches
+    "collate_fn",
+    *("num_workers", "pin_memory", "persistent_workers", "multiprocessing_context", "prefetch_factor", "in_order"),
+    *("worker_init_fn", "timeout"),
+)
+
+
+class BatchesWithIds(PrunedLoader):
+    """A pruned loader of the Trainer's batches on its device, each with the ids of its samples.
+
+    Args:
+        pruner: selects the samples.
+        plain: the DataLoader that the Trainer would have used.
+        batch_size: samples of a batch.
+        drop_last: full batches only.
+        accelerator: knows the device.
+
+    Raises:
+        TypeError: while it is iterated, a batch that is no dictionary.
+    """
+
+    def __init__(self, pruner: Pruner, plain: Any, *, batch_size: int, drop_last: bool, accelerator: Any) -> None:
+        carried = {name: getattr(plain, name) for name in _CARRIED}
+        super().__init__(pruner, plain.dataset, batch_size=batch_size, drop_last=drop_last, **carried)
+        self._place = accelerator.device, accelerator.non_blocking
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._with_ids, super().__iter__())
+
+    def _with_ids(self, pair: tuple[Tensor, Any]) -> Any:
+        index, batch = pair
+        if not isinstance(batch, Mapping) or IDS in batch:
+            raise TypeError(
+                f"data_collator must return a dictionary without {IDS!r}, got {type(batch).__name__}; "
+                "return {'input_ids': ..., 'labels': ...}"
+            )
+        device, non_blocking = self._place
+        placed = send_to_device(batch, device, non_blocking=non_blocking)
+        placed[IDS] = index.numpy()  # no tensor, so it stays on the host, where wrong ids are found at once
+        return placed
+
+
+def refuse_arguments(trainer: Any) -> None:
+    """Raises ValueError for arguments of a Trainer that do not go with pruning."""
+    args, config = trainer.args, trainer.args.accelerator_config
+    shared = trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size()
+    rules = (
+        (
+            isinstance(trainer.train_dataset, IterableDataset),
+            f"train_dataset must be map-style, with a length, got {type(trainer.train_dataset).__name__}; "
+            "an iterable-style data set cannot be asked for chosen samples",
+        ),
+        (
+            args.train_sampling_strategy != "random",
+            f"train_sampling_strategy must be 'random', got {args.train_sampling_strategy!r}; the pruner chooses the "
+            "samples and their order",
+        ),
+        (
+            config.split_batches,
+            "split_batches must be False, got True; the pruner gives each process its own part of a step",
+        ),
+        (
+            config.dispatch_batches,
+            "dispatch_batches must be False, got True; each process reads the samples that its pruner selects",
+        ),
+        (
+            args.auto_find_batch_size,
+            "auto_find_batch_size must be False, got True; its second try would begin the run with a model that the "
+            "first one has trained, so write a smaller per_device_train_batch_size",
+        ),
+        (
+            args.n_gpu > 1,
+            f"each GPU needs a process of its own, got one process for {args.n_gpu}; launch the script with torchrun",
+        ),
+        (
+            shared > 1,
+            f"every process must have a part of the data, got parallelism_config with groups of {shared} that share "
+            "one; use data parallelism alone",
+        ),
+        (
+            trainer.compute_loss_func is not None,
+            "compute_loss_func must be left out, got one; it returns one number for a batch, so override "
+            "per_sample_losses(outputs, inputs), which returns one for each sample",
+        ),
+    )
+    for broken, message in rules:
+        if broken:
+            raise ValueError(message)
