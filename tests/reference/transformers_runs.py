@@ -65,6 +65,11 @@ class Text:
         return BertForSequenceClassification(BertConfig(**sizes, **rates, **self.config))
 
     @staticmethod
+    def items_of(batch):
+        """What the Trainer counts in a batch."""
+        return len(batch["labels"])
+
+    @staticmethod
     def losses(model, batch):
         """(b,) losses and (b,) numbers of items."""
         logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
@@ -91,6 +96,10 @@ class Language:
         if not self.items:
             model.accepts_loss_kwargs = False  # the Trainer then counts no items
         return model
+
+    @staticmethod
+    def items_of(batch):
+        return (batch["labels"][:, 1:] != -100).sum()
 
     @staticmethod
     def losses(model, batch):
@@ -157,15 +166,12 @@ def bare(case, pruner, *, k=1, epochs=3, items=True, **how):
     for _ in range(epochs):
         batches = iter(loader)
         while window := list(itertools.islice(batches, k)):
-            total = sum((batch["labels"][:, 1:] != -100).sum() for _, batch in window) if items == "tokens" else None
+            total = sum(case.items_of(batch) for _, batch in window)
             for index, batch in window:
                 losses, counts = case.losses(model, batch)
-                if items == "tokens":
+                if items:  # the mean over all items of the step
                     loss = pruner.update(index, losses, weights=counts, reduction="none").sum() / total
-                elif items == "samples":
-                    samples = sum(len(ids) for ids, _ in window)
-                    loss = pruner.update(index, losses, reduction="none").sum() / samples
-                else:
+                else:  # the mean over its batches
                     loss = pruner.update(index, losses, weights=counts) / len(window)
                 loss.backward()
             rates.append(scheduler.get_last_lr()[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class _Place(TrainerCallback):  # type: ignore[misc]
     """Tells the Trainer how much of the running epoch is trained; a resumed epoch does not begin at 0."""
 
     def __init__(self, trainer: PrunedTrainer) -> None:
-        self.trainer = trainer
+        self.trainer = weakref.proxy(trainer)  # which holds the loader and its workers
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Notes that the optimiser has applied all that was trained."""
