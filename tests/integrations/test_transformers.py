@@ -1,20 +1,14 @@
 """The Trainer of transformers with pruned epochs makes the steps of a plain loop."""
 
-import contextlib
-
 import pytest
 import torch
 
-from orderdp import UCB, FullData, InfoBatch, Kakurenbo, OrderDP, OrderedSGD, Pruner
-from orderdp.data.imports import import_image_library
+from orderdp import UCB, FullData, InfoBatch, Kakurenbo
+from reference.loop import joined
 
-pytest.importorskip("accelerate")
-with contextlib.suppress(ImportError):  # transformers imports it too, and cannot use one built for another torch
-    import_image_library("torchvision")
 transformers = pytest.importorskip("transformers", minversion="5.24")
 
-from orderdp.integrations.transformers import IDS, PrunedTrainer  # noqa: E402
-from reference.transformers_runs import BATCH, Language, Rates, Recorded, Rows, Text, bare, padded, trainer_of  # noqa: E402
+from reference.transformers_runs import BATCH, Language, Rates, Recorded, Text, bare, padded, trainer_of  # noqa: E402
 
 pytestmark = [
     # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; DataLoader forks all the same.
@@ -106,7 +100,7 @@ def test_without_pruning_the_run_is_that_of_the_plain_trainer(k, items, smoothin
     arguments = {"k": k, "label_smoothing_factor": smoothing, "logging_steps": 1}
     trainer = trainer_of(case, pruner, tmp_path, callbacks=[rates], **arguments)
     trainer.train()
-    order = [sum((ids for epoch, ids, _ in pruner.told if epoch == number), []) for number in range(3)]
+    order = [joined(ids for epoch, ids, _ in pruner.told if epoch == number) for number in range(3)]
     plain = trainer_of(case, {"order": order}, tmp_path, kind=InOrder, callbacks=[others], **arguments)
     plain.train()
     assert rates.rates == others.rates

@@ -3,9 +3,15 @@
 import itertools
 import math
 
+import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch.utils.data import Dataset
+
+from orderdp import Pruner
+
+pytest.importorskip("transformers", minversion="5.24")
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -16,7 +22,6 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from orderdp import Pruner
 from orderdp.integrations.transformers import PrunedTrainer
 
 BATCH, LR = 4, 0.5
@@ -55,6 +60,8 @@ def padded(rows):
 class Text:
     """Classification of sequences with BERT, which takes `num_items_in_batch` and ignores it."""
 
+    samples_alike = True
+
     def __init__(self, labels_of=lambda tokens: tokens.sum() % 2, **config):
         self.data, self.config = rows_of(26, labels_of), config
 
@@ -85,6 +92,8 @@ class Text:
 
 class Language:
     """A causal language model; the number of tokens differs from batch to batch."""
+
+    samples_alike = False
 
     def __init__(self, items=True, size=26):
         self.data, self.items = rows_of(size, lambda tokens: tokens.clone()), items
@@ -137,23 +146,50 @@ class Rates(TrainerCallback):
         self.epochs.append(state.epoch)
 
 
-def trainer_of(case, pruner, folder, *, k=1, epochs=3, dropout=0.0, kind=PrunedTrainer, callbacks=(), **arguments):
+def trainer_of(
+    case,
+    pruner,
+    folder,
+    *,
+    k=1,
+    epochs=3,
+    dropout=0.0,
+    kind=PrunedTrainer,
+    callbacks=(),
+    of=TrainingArguments,
+    **arguments,
+):
     """A trainer of a case; `pruner` is one or a dictionary of arguments."""
     settings = {
-        **{"per_device_train_batch_size": BATCH, "gradient_accumulation_steps": k, "num_train_epochs": epochs},
-        **{"optim": "sgd", "learning_rate": LR, "max_grad_norm": 0.0, "seed": 5, "save_strategy": "no"},
-        **{"use_cpu": True, "report_to": "none", "disable_tqdm": True, "logging_steps": 1000},
+        "per_device_train_batch_size": BATCH,
+        "gradient_accumulation_steps": k,
+        "num_train_epochs": epochs,
+        "optim": "sgd",
+        "learning_rate": LR,
+        "max_grad_norm": 0.0,
+        "seed": 5,
+        "save_strategy": "no",
+        "logging_steps": 1000,
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
         **arguments,
     }
     return kind(
         case.model(dropout),
-        TrainingArguments(str(folder), **settings),
+        of(str(folder), **settings),
         train_dataset=case.data,
         eval_dataset=Rows(case.data.rows[:6]),
         data_collator=padded,
         callbacks=list(callbacks),
         **(pruner if isinstance(pruner, dict) else {"pruner": pruner}),
     )
+
+
+def sum_over_ranks(values):
+    if dist.is_initialized():
+        dist.all_reduce(values)
+    return values
 
 
 def bare(case, pruner, *, k=1, epochs=3, items=True, **how):
@@ -166,16 +202,21 @@ def bare(case, pruner, *, k=1, epochs=3, items=True, **how):
     for _ in range(epochs):
         batches = iter(loader)
         while window := list(itertools.islice(batches, k)):
-            total = sum(case.items_of(batch) for _, batch in window)
+            total = sum_over_ranks(torch.as_tensor(sum(case.items_of(batch) for _, batch in window)))
             for index, batch in window:
                 losses, counts = case.losses(model, batch)
                 if items:  # the mean over all items of the step
                     loss = pruner.update(index, losses, weights=counts, reduction="none").sum() / total
-                else:  # the mean over its batches
+                    loss = loss * pruner.ranks()[1]
+                elif case.samples_alike:  # the mean over its batches
+                    loss = pruner.update(index, losses) / len(window)
+                else:
                     loss = pruner.update(index, losses, weights=counts) / len(window)
                 loss.backward()
             rates.append(scheduler.get_last_lr()[0])
             steps.append(len(window))
+            for parameter in model.parameters():
+                parameter.grad = sum_over_ranks(parameter.grad) / pruner.ranks()[1]
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()

@@ -6,9 +6,7 @@ the size of an epoch varies. So this class says the size of each epoch as it beg
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +18,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from orderdp.integrations.sample_losses import sample_losses
-from orderdp.integrations.transformers_loader import IDS, BatchesWithIds, refuse_arguments
+from orderdp.integrations.transformers_parts import IDS, BatchesWithIds, read_state, refuse_arguments, write_state
 from orderdp.loader import PrunedLoader
-from orderdp.output.files import write_whole
 from orderdp.pruner import Pruner
 from orderdp.strategies import Strategy
 
@@ -82,7 +79,7 @@ class PrunedTrainer(Trainer):  # type: ignore[misc]
         self.between_steps = True
         self._loader: PrunedLoader | None = None  # of the run
         self._length = self._done = 0  # batches of the running epoch on this rank, and how many are trained
-        self._epoch, self._first_step = 0, 0  # number of the running epoch, and the optimiser steps before it
+        self._epoch = 0  # its number
         self._trained = 0  # samples of this call of `train` on this rank
         self._compared = False  # with the loss of the model
         self.callback_handler.callbacks.insert(0, _Place(self))
@@ -112,6 +109,11 @@ class PrunedTrainer(Trainer):  # type: ignore[misc]
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Returns a loader of the samples that the pruner selects, in batches as the Trainer makes them."""
         plain = super().get_train_dataloader()
+        if self.pruner.ranks()[1] != self.accelerator.num_processes:
+            raise ValueError(
+                f"the pruner must share the data among all {self.accelerator.num_processes} processes, got a "
+                f"process_group of {self.pruner.ranks()[1]}; leave out process_group"
+            )
         drop_last = self.args.dataloader_drop_last
         loader = BatchesWithIds(
             self.pruner, plain, batch_size=self._train_batch_size, drop_last=drop_last, accelerator=self.accelerator
@@ -181,8 +183,7 @@ class PrunedTrainer(Trainer):  # type: ignore[misc]
 
     def _run_epoch(self, **given: Any) -> None:
         """Trains an epoch, or what a checkpoint left of it, with the number of batches that it has."""
-        pruner, epoch = self.pruner, given["epoch"]
-        loader = given["train_dataloader"]
+        pruner, epoch, loader = self.pruner, given["epoch"], given["train_dataloader"]
         if pruner.next_epoch != epoch:
             raise ValueError(
                 f"the pruner must be at epoch {epoch}, where the Trainer is, got {pruner.next_epoch}; make a new "
@@ -191,10 +192,8 @@ class PrunedTrainer(Trainer):  # type: ignore[misc]
         batches, known = self._batches(epoch)
         if not known:
             pruner.synchronize()
-            size = len(
-                pruner.preview(loader.batch_sampler.batch_size, drop_last=loader.batch_sampler.drop_last).indices
-            )
-            batches = len(pruner.steps_of(loader.batch_sampler.batching, size))
+            cut = loader.batch_sampler.batching
+            batches = len(pruner.steps_of(cut, len(pruner.preview(cut.batch_size, drop_last=cut.drop_last).indices)))
         left = loader.remaining if pruner.resuming else batches
         self._epoch, self._length, self._done = epoch, batches, batches - left
         if self._open_ended():
@@ -365,10 +364,7 @@ class PrunedTrainer(Trainer):  # type: ignore[misc]
         state = {"loader": self._loader.state_dict(), "cut": self._cut()}
         if self.args.should_save:
             folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            folder.mkdir(parents=True, exist_ok=True)
-            stream = io.BytesIO()
-            torch.save(state, stream)
-            write_whole(folder / STATE_FILE, stream.getvalue())
+            write_state(folder / STATE_FILE, state)
         super()._save_checkpoint(model, trial)
 
     def _init_training_state(
@@ -380,13 +376,7 @@ class PrunedTrainer(Trainer):  # type: ignore[misc]
         file = Path(resume_from_checkpoint) / STATE_FILE
         if not file.is_file():
             return self._between_epochs(file), 0
-        try:
-            saved = torch.load(file, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            raise ValueError(
-                f"the state of the pruner must be whole, got {file}, which cannot be read; resume from the checkpoint "
-                "before it"
-            ) from error
+        saved = read_state(file)
         if saved["cut"] != self._cut():
             raise ValueError(
                 f"a run resumes with the steps that it was saved with, {saved['cut']}, got {self._cut()}; write those"

@@ -1,15 +1,20 @@
-"""The loader of `orderdp.integrations.transformers.PrunedTrainer`, and the arguments that do not go with it."""
+"""Parts of `PrunedTrainer`: its loader, the arguments that do not go with it, and its state in a file."""
 
 from __future__ import annotations
 
+import io
+import pickle
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from orderdp.loader import PrunedLoader
+from orderdp.output.files import write_whole
 from orderdp.pruner import Pruner
 
 IDS = "orderdp_ids"  # the entry of a batch that holds the ids of its samples
@@ -101,3 +106,23 @@ def refuse_arguments(trainer: Any) -> None:
     for broken, message in rules:
         if broken:
             raise ValueError(message)
+
+
+def write_state(file: Path, state: dict[str, Any]) -> None:
+    """Writes tensors and plain values to a file that is whole or not there; makes its folder."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    write_whole(file, stream.getvalue())
+
+
+def read_state(file: Path) -> dict[str, Any]:
+    """Returns what `write_state` wrote; raises ValueError if it cannot be read."""
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"the state of the pruner must be whole, got {file}, which cannot be read; resume from the checkpoint "
+            "before it"
+        ) from error
+    return state
