@@ -67,8 +67,15 @@ def assert_goes_on(run, expected, step):
     assert len(told) + 2 * step >= len(expected[0])  # nothing is lost
 
 
-@pytest.mark.parametrize("skip", [{}, {"ignore_data_skip": True}, {"dataloader_num_workers": 2}], ids=str)
-@pytest.mark.parametrize("step", [1, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize(
+    ("step", "skip"),
+    [
+        *((step, {}) for step in range(1, 8)),
+        *((step, {"ignore_data_skip": True}) for step in (3, 4)),
+        *((step, {"dataloader_num_workers": 2}) for step in (3, 4)),
+    ],
+    ids=str,
+)
 def test_a_run_goes_on_from_inside_an_epoch_and_from_its_end(step, skip, whole, tmp_path):
     folder, *expected = whole["UCB"]
     assert len(expected[1]) == 8
@@ -83,7 +90,7 @@ def test_a_run_goes_on_from_inside_an_epoch_and_from_its_end(step, skip, whole, 
 
 def test_a_run_whose_sizes_depend_on_the_losses_goes_on(whole, tmp_path):
     folder, *expected = whole["InfoBatch"]
-    for step in range(1, len(expected[1])):
+    for step in range(1, len(expected[1]), 3):
         run = trained(tmp_path, STRATEGIES["InfoBatch"], str(folder / f"checkpoint-{step}"), save_strategy="no")
         assert_goes_on(run, expected, step)
         assert run[4].state.max_steps == len(expected[1])
@@ -153,12 +160,10 @@ def test_a_checkpoint_without_the_pruner_is_refused(copied, tmp_path):
     for step in (4, 5):
         (copied(step) / STATE_FILE).unlink()
     inside, between = (str(tmp_path / f"checkpoint-{step}") for step in (5, 4))
-    message = (
-        "a checkpoint must hold the state of the pruner, got none at .*pruner.pt; resume from one that PrunedTrainer"
-    )
-    with pytest.raises(ValueError, match=rf"^{message} saved$"):
+    message = "a checkpoint must hold the state of the pruner, got none at .*pruner.pt; resume from one that Pruned"
+    with pytest.raises(ValueError, match=rf"^{message}Trainer saved$"):
         trained(tmp_path, STRATEGIES["UCB"], inside)
-    with pytest.raises(ValueError, match=rf"^{message}, or write pruner.set_epoch\(1\) to begin without memory$"):
+    with pytest.raises(ValueError, match=rf"^{message}Trainer saved, or write pruner.set_epoch\(1\) to begin without"):
         trained(tmp_path, STRATEGIES["UCB"], between)
     pruner = Recorded(OrderDP(prune_ratio=0.5), 26, seed=3)
     pruner.set_epoch(2)

@@ -18,7 +18,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
 from orderdp.integrations.sample_losses import sample_losses
-from orderdp.integrations.transformers_parts import IDS, BatchesWithIds, read_state, refuse_arguments, write_state
+from orderdp.integrations.transformers_parts import (
+    IDS,
+    BatchesWithIds,
+    compare_with_own,
+    read_state,
+    refuse_arguments,
+    write_state,
+)
 from orderdp.loader import PrunedLoader
 from orderdp.pruner import Pruner
 from orderdp.strategies import Strategy
@@ -36,11 +43,11 @@ if not hasattr(Trainer, "loss_is_scaled_for_ga"):
 STATE_FILE = "pruner.pt"  # in each checkpoint folder
 
 
-class _Place(TrainerCallback):  # type: ignore[misc]
+class _Place(TrainerCallback):
     """Tells the Trainer how much of the running epoch is trained; a resumed epoch does not begin at 0."""
 
     def __init__(self, trainer: PrunedTrainer) -> None:
-        self.trainer = weakref.proxy(trainer)  # which holds the loader and its workers
+        self.trainer: Any = weakref.proxy(trainer)  # which holds the loader and its workers
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Notes that the optimiser has applied all that was trained."""
@@ -48,7 +55,7 @@ class _Place(TrainerCallback):  # type: ignore[misc]
         state.epoch = self.trainer.place
 
 
-class PrunedTrainer(Trainer):  # type: ignore[misc]
+class PrunedTrainer(Trainer):
     """A Trainer that trains each epoch on the samples that a pruner selects.
 
     It makes the steps of a plain loop over `pruner.loader`, and a resumed run goes on exactly where it was. Each
@@ -125,7 +132,8 @@ class PrunedTrainer(Trainer):  # type: ignore[misc]
 
     def _steps(self, batches: int) -> int:
         """Returns the optimiser steps that are made of some batches of one epoch."""
-        return -(-batches // self.args.gradient_accumulation_steps)
+        k: int = self.args.gradient_accumulation_steps
+        return -(-batches // k)
 
     def _batches(self, epoch: int) -> tuple[int, bool]:
         """Returns the batches of an epoch on each rank, and whether that is certain or the most there can be."""
@@ -138,7 +146,8 @@ class PrunedTrainer(Trainer):  # type: ignore[misc]
 
     def _planned(self, epoch: int, batches: int) -> int:
         """Returns the optimiser steps of an epoch, of which `num_train_epochs` may want a part only."""
-        return math.ceil(min(1.0, self.args.num_train_epochs - epoch) * self._steps(batches))
+        wanted: float = self.args.num_train_epochs - epoch
+        return math.ceil(min(1.0, wanted) * self._steps(batches))
 
     def _open_ended(self) -> bool:
         """Whether the number of steps of the run depends on the losses."""
@@ -275,13 +284,13 @@ class PrunedTrainer(Trainer):  # type: ignore[misc]
         if num_items_in_batch is None:
             return self.pruner.update(index, losses, weights=weights)
         if weights is None:
-            return self.pruner.update(index, losses) / self.current_gradient_accumulation_steps
+            return self.pruner.update(index, losses) / float(self.current_gradient_accumulation_steps)
         if self.pruner.chooses_in_batch:  # the mean of the samples kept, which counts as that of the batch
             total = self.pruner.update(index, losses, weights=weights) * weights.sum()
         else:
             total = self.pruner.update(index, losses, weights=weights, reduction="none").sum()
-        averaged = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
-        return total * averaged / num_items_in_batch
+        averaged: Any = self.accelerator.num_processes if self.args.average_tokens_across_devices else 1
+        return torch.mul(total, averaged / num_items_in_batch)
 
     def per_sample_losses(self, outputs: Any, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Returns the loss of each sample of a batch, and how much each counts; override it for another loss.
@@ -331,20 +340,10 @@ class PrunedTrainer(Trainer):  # type: ignore[misc]
     def _compare(self, outputs: Any, losses: Tensor, counts: Tensor | None, num_items_in_batch: Any) -> None:
         """Raises ValueError unless the losses are those of the model; looks at the first batch of a run."""
         own = None if self._compared or not isinstance(outputs, Mapping) else outputs.get("loss")
-        self._compared = True
         chosen = type(self).per_sample_losses is not PrunedTrainer.per_sample_losses or self.label_smoother is not None
-        if own is None or chosen:
-            return
-        seen, own = losses.detach(), own.detach().float()
-        weights = torch.ones_like(seen) if counts is None else counts
-        items = [weights.sum()] if num_items_in_batch is None else [weights.sum(), num_items_in_batch]
-        means = [(seen * weights).sum() / number for number in items]
-        tolerance = 1e-3 if outputs["logits"].dtype == torch.float32 else 2e-2
-        if not any(torch.allclose(own, mean, rtol=tolerance, atol=1e-4, equal_nan=True) for mean in means):
-            raise ValueError(
-                f"per_sample_losses must have the model's own loss as its mean, got {means[0]:.4g} and {own:.4g}; "
-                "override per_sample_losses(outputs, inputs) for this model"
-            )
+        if own is not None and not chosen:
+            compare_with_own(own, outputs["logits"].dtype, losses, counts, num_items_in_batch)
+        self._compared = True
 
     # Checkpoints
 

@@ -44,7 +44,7 @@ class BatchesWithIds(PrunedLoader):
         super().__init__(pruner, plain.dataset, batch_size=batch_size, drop_last=drop_last, **carried)
         self._place = accelerator.device, accelerator.non_blocking
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         return map(self._with_ids, super().__iter__())
 
     def _with_ids(self, pair: tuple[Tensor, Any]) -> Any:
@@ -106,6 +106,30 @@ def refuse_arguments(trainer: Any) -> None:
     for broken, message in rules:
         if broken:
             raise ValueError(message)
+
+
+def compare_with_own(
+    own: Tensor, dtype: torch.dtype, losses: Tensor, counts: Tensor | None, num_items_in_batch: Any
+) -> None:
+    """Raises ValueError unless the loss of a model is the mean of the losses of its samples; waits for the device.
+
+    Args:
+        own: () floating, what the model returned.
+        dtype: of its logits.
+        losses: (b,) floating.
+        counts: (b,) items of each sample; None for one each.
+        num_items_in_batch: another number by which the model may have divided; None if there is none.
+    """
+    seen, own = losses.detach(), own.detach().float()
+    weights = torch.ones_like(seen) if counts is None else counts
+    items = [weights.sum()] if num_items_in_batch is None else [weights.sum(), num_items_in_batch]
+    means = [(seen * weights).sum() / number for number in items]
+    tolerance = 1e-3 if dtype == torch.float32 else 2e-2
+    if not any(torch.allclose(own, mean, rtol=tolerance, atol=1e-4, equal_nan=True) for mean in means):
+        raise ValueError(
+            f"per_sample_losses must have the model's own loss as its mean, got {means[0]:.4g} and {own:.4g}; "
+            "override per_sample_losses(outputs, inputs) for this model"
+        )
 
 
 def write_state(file: Path, state: dict[str, Any]) -> None:
