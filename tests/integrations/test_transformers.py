@@ -1,5 +1,8 @@
 """The Trainer of transformers with pruned epochs makes the steps of a plain loop."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -146,3 +149,17 @@ def test_sizes_that_depend_on_the_losses_are_exact_and_the_learning_rate_ends_wi
     assert len(set(lengths)) > 1
     assert max(trainer.lr_scheduler.get_last_lr()) < 1e-12
     assert (tmp_path / f"checkpoint-{optimizer_steps}").is_dir()  # the Trainer knew its last step
+
+
+def test_the_code_of_the_documents_trains(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "frameworks.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## HF Trainer\n(.*?)(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    script, logging = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    names = {"model": Text().model(), "train_set": Text().data, "collate": padded, "__name__": "page"}
+    exec(script, names)
+    assert names["trainer"].pruner.report().visits == 3 * 13
+    exec(logging, names)
+    names["trainer"].train()
+    logged = [log["pruner/visits"] for log in names["trainer"].state.log_history if "pruner/visits" in log]
+    assert logged == [13, 26, 39]
