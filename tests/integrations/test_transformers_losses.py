@@ -1,5 +1,8 @@
 """Which losses, models and arguments go with `PrunedTrainer`, and what it says of the others."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -270,3 +273,55 @@ def test_a_strategy_that_prunes_in_no_epoch_of_the_run_is_warned_of(tmp_path):
     pruner = Pruner(Scheduled(strategy=OrderDP(prune_ratio=0.5), epochs=40, start=0.5), 26)
     with pytest.warns(RuntimeWarning, match="no epoch of 1 prunes"):
         trainer_of(Language(), pruner, tmp_path, epochs=1).train()
+
+
+@pytest.mark.parametrize(
+    ("before", "message"),
+    [
+        ("sys.modules['transformers'] = None", "PrunedTrainer needs transformers and accelerate: pip install"),
+        ("sys.modules['accelerate'] = None", "PrunedTrainer needs transformers and accelerate: pip install"),
+        (
+            "old = sys.modules['transformers'] = types.ModuleType('transformers'); old.__version__ = '5.13.1'; "
+            "old.Trainer = old.PreTrainedModel = object; names = types.ModuleType('transformers.trainer_utils'); "
+            "names.PREFIX_CHECKPOINT_DIR = ''; sys.modules['transformers.trainer_utils'] = names",
+            "PrunedTrainer needs transformers 5.24 or later, got 5.13.1; pip install -U",
+        ),
+    ],
+    ids=["no transformers", "no accelerate", "an older one"],
+)
+def test_what_is_missing_is_named(before, message):
+    code = f"import sys, types; {before}; import orderdp.integrations.transformers"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"ImportError: {message}" in done.stderr.splitlines()[-1]
+
+
+class LossOfItsOwn(PrunedTrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        return model(**{name: value for name, value in inputs.items() if name != IDS})["loss"]
+
+
+def test_a_compute_loss_that_does_not_tell_the_pruner_is_refused(tmp_path):
+    with pytest.raises(
+        RuntimeError, match=r"^compute_loss must tell the pruner the losses of a batch, got one that did"
+    ):
+        own_trainer(tmp_path, kind=LossOfItsOwn).train()
+
+
+@pytest.mark.parametrize("name", ["BertForMaskedLM", "BertForTokenClassification"])
+def test_a_loss_of_single_tokens_is_that_of_the_model(name, tmp_path):
+    """The first batch compares them."""
+    case = Language()
+    sizes = {"vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_labels": 20}
+    case.model = lambda dropout: getattr(transformers, name)(transformers.BertConfig(intermediate_size=16, **sizes))
+    trainer = trainer_of(case, HALF, tmp_path, epochs=1)
+    trainer.train()
+    assert trainer.pruner.report().visits == 13
+
+
+def test_a_run_that_is_over_trains_nothing_when_it_resumes(tmp_path):
+    pruners = [Recorded(OrderDP(prune_ratio=0.5), 26) for _ in range(2)]
+    for pruner, resume in zip(pruners, (None, True), strict=True):
+        trainer = trainer_of(Language(), pruner, tmp_path, epochs=1, save_strategy="epoch")
+        metrics = trainer.train(resume_from_checkpoint=resume).metrics
+    assert pruners[1].told == []
+    assert metrics["train_samples_per_second"] == 0

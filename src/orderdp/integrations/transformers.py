@@ -7,7 +7,6 @@ the size of an epoch varies. So this class says the size of each epoch as it beg
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,22 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+try:
+    import accelerate  # noqa: F401 (the Trainer asks for it later)
+    from transformers import PreTrainedModel, Trainer, __version__
+    from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+except ImportError as error:
+    raise ImportError('PrunedTrainer needs transformers and accelerate: pip install "orderdp[transformers]"') from error
+if not hasattr(Trainer, "loss_is_scaled_for_ga"):
+    raise ImportError(
+        f"PrunedTrainer needs transformers 5.24 or later, got {__version__}; pip install -U 'orderdp[transformers]'"
+    )
+
 from orderdp.integrations.sample_losses import sample_losses
 from orderdp.integrations.transformers_parts import (
     IDS,
     BatchesWithIds,
+    Place,
     compare_with_own,
     read_state,
     refuse_arguments,
@@ -30,29 +41,7 @@ from orderdp.loader import PrunedLoader
 from orderdp.pruner import Pruner
 from orderdp.strategies import Strategy
 
-try:
-    from transformers import PreTrainedModel, Trainer, TrainerCallback, __version__
-    from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-except ImportError as error:
-    raise ImportError('PrunedTrainer needs transformers and accelerate: pip install "orderdp[transformers]"') from error
-if not hasattr(Trainer, "loss_is_scaled_for_ga"):
-    raise ImportError(
-        f"PrunedTrainer needs transformers 5.24 or later, got {__version__}; pip install -U 'orderdp[transformers]'"
-    )
-
 STATE_FILE = "pruner.pt"  # in each checkpoint folder
-
-
-class _Place(TrainerCallback):
-    """Tells the Trainer how much of the running epoch is trained; a resumed epoch does not begin at 0."""
-
-    def __init__(self, trainer: PrunedTrainer) -> None:
-        self.trainer: Any = weakref.proxy(trainer)  # which holds the loader and its workers
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Notes that the optimiser has applied all that was trained."""
-        self.trainer.between_steps = True
-        state.epoch = self.trainer.place
 
 
 class PrunedTrainer(Trainer):
@@ -87,9 +76,11 @@ class PrunedTrainer(Trainer):
         self._loader: PrunedLoader | None = None  # of the run
         self._length = self._done = 0  # batches of the running epoch on this rank, and how many are trained
         self._epoch = 0  # its number
+        self._open_ended = False  # whether the number of steps of the run depends on the losses
+        self._seen = 0  # samples of the batch of which `compute_loss` told the pruner
         self._trained = 0  # samples of this call of `train` on this rank
         self._compared = False  # with the loss of the model
-        self.callback_handler.callbacks.insert(0, _Place(self))
+        self.callback_handler.callbacks.insert(0, Place(self))
 
     @property
     def pruner(self) -> Pruner:
@@ -149,11 +140,6 @@ class PrunedTrainer(Trainer):
         wanted: float = self.args.num_train_epochs - epoch
         return math.ceil(min(1.0, wanted) * self._steps(batches))
 
-    def _open_ended(self) -> bool:
-        """Whether the number of steps of the run depends on the losses."""
-        epochs = range(math.ceil(self.args.num_train_epochs))
-        return self.args.max_steps <= 0 and not all(self._batches(epoch)[1] for epoch in epochs)
-
     def set_initial_training_values(self, args: Any, dataloader: Any) -> tuple[Any, ...]:
         """Returns what the Trainer plans, with the steps of all epochs counted one by one.
 
@@ -162,22 +148,24 @@ class PrunedTrainer(Trainer):
         """
         self._loader = dataloader
         _, first, _, _, batch, length, _ = super().set_initial_training_values(args, dataloader)
-        max_steps, epochs = args.max_steps, math.ceil(args.num_train_epochs)
+        max_steps, epochs, self._open_ended = args.max_steps, math.ceil(args.num_train_epochs), False
         if max_steps > 0:
             steps = epochs = 0
             while steps < max_steps:
                 batches, known = self._batches(epochs)
                 steps, epochs = steps + (self._steps(batches) if known else 1), epochs + 1
         else:
-            max_steps = sum(self._planned(epoch, self._batches(epoch)[0]) for epoch in range(epochs))
-            if not self._open_ended():
+            sizes = [self._batches(epoch) for epoch in range(epochs)]
+            max_steps = sum(self._planned(epoch, batches) for epoch, (batches, _) in enumerate(sizes))
+            self._open_ended = not all(known for _, known in sizes)
+            if not self._open_ended:
                 dataloader.total_steps(epochs)  # warns of a strategy that prunes in none of them
         return epochs, first, self.pruner.num_samples, max_steps * batch, batch, length, max_steps
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Makes the learning-rate schedule. If the number of steps depends on the losses, it follows the epochs."""
         scheduler = super().create_scheduler(num_training_steps, optimizer)
-        if self._created_lr_scheduler and isinstance(scheduler, LambdaLR) and self._open_ended():
+        if self._created_lr_scheduler and isinstance(scheduler, LambdaLR) and self._open_ended:
             scheduler.lr_lambdas = [self._of_share(rate, num_training_steps) for rate in scheduler.lr_lambdas]
         return scheduler
 
@@ -205,7 +193,7 @@ class PrunedTrainer(Trainer):
             batches = len(pruner.steps_of(cut, len(pruner.preview(cut.batch_size, drop_last=cut.drop_last).indices)))
         left = loader.remaining if pruner.resuming else batches
         self._epoch, self._length, self._done = epoch, batches, batches - left
-        if self._open_ended():
+        if self._open_ended:
             later = range(epoch + 1, math.ceil(self.args.num_train_epochs))
             steps = self._planned(epoch, batches) - self._steps(self._done)
             steps += sum(self._planned(number, self._batches(number)[0]) for number in later)
@@ -225,6 +213,18 @@ class PrunedTrainer(Trainer):
 
     # The loss
 
+    def training_step(self, *arguments: Any, **keywords: Any) -> Tensor:
+        """Trains a batch, and checks that the pruner knows its losses."""
+        self._seen = 0
+        loss: Tensor = super().training_step(*arguments, **keywords)
+        if not self._seen:
+            raise RuntimeError(
+                "compute_loss must tell the pruner the losses of a batch, got one that did not; override "
+                "per_sample_losses(outputs, inputs) instead, or call super().compute_loss"
+            )
+        self._done, self._trained, self.between_steps = self._done + 1, self._trained + self._seen, False
+        return loss
+
     def compute_loss(
         self,
         model: Any,
@@ -243,7 +243,8 @@ class PrunedTrainer(Trainer):
                     f"each batch must hold {IDS!r}, got {sorted(inputs)}; take the batches from "
                     "PrunedTrainer.get_train_dataloader and keep this entry"
                 )
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch, **keywords)
+            keywords |= {"return_outputs": return_outputs, "num_items_in_batch": num_items_in_batch}
+            return super().compute_loss(model, inputs, **keywords)
         inputs = dict(inputs)
         index = torch.from_numpy(inputs.pop(IDS))
         outputs = self._outputs(model, inputs, num_items_in_batch, keywords)
@@ -256,9 +257,7 @@ class PrunedTrainer(Trainer):
         self._compare(outputs, losses, counts, num_items_in_batch)
         loss = self._reduced(index, losses, counts, num_items_in_batch)
         self.loss_is_scaled_for_ga = num_items_in_batch is not None
-        self._done += 1
-        self._trained += len(index)
-        self.between_steps = False
+        self._seen = len(index)
         return (loss, outputs) if return_outputs else loss
 
     def _outputs(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any, keywords: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import IterableDataset
+from transformers import TrainerCallback
 
 from orderdp.loader import PrunedLoader
 from orderdp.output.files import write_whole
@@ -58,6 +60,18 @@ class BatchesWithIds(PrunedLoader):
         placed = send_to_device(batch, device, non_blocking=non_blocking)
         placed[IDS] = index.numpy()  # no tensor, so it stays on the host, where wrong ids are found at once
         return placed
+
+
+class Place(TrainerCallback):
+    """Tells the Trainer how much of the running epoch is trained; a resumed epoch does not begin at 0."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer: Any = weakref.proxy(trainer)  # which holds the loader and its workers
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Notes that the optimiser has applied all that was trained."""
+        self.trainer.between_steps = True
+        state.epoch = self.trainer.place
 
 
 def refuse_arguments(trainer: Any) -> None:
