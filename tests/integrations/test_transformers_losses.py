@@ -262,6 +262,17 @@ def test_arguments_that_do_not_go_with_pruning_are_refused(arguments, changes, m
         trainer.train()
 
 
+def test_batches_may_be_those_of_a_tokenizer(tmp_path):
+    runs = []
+    for make in (dict, transformers.BatchEncoding):
+        pruner = Recorded(OrderDP(prune_ratio=0.5), 26, seed=3)
+        trainer = trainer_of(Language(), pruner, tmp_path, epochs=1)
+        trainer.data_collator = lambda rows, make=make: make(padded(rows))
+        trainer.train()
+        runs.append(pruner.told)
+    assert runs[0] == runs[1]
+
+
 def test_a_data_set_of_another_size_and_a_missing_pruner_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"^dataset must have the pruner's 25 samples, got 26"):
         trainer_of(Language(), Pruner(FullData(), 25), tmp_path).train()

@@ -144,6 +144,16 @@ def test_a_checkpoint_that_a_callback_saves_inside_a_step_is_saved_after_it(whol
     assert_goes_on(run, whole["UCB"][1:], 5)
 
 
+def test_a_run_that_stops_inside_a_step_says_that_it_saved_nothing_there(tmp_path):
+    class Stop(transformers.TrainerCallback):
+        def on_substep_end(self, args, state, control, **kwargs):
+            control.should_training_stop = True
+
+    with pytest.warns(RuntimeWarning, match="^the run stopped inside an optimiser step and saved nothing"):
+        trained(tmp_path, STRATEGIES["UCB"], callbacks=[Stop()], save_strategy="epoch")
+    assert list(tmp_path.glob("checkpoint-*")) == []
+
+
 @pytest.fixture
 def copied(whole, tmp_path):
     """A checkpoint to spoil."""

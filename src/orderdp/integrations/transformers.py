@@ -7,6 +7,7 @@ the size of an epoch varies. So this class says the size of each epoch as it beg
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -72,10 +73,10 @@ class PrunedTrainer(Trainer):
             )
         super().__init__(*arguments, **keywords)
         self.strategy, self._pruner = strategy, pruner
-        self.between_steps = True
+        self._between_steps = True
         self._loader: PrunedLoader | None = None  # of the run
         self._length = self._done = 0  # batches of the running epoch on this rank, and how many are trained
-        self._epoch = 0  # its number
+        self._epoch = 0
         self._open_ended = False  # whether the number of steps of the run depends on the losses
         self._seen = 0  # samples of the batch of which `compute_loss` told the pruner
         self._trained = 0  # samples of this call of `train` on this rank
@@ -101,7 +102,7 @@ class PrunedTrainer(Trainer):
         refuse_arguments(self)
         if self.strategy is not None:
             self._pruner = None
-        self._compared, self._trained, self.between_steps = False, 0, True
+        self._compared, self._trained, self._between_steps = False, 0, True
         return super().train(*arguments, **keywords)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -112,10 +113,8 @@ class PrunedTrainer(Trainer):
                 f"the pruner must share the data among all {self.accelerator.num_processes} processes, got a "
                 f"process_group of {self.pruner.ranks()[1]}; leave out process_group"
             )
-        drop_last = self.args.dataloader_drop_last
-        loader = BatchesWithIds(
-            self.pruner, plain, batch_size=self._train_batch_size, drop_last=drop_last, accelerator=self.accelerator
-        )
+        cut = {"batch_size": self._train_batch_size, "drop_last": self.args.dataloader_drop_last}
+        loader = BatchesWithIds(self.pruner, plain, **cut, accelerator=self.accelerator)
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
 
@@ -204,6 +203,9 @@ class PrunedTrainer(Trainer):
             "steps_trained_in_current_epoch": 0,  # the loader skips them
         }
         super()._run_epoch(**given)
+        if not self._between_steps:
+            stopped = "the run stopped inside an optimiser step and saved nothing there; stop it in on_step_end"
+            warnings.warn(stopped, RuntimeWarning, stacklevel=2)
 
     def _finalize_training(self, trial: Any, num_train_samples: float, start_time: float) -> Any:
         trained = self.accelerator.reduce(torch.tensor(self._trained, device=self.accelerator.device), "sum").item()
@@ -222,7 +224,7 @@ class PrunedTrainer(Trainer):
                 "compute_loss must tell the pruner the losses of a batch, got one that did not; override "
                 "per_sample_losses(outputs, inputs) instead, or call super().compute_loss"
             )
-        self._done, self._trained, self.between_steps = self._done + 1, self._trained + self._seen, False
+        self._done, self._trained, self._between_steps = self._done + 1, self._trained + self._seen, False
         return loss
 
     def compute_loss(
@@ -264,9 +266,8 @@ class PrunedTrainer(Trainer):
         """Returns what the model returns. Its own loss is left out where nothing needs it."""
         following = super().compute_loss
         if following.__func__ is not Trainer.compute_loss:  # another Trainer does more there than the loss
-            return following(
-                model, dict(inputs), return_outputs=True, num_items_in_batch=num_items_in_batch, **keywords
-            )[1]
+            keywords |= {"return_outputs": True, "num_items_in_batch": num_items_in_batch}
+            return following(model, dict(inputs), **keywords)[1]
         alone = isinstance(self.model, PreTrainedModel) and self._compared
         decodes = getattr(getattr(self.model, "config", None), "is_encoder_decoder", False)
         if alone and not (decodes and "decoder_input_ids" not in inputs):
@@ -355,7 +356,7 @@ class PrunedTrainer(Trainer):
         }
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        if not self.between_steps:  # a callback saves before the optimiser applies what was trained: save after it
+        if not self._between_steps:  # a callback saves before the optimiser applies what was trained: save after it
             self.control.should_save = True
             return
         assert self._loader is not None

@@ -70,7 +70,7 @@ class Place(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Notes that the optimiser has applied all that was trained."""
-        self.trainer.between_steps = True
+        self.trainer._between_steps = True
         state.epoch = self.trainer.place
 
 
