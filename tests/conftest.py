@@ -1,5 +1,6 @@
 """Settings of every test; tiny runs, trained here or in forked processes that may be killed; made-up runs."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -9,12 +10,15 @@ import torch
 from hypothesis import settings
 
 from orderdp.comparison.grid import Comparison
+from orderdp.data.imports import import_image_library
 from orderdp.data.registry import load_dataset
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, gathered
 from orderdp.training.run_folder import RunFolder
 from reference.made_runs import SIZES, Made
 
+with contextlib.suppress(ImportError):  # frameworks import it too, and some cannot with one built for another torch
+    import_image_library("torchvision")
 torch.set_num_threads(1)
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("repeatable")

@@ -23,22 +23,23 @@ NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]\d+)?"
 VARIES = r"cuda|cpu|pruning is (?:better|worse) than the [\w ]+|statistically indistinguishable.*"
 
 
-WITH_TIMM = """
-import runpy, sys
-from orderdp.data.imports import import_image_library
-import_image_library("timm")
-runpy.run_path(sys.argv[1], run_name="__main__")
-"""
+# The frameworks that examples need. They import torchvision, which may be built for another torch than the one here.
+FRAMEWORKS = {"hf_text_classification": "transformers", "hf_causal_lm": "transformers", "timm_train": "timm"}
+MENDED = (
+    "import runpy, sys; from orderdp.data.imports import import_image_library; import_image_library('torchvision'); "
+    "runpy.run_path(sys.argv[1], run_name='__main__')"
+)
 
 
 def run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Runs an example in a fresh interpreter on one thread, where warnings are errors."""
+    if importlib.util.find_spec(FRAMEWORKS.get(name, "torch")) is None:
+        pytest.skip(f"needs {FRAMEWORKS[name]}")
     source = Path(orderdp.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
     ignored = "ignore:`torch.jit:DeprecationWarning"  # torch 2.13's own distributed optimisers, which Ignite imports
-    command = [sys.executable, "-W", "error", "-W", ignored, str(EXAMPLES / f"{name}.py")]
-    if name == "timm_train":  # torchvision may be built for another torch
-        command[-1:] = ["-c", WITH_TIMM, command[-1]]
+    start = ["-c", MENDED] if name in FRAMEWORKS else []
+    command = [sys.executable, "-W", "error", "-W", ignored, *start, str(EXAMPLES / f"{name}.py")]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
 
 
@@ -265,6 +266,24 @@ def timm_train(lines: list[str], folder: Path) -> None:
     assert numbers(lines[1])[0] > 80
 
 
+def hf_text_classification(lines: list[str], folder: Path) -> None:
+    assert numbers(lines[0]) == [12 * -(-1000 // 32), 0]
+    assert numbers(lines[1]) == [1000, 2000, 12 * 1000]
+    assert numbers(lines[2])[0] > 90
+
+
+def hf_causal_lm(lines: list[str], folder: Path) -> None:
+    stopped, planned = numbers(lines[0])
+    assert stopped % 15 > 0  # after the last checkpoint
+    assert (stopped // 15 * 15) % (planned / 5) > 0  # which is inside an epoch
+    assert numbers(lines[1]) == [planned, 0]
+    assert numbers(lines[2]) == [500, 1000, 5 * 500]
+    before, after = numbers(lines[3])
+    assert before > 6
+    assert after < 4.2  # knowing only how often each character occurs gives 4.7
+    assert lines[4].endswith("True")
+
+
 def worth_it(lines: list[str], folder: Path) -> None:
     told = {
         name: [float(value) for value in values.split(", ")]
@@ -303,6 +322,8 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
             ignite_engine,
             skorch_net,
             timm_train,
+            hf_text_classification,
+            hf_causal_lm,
             worth_it,
         ),
     )
