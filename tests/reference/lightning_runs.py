@@ -17,6 +17,8 @@ from orderdp.integrations.lightning import Pruning  # noqa: E402
 QUIETLY = [
     pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning"),  # torch 2.13
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path., callbacks used to create the checkpoint"),
+    pytest.mark.filterwarnings("ignore:This property will be removed in 2.0.0. Use .Metric:DeprecationWarning"),
     # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; DataLoader forks all the same.
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
@@ -50,10 +52,6 @@ class Trace:
         assert self.losses == pytest.approx(other.losses, rel=1e-5)
         assert self.rates == pytest.approx(other.rates, rel=1e-12)
         assert self.steps == other.steps
-
-    def __add__(self, other):
-        joined = (getattr(self, name) + getattr(other, name) for name in ("ids", "losses", "rates"))
-        return Trace(*joined, self.steps + other.steps)
 
 
 def network():
@@ -113,6 +111,9 @@ class Model(lightning.LightningModule):
         loss = self.pruner.update(index, losses_of(self.network, x, y))
         self.trace.add(index, loss, self.optimizers())
         return loss
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["trained"] = len(self.trace.ids)
 
     def on_train_end(self):
         self.trace.steps = self.trainer.global_step
