@@ -70,3 +70,208 @@ def test_a_limit_holds_for_every_epoch(strategy, schedule, limit):
 def test_a_run_ends_inside_an_epoch_at_max_steps(strategy, schedule):
     model = fit(strategy, -1, schedule=schedule, max_steps=14)
     model.trace.equals(bare(strategy, EPOCHS, schedule=schedule, max_steps=14))
+
+
+@pytest.mark.parametrize("interval", [1.0, 0.5, 3], ids=repr)
+def test_validation_comes_when_its_interval_says(interval):
+    model = fit(HALF, EPOCHS, model=Validated, schedule=growing_from_five, val_check_interval=interval)
+    lengths = [5, 5, 10, 10]
+    every = [int(length * interval) if isinstance(interval, float) else interval for length in lengths]
+    begins = [0, 5, 10, 20]
+    expected = [
+        begin + batch
+        for begin, length, each in zip(begins, lengths, every, strict=True)
+        for batch in range(1, length + 1)
+        if batch % each == 0
+    ]
+    assert model.validated == [0, *expected]  # once as a check before the training
+    model.trace.equals(bare(HALF, EPOCHS, schedule=growing_from_five))
+
+
+def growing_from_five(strategy, epoch):
+    """A schedule: 5, 5, 10, 10 batches."""
+    return strategy if epoch < 2 else FullData()
+
+
+class Totals(lightning.callbacks.ProgressBar):
+    """A progress bar that notes how long it would be, and the batches that it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.totals, self.seen = [], []
+
+    def disable(self):
+        """Shows nothing."""
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self.totals.append(self.total_train_batches)
+        self.seen.append(0)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.seen[-1] += 1
+
+
+@STRATEGIES
+def test_a_progress_bar_is_as_long_as_its_epoch(strategy, schedule):
+    bar = Totals()
+    fit(strategy, EPOCHS, schedule=schedule, callbacks=[bar], enable_progress_bar=True)
+    assert bar.totals == bar.seen
+
+
+class Estimating(Model):
+    """Sizes its schedule by Lightning's estimate."""
+
+    def steps(self):
+        return self.trainer.estimated_stepping_batches
+
+
+class Exact(Model):
+    """Sizes its schedule by the callback."""
+
+    def steps(self):
+        return self.pruning.total_steps(self.trainer)
+
+
+SETTINGS = pytest.mark.parametrize(
+    "arguments", [{}, {"accumulate_grad_batches": 4}, {"limit_train_batches": 0.6}, {"limit_train_batches": 3}], ids=repr
+)
+
+
+@SETTINGS
+@LEFT_EARLY
+def test_the_estimate_of_steps_is_exact_where_all_epochs_have_one_size(arguments):
+    model = fit(HALF, EPOCHS, model=Estimating, **arguments)
+    assert model.total_steps == model.trace.steps
+    model.trace.equals(bare(HALF, EPOCHS, total_steps=model.total_steps, **as_loop(arguments)))
+
+
+def as_loop(arguments):
+    """The arguments of a bare loop for those of a Trainer."""
+    names = {"accumulate_grad_batches": "accumulate", "limit_train_batches": "limit"}
+    return {names[name]: value for name, value in arguments.items()}
+
+
+@SETTINGS
+@pytest.mark.parametrize(("strategy", "schedule"), [(HALF, None), (SHRINKING, None), (RISING, None), (HALF, growing)])
+@LEFT_EARLY
+def test_the_callback_counts_the_steps_of_the_run(strategy, schedule, arguments):
+    model = fit(strategy, EPOCHS, model=Exact, schedule=schedule, **arguments)
+    assert model.total_steps == model.trace.steps
+    arguments = as_loop(arguments)
+    model.trace.equals(bare(strategy, EPOCHS, schedule=schedule, total_steps=model.total_steps, **arguments))
+    assert fit(strategy, EPOCHS, model=Exact, schedule=schedule, max_steps=4).total_steps == 4
+
+
+def test_an_estimate_that_epochs_of_other_sizes_make_wrong_is_refused():
+    with pytest.raises(RuntimeError, match=r"the 25 steps of the run, got 40 from trainer.estimated_stepping_batches"):
+        fit(SHRINKING, EPOCHS, model=Estimating)
+    with pytest.raises(RuntimeError, match=r"the 9 steps of the run, got 12 from .* write pruning.total_steps"):
+        fit(SHRINKING, EPOCHS, model=Estimating, accumulate_grad_batches=4)
+
+
+def test_an_estimate_of_what_the_losses_decide_is_warned_of():
+    with pytest.warns(RuntimeWarning, match="estimated_stepping_batches, which is 40, the most that the run may make"):
+        model = fit(INFOBATCH, EPOCHS, model=Estimating)
+    model.trace.equals(bare(INFOBATCH, EPOCHS, total_steps=40))
+    with pytest.raises(ValueError, match="the steps of InfoBatch.* depend on the losses"):
+        fit(INFOBATCH, EPOCHS, model=Exact)
+
+
+@pytest.mark.parametrize("limit", [2, 0.2])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_overfit_batches_trains_the_same_first_batches_in_every_epoch(limit, workers):
+    model = fit(SHRINKING, EPOCHS, overfit_batches=limit, loader={"num_workers": workers})
+    assert model.trace.ids == bare(SHRINKING, 1).ids[:2] * EPOCHS
+    assert model.pruner.epoch == 0
+    assert model.pruner.report().visits == 8
+
+
+class Data(lightning.LightningDataModule):
+    """Makes the pruned loader and its callback."""
+
+    def __init__(self):
+        super().__init__()
+        self.pruner, loader = built(SHRINKING)
+        self.pruning = Pruning(loader)
+
+    def train_dataloader(self):
+        return self.pruning.batches
+
+
+class Hooked(Model):
+    """A model that brings its own batches."""
+
+    def train_dataloader(self):
+        return self.pruning.batches
+
+
+def test_batches_may_come_from_a_data_module():
+    data = Data()
+    model = Model(data.pruner)
+    lightning.Trainer(max_epochs=3, callbacks=[data.pruning], **QUIET).fit(model, datamodule=data)
+    model.trace.equals(bare(SHRINKING, 3))
+
+
+@pytest.mark.parametrize("reload", [0, 1])
+def test_batches_may_come_from_a_hook_of_the_model(reload):
+    pruner, loader = built(SHRINKING)
+    model = Hooked(pruner)
+    model.pruning = Pruning(loader)
+    trainer = lightning.Trainer(
+        max_epochs=3, callbacks=[model.pruning], reload_dataloaders_every_n_epochs=reload, **QUIET
+    )
+    trainer.fit(model)
+    model.trace.equals(bare(SHRINKING, 3))
+
+
+class Manual(Model):
+    """Steps its optimiser itself."""
+
+    automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
+        scheduler.step()
+
+
+@STRATEGIES
+def test_manual_optimisation(strategy, schedule):
+    model = fit(strategy, EPOCHS, model=Manual, schedule=schedule)
+    model.trace.equals(bare(strategy, EPOCHS, schedule=schedule))
+
+
+class Leaves(Model):
+    """Leaves each epoch before its fourth batch."""
+
+    def on_train_batch_start(self, batch, batch_idx):
+        return -1 if batch_idx == 3 else None
+
+
+@STRATEGIES
+@LEFT_EARLY
+def test_an_epoch_that_the_model_leaves_is_over(strategy, schedule):
+    model = fit(strategy, EPOCHS, model=Leaves, schedule=schedule)
+    assert model.trace.ids == bare(strategy, EPOCHS, schedule=schedule, limit=3).ids
+
+
+@LEFT_EARLY
+def test_a_second_fit_goes_on_with_the_next_epoch():
+    model = fit(SHRINKING, 2)
+    model.trainer.fit_loop.max_epochs = EPOCHS
+    model.trainer.fit(model, model.pruning.batches)
+    assert model.trace.ids == bare(SHRINKING, EPOCHS).ids
+
+
+@LEFT_EARLY
+def test_the_search_for_a_learning_rate_leaves_the_pruner_as_it_was(tmp_path):
+    pruner, loader = built(SHRINKING)
+    model, pruning = Model(pruner), Pruning(loader)
+    trainer = lightning.Trainer(max_epochs=3, callbacks=[pruning], default_root_dir=tmp_path, **QUIET)
+    lightning.tuner.Tuner(trainer).lr_find(model, pruning.batches, num_training=12, update_attr=False)
+    fresh = lightning.Trainer(max_epochs=3, callbacks=[pruning], **QUIET)
+    model.trace.ids.clear()
+    fresh.fit(model, pruning.batches)
+    assert model.trace.ids == bare(SHRINKING, 3).ids

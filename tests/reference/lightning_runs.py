@@ -61,8 +61,11 @@ def network():
     return layer
 
 
-def optimizer_of(model):
+def optimizer_of(model, total_steps=None):
+    """An optimiser, and a schedule of so many steps or of any number."""
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.5)
+    if total_steps is not None:
+        return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=total_steps)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
 
 
@@ -76,11 +79,11 @@ def built(strategy, *, schedule=None, pruner_class=Pruner, **arguments):
     return pruner, pruner.loader(DATA, **{"batch_size": BATCH, **arguments})
 
 
-def bare(strategy, epochs, *, limit=1.0, accumulate=1, max_steps=None, **arguments):
+def bare(strategy, epochs, *, limit=1.0, accumulate=1, max_steps=None, total_steps=None, **arguments):
     """A loop of PyTorch alone."""
     pruner, loader = built(strategy, **arguments)
     model, trace = network(), Trace()
-    optimizer, scheduler = optimizer_of(model)
+    optimizer, scheduler = optimizer_of(model, total_steps)
     for _ in range(epochs):
         for number, (index, (x, y)) in enumerate(loader, 1):
             length = min(limit, len(loader)) if isinstance(limit, int) else int(len(loader) * limit)
@@ -118,8 +121,12 @@ class Model(lightning.LightningModule):
     def on_train_end(self):
         self.trace.steps = self.trainer.global_step
 
+    def steps(self):
+        """Length of the schedule."""
+
     def configure_optimizers(self):
-        optimizer, scheduler = optimizer_of(self.network)
+        self.total_steps = self.steps()
+        optimizer, scheduler = optimizer_of(self.network, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
@@ -137,7 +144,7 @@ class Validated(Model):
         return DataLoader(DATA[:6], batch_size=3)
 
 
-def fit(strategy, epochs, *, model=Model, schedule=None, loader=None, callbacks=(), checkpoint=None, **arguments):
+def fit(strategy, epochs, /, *, model=Model, schedule=None, loader=None, callbacks=(), checkpoint=None, **arguments):
     """Trains with a Trainer of these arguments; returns the model, which holds its trainer and the callback."""
     pruner, pruned = built(strategy, schedule=schedule, **(loader or {}))
     module = model(pruner)
