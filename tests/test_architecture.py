@@ -22,7 +22,7 @@ LAYERS = [
     {"notices", "samplers", "within_batch"},
     {"loader", "ledger"},
     {"pruner"},
-    {"testing", "diagnostics", "coresets"},
+    {"testing", "diagnostics", "coresets", "integrations"},
     {"data"},
     {"training"},
     {"comparison"},

@@ -26,7 +26,8 @@ VARIES = r"cuda|cpu|pruning is (?:better|worse) than the [\w ]+|statistically in
 def run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Runs an example in a fresh interpreter on one thread, where warnings are errors."""
     source = Path(orderdp.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(map(str, (source, ROOT / "tests" / "reference" / "torchvision_operators")))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py")]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
 
@@ -205,6 +206,15 @@ def static_start(lines: list[str], folder: Path) -> None:
     assert min(numbers(lines[2])) > 93
 
 
+def lightning_fit(lines: list[str], folder: Path) -> None:
+    whole, resumed = (numbers(line) for line in lines[:2])
+    assert whole == resumed
+    assert whole[:2] == [6 * -(-718 // 32), 0]
+    assert whole[2] > 90
+    assert lines[2].endswith("True")
+    assert (folder / "runs/lightning_fit/step=50.ckpt").exists()
+
+
 def worth_it(lines: list[str], folder: Path) -> None:
     told = {
         name: [float(value) for value in values.split(", ")]
@@ -237,6 +247,7 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
             choose_in_batch,
             small_judge,
             static_start,
+            lightning_fit,
             worth_it,
         ),
     )

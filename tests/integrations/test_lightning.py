@@ -1,11 +1,10 @@
 """A Lightning Trainer trains what a bare loop trains: the same ids, losses, learning rates and number of steps."""
 
 import pytest
-import torch
 
 from orderdp import UCB, FullData, InfoBatch, Kakurenbo, OrderDP, Scheduled
 from orderdp.integrations.lightning import Pruning
-from reference.lightning_runs import DATA, QUIET, QUIETLY, Model, N, Validated, bare, built, fit, lightning, losses_of
+from reference.lightning_runs import QUIET, QUIETLY, Model, Validated, bare, built, fit, lightning
 from reference.loop import LEFT_EARLY
 
 pytestmark = QUIETLY
@@ -47,7 +46,13 @@ def test_a_trainer_trains_what_a_bare_loop_trains(strategy, schedule, trainer, l
 
 
 def test_the_sizes_of_the_epochs_vary_in_these_tests():
-    for strategy, schedule in [(SHRINKING, None), (RISING, None), (HALF, growing), (INFOBATCH, None), (KAKURENBO, None)]:
+    for strategy, schedule in [
+        (SHRINKING, None),
+        (RISING, None),
+        (HALF, growing),
+        (INFOBATCH, None),
+        (KAKURENBO, None),
+    ]:
         pruner, loader = built(strategy, schedule=schedule)
         lengths = []
         for _ in range(EPOCHS):
@@ -133,7 +138,9 @@ class Exact(Model):
 
 
 SETTINGS = pytest.mark.parametrize(
-    "arguments", [{}, {"accumulate_grad_batches": 4}, {"limit_train_batches": 0.6}, {"limit_train_batches": 3}], ids=repr
+    "arguments",
+    [{}, {"accumulate_grad_batches": 4}, {"limit_train_batches": 0.6}, {"limit_train_batches": 3}],
+    ids=repr,
 )
 
 
@@ -173,7 +180,7 @@ def test_an_estimate_of_what_the_losses_decide_is_warned_of():
     with pytest.warns(RuntimeWarning, match="estimated_stepping_batches, which is 40, the most that the run may make"):
         model = fit(INFOBATCH, EPOCHS, model=Estimating)
     model.trace.equals(bare(INFOBATCH, EPOCHS, total_steps=40))
-    with pytest.raises(ValueError, match="the steps of InfoBatch.* depend on the losses"):
+    with pytest.raises(ValueError, match=r"the steps of InfoBatch.* depend on the losses"):
         fit(INFOBATCH, EPOCHS, model=Exact)
 
 

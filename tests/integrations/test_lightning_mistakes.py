@@ -8,8 +8,19 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from orderdp import UCB, OrderDP, Pruner
-from reference.lightning_runs import DATA, QUIET, QUIETLY, Model, N, Validated, bare, built, fit, lightning
+from orderdp import UCB, OrderDP
+from reference.lightning_runs import (
+    DATA,
+    QUIET,
+    QUIETLY,
+    Model,
+    Validated,
+    bare,
+    built,
+    environment_of_tests,
+    fit,
+    lightning,
+)
 from reference.loop import LEFT_EARLY
 
 from orderdp.integrations.lightning import Pruning  # isort: skip, since it needs Lightning
@@ -35,7 +46,9 @@ def test_the_loader_itself_is_refused():
     with refused("a Trainer needs the batches of the callback, got the pruned loader itself"):
         trainer().fit(Model(pruner), {"one": loader, "two": DataLoader(DATA)})
     for evaluate in ("validate", "test", "predict"):
-        with refused("a plain DataLoader" if evaluate != "predict" else "got SequentialSampler; a pruned loader shares"):
+        with refused(
+            "a plain DataLoader" if evaluate != "predict" else "got SequentialSampler; a pruned loader shares"
+        ):
             getattr(trainer(), evaluate)(Evaluated(pruner), loader)
     assert pruner.epoch is None
 
@@ -118,7 +131,9 @@ def test_a_checkpoint_without_the_pruner_is_refused(tmp_path):
     plain = lightning.Trainer(max_epochs=1, **QUIET)
     plain.fit(Plain(Unrecorded()), DataLoader(DATA, batch_size=4))
     plain.save_checkpoint(path)
-    with refused("the checkpoint must hold the pruner, got one of step 10 without it; resume one that was written with"):
+    with refused(
+        "the checkpoint must hold the pruner, got one of step 10 without it; resume one that was written with"
+    ):
         fit(SHRINKING, 3, checkpoint=path)
     pruner, loader = built(SHRINKING)
     pruner.set_epoch(1)
@@ -183,7 +198,40 @@ def test_without_lightning_the_callback_says_what_to_install():
         "from orderdp.integrations.lightning import Pruning\n"
         "Pruning(None)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment_of_tests())
     assert done.stderr.splitlines()[-1] == (
         'ImportError: the Lightning callback needs lightning: pip install "orderdp[lightning]"'
     )
+
+
+def test_the_callback_works_in_a_trainer_of_either_package():
+    """Its base class comes from the package that was imported."""
+    code = (
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "import pytorch_lightning\n"
+        "import sys; assert 'lightning' not in sys.modules\n"
+        "from orderdp.integrations.lightning import Pruning\n"
+        "assert issubclass(Pruning, pytorch_lightning.Callback) and 'lightning' not in sys.modules\n"
+        "import orderdp\n"
+        "from reference import lightning_runs as runs\n"
+        "for package in (pytorch_lightning, runs.lightning):\n"
+        "    class Model(package.LightningModule):\n"
+        "        configure_optimizers = lambda self: runs.optimizer_of(self.network)[0]\n"
+        "        def training_step(self, batch, batch_idx):\n"
+        "            index, (x, y) = batch\n"
+        "            self.ids.append(index.tolist())\n"
+        "            return self.pruner.update(index, runs.losses_of(self.network, x, y))\n"
+        "    model = Model()\n"
+        "    model.network, model.ids = runs.network(), []\n"
+        "    model.pruner, loader = runs.built(orderdp.UCB(prune_ratio=0.5))\n"
+        "    pruning = Pruning(loader)\n"
+        "    package.Trainer(max_epochs=2, callbacks=[pruning], **runs.QUIET).fit(model, pruning.batches)\n"
+        "    print(len(model.ids), model.pruner.report().visits)\n"
+        "    try:\n"
+        "        package.Trainer(max_epochs=1, **runs.QUIET).fit(model, loader)\n"
+        "    except TypeError as error:\n"
+        "        print(str(error)[:28])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment_of_tests())
+    expected = ["15 60", "a Trainer needs the batches "]
+    assert done.stdout.splitlines() == [*expected, *expected], done.stderr[-2000:]

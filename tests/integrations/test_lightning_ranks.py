@@ -1,7 +1,6 @@
 """Two processes under Lightning train together what one bare loop trains with batches of twice the size."""
 
 import json
-import os
 import subprocess
 import sys
 from itertools import chain
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orderdp import UCB, InfoBatch
-from reference.lightning_runs import BATCH, QUIETLY, Trace, bare
+from reference.lightning_runs import BATCH, QUIETLY, Trace, bare, environment_of_tests
 from reference.loop import LEFT_EARLY
 
 pytestmark = QUIETLY
@@ -23,11 +22,9 @@ INFOBATCH = InfoBatch(prune_probability=0.9, delta=0.75, epochs=4)
 def seen(tmp_path_factory):
     """What both ranks saw, by the name of the run."""
     folder = tmp_path_factory.mktemp("ranks")
-    path = os.pathsep.join(map(str, (TESTS.parent / "src", TESTS, TESTS / "reference" / "torchvision_operators")))
-    hidden = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "NODE_RANK", "MASTER_PORT")}
-    environment = {**hidden, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(TESTS / "reference" / "lightning_ranks.py"), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(TESTS / "reference" / "lightning_ranks.py"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment_of_tests(), timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     ranks = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
     return {name: [rank[name] for rank in ranks] for name in ranks[0]}

@@ -1,6 +1,8 @@
 """A small model that Lightning trains, and the bare loop that it must equal."""
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,9 +35,18 @@ QUIET = {
 }
 
 
+def environment_of_tests():
+    """The environment of a new process that imports this module."""
+    tests = Path(__file__).parents[1]
+    paths = (tests.parent / "src", tests, tests / "reference" / "torchvision_operators")
+    launched = ("LOCAL_RANK", "NODE_RANK", "MASTER_PORT")  # left in this process by a Trainer on several
+    kept = {name: value for name, value in os.environ.items() if name not in launched}
+    return {**kept, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
+
+
 @dataclass
 class Trace:
-    """What a run did: the ids and the mean loss of each batch, and the learning rate at it; and how often it stepped."""
+    """What a run did: ids, mean loss and learning rate of each batch, and how often the optimiser stepped."""
 
     ids: list = field(default_factory=list)
     losses: list = field(default_factory=list)

@@ -6,11 +6,12 @@ has imported, or else from the one that is installed. It works in a Trainer of e
 
 from __future__ import annotations
 
-import importlib
 import math
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
@@ -23,15 +24,11 @@ from orderdp.ranks import step_runs, total
 
 
 def _callback_class() -> Any:
-    """Returns Lightning's `Callback`."""
+    """Returns Lightning's `Callback`; without Lightning, a stand-in, so that this module can be imported."""
     names = ("lightning.pytorch", "pytorch_lightning")
-    for name in sorted(names, key=lambda name: name not in sys.modules):
-        try:
-            return importlib.import_module(name).Callback
-        except ModuleNotFoundError as error:
-            if error.name not in (name, name.partition(".")[0]):
-                raise
-    raise ImportError('the Lightning callback needs lightning: pip install "orderdp[lightning]"')
+    installed = [name for name in names if find_spec(name.partition(".")[0])]
+    installed.sort(key=lambda name: name not in sys.modules)
+    return import_module(installed[0]).Callback if installed else object
 
 
 _Callback: Any = _callback_class()
@@ -207,13 +204,16 @@ class Pruning(_Callback):  # type: ignore[misc]
 
     Attributes:
         loader: the loader.
+        pruner: its pruner.
         batches: what the Trainer gets: (index, batch), with (b,) int64 ids.
 
     Raises:
-        TypeError: not a pruner's loader.
+        TypeError: not a pruner's loader. ImportError: Lightning is not installed.
     """
 
     def __init__(self, loader: PrunedLoader) -> None:
+        if _Callback is object:
+            raise ImportError('the Lightning callback needs lightning: pip install "orderdp[lightning]"')
         super().__init__()
         pruner = loader.batch_sampler.pruner if isinstance(loader, PrunedLoader) else None
         if not isinstance(pruner, Pruner):
@@ -221,6 +221,7 @@ class Pruning(_Callback):  # type: ignore[misc]
                 f"loader must be a pruner's, got {type(loader).__name__}; write Pruning(pruner.loader(train_set, ...))"
             )
         self.loader = loader
+        self.pruner = pruner
         self.batches = _Batches(loader, pruner)
         self._loaded: dict[str, Any] | None = None  # a state of which Lightning has not said yet where it goes on
         self._estimate: float | None = None  # of the number of steps, if `configure_optimizers` read it
@@ -245,7 +246,7 @@ class Pruning(_Callback):  # type: ignore[misc]
             (epochs, None if batches is None else math.ceil(batches / together))
             for epochs, batches in self.batches.plan(trainer.limit_train_batches)
         ]
-        steps = total(runs, of=shown(self.batches.pruner.strategy))
+        steps = total(runs, of=shown(self.pruner.strategy))
         return steps if trainer.max_steps < 0 else min(steps, trainer.max_steps)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -265,7 +266,7 @@ class Pruning(_Callback):  # type: ignore[misc]
         state, self._loaded = self._loaded, None
         if state is not None:
             self._resume(trainer, state)
-        elif self.batches.pruner.epoch is None and self.batches.pruner.next_epoch == 0 and trainer.global_step > 0:
+        elif self.pruner.epoch is None and self.pruner.next_epoch == 0 and trainer.global_step > 0:
             raise RuntimeError(
                 f"the checkpoint must hold the pruner, got one of step {trainer.global_step} without it; resume one "
                 "that was written with this callback, or write pruner.set_epoch(epoch) to begin there without scores"
@@ -315,7 +316,7 @@ class Pruning(_Callback):  # type: ignore[misc]
             return
         fit.max_batches = batches.length  # by which Lightning decides whether the saved epoch was at its end
         epochs = fit.epoch_progress.current
-        if inside and batches.pruner.resuming:
+        if inside and self.pruner.resuming:
             batches.begin()
         elif epochs.processed == epochs.started and progress.current.completed == progress.current.processed:
             # With `max_steps`, Lightning 2.6 takes the batches of an epoch that is over as batches of the next one.
@@ -367,6 +368,6 @@ class Pruning(_Callback):  # type: ignore[misc]
         trainer = self.batches.trainer
         if trainer is None or trainer.overfit_batches:
             return
-        self.batches.pruner.load_state_dict(state_dict["loader"]["pruner"])
+        self.pruner.load_state_dict(state_dict["loader"]["pruner"])
         self.batches.drop()
         self._loaded = state_dict

@@ -15,20 +15,23 @@ class Finder:
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        if name != "torchvision":
-            return None
-        sys.meta_path.remove(cls)
-        found = importlib.machinery.PathFinder.find_spec(name)
-        if found is not None:
-            import torch
+        if name == "torchvision":
+            sys.meta_path.remove(cls)
+            found = importlib.machinery.PathFinder.find_spec(name)
+            if found is not None:
+                prepare(Path(found.origin).with_name("_C.so"))
 
-            try:
-                torch.ops.load_library(str(Path(found.origin).with_name("_C.so")))
-            except OSError:
-                for operator in ("nms", "qnms"):
-                    arguments = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                    torch.library.define(f"torchvision::{operator}", arguments)
-        return None
+
+def prepare(operators):
+    """Loads the operators from their file, or declares two."""
+    import torch
+
+    try:
+        torch.ops.load_library(str(operators))
+    except OSError:
+        for operator in ("nms", "qnms"):
+            arguments = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            torch.library.define(f"torchvision::{operator}", arguments)
 
 
 if not sys.modules.get("torchvision"):
