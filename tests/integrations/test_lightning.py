@@ -1,10 +1,13 @@
 """A Lightning Trainer trains what a bare loop trains: the same ids, losses, learning rates and number of steps."""
 
+import multiprocessing
+
 import pytest
+from torch.utils.data import default_collate
 
 from orderdp import UCB, FullData, InfoBatch, Kakurenbo, OrderDP, Scheduled
 from orderdp.integrations.lightning import Pruning
-from reference.lightning_runs import QUIET, QUIETLY, Model, Validated, bare, built, fit, lightning
+from reference.lightning_runs import QUIET, QUIETLY, Model, N, Validated, bare, built, fit, lightning
 from reference.loop import LEFT_EARLY
 
 pytestmark = QUIETLY
@@ -33,16 +36,23 @@ STRATEGIES = pytest.mark.parametrize(
     ("trainer", "loop"),
     [
         ({}, {}),
-        ({"loader": {"num_workers": 2}}, {"num_workers": 2}),
         ({"accumulate_grad_batches": 4}, {"accumulate": 4}),
         ({"reload_dataloaders_every_n_epochs": 1}, {}),
         ({"model": Validated}, {}),
     ],
-    ids=["plain", "workers", "accumulate", "reload", "validated"],
+    ids=["plain", "accumulate", "reload", "validated"],
 )
 def test_a_trainer_trains_what_a_bare_loop_trains(strategy, schedule, trainer, loop):
     model = fit(strategy, EPOCHS, schedule=schedule, **trainer)
     model.trace.equals(bare(strategy, EPOCHS, schedule=schedule, **loop))
+
+
+@pytest.mark.parametrize("strategy", [SHRINKING, INFOBATCH], ids=["shrinking", "InfoBatch"])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_change_nothing(strategy, persistent):
+    model = fit(strategy, EPOCHS, loader={"num_workers": 2, "persistent_workers": persistent})
+    model.trace.equals(bare(strategy, EPOCHS))
+    assert multiprocessing.active_children() == []
 
 
 def test_the_sizes_of_the_epochs_vary_in_these_tests():
@@ -121,6 +131,22 @@ def test_a_progress_bar_is_as_long_as_its_epoch(strategy, schedule):
     bar = Totals()
     fit(strategy, EPOCHS, schedule=schedule, callbacks=[bar], enable_progress_bar=True)
     assert bar.totals == bar.seen
+
+
+class Last(lightning.Callback):
+    """Notes for each batch whether the Trainer takes it for the last of its epoch."""
+
+    def __init__(self):
+        self.last = []
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        self.last.append(trainer.is_last_batch)
+
+
+def test_the_trainer_knows_which_batch_is_the_last():
+    callback = Last()
+    fit(HALF, EPOCHS, schedule=growing, callbacks=[callback])
+    assert [number for number, last in enumerate(callback.last, 1) if last] == [2, 7, 12, 22]
 
 
 class Estimating(Model):
@@ -270,6 +296,48 @@ def test_a_second_fit_goes_on_with_the_next_epoch():
     model.trainer.fit_loop.max_epochs = EPOCHS
     model.trainer.fit(model, model.pruning.batches)
     assert model.trace.ids == bare(SHRINKING, EPOCHS).ids
+
+
+def test_a_run_may_begin_where_a_loop_has_left_the_pruner():
+    pruner, loader = built(SHRINKING)
+    for index, (x, y) in loader:
+        pruner.update(index, (x.sum(1) - y).requires_grad_() ** 2)
+    model = Exact(pruner)
+    model.pruning = Pruning(loader)
+    lightning.Trainer(max_epochs=3, callbacks=[model.pruning], **QUIET).fit(model, model.pruning.batches)
+    assert (model.total_steps, model.trace.steps, pruner.epoch) == (15, 15, 3)
+
+
+def drop_multiples_of_seven(samples):
+    return default_collate([sample for sample in samples if round(sample[0][0].item() * N) % 7])
+
+
+class Dropping(Model):
+    """Finds out which samples of a batch were left."""
+
+    def training_step(self, batch, batch_idx):
+        index, samples = batch
+        return super().training_step((index[index % 7 != 0], samples), batch_idx)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.filterwarnings("ignore:.* of the .* samples of epoch .* were left without a loss:RuntimeWarning")
+def test_samples_that_were_dropped_have_failed_as_in_a_bare_loop(workers):
+    model = fit(SHRINKING, 2, model=Dropping, loader={"collate_fn": drop_multiples_of_seven, "num_workers": workers})
+    pruner, loader = built(SHRINKING, collate_fn=drop_multiples_of_seven)
+    for _ in range(2):
+        for index, (x, y) in loader:
+            pruner.update(index[index % 7 != 0], (x.sum(1) - y).requires_grad_() ** 2)
+    assert model.pruner.report().failed == pruner.report().failed == tuple(range(0, N, 7))
+    assert model.pruner.report().missing == pruner.report().missing
+
+
+@LEFT_EARLY
+def test_the_search_as_a_callback_leaves_the_pruner_as_it_was(tmp_path):
+    finder = lightning.callbacks.LearningRateFinder(num_training_steps=12, update_attr=False)
+    model = fit(SHRINKING, 3, callbacks=[finder], default_root_dir=tmp_path)
+    model.trace.ids = model.trace.ids[12:]
+    assert model.trace.ids == bare(SHRINKING, 3).ids
 
 
 @LEFT_EARLY

@@ -97,6 +97,18 @@ def test_a_callback_whose_batches_the_trainer_does_not_train_is_refused():
     assert pruner.epoch is None
 
 
+class Limits(lightning.Callback):
+    """Sets a limit behind the Trainer's back."""
+
+    def on_train_epoch_start(self, trainer, model):
+        trainer.fit_loop.max_batches = 2
+
+
+def test_an_epoch_that_ends_early_for_no_reason_is_an_error():
+    with refused("the Trainer must train all 10 batches of an epoch, got an end after 2; let no other callback change"):
+        fit(SHRINKING, 2, callbacks=[Limits()])
+
+
 class Replacing(Model):
     """Makes another callback's batches at the second epoch."""
 

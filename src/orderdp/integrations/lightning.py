@@ -143,11 +143,8 @@ class _Batches:
         self.open = True
         if self.kept is None:
             batches = iter(self.loader)
-            first = next(batches)
-            whole = len(self.loader)
-            self.length = _limited(whole, trainer.limit_train_batches)
-            self.served = whole - self.loader.batch_sampler.in_pass
-            self._pass = _Rest(first, batches)
+            self._pass = _Rest(next(batches), batches)
+            self.length = _limited(len(self.loader), trainer.limit_train_batches)
             if trainer.overfit_batches:
                 self.kept, self._pass = list(islice(self._pass, self.length)), None
         self.ready = True
@@ -156,11 +153,18 @@ class _Batches:
             trainer.val_check_batch = max(1, int(self.length * trainer.val_check_interval))
 
     def end(self) -> None:
-        """Ends the running epoch. What the pruner knows of it is what a plain loop would have told."""
-        if self._pass is not None and self.served == len(self.loader):
-            next(self._pass, None)
+        """Ends the running epoch."""
         self.open = False
         self.drop()
+
+    @property
+    def _iterator(self) -> Any:
+        """What a DataLoader keeps of its persistent workers; Lightning ends them through it after a run."""
+        return self.loader._iterator
+
+    @_iterator.setter
+    def _iterator(self, value: Any) -> None:
+        self.loader._iterator = value
 
     def state_dict(self) -> dict[str, Any]:
         """Returns nothing. The callback holds the state, since Lightning does not always give this one back."""
@@ -311,15 +315,18 @@ class Pruning(_Callback):  # type: ignore[misc]
         inside = fit.restarting and not untouched and progress.current.processed < state["length"]
         if inside or untouched:
             self.loader.load_state_dict(state["loader"])
-        batches.length, batches.served, batches.first = state["length"], state["served"], state["first"]
+        batches.length, batches.served = state["length"], progress.current.processed if inside else 0
         if not fit.restarting:
             return
-        fit.max_batches = batches.length  # by which Lightning decides whether the saved epoch was at its end
-        epochs = fit.epoch_progress.current
+        if progress.current.completed < progress.current.processed:
+            # Saved after a batch and before Lightning counted it. Lightning 2.6 does not count it after a resume if a
+            # batch was skipped before, and goes by the length of another epoch.
+            progress.increment_completed()
+            fit.epoch_loop.reset_restart_stage()
         if inside and self.pruner.resuming:
             batches.begin()
-        elif epochs.processed == epochs.started and progress.current.completed == progress.current.processed:
-            # With `max_steps`, Lightning 2.6 takes the batches of an epoch that is over as batches of the next one.
+        elif not inside and fit.epoch_progress.current.processed == fit.epoch_progress.current.started:
+            # Of an epoch that is over. With `max_steps`, Lightning 2.6 would take its batches for those of the next.
             progress.reset_on_run()
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -337,8 +344,20 @@ class Pruning(_Callback):  # type: ignore[misc]
             trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Ends the epoch, however many of its batches were trained."""
-        self.batches.end()
+        """Ends the epoch, however many of its batches were trained.
+
+        Raises:
+            RuntimeError: the Trainer ended it early, and nobody had told it so.
+        """
+        batches, current = self.batches, trainer.fit_loop.epoch_loop.batch_progress.current
+        left = current.started < current.ready  # `on_train_batch_start` returned -1
+        told = left or trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
+        if batches.open and batches.served < batches.length and not told:
+            raise RuntimeError(
+                f"the Trainer must train all {batches.length} batches of an epoch, got an end after {batches.served}; "
+                "let no other callback change max_batches, and write limit_train_batches for fewer"
+            )
+        batches.end()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Ends the workers."""
@@ -369,5 +388,6 @@ class Pruning(_Callback):  # type: ignore[misc]
         if trainer is None or trainer.overfit_batches:
             return
         self.pruner.load_state_dict(state_dict["loader"]["pruner"])
-        self.batches.drop()
+        self.batches.end()  # one that a search for a learning rate had begun
+        self.batches.first = state_dict["first"]  # before `configure_optimizers`, which may ask for the steps
         self._loaded = state_dict
