@@ -1,13 +1,28 @@
 """A Lightning Trainer trains what a bare loop trains: the same ids, losses, learning rates and number of steps."""
 
+import itertools
 import multiprocessing
 
 import pytest
+import torch
 from torch.utils.data import default_collate
 
 from orderdp import UCB, FullData, InfoBatch, Kakurenbo, OrderDP, Scheduled
 from orderdp.integrations.lightning import Pruning
-from reference.lightning_runs import QUIET, QUIETLY, Model, N, Validated, bare, built, fit, lightning
+from reference.lightning_runs import (
+    QUIET,
+    QUIETLY,
+    Model,
+    N,
+    Validated,
+    bare,
+    built,
+    fit,
+    lightning,
+    losses_of,
+    network,
+    optimizer_of,
+)
 from reference.loop import LEFT_EARLY
 
 pytestmark = QUIETLY
@@ -306,6 +321,40 @@ def test_a_run_may_begin_where_a_loop_has_left_the_pruner():
     model.pruning = Pruning(loader)
     lightning.Trainer(max_epochs=3, callbacks=[model.pruning], **QUIET).fit(model, model.pruning.batches)
     assert (model.total_steps, model.trace.steps, pruner.epoch) == (15, 15, 3)
+
+
+@pytest.mark.parametrize("limit", [1.0, 4])
+@LEFT_EARLY
+def test_a_run_may_begin_inside_an_epoch_that_a_loop_has_left(limit):
+    expected = bare(HALF, 3, limit=limit).ids
+    pruner, loader = built(HALF)
+    model = Model(pruner)
+    for number, (index, (x, y)) in enumerate(loader, 1):
+        pruner.update(index, losses_of(network(), x, y))
+        if number == 2:
+            break
+    loader.load_state_dict(loader.state_dict())
+    pruning = Pruning(loader)
+    trainer = lightning.Trainer(max_epochs=3, callbacks=[pruning], limit_train_batches=limit, **QUIET)
+    trainer.fit(model, pruning.batches)
+    assert model.trace.ids[:2] == expected[2:4]
+    assert len(model.trace.ids) == {1.0: 3 + 5 + 5, 4: 3 + 4 + 4}[limit]
+
+
+class Stepped(Model):
+    """Lowers its learning rate after each epoch."""
+
+    def configure_optimizers(self):
+        optimizer, _ = optimizer_of(self.network)
+        return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)]
+
+
+@STRATEGIES
+def test_a_schedule_by_epochs_steps_once_an_epoch(strategy, schedule):
+    model = fit(strategy, EPOCHS, model=Stepped, schedule=schedule)
+    changes = [one != other for one, other in itertools.pairwise(model.trace.rates)]
+    assert sum(changes) == EPOCHS - 1
+    assert model.lr_schedulers().last_epoch == EPOCHS
 
 
 def drop_multiples_of_seven(samples):

@@ -144,7 +144,7 @@ def test_a_checkpoint_without_the_pruner_is_refused(tmp_path):
     plain.fit(Plain(Unrecorded()), DataLoader(DATA, batch_size=4))
     plain.save_checkpoint(path)
     with refused(
-        "the checkpoint must hold the pruner, got one of step 10 without it; resume one that was written with"
+        "a run at step 10 must hold the pruner's state, got a pruner at its beginning; resume a checkpoint tha"
     ):
         fit(SHRINKING, 3, checkpoint=path)
     pruner, loader = built(SHRINKING)
@@ -170,7 +170,7 @@ def test_a_checkpoint_of_an_overfit_run_does_not_hold_the_pruner(tmp_path):
     model.trainer.save_checkpoint(tmp_path / "overfit.ckpt")
     again = fit(SHRINKING, 3, overfit_batches=2, checkpoint=tmp_path / "overfit.ckpt")
     assert again.trace.ids == bare(SHRINKING, 1).ids[:2]
-    with refused("the checkpoint must hold the pruner, got one of step 4 without it"):
+    with refused("a run at step 4 must hold the pruner's state"):
         fit(SHRINKING, 3, checkpoint=tmp_path / "overfit.ckpt")
 
 
@@ -201,6 +201,12 @@ def test_a_run_without_an_end_has_no_number_of_steps():
 
     with pytest.raises(ValueError, match=r"total_steps needs the end of the run, got none; write Trainer\(max_epochs"):
         fit(SHRINKING, -1, model=Endless)
+
+
+def test_steps_are_not_counted_before_the_processes_are_known():
+    pruning = Pruning(built(SHRINKING)[1])
+    with refused("total_steps needs a Trainer inside fit with this callback, got one outside; call it in configure"):
+        pruning.total_steps(trainer(pruning))
 
 
 def test_without_lightning_the_callback_says_what_to_install():

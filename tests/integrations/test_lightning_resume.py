@@ -23,8 +23,8 @@ def growing(strategy, epoch):
 
 STRATEGIES = pytest.mark.parametrize(
     ("strategy", "schedule"),
-    [(HALF, None), (SHRINKING, None), (HALF, growing), (INFOBATCH, None)],
-    ids=["constant", "shrinking", "growing", "InfoBatch"],
+    [(SHRINKING, None), (HALF, growing), (INFOBATCH, None)],
+    ids=["shrinking", "growing", "InfoBatch"],
 )
 
 

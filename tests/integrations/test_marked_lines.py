@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,9 @@ def test_there_are_marked_examples():
 def test_without_the_marked_lines_a_plain_script_is_left(name, tmp_path):
     source = plain(text_of(name))
     assert not {found for found in names(source) if re.search("orderdp|prun", found, re.IGNORECASE)}
+    for module in re.findall(r"^(?:import|from) (\w+)", source, flags=re.MULTILINE):
+        if find_spec(module) is None:
+            pytest.skip(f"{name} needs {module}")
     script = tmp_path / f"{name}.py"
     script.write_text(source, encoding="utf-8")
     path = str(Path(sitecustomize.__file__).parent)

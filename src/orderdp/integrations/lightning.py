@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +21,7 @@ from orderdp.epochs import shown
 from orderdp.loader import PrunedLoader
 from orderdp.pruner import Pruner
 from orderdp.ranks import step_runs, total
+from orderdp.schedule import Constant
 
 
 def _callback_class() -> Any:
@@ -94,7 +95,7 @@ class _Batches:
             self.loader.batch_sampler.batching,
             epochs=self.first + self.trainer.max_epochs,
             num_ranks=pruner.ranks()[1],
-            schedule=pruner.schedule,
+            schedule=None if isinstance(pruner.schedule, Constant) else pruner.schedule,
         )
         planned: list[tuple[int, int | None]] = []
         for epochs, steps in runs:
@@ -143,8 +144,9 @@ class _Batches:
         self.open = True
         if self.kept is None:
             batches = iter(self.loader)
-            self._pass = _Rest(next(batches), batches)
-            self.length = _limited(len(self.loader), trainer.limit_train_batches)
+            self._pass = chain([next(batches)], batches)
+            whole = min(len(self.loader), self.served + self.loader.batch_sampler.in_pass)
+            self.length = _limited(whole, trainer.limit_train_batches)
             if trainer.overfit_batches:
                 self.kept, self._pass = list(islice(self._pass, self.length)), None
         self.ready = True
@@ -172,16 +174,6 @@ class _Batches:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes nothing; with it Lightning sees that an epoch can be resumed."""
-
-
-class _Rest(Iterator[tuple[Tensor, Any]]):
-    """A pass whose first batch was taken already."""
-
-    def __init__(self, first: Any, rest: Iterator[Any]) -> None:
-        self._first, self._rest = [first], rest
-
-    def __next__(self) -> Any:
-        return self._first.pop() if self._first else next(self._rest)
 
 
 def _limited(batches: int, limit: float) -> int:
@@ -240,7 +232,13 @@ class Pruning(_Callback):  # type: ignore[misc]
 
         Raises:
             ValueError: the strategy's number of samples depends on the losses; neither `max_epochs` nor `max_steps`.
+            RuntimeError: outside `fit`, where the number of processes is not known yet.
         """
+        if self.batches.trainer is not trainer:
+            raise RuntimeError(
+                "total_steps needs a Trainer inside fit with this callback, got one outside; call it in "
+                "configure_optimizers as pruning.total_steps(self.trainer)"
+            )
         if trainer.max_epochs < 0:
             if trainer.max_steps < 0:
                 raise ValueError("total_steps needs the end of the run, got none; write Trainer(max_epochs=...)")
@@ -257,6 +255,7 @@ class Pruning(_Callback):  # type: ignore[misc]
         """Attaches the batches to the Trainer."""
         if stage == "fit":
             self.batches.attach(trainer)
+            self._loaded = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Refuses what would train wrongly, and goes on where the checkpoint was written.
@@ -272,8 +271,9 @@ class Pruning(_Callback):  # type: ignore[misc]
             self._resume(trainer, state)
         elif self.pruner.epoch is None and self.pruner.next_epoch == 0 and trainer.global_step > 0:
             raise RuntimeError(
-                f"the checkpoint must hold the pruner, got one of step {trainer.global_step} without it; resume one "
-                "that was written with this callback, or write pruner.set_epoch(epoch) to begin there without scores"
+                f"a run at step {trainer.global_step} must hold the pruner's state, got a pruner at its beginning; "
+                "resume a checkpoint that was written with this callback, or write pruner.set_epoch(epoch) to begin "
+                "without one"
             )
         self._check_estimate(trainer)
 
