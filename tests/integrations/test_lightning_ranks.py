@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orderdp import UCB, InfoBatch
-from reference.lightning_runs import BATCH, QUIETLY, Trace, bare, environment_of_tests
+from reference.lightning_runs import BATCH, QUIETLY, Trace, bare, environment_of_tests, fit
 from reference.loop import LEFT_EARLY
 
 pytestmark = QUIETLY
@@ -27,7 +27,7 @@ def seen(tmp_path_factory):
     done = subprocess.run(command, capture_output=True, text=True, env=environment_of_tests(), timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     ranks = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
-    return {name: [rank[name] for rank in ranks] for name in ranks[0]}
+    return {"folder": folder, **{name: [rank[name] for rank in ranks] for name in ranks[0]}}
 
 
 def together(ranks):
@@ -60,6 +60,12 @@ def test_two_processes_with_default_settings(seen, expected):
 @pytest.mark.parametrize("step", [2, 6, 8])
 def test_two_processes_resume_inside_and_at_the_end_of_an_epoch(seen, expected, step):
     together(seen[f"resumed at {step}"]).equals(rest(expected, step))
+
+
+@pytest.mark.parametrize("path", ["inside/epoch=1-step=6", "ends/epoch=1-step=8"])
+def test_one_process_resumes_what_two_began(seen, expected, path):
+    model = fit(SHRINKING, 4, loader={"batch_size": 2 * BATCH}, checkpoint=seen["folder"] / f"{path}.ckpt")
+    model.trace.equals(rest(expected, int(path[-1])))
 
 
 @LEFT_EARLY
