@@ -23,12 +23,14 @@ NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]\d+)?"
 VARIES = r"cuda|cpu|pruning is (?:better|worse) than the [\w ]+|statistically indistinguishable.*"
 
 
-# The frameworks that examples need. They import torchvision, which may be built for another torch than the one here.
-FRAMEWORKS = {"hf_text_classification": "transformers", "hf_causal_lm": "transformers", "timm_train": "timm"}
-MENDED = (
-    "import runpy, sys; from orderdp.data.imports import import_image_library; import_image_library('torchvision'); "
-    "runpy.run_path(sys.argv[1], run_name='__main__')"
-)
+# The frameworks that examples need and `orderdp[train]` does not bring.
+FRAMEWORKS = {
+    "hf_text_classification": "transformers",
+    "hf_causal_lm": "transformers",
+    "ignite_engine": "ignite",
+    "lightning_fit": "lightning",
+    "skorch_net": "skorch",
+}
 
 
 def run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -36,10 +38,10 @@ def run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     if importlib.util.find_spec(FRAMEWORKS.get(name, "torch")) is None:
         pytest.skip(f"needs {FRAMEWORKS[name]}")
     source = Path(orderdp.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join(map(str, (source, ROOT / "tests" / "reference" / "torchvision_operators")))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     ignored = "ignore:`torch.jit:DeprecationWarning"  # torch 2.13's own distributed optimisers, which Ignite imports
-    start = ["-c", MENDED] if name in FRAMEWORKS else []
-    command = [sys.executable, "-W", "error", "-W", ignored, *start, str(EXAMPLES / f"{name}.py")]
+    command = [sys.executable, "-W", "error", "-W", ignored, str(EXAMPLES / f"{name}.py")]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
 
 
@@ -284,6 +286,15 @@ def hf_causal_lm(lines: list[str], folder: Path) -> None:
     assert lines[4].endswith("True")
 
 
+def lightning_fit(lines: list[str], folder: Path) -> None:
+    whole, resumed = (numbers(line) for line in lines[:2])
+    assert whole == resumed
+    assert whole[:2] == [6 * -(-718 // 32), 0]
+    assert whole[2] > 90
+    assert lines[2].endswith("True")
+    assert (folder / "runs/lightning_fit/step=50.ckpt").exists()
+
+
 def worth_it(lines: list[str], folder: Path) -> None:
     told = {
         name: [float(value) for value in values.split(", ")]
@@ -318,6 +329,7 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
             small_judge,
             stream,
             static_start,
+            lightning_fit,
             accelerate_loop,
             ignite_engine,
             skorch_net,

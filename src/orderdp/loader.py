@@ -16,6 +16,27 @@ from orderdp.epochs import EpochSource
 from orderdp.foreign_loops import length_expected, wrong_length
 from orderdp.samplers import PrunedBatchSampler
 
+_FOR_A_TRAINER = (
+    "a Trainer needs the batches of the callback, got the pruned loader itself; write pruning = "
+    "orderdp.integrations.lightning.Pruning(loader), Trainer(callbacks=[pruning]) and trainer.fit(model, "
+    "pruning.batches), and evaluate with a plain DataLoader"
+)
+# Modules that must not walk through a pruned loader.
+_REFUSED = {
+    "torch.optim.swa_utils": (
+        "update_bn takes the first entry of each batch as the input, got a loader that puts ids there and "
+        "would begin an epoch; write update_bn(torch.utils.data.DataLoader(dataset, ...), model)"
+    ),
+    "lightning.pytorch.utilities.combined_loader": _FOR_A_TRAINER,
+    "pytorch_lightning.utilities.combined_loader": _FOR_A_TRAINER,
+}
+
+
+def _refuse(message: str) -> Iterator[tuple[Tensor, Any]]:
+    """Raises at the first batch, since Lightning 2.6 covers an error of `iter` with one of its own."""
+    raise TypeError(message)
+    yield
+
 
 class IndexedDataset(Dataset[tuple[int, Any]]):
     """A map-style data set of (id, sample), for training loops that build their own DataLoader.
@@ -166,11 +187,9 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:  # type: ignore[override]
         caller = sys._getframe(1)
-        if caller.f_globals.get("__name__") == "torch.optim.swa_utils":
-            raise TypeError(
-                "update_bn takes the first entry of each batch as the input, got a loader that puts ids there and "
-                "would begin an epoch; write update_bn(torch.utils.data.DataLoader(dataset, ...), model)"
-            )
+        refused = _REFUSED.get(str(caller.f_globals.get("__name__")))
+        if refused is not None:
+            return _refuse(refused)
         expected = length_expected(caller, resuming=self.batch_sampler.pruner.resuming)
         self._counted = self._counted or (expected is not None and expected == len(self))
         if self.seeds_workers:  # by seed and epoch, like the selection, and not by the global generator

@@ -86,6 +86,9 @@ class PrunedBatchSampler(Sampler[list[int]]):
         batch_size: samples of one step on one rank, at most.
         drop_last: full batches only.
         stable_shapes: full batches and a rest, instead of batches that are as equal as possible.
+
+    Raises:
+        TypeError: something else than a pruner. ValueError: no batch size, or one that leaves no step.
     """
 
     even_batches = True  # accelerate's `join_uneven_inputs` reads and sets it; all ranks make the same number of steps
@@ -93,6 +96,12 @@ class PrunedBatchSampler(Sampler[list[int]]):
     def __init__(
         self, pruner: EpochSource, batch_size: int, *, drop_last: bool = False, stable_shapes: bool = False
     ) -> None:
+        if not hasattr(pruner, "begin_epoch"):  # Lightning puts its own sampler here
+            raise TypeError(
+                f"pruner must choose the epochs, got {type(pruner).__name__}; a pruned loader shares its samples among "
+                "the ranks itself: write trainer.fit(model, pruning.batches) for Lightning, and "
+                "fabric.setup_dataloaders(loader, use_distributed_sampler=False) for Fabric"
+            )
         self.pruner = pruner
         self.batching = Batching(batch_size, drop_last, stable_shapes)
         self.current = _Pass()

@@ -360,7 +360,7 @@ class PrunedTrainer(Trainer):
             self.control.should_save = True
             return
         assert self._loader is not None
-        state = {"loader": self._loader.state_dict(), "cut": self._cut()}
+        state = {"loader": self._loader.whole_state(), "cut": self._cut()}
         if self.args.should_save:
             folder = Path(self._get_output_dir(trial=trial)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             write_state(folder / STATE_FILE, state)

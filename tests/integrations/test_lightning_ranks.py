@@ -1,0 +1,95 @@
+"""Two processes under Lightning train together what one bare loop trains with batches of twice the size."""
+
+import json
+import subprocess
+import sys
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+from orderdp import UCB, InfoBatch
+from reference.lightning_runs import BATCH, QUIETLY, Trace, bare, environment_of_tests, fit
+from reference.loop import LEFT_EARLY
+
+pytestmark = QUIETLY
+TESTS = Path(__file__).parents[1]
+SHRINKING = UCB(prune_ratio=0.5)  # 5, 3, 3, 3 batches on each of two ranks
+INFOBATCH = InfoBatch(prune_probability=0.9, delta=0.75, epochs=4)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """What both ranks saw, by the name of the run."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(TESTS / "reference" / "lightning_ranks.py"), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment_of_tests(), timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+    return {"folder": folder, **{name: [rank[name] for rank in ranks] for name in ranks[0]}}
+
+
+def together(ranks):
+    """The run of both ranks as one: the ids of each step in order, and the mean of the losses."""
+    one, other = ranks
+    trace = Trace(
+        [[*mine, *others] for mine, others in zip(one["ids"], other["ids"], strict=True)],
+        [(mine + others) / 2 for mine, others in zip(one["losses"], other["losses"], strict=True)],
+    )
+    if "rates" in one:
+        assert one["rates"] == other["rates"]
+        trace.rates, trace.steps = one["rates"], one["steps"]
+    return trace
+
+
+def rest(trace, trained):
+    return Trace(trace.ids[trained:], trace.losses[trained:], trace.rates[trained:], trace.steps)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return bare(SHRINKING, 4, batch_size=2 * BATCH)
+
+
+def test_two_processes_with_default_settings(seen, expected):
+    together(seen["shrinking"]).equals(expected)
+    assert len(expected.ids) == 14
+
+
+@pytest.mark.parametrize("step", [2, 6, 8])
+def test_two_processes_resume_inside_and_at_the_end_of_an_epoch(seen, expected, step):
+    together(seen[f"resumed at {step}"]).equals(rest(expected, step))
+
+
+@pytest.mark.parametrize("path", ["inside/epoch=1-step=6", "ends/epoch=1-step=8"])
+def test_one_process_resumes_what_two_began(seen, expected, path):
+    model = fit(SHRINKING, 4, loader={"batch_size": 2 * BATCH}, checkpoint=seen["folder"] / f"{path}.ckpt")
+    model.trace.equals(rest(expected, int(path[-1])))
+
+
+@LEFT_EARLY
+def test_two_processes_with_a_limit_and_accumulation(seen):
+    together(seen["limited"]).equals(bare(SHRINKING, 4, limit=0.5, accumulate=2, batch_size=2 * BATCH))
+
+
+def test_two_processes_with_a_size_that_the_losses_decide(seen):
+    expected = bare(INFOBATCH, 4, batch_size=2 * BATCH)
+    together(seen["InfoBatch"]).equals(expected)
+
+
+def test_two_processes_refuse_the_loader_itself(seen):
+    for message in seen["refused"]:
+        assert message.startswith("pruner must choose the epochs, got Distributed")
+        assert "write trainer.fit(model, pruning.batches) for Lightning" in message
+
+
+def test_fabric_on_two_processes_resumes_inside_an_epoch(seen):
+    trace, expected = together(seen["Fabric"]), bare(SHRINKING, 3, batch_size=2 * BATCH)
+    assert list(chain.from_iterable(trace.ids)) == list(chain.from_iterable(expected.ids))
+    assert trace.losses == pytest.approx(expected.losses, rel=1e-5)
+
+
+def test_fabric_on_two_processes_refuses_a_second_split(seen):
+    for message in seen["Fabric refused"]:
+        assert "fabric.setup_dataloaders(loader, use_distributed_sampler=False) for Fabric" in message
