@@ -25,10 +25,10 @@ from pydoc_data.topics import topics
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 import orderdp  # orderdp
-from orderdp.data import TokenWindows
+from orderdp.data import TokenWindows  # orderdp
 
 LENGTH, WIDTH, HEADS, LAYERS = 64, 64, 4, 2
 EPOCHS, BATCH_SIZE, MAX_LR = 3, 32, 3e-3
@@ -59,7 +59,7 @@ def main() -> None:
         text = "".join(topics.values()).encode()
         (Path(folder) / "train.bin").write_bytes(text[:TRAIN_BYTES])
         (Path(folder) / "test.bin").write_bytes(text[TRAIN_BYTES : TRAIN_BYTES + TEST_BYTES])
-        test_set = TokenWindows(Path(folder) / "test.bin", LENGTH, dtype="uint8")
+        test_set = windows_of(Path(folder) / "test.bin")
         before = bits(new_model(), test_set)
         train(Path(folder), "stopped.pt", stop_at=70)
         model, steps = train(Path(folder), "stopped.pt")
@@ -68,6 +68,14 @@ def main() -> None:
     print(f"bits per byte on the test text: {before:.2f} before, {after:.2f} after {steps} steps")
     pairs = zip(model.parameters(), never_stopped.parameters(), strict=True)
     print(f"all weights equal to those of a run that was never stopped: {all(torch.equal(a, b) for a, b in pairs)}")
+
+
+def windows_of(path: Path) -> Dataset[tuple[Tensor, Tensor]]:
+    """Returns a data set of (LENGTH bytes, the byte that follows each)."""
+    # plain: text = torch.from_file(str(path), size=path.stat().st_size, dtype=torch.uint8).long()
+    # plain: windows = text.unfold(0, LENGTH + 1, LENGTH)
+    # plain: return torch.utils.data.TensorDataset(windows[:, :-1], windows[:, 1:])
+    return TokenWindows(path, LENGTH, dtype="uint8")  # orderdp
 
 
 def new_model() -> GPT:
@@ -79,7 +87,7 @@ def new_model() -> GPT:
 def train(folder: Path, name: str, *, stop_at: int | None = None, quiet: bool = False) -> tuple[GPT, int]:
     """Trains from the checkpoint if there is one; returns the model and its number of steps."""
     torch.set_num_threads(1)
-    train_set = TokenWindows(folder / "train.bin", LENGTH, dtype="uint8")
+    train_set = windows_of(folder / "train.bin")
     model = new_model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=MAX_LR)
     # plain: loader = DataLoader(train_set, batch_size=BATCH_SIZE, shuffle=True)
@@ -108,6 +116,8 @@ def train(folder: Path, name: str, *, stop_at: int | None = None, quiet: bool = 
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
+            if scheduler.last_epoch == total_steps:
+                return model, total_steps
             if scheduler.last_epoch == stop_at:
                 torch.save({part: item.state_dict() for part, item in parts.items()}, folder / name)
                 print(f"stopped after step {stop_at}")
@@ -115,7 +125,7 @@ def train(folder: Path, name: str, *, stop_at: int | None = None, quiet: bool = 
     return model, scheduler.last_epoch
 
 
-def bits(model: GPT, windows: TokenWindows) -> float:
+def bits(model: GPT, windows: Dataset[tuple[Tensor, Tensor]]) -> float:
     """Returns the mean bits per byte."""
     with torch.no_grad():
         losses = [F.cross_entropy(model(x).transpose(1, 2), y) for x, y in DataLoader(windows, batch_size=52)]

@@ -56,9 +56,45 @@ def accelerate_loop(lines: list[str]) -> None:
     assert lines[3].endswith("True")
 
 
+def hf_causal_lm(lines: list[str]) -> None:
+    _, planned = numbers(lines[0])
+    assert planned == 5 * -(-1000 // 32)
+    assert numbers(lines[1]) == [planned, 0]
+    assert numbers(lines[2])[1] < 4.2
+    assert lines[3].endswith("True")  # the Trainer resumes full data by itself
+
+
+def hf_text_classification(lines: list[str]) -> None:
+    assert numbers(lines[0]) == [12 * -(-2000 // 32), 0]
+    assert numbers(lines[1])[0] > 90
+
+
+def ignite_engine(lines: list[str]) -> None:
+    assert [numbers(line)[1] for line in lines[:4]] == [63 * epoch for epoch in range(1, 5)]
+    assert numbers(lines[4]) == [4 * 63, 0]
+
+
+def skorch_net(lines: list[str]) -> None:
+    assert [numbers(line)[:2] for line in lines[:4]] == [[epoch, 63] for epoch in range(1, 5)]
+
+
+def small_gpt(lines: list[str]) -> None:
+    assert numbers(lines[0]) == [3124, 64]
+    assert numbers(lines[3])[2] == 3 * -(-3124 // 32)
+    assert lines[4].endswith("False")  # the plain loader begins its epoch anew
+
+
+def timm_train(lines: list[str]) -> None:
+    assert numbers(lines[0]) == [12 * 25, 16, 12, 2 * 25]
+
+
 # What the plain script prints: full data, in as many steps as that takes.
 PRINTS: dict[str, Callable[[list[str]], None]] = {
-    printed.__name__: printed for printed in (lightning_fit, accelerate_loop)
+    printed.__name__: printed
+    for printed in (
+        *(lightning_fit, accelerate_loop, hf_causal_lm, hf_text_classification, ignite_engine, skorch_net),
+        *(small_gpt, timm_train),
+    )
 }
 
 
@@ -77,7 +113,8 @@ def test_without_the_marked_lines_a_plain_script_is_left(name, tmp_path):
     script.write_text(source, encoding="utf-8")
     path = str(Path(sitecustomize.__file__).parent)
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "error", str(script)]
+    ignored = "ignore:`torch.jit:DeprecationWarning"  # torch 2.13's own distributed optimisers, which Ignite imports
+    command = [sys.executable, "-W", "error", "-W", ignored, str(script)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     PRINTS[name](done.stdout.splitlines())
