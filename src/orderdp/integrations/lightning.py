@@ -375,7 +375,7 @@ class Pruning(_Callback):
         if batches.kept is not None:
             return {}
         return {
-            "loader": self.loader.state_dict(),
+            "loader": self.loader.whole_state(),
             "length": batches.length,
             "served": batches.served,
             "open": batches.open,
