@@ -1,6 +1,8 @@
 """The training order of samples on many ranks."""
 
 import itertools
+import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,3 +78,13 @@ def test_the_mean_of_a_step_is_that_of_all_ranks():
         for number in range(len(own[0])):
             assert [mine.factor(number) for mine in own] == [steps.factor(number) for steps in plain]
             assert own[0].size(number) == plain[0].size(number)
+
+
+def test_places_of_one_of_many_ranks_take_a_small_part_of_the_memory_of_all_steps():
+    q, wire = 2_000_000, SimpleNamespace(rank=3, num_ranks=256)
+    tracemalloc.start()
+    places = Places(q, Batching(2), wire)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(places._trainer) in (q // 256, q // 256 + 1)
+    assert peak < q / 4  # a table of all steps and ranks would take eight bytes for each sample
