@@ -1,11 +1,13 @@
 """Loops over a stream that leave out updates, read ahead, update twice, mistake the index, or have uneven parts."""
 
+import itertools
 import re
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from scipy import stats
 
 from orderdp import OrderDP
 from orderdp.stream import StreamPruner
@@ -180,6 +182,40 @@ def test_a_source_that_gives_nothing_is_told(passes):
         passed(stream)
     with pytest.raises(ValueError, match=re.escape("source must give batches in every pass, got none from")):
         passed(stream)
+
+
+# What is random.
+
+
+def places_of(stream: StreamPruner, size: int) -> list[list[int]]:
+    """Where the samples that each window trained stood in it."""
+    found = []
+    for index, batch in stream:
+        stream.update(index, with_gradient(batch))
+        if stream.report().windows > len(found):
+            found.append([])
+        found[-1] += (batch["i"] % size).tolist()
+    return found
+
+
+def test_each_window_draws_anew_and_trains_in_random_order():
+    windows = places_of(make(source=Source(200, size=4)), 8)  # unseen keys, so that the draw alone decides
+    assert len(windows) == 100
+    times = np.bincount(joined(windows), minlength=8)
+    assert stats.chisquare(times).pvalue > 1e-3
+    assert len({tuple(sorted(window)) for window in windows}) > 30  # of the 70 sets
+    rises = np.mean([first < second for window in windows for first, second in itertools.pairwise(window)])
+    assert rises == pytest.approx(0.5, abs=0.1)
+
+
+def drawn_by_rank(rank: int) -> list[list[int]]:
+    return places_of(make(source=Source(40, size=4)), 8)
+
+
+def test_ranks_draw_independently_of_each_other(tmp_path):
+    first, second = run_ranks(2, drawn_by_rank, tmp_path)
+    assert len(first) == len(second) == 20
+    assert sum(sorted(a) == sorted(b) for a, b in zip(first, second, strict=True)) < 5
 
 
 def scored_together(rank: int, sizes: list[int]) -> dict:

@@ -39,6 +39,15 @@ def test_a_sample_is_as_likely_at_each_place_of_a_large_order():
         assert stats.kstest(column / 2000, "uniform").pvalue > 1e-3
 
 
+def test_the_order_of_one_chunk_says_nothing_of_the_next():
+    same = []
+    for seed in range(40):
+        chunks = np.split(order(Wire(), 3 * 256, seed), 256)
+        shapes = [tuple(np.argsort(chunk)) for chunk in chunks]
+        same.append(np.mean([first == second for first, second in itertools.pairwise(shapes)]))
+    assert np.mean(same) == pytest.approx(1 / 6, abs=0.02)  # 10,200 pairs of three samples: a deviation of 0.004
+
+
 def orders_of_rank(rank: int, q: int) -> dict:
     wire, found = Wire(), {}
     for at, batching in enumerate(CUTS):

@@ -1,5 +1,6 @@
 """States of a sharded pruner that are unusual: after a step without update, after `record`, before an epoch."""
 
+import dataclasses
 import re
 import warnings
 
@@ -9,7 +10,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 from orderdp import OrderDP
-from orderdp.sharded import ShardedPruner
+from orderdp.sharded import ShardedPruner, order, shard, top
 from reference.loop import LEFT_EARLY, joined, loss_of, train_epoch
 from reference.processes import run_ranks
 
@@ -142,3 +143,55 @@ def test_fewer_samples_than_blocks_are_saved_and_resumed_too(tmp_path):
     rest = run_ranks(3, few_by_rank, folders[1], tmp_path / "saved", False)
     expected = [sorted(joined(step)) for step in zip(*whole, strict=True)][1:]
     assert [sorted(joined(step)) for step in zip(*rest, strict=True)] == expected
+
+
+def reports_by_rank(rank: int, batch_size: int) -> dict:
+    """Reports before and after a load, of a run with losses that are NaN, and with an update left out."""
+    pruner, loader = loaders(batch_size, seed=11)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what goes wrong
+        for epoch in range(4):
+            for number, (index, _) in enumerate(loader):
+                losses = torch.where(index % 7 == 0, torch.nan, loss_of(index, epoch))
+                if (rank, epoch, number) != (1, 1, 3):
+                    pruner.update(index, losses)
+        train_epoch(pruner, loader, 2)
+    other, resumed = loaders(batch_size, seed=11)
+    resumed.load_state_dict(loader.state_dict())
+    table = other._shard.table
+    oldest = int((other._begun - 1 - table.last_epoch[table.last_epoch >= 0]).max())
+    reports = [dataclasses.asdict(this.report()) for this in (pruner, other)]
+    for report in reports:
+        report["failed"] = list(report["failed"])
+        del report["selection_s"]
+    return {"reports": reports, "oldest": oldest}
+
+
+def test_a_report_is_of_all_ranks_and_the_same_after_a_load(tmp_path):
+    ranks = run_ranks(2, reports_by_rank, tmp_path, 2)
+    before, after = ranks[0]["reports"]
+    assert before == after
+    assert ranks[1]["reports"] == [before, after]
+    assert before["visits"] == 4 * 20 - 2 + 8
+    assert before["missing"] == 2
+    assert before["non_finite"] == 6
+    assert len(before["failed"]) == 8
+    assert before["max_age"] == max(rank["oldest"] for rank in ranks)
+    assert ranks[0]["oldest"] < ranks[1]["oldest"]
+
+
+def chosen_by_rank(rank: int, apart: bool) -> list[list[int]]:
+    if apart and rank == 1:  # another processor may round a chance otherwise
+        for module in (shard, order, top):
+            plain = module.split
+            module.split = lambda sizes, count, rng, plain=plain: plain(sizes, count, np.random.default_rng(99))
+    pruner, loader = loaders(2)
+    return joined([train_epoch(pruner, loader) for _ in range(3)])
+
+
+def test_ranks_whose_random_numbers_differ_follow_the_first(tmp_path):
+    folders = [tmp_path / "equal", tmp_path / "apart"]
+    for folder in folders:
+        folder.mkdir()
+    found = [run_ranks(2, chosen_by_rank, folder, folder.name == "apart") for folder in folders]
+    assert found[0] == found[1]
