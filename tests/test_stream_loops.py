@@ -1,6 +1,9 @@
 """Loops over a stream that leave out updates, read ahead, update twice, mistake the index, or have uneven parts."""
 
+import contextlib
+import gc
 import itertools
+import multiprocessing
 import re
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from scipy import stats
+from torch.utils.data import DataLoader, Dataset
 
 from orderdp import OrderDP
 from orderdp.stream import StreamPruner
@@ -182,6 +186,29 @@ def test_a_source_that_gives_nothing_is_told(passes):
         passed(stream)
     with pytest.raises(ValueError, match=re.escape("source must give batches in every pass, got none from")):
         passed(stream)
+
+
+class Broken(Dataset):
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, i: int) -> dict:
+        if i == 50:
+            raise OSError("a file is broken")
+        return {"i": i, "x": torch.tensor(float(i))}
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_workers_end_with_a_loop_that_is_left(broken):
+    stream = make(source=DataLoader(Broken(), batch_size=4, num_workers=2))
+    gc.collect()
+    gc.disable()  # which would end them later
+    try:
+        with pytest.raises(OSError, match="a file is broken") if broken else contextlib.nullcontext():
+            passed(stream, limit=None if broken else 1)
+        assert multiprocessing.active_children() == []
+    finally:
+        gc.enable()
 
 
 # What is random.

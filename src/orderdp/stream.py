@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -103,7 +104,7 @@ class StreamPruner:
             self.source.load_state_dict(began)  # type: ignore[attr-defined]
         batches, first = iter(self.source), loaded is None
         while True:
-            read = [batch for _, batch in zip(range(self.window), batches, strict=False)]
+            read = self._read(batches)
             window = self._window(read, began, loaded)
             if window is None:
                 self._inside = False
@@ -123,6 +124,14 @@ class StreamPruner:
                 self._inside = False
                 return
             began = self._source_state()
+
+    def _read(self, batches: Iterator[Any]) -> list[Any]:
+        """Returns the next batches of the source, fewer at its end."""
+        try:
+            return [batch for _, batch in zip(range(self.window), batches, strict=False)]
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # torch's own keep the workers alive, as in `PrunedLoader`
+            raise
 
     def _source_state(self) -> Any:
         return self.source.state_dict() if hasattr(self.source, "state_dict") else None
