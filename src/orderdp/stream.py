@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -37,12 +38,13 @@ class StreamPruner:
       a key that was never seen comes first. Nothing is scored twice, but the first pass is a uniform draw.
 
     The kept share is exact after each window: of all N samples that came, `strategy.sizes(N)[1]` were kept. With
-    several ranks, each prunes its own part of the stream. They agree once a window on the number of steps, and a pass
-    ends on all ranks with the window in which the source of one of them ends.
+    several ranks, each prunes its own part of the stream. They agree once a window on the number of steps, that of the
+    smallest part, and of calls of `score`. A pass ends on all ranks with the window in which the source of one ends.
 
     Args:
-        source: an iterable of batches, such as a DataLoader over an `IterableDataset`. A batch is a tensor, or tuples,
-            lists and dictionaries of them; lists of strings, bytes or numbers count as columns too.
+        source: an iterable of batches, such as a DataLoader over an `IterableDataset`, which gives some in every pass.
+            A batch is a tensor, or tuples, lists and dictionaries of them; lists of strings, bytes or numbers count as
+            columns too.
         strategy: `OrderDP` that keeps the highest scores of a draw an epoch; here a window is its epoch.
         batch_size: samples of one step on this rank, at most.
         window: batches of the source that are chosen from together.
@@ -100,14 +102,21 @@ class StreamPruner:
         else:
             began = loaded["source"]
             self.source.load_state_dict(began)  # type: ignore[attr-defined]
-        batches = iter(self.source)
+        batches, first = iter(self.source), loaded is None
         while True:
-            read = [batch for _, batch in zip(range(self.window), batches, strict=False)]
+            read = self._read(batches)
             window = self._window(read, began, loaded)
             if window is None:
                 self._inside = False
+                if first and not read:
+                    raise ValueError(
+                        f"source must give batches in every pass, got none from {type(self.source).__name__} in pass "
+                        f"{self._report.passes}; give what can be read again, such as a DataLoader, and no generator"
+                    )
                 return
-            self._open, loaded = [*self._open[-1:], window], None
+            loaded, first = None, False
+            if len(window.cuts) > 1:  # a batch read ahead may be followed by windows that keep nothing
+                self._open = [*self._open[-1:], window]
             for number in range(len(window.cuts) - 1):
                 if number not in window.trained:
                     yield window.part(number)
@@ -115,6 +124,14 @@ class StreamPruner:
                 self._inside = False
                 return
             began = self._source_state()
+
+    def _read(self, batches: Iterator[Any]) -> list[Any]:
+        """Returns the next batches of the source, fewer at its end."""
+        try:
+            return [batch for _, batch in zip(range(self.window), batches, strict=False)]
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # torch's own keep the workers alive, as in `PrunedLoader`
+            raise
 
     def _source_state(self) -> Any:
         return self.source.state_dict() if hasattr(self.source, "state_dict") else None
@@ -126,17 +143,18 @@ class StreamPruner:
         keys = None if self.key is None else [key for batch in read for key in self._keys_of(batch)]
         s, q = (now - then for now, then in zip(self._sizes(before.seen + size), self._sizes(before.seen), strict=True))
         s = min(s, size)
-        shares, last = self._shares(min(q, s) if size else -1, ended=len(read) < self.window)
+        draws, shares, last = self._shares(s, min(q, s) if size else -1, ended=len(read) < self.window)
         if min(shares) < 0:
             return None
         steps = min(-(-share // self.batch_size) for share in shares)
+        # As many calls of the score function on each rank: a model that is spread over ranks waits for the others.
+        calls = max(-(-count // self.batch_size) for count in draws) if steps and self.key is None else 0
         ends = [min(share, steps * self.batch_size) for share in shares]
         cuts = np.array([[end * step // max(1, steps) for step in range(steps + 1)] for end in ends])
         rank = ranks(self._group)[0]
-        scored = failed = 0
-        trained: set[int] = set()
+        failed, trained = 0, set()
         if loaded is None or loaded["places"] is None:
-            places, scored, failed = self._choose(read, keys, s, min(q, s))
+            places, failed = self._choose(read, keys, s, min(q, s) if steps else 0, calls)
             places = places[: ends[rank]]
         else:
             places, trained = loaded["places"].numpy(), set(loaded["trained"])
@@ -145,7 +163,7 @@ class StreamPruner:
             before,
             windows=before.windows + 1,
             seen=before.seen + size,
-            scored=before.scored + scored,
+            scored=before.scored + (s if calls else 0),
             kept=before.kept + len(places),
             non_finite=before.non_finite + failed,
         )
@@ -157,6 +175,7 @@ class StreamPruner:
             samples=gathered(read, places) if len(places) else None,
             cuts=cuts[rank].tolist(),
             factors=[len(shares) * int(step[rank]) / int(step.sum()) for step in sizes.T],
+            failed=failed,
             last=last,
             trained=trained,
         )
@@ -170,41 +189,45 @@ class StreamPruner:
         except ValueError:  # too few to keep one
             return 0, 0
 
-    def _shares(self, own: int, *, ended: bool) -> tuple[list[int], bool]:
-        """Returns how many samples each rank keeps, -1 of a rank without samples; and whether a source has ended."""
+    def _shares(self, drawn: int, kept: int, *, ended: bool) -> tuple[list[int], list[int], bool]:
+        """Returns how many samples each rank draws and keeps, -1 of one without any; and whether a source has ended."""
         rank, num_ranks = ranks(self._group)
-        told = torch.zeros(num_ranks, 2, dtype=torch.int64)
-        told[rank] = torch.tensor([own, ended])
+        told = torch.zeros(num_ranks, 3, dtype=torch.int64)
+        told[rank] = torch.tensor([drawn, kept, ended])
         if num_ranks > 1:
             told = told.to(wire(self._group))
             dist.all_reduce(told, group=self._group)
-        shares, ends = told.cpu().T.tolist()
-        return shares, any(ends)
+        draws, shares, ends = told.cpu().T.tolist()
+        return draws, shares, any(ends)
 
-    def _choose(self, read: list[Any], keys: list[Any] | None, s: int, q: int) -> tuple[Places, int, int]:
-        """Returns where the kept samples stand in a window, in training order; how many were scored, and not finite."""
+    def _choose(self, read: list[Any], keys: list[Any] | None, s: int, q: int, calls: int) -> tuple[Places, int]:
+        """Returns where the kept samples stand in a window, in training order; and how many scores were not finite."""
         size = sum(map(num_samples_of, read))
+        if not q:
+            return np.empty(0, dtype=np.int64), 0
         rng = generator(self.seed, self._report.windows, f"stream of rank {ranks(self._group)[0]}")
         drawn = positions(draw(size, s, rng)).astype(np.int64)
+        failed = 0
         if keys is not None:
             first = self.strategy.initial_score
             scores = np.array([self._scores.get(keys[place], first) for place in drawn], dtype=np.float32)
-            scored, failed = 0, 0
         else:
-            scores = self._fresh(gathered(read, drawn), len(drawn)) if len(drawn) else np.empty(0, dtype=np.float32)
+            scores = self._fresh(gathered(read, drawn), len(drawn), calls)
             finite = np.isfinite(scores)
             scores[~finite] = -np.inf  # below all others
-            scored, failed = len(drawn), int(np.count_nonzero(~finite))
+            failed = int(np.count_nonzero(~finite))
         kept = drawn[largest(scores, q, rng)]
         shuffle(kept, rng)
-        return kept, scored, failed
+        return kept, failed
 
-    def _fresh(self, samples: Any, size: int) -> npt.NDArray[np.float32]:
-        """Returns (size,) losses of samples, in batches of the size of a step."""
+    def _fresh(self, samples: Any, size: int, calls: int) -> npt.NDArray[np.float32]:
+        """Returns (size,) losses of samples, in batches of the size of a step; calls left over score the last again."""
         assert self.score is not None
-        found = []
-        for begin in range(0, size, self.batch_size):
-            part = taken(samples, np.arange(begin, min(begin + self.batch_size, size)))
+        found = np.empty(size, dtype=np.float32)
+        for call in range(calls):
+            begin = min(call * self.batch_size, size - 1)
+            end = min(begin + self.batch_size, size)
+            part = taken(samples, np.arange(begin, end))
             with torch.no_grad():
                 losses = self.score(part)
             if not isinstance(losses, Tensor) or losses.shape != (num_samples_of(part),):
@@ -212,8 +235,8 @@ class StreamPruner:
                 raise ValueError(
                     f'score must return one loss a sample, ({num_samples_of(part)},), got {got}; write reduction="none"'
                 )
-            found.append(losses.detach().float().cpu())
-        return np.asarray(torch.cat(found).numpy())
+            found[begin:end] = losses.detach().float().cpu().numpy()
+        return found
 
     def _keys_of(self, batch: Any) -> list[Any]:
         assert self.key is not None
@@ -243,21 +266,18 @@ class StreamPruner:
         """
         check_values(len(index), losses, "losses")
         check_losses(losses)
-        for window in self._open:
-            number = window.number(index)
-            if number is not None:
-                break
-        else:
+        found = [(window, number) for window in self._open if (number := window.number(index)) is not None]
+        if not found:
             raise ValueError(
                 f"index must be that of a batch under way, got one that begins with {index[0]}; take index and batch "
                 "from the same pass over the stream, and train each batch as a whole"
             )
-        values = losses.detach()
+        window, number = min(found, key=lambda at: at[1] in at[0].trained)  # one not trained yet, if several have it
         if self.key is not None:
-            told = values.float().cpu()
+            told = losses.detach().to("cpu", torch.float32, copy=True)
             finite = torch.isfinite(told)
             told[~finite] = -torch.inf
-            self._scores.update(zip(index, told.tolist(), strict=True))
+            self._scores.update(zip(window.ids_of(number), told.tolist(), strict=True))
             self._report = replace(self._report, non_finite=self._report.non_finite + int((~finite).sum()))
         if number not in window.trained:
             window.trained.add(number)
@@ -296,7 +316,7 @@ class StreamPruner:
         """
         if self._loaded is not None:  # no pass has begun since
             return dict(self._loaded)
-        window = next((window for window in self._open if len(window.trained) < len(window.cuts) - 1), None)
+        window = self._unfinished()
         inside = window is not None or (self._inside and not (self._open and self._open[-1].last))
         if inside and not hasattr(self.source, "state_dict"):
             raise ValueError(
@@ -305,7 +325,8 @@ class StreamPruner:
             )
         report = self.report()
         if window is not None:
-            report = replace(window.before, trained=report.trained, non_finite=report.non_finite)
+            later = sum(other.failed for other in self._open[self._open.index(window) + 1 :])
+            report = replace(window.before, trained=report.trained, non_finite=report.non_finite - later)
         return {
             "version": _VERSION,
             **self._settings(),
@@ -317,6 +338,21 @@ class StreamPruner:
             "keys": list(self._scores),
             "scores": torch.tensor(list(self._scores.values()), dtype=torch.float32),
         }
+
+    def _unfinished(self) -> Window | None:
+        """Returns the window that the loop is in, by what `update` saw; a loop may have read one batch ahead.
+
+        A batch without an update does not bring its window back, once a later window or its own last batch was trained
+        and the loop has asked for more.
+        """
+        windows = self._open[-1:] if self._open and self._open[-1].trained else self._open
+        for window in windows:
+            last = len(window.cuts) - 2
+            passed = window is not self._open[-1] or not self._inside
+            over = not self._inside and not hasattr(self.source, "state_dict")  # nothing could bring it back
+            if not over and (last not in window.trained if passed else len(window.trained) <= last):
+                return window
+        return None
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` returned on this rank; the next pass goes on where it was saved.

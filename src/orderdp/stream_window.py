@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,6 +48,7 @@ class Window:
         samples: the samples as one batch.
         cuts: where each batch begins, and where the last one ends.
         factors: of the mean loss of each batch.
+        failed: fresh losses of it that were not finite.
         last: whether the source of a rank has ended, and the pass with it.
         trained: numbers of the batches that `update` saw.
     """
@@ -60,6 +60,7 @@ class Window:
     samples: Any
     cuts: list[int]
     factors: list[float]
+    failed: int
     last: bool
     trained: set[int] = field(default_factory=set)
 
@@ -68,11 +69,13 @@ class Window:
         at = np.arange(self.cuts[number], self.cuts[number + 1])
         return taken(self.ids, at), taken(self.samples, at)
 
+    def ids_of(self, number: int) -> list[Any]:
+        """Returns the ids of a batch, as Python values."""
+        ids = self.ids[self.cuts[number] : self.cuts[number + 1]]
+        return ids.tolist() if isinstance(ids, Tensor) else list(ids)
+
     def number(self, index: Any) -> int | None:
-        """Returns the number of the batch with this index; None if it is of another window."""
-        first = index[0].item() if isinstance(index, Tensor) else index[0]
-        for number, (begin, end) in enumerate(pairwise(self.cuts)):
-            mine = self.ids[begin].item() if isinstance(self.ids, Tensor) else self.ids[begin]
-            if mine == first and end - begin == len(index):
-                return number
-        return None
+        """Returns the number of the batch with this index, one that is not trained yet if several have it; or None."""
+        given = index.tolist() if isinstance(index, (Tensor, np.ndarray)) else list(index)
+        found = [number for number in range(len(self.cuts) - 1) if self.ids_of(number) == given]
+        return min(found, key=lambda number: number in self.trained, default=None)

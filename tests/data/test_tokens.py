@@ -51,6 +51,12 @@ def test_the_last_window_needs_one_token_more_than_its_length():
     assert len(TokenWindows(STREAM[:33], 16)) == 2
 
 
+def test_an_index_of_32_bits_reaches_tokens_beyond_that():
+    tokens = np.broadcast_to(np.uint8(7), (3_000_000_000,))  # one byte in memory
+    windows = TokenWindows(tokens, 4, stride=1_400_000_000)
+    assert windows[np.int32(2)][0].tolist() == [7] * 4
+
+
 def test_a_change_of_a_window_does_not_reach_the_stream():
     stream = STREAM.copy()
     windows = TokenWindows(stream, 16)

@@ -1,6 +1,8 @@
 """The training order of samples on many ranks."""
 
 import itertools
+import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -35,6 +37,15 @@ def test_a_sample_is_as_likely_at_each_place_of_a_large_order():
     places = np.array([np.argsort(order(Wire(), 2000, seed))[[0, 999, 1999]] for seed in range(200)])
     for column in places.T:
         assert stats.kstest(column / 2000, "uniform").pvalue > 1e-3
+
+
+def test_the_order_of_one_chunk_says_nothing_of_the_next():
+    same = []
+    for seed in range(40):
+        chunks = np.split(order(Wire(), 3 * 256, seed), 256)
+        shapes = [tuple(np.argsort(chunk)) for chunk in chunks]
+        same.append(np.mean([first == second for first, second in itertools.pairwise(shapes)]))
+    assert np.mean(same) == pytest.approx(1 / 6, abs=0.02)  # 10,200 pairs of three samples: a deviation of 0.004
 
 
 def orders_of_rank(rank: int, q: int) -> dict:
@@ -76,3 +87,13 @@ def test_the_mean_of_a_step_is_that_of_all_ranks():
         for number in range(len(own[0])):
             assert [mine.factor(number) for mine in own] == [steps.factor(number) for steps in plain]
             assert own[0].size(number) == plain[0].size(number)
+
+
+def test_places_of_one_of_many_ranks_take_a_small_part_of_the_memory_of_all_steps():
+    q, wire = 2_000_000, SimpleNamespace(rank=3, num_ranks=256)
+    tracemalloc.start()
+    places = Places(q, Batching(2), wire)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(places._trainer) in (q // 256, q // 256 + 1)
+    assert peak < q / 4  # a table of all steps and ranks would take eight bytes for each sample

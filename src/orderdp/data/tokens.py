@@ -73,7 +73,7 @@ class TokenWindows(Dataset[tuple[Tensor, Tensor]]):
         """Returns (length,) int64 tokens, and for each the token that follows it, (length,) int64."""
         if not 0 <= index < self._size:
             raise IndexError(f"index must lie in 0 .. {self._size - 1}, got {index}")
-        start = index * self.stride
+        start = int(index) * self.stride  # the product may not fit the type of an index of 32 bits
         window = torch.from_numpy(self._tokens[start : start + self.length + 1].astype(np.int64))
         return window[:-1], window[1:]
 

@@ -77,14 +77,17 @@ class Places:
     def __init__(self, num_selected: int, batching: Batching, wire: Wire) -> None:
         self.wire = wire
         begins = Steps(num_selected, batching, 0, wire.num_ranks).begins()
-        shares = np.diff(begins)[:, None] * np.arange(wire.num_ranks + 1) // wire.num_ranks + begins[:-1, None]
-        starts, stops = shares[:, wire.rank], shares[:, wire.rank + 1]
+        sizes, firsts = np.diff(begins), begins[:-1]
+        starts = firsts + sizes * wire.rank // wire.num_ranks
+        stops = firsts + sizes * (wire.rank + 1) // wire.num_ranks
         ends = rank_edges(num_selected, wire.num_ranks)
         # How many of the places of this rank's batches lie in each rank's chunks.
         self._shares = np.array([int((np.clip(stops, *at) - np.clip(starts, *at)).sum()) for at in pairwise(ends)])
         low, high = ends[wire.rank], ends[wire.rank + 1]
         inside = slice(max(0, int(np.searchsorted(begins, low, side="right")) - 1), int(np.searchsorted(begins, high)))
-        lengths = np.diff(np.clip(shares[inside], low, high), axis=1)
+        # Where each rank's batch begins and ends, of these steps alone: all steps would take as much on many ranks.
+        cuts = sizes[inside, None] * np.arange(wire.num_ranks + 1) // wire.num_ranks + firsts[inside, None]
+        lengths = np.diff(np.clip(cuts, low, high), axis=1)
         # The rank that trains each place of this rank's chunks; -1: in no step, by drop_last.
         self._trainer = np.full(high - low, -1, dtype=np.int16)
         self._trainer[: lengths.sum()] = np.repeat(

@@ -24,6 +24,7 @@ from orderdp.scores import ScoreTable
 from orderdp.sharded.blocks import Counts, edges
 from orderdp.sharded.order import OwnSteps, Places
 from orderdp.sharded.shard import NOT_SEEN, Bits, Shard, bits_of, restore_record
+from orderdp.sharded.states import batching_of, check_settings, chunks_of
 from orderdp.sharded.wire import Wire
 from orderdp.strategies import OrderDP, Selection
 from orderdp.strategies.base import Indices
@@ -89,6 +90,7 @@ class ShardedPruner:
         self._record: EpochRecord | None = None  # of the epoch begun last, until it is closed
         self._left: tuple[Indices, Bits] | None = None  # the same in chunks, of a loaded state that is not resumed
         self._batching: Batching | None = None  # of that epoch
+        self._done: npt.NDArray[np.bool_] | None = None  # its steps that any rank had trained at the last exchange
         self._notices = Notices()
         self._non_finite = self._missing = 0  # on this rank
 
@@ -137,8 +139,11 @@ class ShardedPruner:
         self.steps_of(batching, self.num_selected())
 
     def steps_done(self, steps: Steps) -> npt.NDArray[np.bool_]:
-        """Returns (len(steps),) bool: which steps of the epoch begun last this rank has trained."""
-        return np.ones(len(steps), dtype=np.bool_) if self._record is None else self._record.steps_done(steps)
+        """Returns (len(steps),) bool: which steps of the epoch begun last this rank, or a saved one, has trained."""
+        if self._record is None:
+            return np.ones(len(steps), dtype=np.bool_)
+        done = self._record.steps_done(steps)
+        return done if self._done is None or len(self._done) != len(done) else done | self._done
 
     def begin_epoch(
         self, batch_size: int | None = None, *, drop_last: bool = False, stable_shapes: bool = False
@@ -147,12 +152,16 @@ class ShardedPruner:
 
         Raises:
             RuntimeError: the previous epoch had wrong ids on the device; the ranks hold different pruners. ValueError:
-                no batch size.
+                no batch size, or another than that of the epoch to be resumed.
         """
         if batch_size is None:
             raise ValueError("a sharded pruner needs the batch size, got none; take the batches from pruner.loader")
         begin_s = time.perf_counter()
         batching, resumed = Batching(batch_size, drop_last, stable_shapes), self.resuming
+        if resumed and batching != self._batching:
+            raise ValueError(
+                f"an epoch is resumed with the steps of its state, {self._batching}, got {batching}; use those"
+            )
         steps = self.steps_of(batching, self.num_selected())
         shard = self._synchronize("begin_epoch", batching)
         if not resumed:
@@ -206,6 +215,8 @@ class ShardedPruner:
         """
         ids, values = checked_scores(index, scores, self.num_samples)
         shard = self._synchronize("synchronize", self._batching)
+        self.next_epoch += self.resuming
+        self._resume = False
         self._close_epoch(shard)
         shard.record(ids, values)
 
@@ -247,6 +258,7 @@ class ShardedPruner:
         the state of the loader instead.
         """
         shard = self._synchronize("state_dict", self._batching)
+        self._share_done(shard)
         ids, bits = self._in_chunks(shard)
         cuts = self._cuts(shard)
         chunks = {
@@ -281,31 +293,22 @@ class ShardedPruner:
         """
         if change:
             raise ValueError(f"a sharded pruner changes no setting, got change={sorted(change)}; leave it out")
-        for name, now in self._settings().items():
-            if state.get(name) != now:
-                raise ValueError(
-                    f"the state must be of {name} {now!r}, got {state.get(name)!r}; load it into a pruner with the "
-                    "settings that it was saved with"
-                )
+        check_settings(state, self._settings())
         shard = Shard(self.num_samples, self.strategy.initial_score, Wire(self._group))
         shard.load_state_dict(state["blocks"])
-        chunks = [state["chunks"].get(str(number)) for number in shard.numbers]
-        sizes = np.diff(self._cuts(shard)).tolist()
-        if any(chunk is None or len(chunk["ids"]) != size for chunk, size in zip(chunks, sizes, strict=True)):
-            raise ValueError("the state must hold the chunks of this rank; load it with torch.distributed.checkpoint")
-        ids, bits = (torch.cat([chunk[name] for chunk in chunks]).cpu().numpy() for name in ("ids", "bits"))
-        self._shard, self._record, self._left, self._batching = shard, None, (ids, bits), None
+        ids, bits = chunks_of(state, shard.numbers, np.diff(self._cuts(shard)))
+        batching = batching_of(state, shard.wire.num_ranks) if resume else None
+        places = None if batching is None else Places(self.num_selected(), batching, shard.wire)
+        self._shard, self._record, self._left, self._batching = shard, None, (ids, bits), batching
         self.epoch, self.next_epoch, self._begun = state["epoch"], state["next_epoch"], state["begun"]
-        self.selection_s, self.selection = state["selection_s"], None
+        self.selection_s, self.selection, self._done = state["selection_s"], None, None
         self._missing, self._non_finite = state["counters"] if shard.wire.rank == 0 else (0, 0)
-        if resume:
-            size, drop_last, stable_shapes = state["step"]
-            batching = Batching(size // shard.wire.num_ranks, drop_last, stable_shapes)
-            places = Places(self.num_selected(), batching, shard.wire)
+        self._resume = places is not None
+        if places is not None:
             self.selection, self.next_epoch, self._left = Selection(places.to_steps(ids)), state["epoch"], None
-            self._record, self._batching = EpochRecord(self.selection, self.num_samples), batching
+            self._record = EpochRecord(self.selection, self.num_samples)
             restore_record(self._record, places.to_steps(bits))
-            self._resume = True
+            self._share_done(shard)
         self._loaded = True
 
     def _settings(self) -> dict[str, Any]:
@@ -355,6 +358,12 @@ class ShardedPruner:
             record.share(end)
         return shard
 
+    def _share_done(self, shard: Shard) -> None:
+        """Learns which steps any rank has trained. One may have left out an update; all must resume the same steps."""
+        if self._record is not None and self._batching is not None:
+            done = self._record.steps_done(self.steps_of(self._batching, self.num_selected()))
+            self._done = shard.wire.sum(done.astype(np.int64)) > 0
+
     def _cuts(self, shard: Shard) -> Counts:
         """Returns where each of this rank's chunks begins, and where the last one ends."""
         cuts = edges(self.num_selected())[shard.numbers.start : shard.numbers.stop + 1]
@@ -382,7 +391,7 @@ class ShardedPruner:
     def _close_epoch(self, shard: Shard) -> None:
         missing, non_finite = self._close(shard)
         self._missing, self._non_finite = self._missing + missing, self._non_finite + non_finite
-        record, self._record, self._left, self._batching = self._record, None, None, None
+        record, self._record, self._left, self._batching, self._done = self._record, None, None, None, None
         if record is not None and not self._loaded:
             left_out = int(np.count_nonzero(record.missing()))
             self._notices.of_epoch(self.epoch, record, record.values()[record.seen()], left_out, self.strategy)

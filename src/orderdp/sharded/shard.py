@@ -124,7 +124,8 @@ class Shard:
         ids -= ids.dtype.type(self.first)
         missing = bits == _MISSING
         seen, values = ids[~missing], bits[~missing].view(np.float32)
-        (self.table if table is None else table).close(seen, values, ids[missing], ordinal, None)
+        if len(ids):  # none come of an epoch that `record` has ended, whose failures must stay
+            (self.table if table is None else table).close(seen, values, ids[missing], ordinal, None)
         return int(np.count_nonzero(missing)), int(np.count_nonzero(~np.isfinite(values)))
 
     def record(self, ids: npt.NDArray[np.int64], scores: npt.NDArray[np.float32]) -> None:
@@ -164,6 +165,8 @@ class Shard:
                 )
         mine, none = [blocks[str(number)] for number, _ in self.blocks], torch.empty(0, dtype=torch.int32)
         joined = {name: torch.cat([none, *(block[name].cpu() for block in mine)]) for name in names}
-        failed = torch.nonzero(joined["score"] == -torch.inf).flatten()  # a failed sample has this score
-        state = {**joined, "columns": {"score": joined["score"]}, "failed": failed}
+        failed = joined["score"] == -torch.inf  # a failed sample has this score
+        if self.table.first["score"] == -torch.inf:  # and one that was never seen
+            failed &= joined["last_epoch"] >= 0
+        state = {**joined, "columns": {"score": joined["score"]}, "failed": torch.nonzero(failed).flatten()}
         self.table = self.table.restored(state)

@@ -39,8 +39,8 @@ def top(
 ) -> Counts:
     """Keeps the k largest of the scores drawn on all ranks; ties at the threshold are broken uniformly at random.
 
-    Three collectives, and two if ties cross the threshold: the histogram of the upper halves of the keys, that of the
-    lower halves beside the threshold's upper half, and for each block how many are above and at the threshold.
+    Three collectives, and a fourth if ties cross the threshold: the histogram of the upper halves of the keys, that of
+    the lower halves beside the threshold's upper half, and for each block how many are above and at the threshold.
 
     Args:
         scores: (m,) of this rank, without NaN.
