@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -35,6 +35,10 @@ class StreamReport:
     trained: int = 0
     non_finite: int = 0
     remembered: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Returns the report as plain numbers, as loggers and JSON take them."""
+        return asdict(self)
 
 
 @dataclass
