@@ -108,6 +108,6 @@ def needing(package: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != package.partition("[")[0]:
+        if error.name != package:
             raise
-        raise ImportError(f"this engine needs {error.name}: pip install '{package}'") from None
+        raise ImportError(f"this engine needs {package}: pip install {package}") from None

@@ -64,7 +64,7 @@ class SlurmJobs(Elsewhere):
         with executor.batch():
             submitted = [executor.submit(assignment) for _ in range(count)]
         jobs = [_Job(job) for job in submitted]
-        log(f"submitted {count} jobs: {', '.join(job.job.job_id for job in jobs)}")
+        log(f"submitted {count} job{'' if count == 1 else 's'}: {', '.join(job.job.job_id for job in jobs)}")
         try:
             yield jobs
         finally:
