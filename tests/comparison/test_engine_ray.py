@@ -16,7 +16,10 @@ from orderdp.comparison.workers import start  # noqa: E402
 from orderdp.training.run_folder import RunFolder  # noqa: E402
 from reference.log_lines import begun_or_failed  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Ray starts processes and opens sockets and files of its own
+# Ray starts processes and opens sockets and files of its own, and warns of its own releases to come.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
+)
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 PATIENCE_S = 120

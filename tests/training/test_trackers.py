@@ -172,7 +172,7 @@ def half_then_all(path, tiny, name):
     return RunFolder(path / NAME).metrics()
 
 
-@pytest.mark.filterwarnings("ignore")  # TensorBoard's own, of NumPy and protobuf
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # TensorBoard's own
 def test_tensorboard_shows_a_curve_of_each_number(tmp_path, tiny):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -186,7 +186,7 @@ def test_tensorboard_shows_a_curve_of_each_number(tmp_path, tiny):
     assert "strategy.name: orderdp" in config.read_text()
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of what it imports
 def test_mlflow_has_one_run_of_all_epochs(tmp_path, tiny, monkeypatch):
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -201,7 +201,7 @@ def test_mlflow_has_one_run_of_all_epochs(tmp_path, tiny, monkeypatch):
     assert sorted(run.data.metrics) == sorted(ROW)
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.filterwarnings("ignore")  # of what it imports
 def test_wandb_has_all_epochs_under_one_id(tmp_path, tiny, monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
