@@ -37,7 +37,11 @@ class StreamReport:
     remembered: int = 0
 
     def as_dict(self) -> dict[str, int]:
-        """Returns the report as plain numbers, as loggers and JSON take them."""
+        """Returns the report as plain numbers, as loggers and JSON take them.
+
+        >>> StreamReport(seen=100, kept=50).as_dict()["kept"]
+        50
+        """
         return asdict(self)
 
 
