@@ -81,3 +81,10 @@ def test_options_that_no_task_takes_are_refused_before_anything_is_written(tmp_p
     with pytest.raises(ValueError, match=message):
         start(Comparison(tiny()), tmp_path / "run", engine=RayTasks(num_cpu=2), show=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cluster_that_is_not_there_is_refused_before_anything_is_written(tmp_path, tiny):
+    message = r"the engine ray must reach its cluster, got address=auto \(.*\); start one with 'ray start --head', or "
+    with pytest.raises(RuntimeError, match=f"^{message}leave the address out$"):
+        start(Comparison(tiny()), tmp_path / "run", engine=RayTasks(address="auto"), show=False)
+    assert not list(tmp_path.iterdir())

@@ -229,6 +229,18 @@ def test_an_engine_sets_the_threads_of_a_run_alike_on_all_machines(tiny):
     assert sharing_threads(Comparison(tiny(num_threads=7)), 8, RayTasks()).recipe.num_threads == 7
 
 
+def test_what_a_worker_would_wait_for_is_said():
+    told = []
+    RayTasks(num_cpus=8)._tell_of({"CPU": 4.0, "GPU": 2.0}, told.append)
+    RayTasks(num_gpus=1)._tell_of({"CPU": 4.0}, told.append)
+    RayTasks(num_gpus=1)._tell_of({"CPU": 4.0, "GPU": 2.0}, told.append)
+    assert told == [
+        "Ray has 2 GPUs, and the workers ask for none; write --engine-options num_gpus=1 to train on them",
+        "Ray has 4 CPUs now, and a worker asks for 8; it waits",
+        "Ray has 0 GPUs now, and a worker asks for 1; it waits",
+    ]
+
+
 def test_engines_by_name():
     assert engine_named("local") is LOCAL
     assert repr(engine_named("ray", num_gpus=1)) == "RayTasks(num_gpus=1)"

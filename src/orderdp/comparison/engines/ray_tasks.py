@@ -23,10 +23,14 @@ class RayTasks(Elsewhere):
     name = "ray"
 
     def check(self, num_ranks: int) -> None:
-        """Imports Ray and lets it check the options."""
+        """Imports Ray, lets it check the options, and connects once to a cluster that is named."""
         super().check(num_ranks)
+        ray = _ray()
+        if "address" in self.options:
+            with self._connected(ray):
+                pass
         try:
-            self._task(_ray())
+            self._task(ray)
         except (ValueError, TypeError) as error:
             raise ValueError(
                 f"options of the engine ray must be those of a Ray task, got {self.options} ({first_line(error)}); "
@@ -42,22 +46,37 @@ class RayTasks(Elsewhere):
         return ray.remote(_carry_out).options(**{"num_cpus": 1, "max_retries": 3, **options})
 
     @contextmanager
+    def _connected(self, ray: Any) -> Iterator[None]:
+        """Connects to Ray, or uses the connection that this process has."""
+        if ray.is_initialized():
+            yield
+            return
+        address = self.options.get("address")
+        try:
+            ray.init(address, logging_level=logging.WARNING, log_to_driver=False)
+        except (ConnectionError, ValueError) as error:
+            raise RuntimeError(
+                f"the engine ray must reach its cluster, got address={address} ({first_line(error)}); start one with "
+                "'ray start --head', or leave the address out"
+            ) from None
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+    @contextmanager
     def _started(self, assignment: Assignment, count: int, log: Log) -> Iterator[Sequence[Worker]]:
         ray = _ray()
-        mine = not ray.is_initialized()
-        if mine:
-            ray.init(self.options.get("address"), logging_level=logging.WARNING, log_to_driver=False)
         tasks: list[_Task] = []
-        try:
+        with self._connected(ray):
             self._tell_of(ray.cluster_resources(), log)
-            tasks.extend(_Task(self._task(ray).remote(assignment)) for _ in range(count))
-            yield tasks
-        finally:
-            for task in tasks:
-                if not task.ended():
-                    ray.cancel(task.reference, force=True)
-            if mine:
-                ray.shutdown()
+            try:
+                tasks.extend(_Task(self._task(ray).remote(assignment)) for _ in range(count))
+                yield tasks
+            finally:
+                for task in tasks:
+                    if not task.ended():
+                        ray.cancel(task.reference, force=True)
 
     def _tell_of(self, resources: dict[str, float], log: Log) -> None:
         """Says what would be a surprise: processors without a GPU that are there, or workers that must wait."""
