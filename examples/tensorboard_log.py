@@ -1,7 +1,7 @@
 """The pruner's report in TensorBoard, once an epoch.
 
-Claim: each field of `pruner.report()` becomes a curve; of `failed` it is the length. The report waits for the device;
-take it once an epoch rather than once a step. What to watch:
+Claim: `pruner.report().as_dict()` is the report as plain numbers, each of which becomes a curve; any other logger takes
+it too. The report waits for the device; take it once an epoch rather than once a step. What to watch:
 
 - visits grows by num_selected in each epoch. If it stays at 0, the loop does not call `pruner.update`;
 - never_seen is the number of samples that were never trained, and max_age the longest wait of a sample in epochs;
@@ -18,7 +18,6 @@ Prints, with torch 2.13 and TensorBoard 2.21 on a CPU:
 """
 
 import sys
-from dataclasses import asdict
 
 import torch
 import torch.nn.functional as F
@@ -58,8 +57,7 @@ def main(folder: str, epochs: int = 10, seed: int = 0) -> None:
                 optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad()
-            report = asdict(pruner.report())
-            report["failed"] = len(report["failed"])  # the ids of the samples that have no finite loss
+            report = pruner.report().as_dict()
             for name, value in report.items():
                 writer.add_scalar(f"pruner/{name}", value, epoch)
             never_seen.append(report["never_seen"])

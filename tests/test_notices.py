@@ -1,6 +1,7 @@
 """What would train wrongly is warned of once, with both numbers and the cure."""
 
 import itertools
+import json
 import math
 import re
 import warnings
@@ -479,3 +480,23 @@ def test_each_pruner_warns_for_itself():
         pruner.begin_epoch()
         with pytest.warns(RuntimeWarning, match="update was never called in epoch 0"):
             pruner.begin_epoch()
+
+
+@each_strategy
+@pytest.mark.filterwarnings("ignore:.*:RuntimeWarning")
+def test_a_report_is_plain_numbers_for_json_and_loggers(strategy):
+    """Before and after an epoch with a loss that is not finite; what is not known is left out."""
+    pruner = Pruner(strategy, N)
+    reports = [pruner.report()]
+    for number, (index, _) in enumerate(pruner.loader(range(N), batch_size=8)):
+        failing = (torch.arange(len(index)) == 0) & (number == 0)  # the first sample of the first batch
+        pruner.update(index, loss_of(index, 0).where(~failing, math.nan))
+    reports.append(pruner.report())
+    for report in reports:
+        found = report.as_dict()
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+        left_out = {field.name for field in fields(report)} - set(found)
+        assert left_out == {name for name in ("mean_age", "mastered") if math.isnan(getattr(report, name))}
+        assert found["failed"] == len(report.failed)
+    assert "mean_age" not in reports[0].as_dict()
+    assert reports[1].as_dict()["non_finite"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass, fields
 
@@ -58,6 +59,18 @@ class Report:
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
         shown = (f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}" for name, value in values)
         return f"Report({', '.join(shown)})"
+
+    def as_dict(self) -> dict[str, float]:
+        """Returns the report as plain numbers, as loggers and JSON take them.
+
+        `failed` is the number of these samples. What is not known yet, which is nan in the report, is left out.
+
+        >>> report = Report(0, 100, 50, 50, 50, 50, 0.0, 0, 0, 0, (3, 7), float("nan"), 0.25)
+        >>> {name: value for name, value in report.as_dict().items() if name in ("visits", "failed", "mastered")}
+        {'visits': 50, 'failed': 2}
+        """
+        values = {**vars(self), "failed": len(self.failed)}
+        return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 class Notices:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,14 @@ class StreamReport:
     trained: int = 0
     non_finite: int = 0
     remembered: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        """Returns the report as plain numbers, as loggers and JSON take them.
+
+        >>> StreamReport(seen=100, kept=50).as_dict()["kept"]
+        50
+        """
+        return asdict(self)
 
 
 @dataclass

@@ -22,7 +22,7 @@ from orderdp.comparison.checks import LoadedData, check, sharing_threads
 from orderdp.comparison.grid import Comparison, load_comparison
 from orderdp.comparison.outcome import outcome, summarize
 from orderdp.comparison.planned import Sizes
-from orderdp.comparison.processes import joined_by
+from orderdp.comparison.processes import joined_by, say
 from orderdp.comparison.workers import create_folder, extend, resume, start
 from orderdp.data.base import DataSetRow
 from orderdp.data.digits import load_digits
@@ -672,7 +672,7 @@ def is_free(folder):
 
 
 def test_a_helper_that_cannot_go_on_says_so_in_one_line(tmp_path, capfd):
-    with joined_by(1, workers._help, [tmp_path]):
+    with joined_by(1, workers._help, [tmp_path], say):
         pass
     out, err = capfd.readouterr()
     assert out == ""

@@ -432,7 +432,7 @@ def test_a_study_leaves_a_folder_that_is_there_alone(tmp_path, small):
 
 def test_a_study_by_several_processes_shares_the_threads(tmp_path, small, monkeypatch):
     monkeypatch.setattr(study_module, "resume_study", lambda folder, **named: [])
-    monkeypatch.setattr("orderdp.comparison.checks.os.cpu_count", lambda: 8)
+    monkeypatch.setattr("orderdp.comparison.engines.local.os.cpu_count", lambda: 8)
     free = dataclasses.replace(
         small.parts["first"], recipe=small.parts["first"].recipe.model_copy(update={"num_threads": None})
     )

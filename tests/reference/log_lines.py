@@ -2,12 +2,18 @@
 
 import re
 
+_EPOCH = re.compile(r"\S+: epoch \d+ of \d+: loss .+, \d+\.\d s")
 _ENDED = re.compile(r"(.+): \d+\.\d\d % after \d+ s")
 
 
+def without_epochs(told):
+    """The lines of a text but for those of the epochs, which a run tells where there is no terminal."""
+    return [line for line in told.splitlines() if not _EPOCH.fullmatch(line)]
+
+
 def begun_or_failed(told):
-    """The lines, or those of a text, but for the ones that a finished run ends with, which must have begun."""
-    lines = told.splitlines() if isinstance(told, str) else list(told)
+    """The lines, or those of a text, but for those of epochs and of the ends of runs, which must have begun."""
+    lines = without_epochs(told) if isinstance(told, str) else list(told)
     ended = [match[1] for line in lines if (match := _ENDED.fullmatch(line))]
     others = [line for line in lines if not _ENDED.fullmatch(line)]
     assert set(ended) <= set(others)

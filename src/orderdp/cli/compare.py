@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orderdp.cli.engines import add_engine, engine_given, processes_given
 from orderdp.cli.folders import (
     add_folder_options,
     chosen_recipe,
@@ -20,7 +21,6 @@ from orderdp.cli.folders import (
 )
 from orderdp.cli.messages import tell, tell_imports, teller
 from orderdp.cli.settings import add_settings, one_of_several, refuse_static
-from orderdp.output.text_table import number_or_text
 
 if TYPE_CHECKING:
     from orderdp.training.recipe import Recipe
@@ -30,11 +30,12 @@ DESCRIPTION = """\
 Trains every method at every prune ratio with every seed. It also trains the baselines: full data, full data for as
 many steps as each method makes, and dynamic random selection. A stopped comparison can be resumed: finished runs are
 kept. A run that fails is reported as missing, and the others continue. Several processes can share the work, on one
-machine (--processes) or on several that share the folder (--resume). No run is trained twice."""
+machine (--processes) or on several that share the folder (--engine, --resume). No run is trained twice."""
 EXAMPLES = """\
 examples:
   orderdp compare --methods orderdp infobatch ucb --prune-ratio 0.3 0.5 0.7 --processes 2
   orderdp compare --methods orderdp,explore=0.9,exploit=0.5 infobatch,epochs=30 --seed 0 1 2 3 4
+  orderdp compare --engine slurm --engine-options timeout_min=240 gpus_per_node=1 --processes 8 --run /shared/mine
   orderdp compare --resume runs/digits-20260101-120000"""
 
 _ADDED = ("--methods", "--prune-ratio", "--seed", "--budgets", "--data-root")  # allowed with --resume
@@ -70,9 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="multiples of full data's steps, in (0, 2], to train full data for as well, each with a schedule that "
         "ends with them; the report says what a method is worth in such steps",
     )
-    run.add_argument(
-        "--processes", type=number_or_text, default=1, metavar="N", help="runs to train at the same time; default 1"
-    )
+    add_engine(run)
     add_folder_options(
         run,
         recipe="its method is ignored",
@@ -105,6 +104,7 @@ def run(options: argparse.Namespace) -> int:
 
     tell_imports()
     tell = teller(options)
+    workers: dict[str, Any] = {"processes": processes_given(options), "engine": engine_given(options)}
     options_of_recipe = ["prune_ratio", *(name for name in Recipe.model_fields if hasattr(options, name))]
     given = {name: value for name in options_of_recipe if (value := getattr(options, name)) is not None}
     if options.resume is not None:
@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
             given["budgets"] = options.budgets
         data = LoadedData()
         extend_all([path], given, data)
-        found = resume([path], processes=options.processes, log=tell, data=data)[0]
+        found = resume([path], **workers, log=tell, data=data)[0]
         return _end_comparison(found, path, options)
     ratios, seeds = given.pop("prune_ratio", [0.3, 0.5, 0.7]), given.pop("seed", [0, 1, 2])
     rates = given.pop("max_lr", [])
@@ -132,7 +132,7 @@ def run(options: argparse.Namespace) -> int:
     comparison = Comparison(recipe, methods, seeds, budgets=budgets, short_augment=options.short_augment)
     if len(rates) > 1:
         comparison = dataclasses.replace(comparison, max_lrs=tuple(rates))
-    found = start(comparison, path, processes=options.processes, log=tell)
+    found = start(comparison, path, **workers, log=tell)
     return _end_comparison(found, path, options)
 
 

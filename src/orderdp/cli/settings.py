@@ -78,7 +78,7 @@ def add_strategy(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--settings",
         nargs="+",
-        type=_setting,
+        type=setting,
         metavar="NAME=VALUE",
         help="other settings of the strategy's class, such as per=iteration fresh=true, or every=1",
     )
@@ -155,7 +155,8 @@ def _strategy(text: str) -> dict[str, Any]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def setting(text: str) -> tuple[str, Any]:
+    """Returns name and value of NAME=VALUE; raises ArgumentTypeError for another form, and for a list with commas."""
     from orderdp.strategies.registry import parse_setting
 
     if re.search(r",\w+=", text):

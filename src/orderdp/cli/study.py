@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from orderdp.cli.engines import ENGINE_OPTIONS, add_engine, engine_given, processes_given
 from orderdp.cli.folders import extend_all, refuse_beside_resume, show_comparison, status_of
 from orderdp.cli.messages import tell_imports, teller
 from orderdp.cli.settings import not_empty, one_of_several, some_path
-from orderdp.output.text_table import number_or_text
 
 SUMMARY = "a table, figure or theorem of the paper, or a custom study"
 DESCRIPTION = """\
@@ -45,9 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="smoke (seconds), cpu (up to some hours on one processor core), gpu (shortened), paper (as published); "
         "default the first of these sizes that the study has",
     )
-    training.add_argument(
-        "--processes", type=number_or_text, metavar="N", help="runs to train at the same time; default 1"
-    )
+    add_engine(training)
     training.add_argument(
         "--resume",
         metavar="DIR",
@@ -71,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     tell_imports()
     tell = teller(options)
     changes = {name: value for name in ("data_root", "download", "device") if (value := getattr(options, name))}
-    processes = 1 if options.processes is None else options.processes
+    workers: dict[str, Any] = {"processes": processes_given(options), "engine": engine_given(options)}
     if options.resume is not None:
         given = {**changes, **({"seed": options.seed} if options.seed else {})}
         folder = options.resume
@@ -82,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         extend_all(parts, given, data, seeds_later=static)
         for part in static:
             add_seeds(part, given.get("seed", ()))
-        return _report_on(resume_study(folder, processes=processes, log=tell, data=data), folder, options)
+        return _report_on(resume_study(folder, **workers, log=tell, data=data), folder, options)
     if options.name is None:
         options.parser.error("the following arguments are required: NAME")
     row = find_study(options.name)
@@ -93,11 +91,11 @@ def run(options: argparse.Namespace) -> int:
         return 0
     study = load_study(row.file, options.size, seeds=tuple(options.seed or ()), **changes)
     folder = options.run_folder = options.run or Path("runs") / f"{study.name}-{study.size}"
-    return _report_on(start_study(study, folder, processes=processes, log=tell), folder, options)
+    return _report_on(start_study(study, folder, **workers, log=tell), folder, options)
 
 
 def _refuse_beside_theory(options: argparse.Namespace, changes: dict[str, Any]) -> None:
-    given = {name for name in ("size", "processes", "seed") if getattr(options, name) is not None}
+    given = {name for name in ("size", "seed", *ENGINE_OPTIONS) if getattr(options, name) is not None}
     if given or changes:
         names = sorted(f"--{name.replace('_', '-')}" for name in {*given, *changes})
         raise ValueError(f"study {options.name} trains nothing, got {' '.join(names)}; leave them out")

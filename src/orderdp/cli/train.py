@@ -45,6 +45,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="baselines to train too: full (full data), short (full data for as many steps as the pruned run); "
         "default both; --against without a name trains neither",
     )
+    run.add_argument(
+        "--log",
+        nargs="+",
+        type=one_name,
+        metavar="NAME",
+        help="trackers that get a row an epoch of each run: tensorboard, wandb, mlflow; a resumed run goes on in the "
+        "same log",
+    )
     add_strategy(parser)
     add_settings(parser, several=("seed",))
 
@@ -57,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.comparison.workers import resume, start
     from orderdp.strategies.registry import to_table
     from orderdp.training.recipe import Recipe
+    from orderdp.training.trackers import check_trackers, write_trackers
 
     tell_imports()
     tell = teller(options)
@@ -67,6 +76,9 @@ def run(options: argparse.Namespace) -> int:
         refuse_beside_resume(options, given, ("recipe", "run", "against", *STRATEGY_OPTIONS))
         data = LoadedData()
         extend_all([path], given, data)
+        if options.log:
+            check_trackers(options.log)
+            write_trackers(path, options.log)
         found = resume([path], log=tell, data=data)[0]
     else:
         seeds = given.pop("seed", [])
@@ -79,7 +91,8 @@ def run(options: argparse.Namespace) -> int:
         seeds = [recipe.model_copy(update={"seed": seed}).seed for seed in seeds]
         path = options.run_folder = options.run or new_folder(recipe.dataset)
         against = REFERENCES if options.against is None else tuple(options.against)
-        found = start(Comparison(recipe, tuple(methods), tuple(seeds), against), path, log=tell)
+        comparison = Comparison(recipe, tuple(methods), tuple(seeds), against)
+        found = start(comparison, path, trackers=options.log or (), log=tell)
     _show_runs(found, path)
     return status_of(found, options)
 

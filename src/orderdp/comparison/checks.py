@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from accelerate import PartialState
 
+from orderdp.comparison.engines.base import Engine
+from orderdp.comparison.engines.local import LOCAL
 from orderdp.comparison.grid import Comparison, Member
 from orderdp.comparison.planned import Sizes
 from orderdp.data.base import DataSets
@@ -57,19 +58,23 @@ class LoadedData:
         return data
 
 
-def check(comparison: Comparison, data: LoadedData | None = None, *, processes: int = 1) -> Sizes:
+def check(
+    comparison: Comparison, data: LoadedData | None = None, *, processes: int = 1, engine: Engine = LOCAL
+) -> Sizes:
     """Checks a comparison against its data and the machine, and returns the sizes of the data. Writes nothing.
 
     Args:
         comparison: the runs.
         data: the data that is already loaded; what is loaded here is added to it.
         processes: how many processes train runs at the same time.
+        engine: starts these processes.
 
     Raises:
-        ValueError, OSError: settings that do not fit the data or the machine.
+        ValueError, OSError: settings that do not fit the data or the machine. ImportError, RuntimeError: as
+            `Engine.check`.
     """
     state = PartialState(cpu=comparison.recipe.device == "cpu")  # first: the steps depend on the number of ranks
-    check_processes(processes, state)
+    check_processes(processes, state, engine)
     loaded = (data or LoadedData()).of(comparison.recipe)
     sizes = Sizes(len(loaded.train), len(loaded.test), state.num_processes)
     check_recipes(comparison, sizes, data=loaded)
@@ -95,18 +100,19 @@ def _check_member(member: Member, sizes: Sizes, data: DataSets | None) -> None:
         raise
 
 
-def check_processes(processes: int, state: PartialState) -> None:
-    """Raises ValueError unless this many processes can share the work."""
+def check_processes(processes: int, state: PartialState, engine: Engine = LOCAL) -> None:
+    """Raises ValueError unless this many processes can share the work, and what `Engine.check` raises."""
     whole = isinstance(processes, int) and processes >= 1
     if not whole or (processes > 1 and state.num_processes > 1):
         raise ValueError(
             f"processes must be a whole number from 1, and 1 under several ranks, got {processes}; write --processes 1"
         )
+    engine.check(state.num_processes)
 
 
-def sharing_threads(comparison: Comparison, processes: int) -> Comparison:
-    """Returns the comparison with the machine's threads divided between the processes, unless its recipe sets them."""
-    if comparison.recipe.num_threads is not None or processes == 1:
+def sharing_threads(comparison: Comparison, processes: int, engine: Engine = LOCAL) -> Comparison:
+    """Returns the comparison with the threads that the engine gives each process, unless its recipe sets them."""
+    threads = engine.num_threads(processes)
+    if comparison.recipe.num_threads is not None or threads is None:
         return comparison
-    each = max(1, (os.cpu_count() or 1) // processes)
-    return replace(comparison, recipe=comparison.recipe.model_copy(update={"num_threads": each}))
+    return replace(comparison, recipe=comparison.recipe.model_copy(update={"num_threads": threads}))

@@ -1,4 +1,4 @@
-"""Trains the runs of a comparison: one after another or by several processes, and again after a stop.
+"""Trains the runs of a comparison: one after another or by the workers of an engine, and again after a stop.
 
 Every process goes through the runs and trains those that are neither finished nor in training. Each run's folder has a
 lock, which the system frees when its process ends, so no two processes train the same run. Any number of processes may
@@ -7,7 +7,7 @@ join, on any machines that share the folder. A run that fails leaves its reason,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +17,12 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from orderdp.comparison.checks import LoadedData, check, check_processes, check_recipes, sharing_threads
+from orderdp.comparison.engines.base import Engine, Left, Log, Work
+from orderdp.comparison.engines.local import LOCAL
 from orderdp.comparison.grid import Comparison, Member, load_comparison, with_method
 from orderdp.comparison.outcome import Outcome, summarize
 from orderdp.comparison.planned import FILE, Sizes
-from orderdp.comparison.processes import joined_by, reason_of, say
+from orderdp.comparison.processes import reason_of
 from orderdp.comparison.records import read_folder
 from orderdp.comparison.tuning import trying, tune
 from orderdp.data.base import DataSets
@@ -30,35 +32,47 @@ from orderdp.strategies.registry import to_table
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder, alone_in, spent_s
-
-Log = Callable[[str], None]
+from orderdp.training.trackers import check_trackers, read_trackers, write_trackers
 
 
 def _silent(line: str) -> None:
     """Drops a line."""
 
 
-def start(comparison: Comparison, path: Path, *, processes: int = 1, show: bool = True, log: Log = _silent) -> Outcome:
+def start(
+    comparison: Comparison,
+    path: Path,
+    *,
+    processes: int = 1,
+    engine: Engine = LOCAL,
+    trackers: Sequence[str] = (),
+    show: bool = True,
+    log: Log = _silent,
+) -> Outcome:
     """Creates the folder of a comparison, trains all its runs and returns the outcome.
 
     Args:
         comparison: the runs.
         path: folder to create.
         processes: how many train runs at the same time.
-        show: show progress bars, if standard error is a terminal.
+        engine: starts these processes.
+        trackers: names of the trackers that get a row an epoch of each run.
+        show: show progress bars, or a line an epoch if standard error is no terminal.
         log: called with one line as each run begins, ends or fails.
 
     Raises:
         FileExistsError: the folder exists; nothing in it is changed.
         ValueError, OSError: settings that do not fit the data or the machine; nothing is written.
+        ImportError, RuntimeError: as `Engine.check` and `check_trackers`; nothing is written.
     """
+    check_trackers(trackers)
     data = LoadedData()
-    sizes = check(comparison, data, processes=processes)
-    path = create_folder(sharing_threads(comparison, processes), path, sizes)
-    return resume([path], processes=processes, show=show, log=log, data=data)[0]
+    sizes = check(comparison, data, processes=processes, engine=engine)
+    path = create_folder(sharing_threads(comparison, processes, engine), path, sizes, trackers)
+    return resume([path], processes=processes, engine=engine, show=show, log=log, data=data)[0]
 
 
-def create_folder(comparison: Comparison, path: Path, sizes: Sizes) -> Path:
+def create_folder(comparison: Comparison, path: Path, sizes: Sizes, trackers: Sequence[str] = ()) -> Path:
     """Creates the folder of a comparison that was checked, and returns it by the name that all ranks share.
 
     Raises:
@@ -68,6 +82,7 @@ def create_folder(comparison: Comparison, path: Path, sizes: Sizes) -> Path:
     if PartialState().is_main_process:
         with new_folder(path) as folder:
             comparison.write(folder, sizes)
+            write_trackers(folder, trackers)
     PartialState().wait_for_everyone()
     return path
 
@@ -81,6 +96,7 @@ def resume(
     paths: Sequence[Path],
     *,
     processes: int = 1,
+    engine: Engine = LOCAL,
     show: bool = True,
     log: Log = _silent,
     data: LoadedData | None = None,
@@ -92,30 +108,34 @@ def resume(
     Args:
         paths: folders of comparisons.
         processes: how many train runs at the same time.
-        show: show progress bars, if standard error is a terminal.
+        engine: starts these processes.
+        show: show progress bars, or a line an epoch if standard error is no terminal.
         log: called with one line as each run begins, ends or fails.
         data: the data that is already loaded.
 
     Raises:
         ValueError: the folder holds no comparison, or it holds a run of another recipe than planned.
+        ImportError: a package of the engine or of a tracker is missing.
+        RuntimeError: the machine lacks the engine, or none of its workers could work.
     """
     found = [load_comparison(path) for path in paths]
-    check_processes(processes, PartialState(cpu=found[0][0].recipe.device == "cpu"))
+    check_processes(processes, PartialState(cpu=found[0][0].recipe.device == "cpu"), engine)
     data = LoadedData() if data is None else data
     for path, (comparison, sizes) in zip(paths, found, strict=True):
+        check_trackers(read_trackers(path))
         _write_down_runs(comparison, path, sizes)
         read_folder(path)  # refuses runs of another recipe
         _forget_failures(path)
 
     def train(folders: Sequence[Path]) -> list[Outcome]:
-        return resume(folders, processes=processes, show=show, log=log, data=data)
+        return resume(folders, processes=processes, engine=engine, show=show, log=log, data=data)
+
+    def here(*, alone: bool) -> None:
+        _work(paths, data, show=show and alone, log=log)
 
     for path in paths:
         tune(path, data, train, _create_or_extend, log)
-    with joined_by(processes - 1, _help, paths):
-        _work(paths, data, show=show and processes == 1, log=log)
-    if processes > 1:
-        _work(paths, data, show=show, log=log)  # the runs of a helper that was killed
+    engine.share(Work(paths, _help, here, lambda: _left(paths)), processes, log)
     return [summarize(path) for path in paths]
 
 
@@ -187,8 +207,25 @@ def _write_down_runs(comparison: Comparison, path: Path, sizes: Sizes) -> None:
     PartialState().wait_for_everyone()
 
 
-def _help(paths: Sequence[Path]) -> None:
-    _work(paths, LoadedData(), show=False, log=say)
+def _help(paths: Sequence[Path], log: Log) -> None:
+    _work(paths, LoadedData(), show=False, log=log)
+
+
+def _left(paths: Sequence[Path]) -> Left:
+    """Returns the runs that can be trained now, with their last checkpoint, and those that another process trains."""
+    found: dict[str, str] = {}
+    held = set()
+    for path in paths:
+        comparison, sizes = load_comparison(path)
+        for member in comparison.members(sizes.num_samples, sizes.num_ranks):
+            folder = RunFolder(path / member.name)
+            if member.recipe_in(path, sizes.num_samples, sizes.num_ranks) is None or not _is_open(folder):
+                continue
+            if folder.path.exists() and folder.is_held():
+                held.add(str(folder.path))
+            else:
+                found[str(folder.path)] = folder.last_checkpoint()
+    return Left(found, frozenset(held))
 
 
 def _work(paths: Sequence[Path], loaded: LoadedData, *, show: bool, log: Log) -> None:
@@ -249,7 +286,8 @@ def _train(recipe: Recipe, data: DataSets, folder: RunFolder, *, what: str, show
         folder.begin(recipe)
     state.wait_for_everyone()
     try:
-        result = Run(recipe, data, folder, show=show).train()
+        trackers = read_trackers(folder.path.parent)
+        result = Run(recipe, data, folder, show=show, trackers=trackers).train()
         if state.is_main_process:
             log(f"{what}: {result['accuracy_last']:.2f} % after {spent_s(result):.0f} s")
     except Exception as error:

@@ -16,10 +16,12 @@ from accelerate import PartialState
 
 from orderdp.comparison import workers
 from orderdp.comparison.checks import LoadedData, check, sharing_threads
+from orderdp.comparison.engines.base import Engine, Log
+from orderdp.comparison.engines.local import LOCAL
 from orderdp.comparison.grid import Comparison, grid
 from orderdp.comparison.outcome import Outcome
 from orderdp.comparison.planned import REFERENCES
-from orderdp.comparison.workers import Log, same_on_all_ranks
+from orderdp.comparison.workers import same_on_all_ranks
 from orderdp.data.registry import PLACE, sharing_folder
 from orderdp.output.files import new_folder, write_whole
 from orderdp.output.suggestions import did_you_mean
@@ -116,15 +118,22 @@ def _recipe_file(name: str, folder: Path) -> Path:
     raise ValueError(f"no recipe named {name!r}{hint}")
 
 
-def start_study(study: Study, folder: Path, *, processes: int = 1, log: Log) -> list[Outcome]:
+def start_study(study: Study, folder: Path, *, processes: int = 1, engine: Engine = LOCAL, log: Log) -> list[Outcome]:
     """Creates the folder of a study and trains all comparisons in it.
+
+    Args:
+        study: what to train.
+        folder: to create.
+        processes: how many train at the same time.
+        engine: starts these processes.
+        log: called with one line as each run begins, ends or fails.
 
     Raises:
         FileExistsError: the folder exists; nothing in it is changed. Others as `workers.start`.
     """
     data = LoadedData()
     # All checks come first: nothing is written of a study that lacks one of its data sets.
-    sizes = {name: check(part, data, processes=processes) for name, part in study.parts.items()}
+    sizes = {name: check(part, data, processes=processes, engine=engine) for name, part in study.parts.items()}
     for plan in study.subsets.values():
         check_subsets(plan, data)
     folder = same_on_all_ranks(folder)
@@ -132,17 +141,19 @@ def start_study(study: Study, folder: Path, *, processes: int = 1, log: Log) -> 
         with new_folder(folder) as unfinished:
             for name, part in study.parts.items():
                 (unfinished / name).mkdir()
-                shared = sharing_threads(part, processes)
+                shared = sharing_threads(part, processes, engine)
                 shared.write(unfinished / name, sizes[name])
                 if name in study.subsets:
                     write_subset_plan(study.subsets[name], shared, unfinished / name, data)
             head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
             write_whole(unfinished / "study.toml", tomli_w.dumps({**head, **study.head}).encode())
     PartialState().wait_for_everyone()
-    return resume_study(folder, processes=processes, log=log, data=data)
+    return resume_study(folder, processes=processes, engine=engine, log=log, data=data)
 
 
-def resume_study(folder: Path, *, processes: int = 1, log: Log, data: LoadedData | None = None) -> list[Outcome]:
+def resume_study(
+    folder: Path, *, processes: int = 1, engine: Engine = LOCAL, log: Log, data: LoadedData | None = None
+) -> list[Outcome]:
     """Chooses the subsets of a study that are not chosen, and trains its runs that are not finished.
 
     Raises:
@@ -150,5 +161,6 @@ def resume_study(folder: Path, *, processes: int = 1, log: Log, data: LoadedData
     """
     parts = list(load_outline(folder)[1].values())
     data = LoadedData() if data is None else data
-    choose_subsets([part for part in parts if has_subsets(part)], processes=processes, log=log, data=data)
-    return workers.resume(parts, processes=processes, log=log, data=data)
+    static = [part for part in parts if has_subsets(part)]
+    choose_subsets(static, processes=processes, engine=engine, log=log, data=data)
+    return workers.resume(parts, processes=processes, engine=engine, log=log, data=data)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from orderdp.comparison.checks import LoadedData, check_recipes
+from orderdp.comparison.engines.base import Engine, Left, Log, Work
+from orderdp.comparison.engines.local import LOCAL
 from orderdp.comparison.grid import Comparison, grid, load_comparison
-from orderdp.comparison.processes import joined_by, say
-from orderdp.comparison.workers import Log
 from orderdp.strategies import StoredSubset
 from orderdp.training.coreset_plan import FILE, CoresetPlan, Request, load_plan
-from orderdp.training.coreset_run import SUBSETS, check, join, work
+from orderdp.training.coreset_run import SUBSETS, check, join, open_tasks, work
 from orderdp.training.proxy import proxy_recipe
 from orderdp.training.run_folder import alone_in
 
@@ -84,12 +84,15 @@ def add_seeds(part: Path, seeds: Sequence[int]) -> None:
             replace(plan, seeds=(*plan.seeds, *more)).write(part / FOLDER)
 
 
-def choose_subsets(parts: Sequence[Path], *, processes: int, log: Log, data: LoadedData) -> None:
+def choose_subsets(
+    parts: Sequence[Path], *, processes: int, engine: Engine = LOCAL, log: Log, data: LoadedData
+) -> None:
     """Trains the proxies of these parts, chooses the subsets, and adds them to the comparisons.
 
     Args:
         parts: folders of parts with static methods.
         processes: how many processes do this at the same time.
+        engine: starts these processes.
         log: called with one line as each method ends.
         data: the data that is already loaded.
 
@@ -102,8 +105,15 @@ def choose_subsets(parts: Sequence[Path], *, processes: int, log: Log, data: Loa
         check_subsets(_plan_in(part), data)
     if not open_parts:
         return
-    with joined_by(processes - 1, _help, open_parts):
-        _choose(open_parts, data, show=processes == 1, log=log)
+
+    def here(*, alone: bool) -> None:
+        _choose(open_parts, data, show=alone, log=log)
+
+    engine.share(Work(open_parts, _help, here, lambda: _left(open_parts)), processes, log)
+    if missing := _left(open_parts).open:
+        raise RuntimeError(
+            f"subsets are still to be chosen, {len(missing)} of them: a worker was lost; resume the study"
+        )
     for part in open_parts:
         plan = _plan_in(part)
         join(plan, data.of(plan.recipe), part / FOLDER)
@@ -117,8 +127,13 @@ def _plan_in(part: Path) -> CoresetPlan:
     return replace(plan, home=str(part / FOLDER / "proxies"))
 
 
-def _help(parts: Sequence[Path]) -> None:
-    _choose(parts, LoadedData(), show=False, log=say)
+def _help(parts: Sequence[Path], log: Log) -> None:
+    _choose(parts, LoadedData(), show=False, log=log)
+
+
+def _left(parts: Sequence[Path]) -> Left:
+    """Returns the methods whose scores and subsets are still to be made. A worker waits for those of other workers."""
+    return Left({str(file): "" for part in parts for file in open_tasks(_plan_in(part), part / FOLDER)})
 
 
 def _choose(parts: Sequence[Path], data: LoadedData, *, show: bool, log: Log) -> None:

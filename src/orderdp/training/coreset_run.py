@@ -100,9 +100,7 @@ def work(plan: CoresetPlan, data: DataSets, folder: Path, *, show: bool = True, 
     Raises:
         OSError: a file cannot be written. FloatingPointError: the loss of a proxy is not finite.
     """
-    seeds = [seed for seed in plan.seeds if seed not in _seeds_in(folder)]
-    pairs = [(request, seed) for request in plan.in_order() for seed in seeds]
-    tasks = [_Task(request, seed, _part_of(folder, request.key, seed)) for request, seed in pairs]
+    tasks = _tasks(plan, folder)
     while any(not task.file.exists() for task in tasks) and not is_finished(plan, folder):
         worked = False
         for number, task in enumerate(tasks, 1):
@@ -122,6 +120,18 @@ def work(plan: CoresetPlan, data: DataSets, folder: Path, *, show: bool = True, 
                 log(f"[{number}/{len(tasks)}] {plan.labels()[task.request.key]}{of}: {took_s:.1f} s")
         if not worked:
             time.sleep(_POLL_S)
+
+
+def open_tasks(plan: CoresetPlan, folder: Path) -> list[Path]:
+    """Returns the file that each task will write which is not done."""
+    return [task.file for task in _tasks(plan, folder) if not task.file.exists()]
+
+
+def _tasks(plan: CoresetPlan, folder: Path) -> list[_Task]:
+    """Returns the tasks of the seeds whose subsets are not written, the first to do first."""
+    seeds = [seed for seed in plan.seeds if seed not in _seeds_in(folder)]
+    pairs = [(request, seed) for request in plan.in_order() for seed in seeds]
+    return [_Task(request, seed, _part_of(folder, request.key, seed)) for request, seed in pairs]
 
 
 def _train_proxies(task: _Task, plan: CoresetPlan, data: DataSets, *, show: bool, log: Log) -> None:

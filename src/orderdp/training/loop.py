@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import cached_property
@@ -15,7 +16,6 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import broadcast, gather_object
 from torch import Tensor
-from tqdm import tqdm
 
 from orderdp.data.base import DataSets
 from orderdp.data.samples import Samples
@@ -33,7 +33,9 @@ from orderdp.training.progress import OF_A_RANK, SECONDS, Progress
 from orderdp.training.provenance import digest, environment
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
+from orderdp.training.shown import Shown
 from orderdp.training.steps import most_steps, num_epochs, total_steps
+from orderdp.training.trackers import tracking
 
 
 class Run:
@@ -43,13 +45,16 @@ class Run:
         recipe: the settings.
         data: the data set that the recipe names.
         folder: where the run is written.
-        show: show progress bars, if standard error is a terminal.
+        show: show progress bars, or a line an epoch if standard error is no terminal.
+        trackers: names of the trackers that get a row an epoch.
 
     Raises:
         ValueError: a setting that does not fit the data or the machine.
     """
 
-    def __init__(self, recipe: Recipe, data: DataSets, folder: RunFolder, *, show: bool = True) -> None:
+    def __init__(
+        self, recipe: Recipe, data: DataSets, folder: RunFolder, *, show: bool = True, trackers: Sequence[str] = ()
+    ) -> None:
         sizes = len(data.train), PartialState(cpu=recipe.device == "cpu").num_processes
         check_recipe(recipe, *sizes, data=data)
         self.recipe = recipe
@@ -58,8 +63,8 @@ class Run:
         self.device = self.accelerator.device
         if recipe.num_threads is not None:
             torch.set_num_threads(recipe.num_threads)
-        # None: tqdm checks for a terminal.
-        self._quiet = None if show and self.accelerator.is_main_process else True
+        self._show = show and self.accelerator.is_main_process
+        self._trackers = trackers if self.accelerator.is_main_process else ()
         # The weights and dropout draw from the global generators.
         torch.manual_seed(recipe.seed)  # noqa: TID251
         self.model = model_for(recipe.model, data)
@@ -101,17 +106,13 @@ class Run:
         progress = self.progress
         if progress.step == 0:
             self._measure_passes()
-        bar = tqdm(
-            total=self.num_steps, initial=progress.step, desc=self.folder.name, unit=" steps", disable=self._quiet
-        )
-        with bar:
+        shown = Shown(self.folder.name, self.num_steps, self.num_epochs, step=progress.step, show=self._show)
+        with shown, tracking(self._trackers, self.folder.path, self.recipe) as log:
+            log(progress.history)  # what the logs of a resumed run lack
             while not self._finished():
-                self._close_epoch(lr=self._train_epoch(bar))
-                found = [line["accuracy"] for line in progress.history if line["accuracy"] is not None]
-                accuracy = f", accuracy {found[-1]:.2f} %" if found else ""
-                share = progress.history[-1]["mastered"]
-                mastered = "" if share is None else f", mastered {100 * share:.0f} %"
-                bar.set_postfix_str(f"loss {progress.history[-1]['loss']:.3f}{accuracy}{mastered}")
+                self._close_epoch(lr=self._train_epoch(shown))
+                shown.epoch(progress.history)
+                log(progress.history)
         result = self._result()
         if self.accelerator.is_main_process:
             self.folder.write_gradient_norms(self.progress.gradient_norms)
@@ -140,7 +141,7 @@ class Run:
             self.schedule.last_epoch = min(step, self.schedule_steps - 1) - 1  # its own step adds one
         self.schedule.step()
 
-    def _train_epoch(self, bar: Any) -> float:
+    def _train_epoch(self, shown: Shown) -> float:
         """Trains to the end of the epoch and returns the learning rate of its last step."""
         progress, lr = self.progress, math.nan
         epoch = len(progress.history)
@@ -151,7 +152,7 @@ class Run:
         norms: list[Tensor] = []
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         now_s, processor_s = time.perf_counter(), time.process_time()
-        for index, batch in tqdm(self.loader, f"epoch {epoch + 1}", leave=False, disable=self._quiet):
+        for index, batch in shown.batches(self.loader, epoch + 1):
             progress.waited_s += time.perf_counter() - now_s
             losses, loss = self._forward(index, batch)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -164,7 +165,7 @@ class Run:
             loss_sum += losses.detach().sum()
             progress.loss_count += len(losses)
             progress.step += 1
-            bar.update()
+            shown.step()
             before_s, now_s = now_s, time.perf_counter()
             progress.training_s += now_s - before_s
             if progress.step == self.num_steps:

@@ -265,6 +265,10 @@ class RunFolder:
         state = torch.load(io.BytesIO(contents["state.pt"]), map_location="cpu", weights_only=True)
         return load_tensors(contents["model.safetensors"]), state
 
+    def last_checkpoint(self) -> str:
+        """Returns the name of the newest checkpoint, by which progress shows; "" if there is none."""
+        return next((path.name for path in reversed(self._checkpoints())), "")
+
     def _checkpoints(self) -> list[Path]:
         return sorted(path for path in (self.path / "checkpoint").glob("[0-9]*") if path.is_dir())
 
