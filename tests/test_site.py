@@ -93,10 +93,11 @@ def test_each_number_of_two_decimals_is_in_a_table_of_results(document):
     assert [number for number in numbers if number not in tables] == []
 
 
-def test_at_70_percent_orderdp_never_matched_full_data():
+def test_at_70_percent_orderdp_never_matched_full_data_on_images():
     texts = [path.read_text(encoding="utf-8") for path in (ROOT / "results").rglob("tables.md")]
     texts = [text for text in texts if not re.search(r"seeds \d+(, \d+)?$", text, flags=re.MULTILINE)]  # of 3 or more
     named = [(text, name) for text in texts for name in re.findall(r'<a id="(\S*against_full)">', text)]
+    named = [(text, name) for text, name in named if not name.startswith("sst2")]  # texts
     upper_ends = []
     for text, name in named:
         header, _, *rows = rows_of(table_in(text, name))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from orderdp.batches import Places, taken
+from orderdp.stream.batches import Places, taken
 
 
 @dataclass(frozen=True)

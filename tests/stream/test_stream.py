@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, get_worker_info
 
 from orderdp import DynamicRandom, OrderDP
-from orderdp.batches import gathered, joined, num_samples_of, taken
 from orderdp.stream import StreamPruner
+from orderdp.stream.batches import gathered, joined, num_samples_of, taken
 from reference.processes import run_ranks
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -390,7 +390,7 @@ def test_a_source_that_cannot_resume_is_told_when_a_pass_is_saved():
 
 
 def test_the_code_of_the_page_trains_half(capsys):
-    text = (Path(__file__).parents[1] / "docs" / "streams.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "streams.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     rng = torch.Generator().manual_seed(0)
     model = nn.Linear(4, 3)

@@ -13,7 +13,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from orderdp.batches import Places, gathered, num_samples_of, taken
 from orderdp.checks import check_integer, check_losses, check_values
 from orderdp.epochs import shown
 from orderdp.ranks import group_of, ranks, wire
@@ -21,7 +20,8 @@ from orderdp.rng import generator
 from orderdp.strategies import OrderDP
 from orderdp.strategies.draws import draw, positions, shuffle
 from orderdp.strategies.order import largest
-from orderdp.stream_window import StreamReport, Window
+from orderdp.stream.batches import Places, gathered, num_samples_of, taken
+from orderdp.stream.window import StreamReport, Window
 
 _VERSION = 1
 
