@@ -3,10 +3,12 @@
 import multiprocessing
 import os
 import signal
+import threading
 
 import pytest
 import torch
 from hypothesis import settings
+from tqdm import tqdm
 
 from orderdp.comparison.grid import Comparison
 from orderdp.data.registry import load_dataset
@@ -16,6 +18,9 @@ from orderdp.training.run_folder import RunFolder
 from reference.made_runs import SIZES, Made
 
 torch.set_num_threads(1)
+# By default tqdm shares a lock with forked processes; one that is killed may hold it for ever.
+tqdm.set_lock(threading.RLock())
+tqdm.monitor_interval = 0
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("repeatable")
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from orderdp.batches import Places, gathered, num_samples_of, taken
 from orderdp.checks import check_integer, check_losses, check_values
 from orderdp.epochs import shown
+from orderdp.lost_ranks import meeting
 from orderdp.ranks import group_of, ranks, wire
 from orderdp.rng import generator
 from orderdp.strategies import OrderDP
@@ -177,8 +178,10 @@ class StreamPruner:
         told[rank] = torch.tensor([own, ended])
         if num_ranks > 1:
             told = told.to(wire(self._group))
-            dist.all_reduce(told, group=self._group)
-        shares, ends = told.cpu().T.tolist()
+            with meeting("each window"):
+                dist.all_reduce(told, group=self._group)
+                told = told.cpu()
+        shares, ends = told.T.tolist()
         return shares, any(ends)
 
     def _choose(self, read: list[Any], keys: list[Any] | None, s: int, q: int) -> tuple[Places, int, int]:
