@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 
+import orderdp
 from orderdp import OrderDP, Pruner
 from orderdp.lost_ranks import LostRankError, is_loss, meeting
 from orderdp.sharded.wire import Wire
@@ -241,6 +243,19 @@ def test_torchrun_restarts_a_job_of_which_a_rank_was_killed_and_it_ends_as_undis
     assert done.returncode == 0, done.stderr
     assert result(tmp_path)["starts"] == [[2, 0], [2, 8]]
     assert bits(result(tmp_path)) == bits(undisturbed)
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed_at_random_moments_end_as_undisturbed_ones():
+    """The soak in its short form; it stops with an error if a run ends otherwise."""
+    soak = Path(__file__).parents[1] / "benchmarks" / "soak.py"
+    source = str(Path(orderdp.__file__).parents[1])
+    environment = {**FRESH_STORE, "PYTHONPATH": source}
+    command = [sys.executable, str(soak), "--kills=6"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": 3 kills, ") == 2
+    assert done.stdout.count("ended as the undisturbed one") == 2
 
 
 @pytest.mark.slow
