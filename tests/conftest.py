@@ -4,10 +4,12 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 
 import pytest
 import torch
 from hypothesis import settings
+from tqdm import tqdm
 
 from orderdp.comparison.grid import Comparison
 from orderdp.data.imports import import_image_library
@@ -20,6 +22,9 @@ from reference.made_runs import SIZES, Made
 with contextlib.suppress(ImportError):  # frameworks import it too, and some cannot with one built for another torch
     import_image_library("torchvision")
 torch.set_num_threads(1)
+# By default tqdm shares a lock with forked processes; one that is killed may hold it for ever.
+tqdm.set_lock(threading.RLock())
+tqdm.monitor_interval = 0
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("repeatable")
 

@@ -14,11 +14,11 @@ from counts import import_circles, long_files, long_functions
 ROOT = Path(orderdp.__file__).parent
 # Later layers may import earlier ones; those of one line stand side by side. Each names a file or folder of the house.
 LAYERS = [
-    {"theory", "output", "rng", "version"},
+    {"theory", "output", "rng", "version", "lost_ranks"},
     {"strategies"},
     {"ranks", "scores", "schedule", "states", "checks", "log", "accelerate_state", "early_states", "foreign_loops"},
     {"lookup"},
-    {"record", "epochs"},
+    {"record", "epochs", "stopping"},
     {"notices", "samplers", "within_batch"},
     {"loader", "ledger"},
     {"pruner"},
@@ -33,7 +33,7 @@ LAYERS = [
 CORE = {
     *("theory", "output", "rng", "version", "strategies", "ranks", "scores", "schedule", "states", "checks", "log"),
     *("accelerate_state", "early_states", "foreign_loops", "lookup", "record", "epochs", "notices", "samplers"),
-    *("within_batch", "loader", "ledger", "pruner", "testing"),
+    *("lost_ranks", "stopping", "within_batch", "loader", "ledger", "pruner", "testing"),
 }
 CORE_MAY_IMPORT = {"torch", "numpy", "orderdp", "scipy"}
 SOURCES = sorted(path for path in ROOT.rglob("*.py"))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from orderdp.checks import check_faults, check_integer, checked_scores
 from orderdp.epochs import Epochs
+from orderdp.lost_ranks import meeting
 from orderdp.notices import Notices, Report
 from orderdp.ranks import Batching, agree, group_of, ranks
 from orderdp.record import EpochRecord
@@ -142,7 +143,8 @@ class Ledger:
         `ages`, `trained` and `scores` of a rank hold only what that rank has trained of the running epoch.
 
         Raises:
-            RuntimeError: wrong ids on the device; the ranks hold different pruners.
+            RuntimeError: wrong ids on the device; the ranks hold different pruners; another rank ended or did not
+                answer in time.
         """
         self._synchronize("synchronize", self._epochs.chooser, self._batching)
 
@@ -161,7 +163,8 @@ class Ledger:
             faults = foreign, repeated
         check_faults(faults, self.epoch)
         if num_ranks > 1 and record is not None:
-            record.merge(self._group, end)
+            with meeting(call):
+                record.merge(self._group, end)
 
     def _close_epoch(self, *, tell: bool = False) -> None:
         """Moves what the running epoch has seen into the table, and warns of what went wrong in it.

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
+from orderdp.lost_ranks import meeting
 from orderdp.strategies import Strategy
 
 CALLS = ("begin_epoch", "state_dict", "synchronize")
@@ -90,14 +91,16 @@ def agree(
         The sums of `counts` and the maximum of `end` over the ranks.
 
     Raises:
-        RuntimeError: the ranks differ.
+        RuntimeError: the ranks differ. LostRankError: another rank ended or did not answer in time.
     """
     rank, num_ranks = ranks(group)
     slots = torch.zeros(num_ranks, 6, dtype=torch.int64)
     slots[rank] = torch.tensor([CALLS.index(call), batching, checksum, *counts, end])
     slots = slots.to(wire(group))
-    dist.all_reduce(slots, op=dist.ReduceOp.SUM, group=group)
-    calls, batchings, checksums, *sums, ends = slots.cpu().T.tolist()
+    with meeting(call):
+        dist.all_reduce(slots, op=dist.ReduceOp.SUM, group=group)
+        told = slots.cpu()
+    calls, batchings, checksums, *sums, ends = told.T.tolist()
     if len(set(calls)) > 1:
         made = ", ".join(f"rank {number} in {CALLS[made]}" for number, made in enumerate(calls[:8]))
         raise RuntimeError(

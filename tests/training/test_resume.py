@@ -14,7 +14,7 @@ from orderdp import Pruner
 from orderdp.cli import main
 from orderdp.comparison.grid import load_comparison
 from orderdp.output import files
-from orderdp.training import loop, models
+from orderdp.training import models, saved
 from orderdp.training.loop import Run
 from orderdp.training.run_folder import RunFolder
 from reference.log_lines import begun_or_failed
@@ -42,19 +42,19 @@ MOMENTS = {
     "in the first epoch": (PLAIN, Pruner, "update", 5, {}, []),
     "in the second epoch": (PLAIN, Pruner, "update", 14, {}, [9]),
     "after a checkpoint inside an epoch": (WITHIN, Pruner, "update", 5, {}, [4]),
-    "steps after a checkpoint inside an epoch": (WITHIN, Pruner, "update", 16, {}, [12]),
-    "at an epoch's end, before its evaluation": (WITHIN, Run, "_evaluate", 2, {}, [16]),
-    "at an epoch's end, before its metrics": (WITHIN, RunFolder, "write_metrics", 2, {}, [18]),
-    "at the last epoch's end, before its metrics": (PLAIN, RunFolder, "write_metrics", 3, {}, [27]),
-    "before the result": (PLAIN, RunFolder, "write_result", 1, {}, [27]),
-    "in the result": (PLAIN, files, "write_flushed", 13, HALF, [27]),
+    "steps after a checkpoint inside an epoch": (WITHIN, Pruner, "update", 16, {}, [9, 12]),
+    "at an epoch's end, before its evaluation": (WITHIN, Run, "_evaluate", 2, {}, [12, 16]),
+    "at an epoch's end, before its metrics": (WITHIN, RunFolder, "write_metrics", 2, {}, [16, 18]),
+    "at the last epoch's end, before its metrics": (PLAIN, RunFolder, "write_metrics", 3, {}, [18, 27]),
+    "before the result": (PLAIN, RunFolder, "write_result", 1, {}, [18, 27]),
+    "in the result": (PLAIN, files, "write_flushed", 13, HALF, [18, 27]),
     "in the first checkpoint's model": (PLAIN, files, "write_flushed", 1, HALF, []),
     "in a checkpoint's model": (PLAIN, files, "write_flushed", 5, HALF, [9]),
     "in a checkpoint's state": (WITHIN, files, "write_flushed", 5, HALF, [4]),
     "in a checkpoint's manifest": (WITHIN, files, "write_flushed", 6, HALF, [4]),
     "before a checkpoint gets its name": (WITHIN, Path, "rename", 2, {}, [4]),
-    "before the checkpoint before it is removed": (WITHIN, shutil, "rmtree", 1, OF_A_CHECKPOINT, [4, 8]),
-    "in the metrics": (PLAIN, files, "write_flushed", 8, HALF, [18]),
+    "before an old checkpoint is removed": (WITHIN, shutil, "rmtree", 1, OF_A_CHECKPOINT, [4, 8, 9]),
+    "in the metrics": (PLAIN, files, "write_flushed", 8, HALF, [9, 18]),
 }
 
 
@@ -165,8 +165,8 @@ def test_a_finished_run_that_is_taken_up_again_stays_as_it_is(train, outcome):
 
 
 def test_the_number_of_ranks_cannot_change(train, monkeypatch):
-    ranks = loop.gather_object
-    monkeypatch.setattr(loop, "gather_object", lambda values: ranks(values) * 2)
+    ranks = saved.gather_object
+    monkeypatch.setattr(saved, "gather_object", lambda values: ranks(values) * 2)
     train()
     message = r"^a run must be resumed on the 2 ranks that it had, got 1; start as many processes$"
     with pytest.raises(ValueError, match=message):

@@ -2,7 +2,6 @@ import errno
 import json
 import multiprocessing
 import os
-import pickle
 import re
 import resource
 import shutil
@@ -100,11 +99,24 @@ def test_metrics_and_result_come_back(folder):
     assert folder.result() == RESULT
 
 
-def test_the_newest_checkpoint_counts_and_the_ones_before_it_go(folder):
-    for step in (5, 90, 1000):
+def steps_in(folder):
+    """The steps of the checkpoints that are there, and the names of what else there is."""
+    names = [path.name for path in (folder.path / "checkpoint").iterdir()]
+    return sorted(int(name) if name.isdigit() else name for name in names)
+
+
+def test_the_newest_checkpoint_counts_and_only_the_one_before_it_stays(folder):
+    for before, step in ((None, 5), (5, 90), (90, 1000), (1000, 1001)):
         write(folder, step)
         assert step_of(folder) == step
-        assert [path.name for path in (folder.path / "checkpoint").iterdir()] == [f"{step:09d}"]
+        assert steps_in(folder) == [number for number in (before, step) if number]
+
+
+def test_a_finished_run_keeps_one_checkpoint(folder):
+    write(folder, 5)
+    write(folder, 6)
+    folder.write_result(RESULT)
+    assert (steps_in(folder), step_of(folder)) == ([6], 6)
 
 
 def test_of_several_checkpoints_the_newest_counts(folder):
@@ -116,7 +128,7 @@ def test_of_several_checkpoints_the_newest_counts(folder):
     (folder.path / "checkpoint" / "unfinished").mkdir()
     assert step_of(folder) == 1000
     write(folder, 1001)
-    assert [path.name for path in (folder.path / "checkpoint").iterdir()] == ["000001001"]
+    assert steps_in(folder) == [1000, 1001]
 
 
 def test_every_file_is_flushed_before_it_is_renamed_and_the_folder_after(folder, monkeypatch):
@@ -223,7 +235,11 @@ def test_a_bit_that_changes_anywhere_in_a_large_file_is_noticed(folder, name, at
 def test_a_checkpoint_runs_no_code_of_its_own(folder):
     """Whoever can change the state can change its checksum too."""
     folder.write_checkpoint(6, {}, {"path": folder.path})  # no plain value: unpickling it calls a class
-    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+    home = folder.path / "checkpoint" / "000000006"
+    message = (
+        f"a checkpoint must hold tensors and plain values, got others in {home}; remove {home} to start this run again"
+    )
+    with raises(ValueError, message):
         folder.load_checkpoint()
 
 
@@ -273,6 +289,72 @@ def test_a_checkpoint_of_a_release_with_fewer_settings_is_read(folder):
         folder.path / "checkpoint" / "000000006" / "manifest.json", recipe=text.replace("nesterov = false\n", "")
     )
     assert step_of(folder) == 6
+
+
+FOREIGN = {
+    "of another recipe": (
+        lambda home: edit_manifest(home / "manifest.json", recipe=Recipe(seed=1).to_toml()),
+        "a checkpoint must be of the run's own recipe, got {home} of another",
+    ),
+    "of another version": (
+        lambda home: edit_manifest(home / "manifest.json", version=1),
+        "a checkpoint must be of version 3, got 1 in {home}",
+    ),
+    "cut short": (
+        lambda home: shorten(home / "state.pt"),
+        "a checkpoint must be complete, got {home}/state.pt cut short or changed",
+    ),
+    "empty": (
+        lambda home: [file.unlink() for file in home.iterdir()],
+        "a checkpoint must be complete, got {home} ([Errno 2] No such file or directory: '{home}/manifest.json')",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", list(FOREIGN))
+def test_the_one_before_is_used_instead_of_a_damaged_or_foreign_one_with_one_line(folder, caplog, how):
+    harm, line = FOREIGN[how]
+    write(folder, 6)
+    write(folder, 9)
+    home = folder.path / "checkpoint" / "000000009"
+    harm(home)
+    before = content(folder.path)
+    assert step_of(folder) == 6
+    told = f"{line.format(home=home)}; the one before is used, {home.with_name('000000006')}"
+    assert [record.getMessage() for record in caplog.records] == [told]
+    assert content(folder.path) == before
+    assert folder.load_checkpoint(warn=False)[1]["step"] == 6
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("steps", [(9,), (8, 9), (7, 8, 9), (10,)])
+def test_the_damaged_one_goes_when_the_run_writes_again(folder, steps):
+    """Otherwise it would count as the newest, or stay instead of the one before."""
+    write(folder, 6)
+    write(folder, 9)
+    shorten(folder.path / "checkpoint" / "000000009" / "state.pt")
+    assert step_of(folder) == 6
+    written = [6]
+    for step in steps:
+        write(folder, step)
+        written.append(step)
+        assert steps_in(folder) == written[-2:]
+        assert step_of(folder) == step
+
+
+def test_where_no_checkpoint_is_whole_one_line_names_all(folder):
+    write(folder, 6)
+    write(folder, 9)
+    homes = [folder.path / "checkpoint" / f"00000000{step}" for step in (9, 6)]
+    for home in homes:
+        shorten(home / "model.safetensors")
+    message = (
+        f"a checkpoint must be complete, got {homes[0] / 'model.safetensors'} cut short or changed; and a checkpoint "
+        f"must be complete, got {homes[1] / 'model.safetensors'} cut short or changed; remove {homes[0]} and "
+        f"{homes[1]} to start this run again"
+    )
+    with raises(ValueError, message):
+        folder.load_checkpoint()
 
 
 def test_without_the_damaged_checkpoint_the_run_begins_anew(folder):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from orderdp.cli.extras import what_is_missing
 from orderdp.cli.messages import in_flags, one_line, tell, unknown_option
@@ -17,13 +21,15 @@ _REFUSED = (
     *(FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError),
 )
 
+_SIGTERM_STATUS = 128 + signal.SIGTERM
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `orderdp`; returns the exit status.
 
     Returns:
         0 if all is done. 2 if the call was refused, and 1 if something failed or is missing; both after one line on
-        standard error. 130 after Ctrl-C.
+        standard error. 130 after Ctrl-C, and 143 after SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
@@ -37,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         options.parser.error(unknown_option(unknown[0], options.flags, arguments))
     try:
-        status = int(options.call(options))
+        with _sigterm_raised():
+            status = int(options.call(options))
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader has seen enough, as in 'orderdp methods | head -3'
@@ -50,7 +57,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell(f"orderdp: {in_flags(one_line(error), options)}")
         return 2 if isinstance(error, _REFUSED) else 1
     except KeyboardInterrupt:
-        begun = getattr(options, "run_folder", None)
-        resume = f"; resume with {options.parser.prog} --resume {begun}" if begun and begun.exists() else ""
-        tell(f"orderdp: stopped{resume}")
+        tell(f"orderdp: stopped{_how_to_resume(options)}")
         return 130
+    except SystemExit as stop:
+        if stop.code != _SIGTERM_STATUS:
+            raise
+        if os.environ.get("RANK", "0") == "0":  # one line for all ranks
+            tell(f"orderdp: {stop if str(stop) != str(stop.code) else 'stopped by SIGTERM'}{_how_to_resume(options)}")
+        return _SIGTERM_STATUS
+
+
+def _how_to_resume(options: Any) -> str:
+    begun = getattr(options, "run_folder", None)
+    return f"; resume with {options.parser.prog} --resume {begun}" if begun and begun.exists() else ""
+
+
+@contextmanager
+def _sigterm_raised() -> Iterator[None]:
+    """Ends the call at SIGTERM as Ctrl-C does, so that its files and its other processes are left in order.
+
+    A run in training waits for the end of its step instead, and writes a checkpoint.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signals
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise SystemExit(_SIGTERM_STATUS)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

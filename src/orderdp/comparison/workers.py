@@ -7,8 +7,9 @@ join, on any machines that share the folder. A run that fails leaves its reason,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from orderdp.comparison.processes import reason_of
 from orderdp.comparison.records import read_folder
 from orderdp.comparison.tuning import trying, tune
 from orderdp.data.base import DataSets
+from orderdp.lost_ranks import LostRankError, is_loss, reason_of_loss
 from orderdp.output.files import new_folder
 from orderdp.strategies import FullData
 from orderdp.strategies.registry import to_table
@@ -51,6 +53,8 @@ def start(
 ) -> Outcome:
     """Creates the folder of a comparison, trains all its runs and returns the outcome.
 
+    If torchrun has restarted this process, and the folder holds this comparison, the runs in it are resumed.
+
     Args:
         comparison: the runs.
         path: folder to create.
@@ -66,10 +70,23 @@ def start(
         ImportError, RuntimeError: as `Engine.check` and `check_trackers`; nothing is written.
     """
     check_trackers(trackers)
+    if _restarted_with(sharing_threads(comparison, processes, engine), path):
+        return resume([path], processes=processes, engine=engine, show=show, log=log)[0]
     data = LoadedData()
     sizes = check(comparison, data, processes=processes, engine=engine)
     path = create_folder(sharing_threads(comparison, processes, engine), path, sizes, trackers)
     return resume([path], processes=processes, engine=engine, show=show, log=log, data=data)[0]
+
+
+def _restarted_with(comparison: Comparison, path: Path) -> bool:
+    """Returns whether torchrun has restarted this process after it had made the folder of the comparison."""
+    if not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
+        return False
+    state, found = PartialState(cpu=comparison.recipe.device == "cpu"), False
+    if state.is_main_process and path.exists():
+        with suppress(ValueError):  # the folder holds something else, and is refused
+            found = replace(load_comparison(path)[0], tuned={}) == comparison
+    return bool(broadcast_object_list([found])[0])
 
 
 def create_folder(comparison: Comparison, path: Path, sizes: Sizes, trackers: Sequence[str] = ()) -> Path:
@@ -291,6 +308,11 @@ def _train(recipe: Recipe, data: DataSets, folder: RunFolder, *, what: str, show
         if state.is_main_process:
             log(f"{what}: {result['accuracy_last']:.2f} % after {spent_s(result):.0f} s")
     except Exception as error:
+        if state.num_processes > 1 and is_loss(error):  # no fault of the run, which stays open
+            raise LostRankError(
+                f"{what}: another rank ended, or did not answer in time ({reason_of_loss(error)}); "
+                "its own messages say why, and --resume goes on from the last checkpoint"
+            ) from error
         reason = reason_of(error)
         if state.is_main_process:
             folder.write_failure(reason)

@@ -9,9 +9,11 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
+from orderdp.lost_ranks import meeting
 from orderdp.ranks import ranks, wire
 from orderdp.sharded.blocks import Counts
 
+_CALLS = "the calls of its pruner"  # for the message if a rank is lost
 Number = TypeVar("Number", bound=np.generic)
 
 
@@ -31,8 +33,9 @@ class Wire:
         if self.num_ranks == 1:
             return numbers
         sent = torch.from_numpy(numbers).to(wire(self.group))
-        dist.all_reduce(sent, group=self.group)
-        summed: Counts = sent.cpu().numpy()
+        with meeting(_CALLS):
+            dist.all_reduce(sent, group=self.group)
+            summed: Counts = sent.cpu().numpy()
         return summed
 
     def same(self, numbers: Counts) -> Counts:
@@ -45,8 +48,9 @@ class Wire:
             return numbers
         sent = torch.from_numpy(np.ascontiguousarray(numbers)).to(wire(self.group))
         first = 0 if self.group is None else dist.get_global_rank(self.group, 0)
-        dist.broadcast(sent, src=first, group=self.group)
-        received: Counts = sent.cpu().numpy()
+        with meeting(_CALLS):
+            dist.broadcast(sent, src=first, group=self.group)
+            received: Counts = sent.cpu().numpy()
         return received
 
     def swap(self, parts: list[npt.NDArray[Number]], sizes: Counts) -> npt.NDArray[Number]:
@@ -64,8 +68,9 @@ class Wire:
         sent = torch.from_numpy(joined).to(device)
         del joined
         received = torch.empty(int(sizes.sum()), dtype=sent.dtype, device=device)
-        dist.all_to_all_single(received, sent, sizes.tolist(), lengths, group=self.group)
-        came: npt.NDArray[Number] = received.cpu().numpy()
+        with meeting(_CALLS):
+            dist.all_to_all_single(received, sent, sizes.tolist(), lengths, group=self.group)
+            came: npt.NDArray[Number] = received.cpu().numpy()
         return came
 
     def lengths(self, parts: list[npt.NDArray[Any]]) -> Counts:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from orderdp.checks import check_integer, check_losses, check_values
 from orderdp.epochs import shown
+from orderdp.lost_ranks import meeting
 from orderdp.ranks import group_of, ranks, wire
 from orderdp.rng import generator
 from orderdp.strategies import OrderDP
@@ -196,8 +197,10 @@ class StreamPruner:
         told[rank] = torch.tensor([drawn, kept, ended])
         if num_ranks > 1:
             told = told.to(wire(self._group))
-            dist.all_reduce(told, group=self._group)
-        draws, shares, ends = told.cpu().T.tolist()
+            with meeting("each window"):
+                dist.all_reduce(told, group=self._group)
+                told = told.cpu()
+        draws, shares, ends = told.T.tolist()
         return draws, shares, any(ends)
 
     def _choose(self, read: list[Any], keys: list[Any] | None, s: int, q: int, calls: int) -> tuple[Places, int]:

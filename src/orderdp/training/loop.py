@@ -6,7 +6,6 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast, gather_object
+from accelerate.utils import broadcast
 from torch import Tensor
 
 from orderdp.data.base import DataSets
@@ -23,16 +22,18 @@ from orderdp.diagnostics import gradient_norm
 from orderdp.diagnostics.moment import Moment, When, due, evenly
 from orderdp.diagnostics.registry import measure, measure_at_end
 from orderdp.pruner import Pruner
+from orderdp.stopping import Stopped, StopRequest
 from orderdp.training.check import check_recipe
 from orderdp.training.data_path import DataPath
 from orderdp.training.models import model_for
 from orderdp.training.objective import EVALUATED, objective
 from orderdp.training.optim import optimization
 from orderdp.training.passes import first_pass, measure_passes, warm_up
-from orderdp.training.progress import OF_A_RANK, SECONDS, Progress
+from orderdp.training.progress import SECONDS, Progress
 from orderdp.training.provenance import digest, environment
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
+from orderdp.training.saved import restore, state_of
 from orderdp.training.shown import Shown
 from orderdp.training.steps import most_steps, num_epochs, total_steps
 from orderdp.training.trackers import tracking
@@ -94,11 +95,15 @@ class Run:
             **self.data_path.loading(self.train_set),
         )
         self.progress = Progress()
+        self.stop = StopRequest()
 
     def train(self) -> dict[str, Any]:
         """Trains to the end, writes metrics, checkpoints and result, and returns the result.
 
+        SIGTERM stops it at the next step of all ranks, with a checkpoint.
+
         Raises:
+            Stopped: after SIGTERM.
             FloatingPointError: the training loss of an epoch is not finite, or the test loss after it.
             ValueError: the folder's checkpoint does not fit. OSError: the folder cannot be written.
         """
@@ -106,6 +111,18 @@ class Run:
         progress = self.progress
         if progress.step == 0:
             self._measure_passes()
+        with self.stop:
+            self._train_epochs()
+            result = self._result()
+            if self.accelerator.is_main_process:
+                self.folder.write_gradient_norms(progress.gradient_norms)
+                self.folder.write_result(result)
+            if self.stop.agreed(now=True):  # the runs after it do not begin
+                raise Stopped(progress.step)
+        return result
+
+    def _train_epochs(self) -> None:
+        progress = self.progress
         shown = Shown(self.folder.name, self.num_steps, self.num_epochs, step=progress.step, show=self._show)
         with shown, tracking(self._trackers, self.folder.path, self.recipe) as log:
             log(progress.history)  # what the logs of a resumed run lack
@@ -113,11 +130,8 @@ class Run:
                 self._close_epoch(lr=self._train_epoch(shown))
                 shown.epoch(progress.history)
                 log(progress.history)
-        result = self._result()
-        if self.accelerator.is_main_process:
-            self.folder.write_gradient_norms(self.progress.gradient_norms)
-            self.folder.write_result(result)
-        return result
+                if not self._finished() and self.stop.agreed():
+                    raise Stopped(progress.step)
 
     def _measure_passes(self) -> None:
         """Measures what the passes of a step cost on this machine: the mean over the ranks. Warms up before."""
@@ -170,8 +184,8 @@ class Run:
             progress.training_s += now_s - before_s
             if progress.step == self.num_steps:
                 break
-            every = self.recipe.checkpoint_steps
-            if every and progress.step % every == 0 and progress.epoch_step < len(self.loader):
+            stop, every = self.stop.agreed(), self.recipe.checkpoint_steps
+            if (stop or (every and progress.step % every == 0)) and progress.epoch_step < len(self.loader):
                 progress.loss_sum += float(loss_sum)  # waits for the device
                 loss_sum.zero_()
                 self._keep(norms)
@@ -179,6 +193,8 @@ class Run:
                 progress.processor_s += time.process_time() - processor_s
                 self._mean_loss()
                 self._write_checkpoint(self.loader.state_dict())
+                if stop:
+                    raise Stopped(progress.step)
                 now_s, processor_s = time.perf_counter(), time.process_time()
         progress.loss_sum += float(loss_sum)  # waits for the device
         self._keep(norms)
@@ -320,18 +336,7 @@ class Run:
         return outputs.float()
 
     def _write_checkpoint(self, loader_state: dict[str, Any]) -> None:
-        mine = {
-            "cpu": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all(),
-            **{name: getattr(self.progress, name) for name in OF_A_RANK},
-        }
-        state = {
-            "loader": loader_state,
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "ranks": gather_object([mine]),
-            "progress": asdict(self.progress),
-        }
+        state = state_of(self, loader_state)
         if self.accelerator.is_main_process:
             self.folder.write_checkpoint(self.progress.step, self.model.state_dict(), state)
         self.accelerator.wait_for_everyone()
@@ -341,25 +346,10 @@ class Run:
             self.folder.write_metrics(self.progress.history)
 
     def _resume(self) -> None:
-        saved = self.folder.load_checkpoint()
+        saved = self.folder.load_checkpoint(warn=self.accelerator.is_main_process)
         if saved is None:
             return
-        model, state = saved
-        saved_ranks = state["ranks"]
-        if len(saved_ranks) != self.accelerator.num_processes:
-            raise ValueError(
-                f"a run must be resumed on the {len(saved_ranks)} ranks that it had, "
-                f"got {self.accelerator.num_processes}; start as many processes"
-            )
-        self.model.load_state_dict(model)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.loader.load_state_dict(state["loader"])
-        mine = saved_ranks[self.accelerator.process_index]
-        torch.set_rng_state(mine["cpu"])
-        torch.cuda.set_rng_state_all(mine["cuda"])
-        sums = {name: mine[name] for name in OF_A_RANK}
-        self.progress = Progress(**{**state["progress"], **sums})
+        restore(self, *saved)
         self._write_metrics()  # the run may have been killed between a checkpoint and its line of metrics
 
     def _processor_s(self) -> float | None:

@@ -1,34 +1,27 @@
 """The folder of one run: its recipe, metrics, checkpoint and result, each file always complete.
 
 Every file is written under another name, flushed and renamed. A killed run or a full disk leaves the last complete
-file. A checkpoint is a folder named after its step; if there are several, the newest counts.
+file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import math
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from orderdp.output import files
-from orderdp.output.toml import parse_toml
-from orderdp.training.recipe import Recipe, gathered, load_recipe
+from orderdp.training.checkpoints import Checkpoints, remove_older
+from orderdp.training.recipe import Recipe, load_recipe
 
-CHECKPOINT_VERSION = 3  # 1 held a recipe with the method in flat keys; 2 counted batches instead of updates
-_CHECKED = ("model.safetensors", "state.pt")  # files of a checkpoint, whose checksums its manifest holds
 _RESULT = {"accuracy_last", "epochs", "steps", "samples_forward", "samples_backward"}  # what every result has
 
 
@@ -66,6 +59,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._checkpoints = Checkpoints(path / "checkpoint")
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe) -> RunFolder:
@@ -126,8 +120,9 @@ class RunFolder:
         files.write_whole(self.path / "gradient_norms.npy", buffer.getvalue())
 
     def write_result(self, result: Mapping[str, Any]) -> None:
-        """Writes the result, by which the run counts as finished."""
+        """Writes the result, by which the run counts as finished. Of its checkpoints, only the last one stays."""
         files.write_whole(self.path / "result.json", (json.dumps(result, indent=2) + "\n").encode())
+        remove_older(self.path / "checkpoint")
         (self.path / "failure.txt").unlink(missing_ok=True)
 
     @contextlib.contextmanager
@@ -193,84 +188,27 @@ class RunFolder:
         return result, metrics
 
     def write_checkpoint(self, step: int, model: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Writes a checkpoint and removes the one before it.
+        """Writes a checkpoint and keeps the one before it; `Checkpoints.write` explains the arguments.
+
+        Raises:
+            OSError: it could not be written; those before it are still there.
+        """
+        self._checkpoints.write(self.recipe(), step, model, state)
+
+    def load_checkpoint(self, *, warn: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Returns the model's state dict and the rest of the newest checkpoint that fits; None if there is none.
 
         Args:
-            step: optimiser steps made.
-            model: the model's state dict, kept as safetensors.
-            state: anything else, of tensors and plain values.
+            warn: of one that is passed over, since it is damaged or foreign.
 
         Raises:
-            OSError: it could not be written; the checkpoint before it is still there.
+            ValueError: no checkpoint fits; the message says why.
         """
-        buffer = io.BytesIO()
-        torch.save(dict(state), buffer)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.items()}
-        contents = dict(zip(_CHECKED, (save_tensors(tensors), buffer.getvalue()), strict=True))
-        manifest = {
-            "version": CHECKPOINT_VERSION,
-            "recipe": self.recipe().to_toml(),
-            "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
-        }
-        contents["manifest.json"] = json.dumps(manifest).encode()
-        home = self.path / "checkpoint"
-        unfinished = home / "unfinished"
-        try:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
-            for name, data in contents.items():
-                files.write_flushed(unfinished / name, data)
-            files.flush_folder(unfinished)
-            unfinished.rename(home / f"{step:09d}")
-        except OSError as error:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise files.cannot_write(home, error) from error
-        files.flush_folder(home)
-        for older in self._checkpoints()[:-1]:
-            shutil.rmtree(older)
-
-    def load_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Returns the model's state dict and the rest of the newest checkpoint; None if there is none.
-
-        Raises:
-            ValueError: the checkpoint is damaged, of another version or of another recipe.
-        """
-        checkpoints = self._checkpoints()
-        if not checkpoints:
-            return None
-        newest = checkpoints[-1]
-        anew = f"remove {newest} to start this run again"
-        try:
-            manifest = json.loads((newest / "manifest.json").read_text())
-            version, recipe, sha256 = (manifest[key] for key in ("version", "recipe", "sha256"))
-            if unchecked := [name for name in _CHECKED if not sha256.get(name)]:
-                raise ValueError(f"no checksum of {' and '.join(unchecked)} in manifest.json")
-            contents = {name: (newest / name).read_bytes() for name in _CHECKED}
-            saved = Recipe(**gathered(parse_toml(recipe)))  # not as text: an earlier release wrote fewer keys
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"a checkpoint must be complete, got {newest} ({error}); {anew}") from None
-        if version != CHECKPOINT_VERSION:
-            raise ValueError(
-                f"a checkpoint must be of version {CHECKPOINT_VERSION}, got {version} in {newest}; "
-                f"resume with the release of orderdp that wrote it, or {anew}"
-            )
-        for name, data in contents.items():
-            if hashlib.sha256(data).hexdigest() != sha256[name]:
-                raise ValueError(f"a checkpoint must be complete, got {newest / name} cut short or changed; {anew}")
-        if saved != self.recipe():
-            raise ValueError(
-                f"a checkpoint must be of the run's own recipe, got {newest} of another; "
-                f"put recipe.toml back as it was, or {anew}"
-            )
-        state = torch.load(io.BytesIO(contents["state.pt"]), map_location="cpu", weights_only=True)
-        return load_tensors(contents["model.safetensors"]), state
+        return self._checkpoints.load(self.recipe(), warn=warn)
 
     def last_checkpoint(self) -> str:
         """Returns the name of the newest checkpoint, by which progress shows; "" if there is none."""
-        return next((path.name for path in reversed(self._checkpoints())), "")
-
-    def _checkpoints(self) -> list[Path]:
-        return sorted(path for path in (self.path / "checkpoint").glob("[0-9]*") if path.is_dir())
+        return self._checkpoints.newest()
 
 
 def _parsed(text: str, path: Path, first: str = "delete it") -> Any:
