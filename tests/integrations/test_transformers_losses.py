@@ -237,6 +237,9 @@ def test_batches_without_one_loss_a_sample_are_refused(collator, error, message,
 
 
 class Stream(IterableDataset):
+    def __repr__(self):  # the name of a test must be the same in each process
+        return "Stream()"
+
     def __iter__(self):
         return iter(Language().data.rows)
 
