@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py [--kills 200] [--seed 0] [--json results/benchmarks/soak.json]
 
-Half of the digits are chosen by OrderDP for eight epochs, with a small network on one thread. Half of the kills fall
+Half of the digits are chosen by OrderDP for 16 epochs, with a small network on one thread. Half of the kills fall
 on runs of one rank, and half on runs of two. `Run` trains them, as `orderdp train` does, with a checkpoint every three
 steps. SIGKILL comes after a random time, or while a checkpoint is being written. On two ranks it goes to both, or to
 one of them, and the other must end by itself. After one kill in eight, the newest checkpoint is also cut short, as a
@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import multiprocessing
 import os
 import re
@@ -54,7 +55,7 @@ from orderdp.training.run_folder import RunFolder
 
 RECIPE = Recipe(
     strategy=OrderDP(prune_ratio=0.5),
-    epochs=8,
+    epochs=16,
     batch_size=32,
     augment="crop",
     model="small_cnn",
@@ -147,17 +148,21 @@ class Soak:
         self.found = dict.fromkeys(("kills", "in_checkpoint", "runs", "steps_made", "steps_needed", "cut_short"), 0)
         self.survivor_s: list[float] = []
         self.cut: set[str] = set()  # the checkpoints that were cut short
-        self.undisturbed_s = 0.0
+        self.undisturbed_s = math.inf
 
     def undisturbed(self) -> str:
-        """Trains a run that nothing disturbs and returns its outcome."""
-        folder = RunFolder.create(self.home / "undisturbed", RECIPE)
-        began_s = time.perf_counter()
-        with started(folder, self.data, self.num_ranks) as ranks:
-            for process in ranks:
-                process.join()
-        self.undisturbed_s = time.perf_counter() - began_s
-        return outcome(folder)
+        """Trains runs that nothing disturbs and returns their outcome; the fastest says how long a run takes."""
+        found = set()
+        for number in range(3):
+            folder = RunFolder.create(self.home / f"undisturbed{number}", RECIPE)
+            began_s = time.perf_counter()
+            with started(folder, self.data, self.num_ranks) as ranks:
+                for process in ranks:
+                    process.join()
+            self.undisturbed_s = min(self.undisturbed_s, time.perf_counter() - began_s)
+            found.add(outcome(folder))
+        (expected,) = found
+        return expected
 
     def run(self, kills: int) -> dict[str, Any]:
         """Makes the kills and returns the counts.
@@ -198,7 +203,7 @@ class Soak:
                     process.join()
                 return
             aimed = self.rng.random() < 0.5
-            ends_s = time.perf_counter() + self.rng.uniform(0, 0.5 * self.undisturbed_s)
+            ends_s = time.perf_counter() + self.rng.uniform(0, 0.4 * self.undisturbed_s)
             while all(process.is_alive() for process in ranks):
                 if time.perf_counter() > ends_s and (not aimed or writing()):
                     break

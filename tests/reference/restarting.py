@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--epochs", type=int, default=3)
     options.add_argument("--slow", action="store_true")
     given = options.parse_args(arguments)
-    names = {"torch": torch}
+    names: dict = {"torch": torch}
     exec(DOCUMENTED, names)
     dist.init_process_group("gloo", timeout=timedelta(seconds=20 if not given.hang else 4))
     rank, num_ranks = dist.get_rank(), dist.get_world_size()

@@ -14,6 +14,7 @@ from orderdp.comparison import workers
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.workers import resume, start
 from orderdp.stopping import Stopped, StopRequest
+from orderdp.training import checkpoints as checkpoints_module
 from orderdp.training.loop import Run
 from orderdp.training.run_folder import RunFolder
 
@@ -203,3 +204,48 @@ def test_the_other_rank_says_so_at_once_and_the_run_is_resumed(
     assert (folder.is_open(), checkpoints(folder)) == (True, [9, 12])
     assert on_two_ranks(lambda: resume([path], show=False)) == [0, 0]
     assert outcome(folder) == outcome(RunFolder(tmp_path / "unbroken" / "OrderDP-30-seed0"))
+
+
+def test_ranks_that_read_different_checkpoints_are_refused(tmp_path, tiny, digits, on_two_ranks):
+    """As they do where a shared folder is not up to date on one machine."""
+    folder = RunFolder.create(tmp_path / "run", tiny(**{**SETTINGS, "batch_size": 8}))
+
+    def stopped():
+        signal_at(Pruner, "update", 20)
+        Run(folder.recipe(), digits, folder, show=False).train()
+
+    def work():
+        if os.environ["RANK"] == "1":
+            found = checkpoints_module.all_in
+            checkpoints_module.all_in = lambda path: found(path)[:-1]
+        with pytest.raises(
+            RuntimeError, match=r"^every rank must resume from the same checkpoint, got .* \[21, 18\] by"
+        ):
+            Run(folder.recipe(), digits, folder, show=False).train()
+
+    assert on_two_ranks(stopped) == [STOPPED, STOPPED]
+    assert on_two_ranks(work) == [0, 0]
+
+
+# A job that torchrun has started again.
+
+
+def test_only_a_restarted_job_resumes_the_folder_that_it_made(tmp_path, tiny, monkeypatch):
+    plan = Comparison(tiny(epochs=1), against=())
+    path = tmp_path / "run"
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert len(start(plan, path, show=False).finished) == 1
+    (run,) = path.glob("*/result.json")
+    run.unlink()
+    with pytest.raises(FileExistsError, match="must be new"):
+        start(plan, path, show=False)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with pytest.raises(FileExistsError, match="must be new"):
+        start(Comparison(tiny(epochs=2), against=()), path, show=False)
+    assert not run.exists()
+    assert len(start(plan, path, show=False).finished) == 1
+    assert run.exists()
+    (tmp_path / "foreign").mkdir()
+    with pytest.raises(FileExistsError, match="must be new"):
+        start(plan, tmp_path / "foreign", show=False)
+    assert len(start(plan, tmp_path / "new", show=False).finished) == 1
