@@ -70,7 +70,7 @@ def start(
         ImportError, RuntimeError: as `Engine.check` and `check_trackers`; nothing is written.
     """
     check_trackers(trackers)
-    if _restarted_with(sharing_threads(comparison, processes, engine), path):
+    if _restarted() and _holds(path, sharing_threads(comparison, processes, engine)):
         return resume([path], processes=processes, engine=engine, show=show, log=log)[0]
     data = LoadedData()
     sizes = check(comparison, data, processes=processes, engine=engine)
@@ -78,10 +78,13 @@ def start(
     return resume([path], processes=processes, engine=engine, show=show, log=log, data=data)[0]
 
 
-def _restarted_with(comparison: Comparison, path: Path) -> bool:
-    """Returns whether torchrun has restarted this process after it had made the folder of the comparison."""
-    if not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
-        return False
+def _restarted() -> bool:
+    """Returns whether torchrun has restarted this process."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def _holds(path: Path, comparison: Comparison) -> bool:
+    """Returns whether a folder holds this comparison, the same on all ranks."""
     state, found = PartialState(cpu=comparison.recipe.device == "cpu"), False
     if state.is_main_process and path.exists():
         with suppress(ValueError):  # the folder holds something else, and is refused
