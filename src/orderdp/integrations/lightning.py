@@ -231,8 +231,8 @@ class Pruning(_Callback):
             trainer: the Trainer, inside `fit`.
 
         Raises:
-            ValueError: the strategy's number of samples depends on the losses; neither `max_epochs` nor `max_steps`.
-            RuntimeError: outside `fit`, where the number of processes is not known yet.
+            ValueError: the strategy's number of samples depends on the losses; neither `max_epochs` nor `max_steps`; an
+                accumulation that changes. RuntimeError: outside `fit`, where the number of processes is not known yet.
         """
         if self.batches.trainer is not trainer:
             raise RuntimeError(
@@ -243,6 +243,11 @@ class Pruning(_Callback):
             if trainer.max_steps < 0:
                 raise ValueError("total_steps needs the end of the run, got none; write Trainer(max_epochs=...)")
             return int(trainer.max_steps)
+        if any(len(getattr(each, "scheduling", ())) > 1 for each in trainer.callbacks):
+            raise ValueError(
+                "total_steps needs one accumulation for all epochs, got a GradientAccumulationScheduler; "
+                "let the learning rate follow the share of the run that is done"
+            )
         together = trainer.accumulate_grad_batches
         runs = [
             (epochs, None if batches is None else math.ceil(batches / together))
@@ -360,8 +365,9 @@ class Pruning(_Callback):
         batches.end()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Ends the workers."""
-        self.batches.drop()
+        """Leaves the Trainer as `teardown` does, which Lightning does not call after an error."""
+        if trainer is self.batches.trainer:
+            self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Leaves the Trainer."""
