@@ -1,5 +1,6 @@
 """What would train wrongly under Lightning is refused at the first step, with what to write instead."""
 
+import multiprocessing
 import re
 import subprocess
 import sys
@@ -200,6 +201,16 @@ def test_an_evaluation_after_a_run_that_failed_does_not_set_the_pruner_back(erro
     assert torch.equal(next(iter(pruner.scores().values())), scores)
     first.fit(model, pruning.batches)
     assert pruner.epoch == 3  # the epoch that failed is over for the pruner, and not for Lightning
+
+
+@LEFT_EARLY
+@pytest.mark.parametrize("persistent", [False, True])
+def test_the_workers_of_a_run_that_failed_end(persistent):
+    pruner, loader = built(SHRINKING, num_workers=2, persistent_workers=persistent)
+    model, pruning = Breaks(pruner), Pruning(loader)
+    with pytest.raises(OSError):  # noqa: PT011 it has no message
+        trainer(pruning).fit(model, pruning.batches)
+    assert multiprocessing.active_children() == []
 
 
 @LEFT_EARLY

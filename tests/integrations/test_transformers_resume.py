@@ -186,7 +186,7 @@ def test_a_checkpoint_without_the_pruner_is_refused(copied, tmp_path):
 
 def test_a_state_of_another_step_is_refused(copied, whole, tmp_path):
     shutil.copy(whole["UCB"][0] / "checkpoint-4" / STATE_FILE, copied(5) / STATE_FILE)
-    with pytest.raises(ValueError, match=r"^a run resumes with the steps that it was saved with, .*'step': 4}, got .* 5}"):
+    with pytest.raises(ValueError, match=r"^a run resumes with the steps that it was saved with, .*: 4}, got .*: 5}"):
         trained(tmp_path, STRATEGIES["UCB"], str(tmp_path / "checkpoint-5"))
 
 
