@@ -52,9 +52,12 @@ class GradientStateMember:
         self.loader.end_of_dataloader = True
 
     def leave(self) -> None:
-        """Leaves the state when the pass ends."""
-        if self.state is not None and self.loader in self.state.dataloader_references:
-            self.state._remove_dataloader(self.loader)
+        """Leaves the state when the pass ends. accelerate 1.15 itself would remove a newer pass of the loader too."""
+        if self.state is not None and self.state.initialized:
+            members = [member for member in self.state.dataloader_references if member is not None]
+            if self.loader in members:
+                members.remove(self.loader)
+            self.state.dataloader_references = [None, *members]
         self.state = None
 
 

@@ -268,12 +268,29 @@ def test_each_pruner_of_a_run_has_its_own_file_and_the_newest_loader_counts(tmp_
 @pytest.mark.parametrize("batches", [None, 2])
 def test_a_pass_that_is_over_is_no_longer_accelerates(batches):
     """Otherwise a loop over something else would accumulate by the end of this loader."""
+    accelerate.state.GradientState._reset_state()  # of loops that other tests left
     accelerator, pruner, loader = made(k=2)
     trained(pruner, accelerator.prepare(loader), batches)
     assert not accelerator.gradient_state.in_dataloader
     assert accelerator.gradient_state.dataloader_references == [None]
     with accelerator.accumulate():
         assert not accelerator.sync_gradients
+
+
+@LEFT
+def test_a_pass_that_replaces_one_that_was_left_makes_its_last_step():
+    """The old pass ends after the new one has begun."""
+    accelerator, pruner, loader = made(k=2)
+    loader = accelerator.prepare(loader)
+    stepped = []
+    for batches in (2, 5):
+        iterator = iter(loader)
+        for _ in range(batches):
+            index, _ = next(iterator)
+            with accelerator.accumulate():
+                pruner.update(index, loss_of(index, pruner.epoch))
+                stepped.append(accelerator.sync_gradients)
+    assert stepped == [False, True, False, True, False, True, True]
 
 
 @LEFT
