@@ -52,9 +52,12 @@ class GradientStateMember:
         self.loader.end_of_dataloader = True
 
     def leave(self) -> None:
-        """Leaves the state when the pass ends."""
-        if self.state is not None and self.loader in self.state.dataloader_references:
-            self.state._remove_dataloader(self.loader)
+        """Leaves the state when the pass ends. accelerate 1.15 itself would remove a newer pass of the loader too."""
+        if self.state is not None and self.state.initialized:
+            members = [member for member in self.state.dataloader_references if member is not None]
+            if self.loader in members:
+                members.remove(self.loader)
+            self.state.dataloader_references = [None, *members]
         self.state = None
 
 
@@ -125,6 +128,8 @@ class Checkpoints:
             if accelerator.is_local_main_process:
                 torch.save(state, stream)
                 write_whole(Path(folder) / _file(number), stream.getvalue())
+        if accelerator.is_local_main_process:  # of an earlier save with more pruners, which `load` would refuse
+            (Path(folder) / _file(len(loaders))).unlink(missing_ok=True)
         self._warn_of_others(loaders)
 
     def _warn_of_others(self, saved: list[Any]) -> None:
@@ -139,9 +144,18 @@ class Checkpoints:
         """Loads what `save` wrote.
 
         Raises:
-            FileNotFoundError: the checkpoint is of a run without this pruner. ValueError: a state that does not fit.
+            FileNotFoundError: the checkpoint is of a run without this pruner. ValueError: a state that does not fit, or
+                states of more pruners.
         """
-        for number, loader in enumerate(self._loaders()):
+        loaders = self._loaders()
+        further = Path(folder) / _file(len(loaders))
+        if loaders and further.exists():
+            raise ValueError(
+                f"the checkpoint must hold the states of the prepared pruners alone, {len(loaders)}, got {folder} with "
+                f"{further.name} too; prepare a loader of each pruner in the order of the saved run. A pruner that was "
+                "made anew, as in a notebook, is saved beside the old one unless accelerator.free_memory() came before"
+            )
+        for number, loader in enumerate(loaders):
             path = Path(folder) / _file(number)
             if not path.exists():
                 raise FileNotFoundError(

@@ -264,6 +264,55 @@ def test_each_pruner_of_a_run_has_its_own_file_and_the_newest_loader_counts(tmp_
         assert len(ids) == len(set(ids)) == (24 if len(before) == 2 else 8)
 
 
+@LEFT
+@pytest.mark.parametrize("batches", [None, 2])
+def test_a_pass_that_is_over_is_no_longer_accelerates(batches):
+    """Otherwise a loop over something else would accumulate by the end of this loader."""
+    accelerate.state.GradientState._reset_state()  # of loops that other tests left
+    accelerator, pruner, loader = made(k=2)
+    trained(pruner, accelerator.prepare(loader), batches)
+    assert not accelerator.gradient_state.in_dataloader
+    assert accelerator.gradient_state.dataloader_references == [None]
+    with accelerator.accumulate():
+        assert not accelerator.sync_gradients
+
+
+@LEFT
+def test_a_pass_that_replaces_one_that_was_left_makes_its_last_step():
+    """The old pass ends after the new one has begun."""
+    accelerator, pruner, loader = made(k=2)
+    loader = accelerator.prepare(loader)
+    stepped = []
+    for batches in (2, 5):
+        iterator = iter(loader)
+        for _ in range(batches):
+            index, _ = next(iterator)
+            with accelerator.accumulate():
+                pruner.update(index, loss_of(index, pruner.epoch))
+                stepped.append(accelerator.sync_gradients)
+    assert stepped == [False, True, False, True, False, True, True]
+
+
+@LEFT
+def test_a_checkpoint_of_more_pruners_is_refused(tmp_path):
+    """As of a notebook that makes pruner and loader anew: the first of the files is the old pruner's."""
+    accelerator, _, old = made()
+    accelerator.prepare(old)
+    pruner = Pruner(HALF, N)
+    trained(pruner, accelerator.prepare(pruner.loader(range(N), batch_size=4)))
+    accelerator.save_state(tmp_path)
+    again, resumed, loader = made()
+    again.prepare(loader)
+    with pytest.raises(ValueError, match=r"of the prepared pruners alone, 1, got .* with pruned_loader_1.bin too; "):
+        again.load_state(tmp_path)
+    assert resumed.next_epoch == 0
+    accelerator.free_memory()
+    accelerator.prepare(pruner.loader(range(N), batch_size=4))
+    accelerator.save_state(tmp_path)  # over the other
+    again.load_state(tmp_path)
+    assert resumed.next_epoch == 1
+
+
 def joined_unevenly(rank, folder):
     written, write = [], accelerate_state.write_whole
     accelerate_state.write_whole = lambda path, content: written.append(path) or write(path, content)

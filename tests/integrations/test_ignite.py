@@ -132,6 +132,47 @@ def test_an_epoch_that_is_terminated_costs_one_epoch(arguments):
     assert [sum(entry[0] == epoch for entry in run.trace) for epoch in range(3)] == [6, 2, 6]
 
 
+@pytest.mark.parametrize("arguments", [{}, {"num_workers": 2}], ids=str)
+@LEFT
+def test_an_error_that_a_handler_takes_ends_its_epoch(arguments):
+    """The Engine goes on with its next epoch, which is the pruner's next one too."""
+    run = Run(HALF, **arguments)
+    step = run.step
+
+    def fails_once(engine, batch):
+        if engine.state.iteration == 9 and engine.state.epoch == 2:
+            raise OSError("the disk is full")
+        step(engine, batch)
+
+    run.step = fails_once
+    trainer = run.trainer()
+    trainer.add_event_handler(Events.EXCEPTION_RAISED, lambda engine, error: None)
+    state = trainer.run(run.loader, max_epochs=EPOCHS)
+    assert [sum(entry[0] == epoch for entry in run.trace) for epoch in range(EPOCHS)] == [6, 2, 6, 6]
+    assert state.epoch == run.pruner.next_epoch == EPOCHS
+
+
+@LEFT
+def test_after_an_error_that_ended_a_run_the_second_call_goes_on():
+    run = Run(HALF)
+    step, fails = run.step, [7]
+
+    def fails_once(engine, batch):
+        if len(run.trace) in fails:
+            fails.clear()
+            raise OSError("the disk is full")
+        step(engine, batch)
+
+    run.step = fails_once
+    trainer = run.trainer()
+    with pytest.raises(OSError, match="the disk is full"):
+        trainer.run(run.loader, max_epochs=EPOCHS)
+    assert trainer.run(run.loader, max_epochs=EPOCHS) is None  # Ignite 0.5.5 keeps the generator that has ended
+    assert len(run.trace) == 7
+    assert trainer.run(run.loader, max_epochs=EPOCHS).epoch == EPOCHS
+    assert [sum(entry[0] == epoch for entry in run.trace) for epoch in range(EPOCHS)] == [6, 1, 6, 6]
+
+
 def test_a_run_by_iterations_ends_after_as_many():
     run = Run(SHRINKING)
     run.trainer().run(run.loader, max_iters=19)

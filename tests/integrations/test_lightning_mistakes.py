@@ -1,5 +1,6 @@
 """What would train wrongly under Lightning is refused at the first step, with what to write instead."""
 
+import multiprocessing
 import re
 import subprocess
 import sys
@@ -164,6 +165,54 @@ def test_the_evaluation_of_a_checkpoint_does_not_set_the_pruner_back(tmp_path):
     assert model.pruner.next_epoch == 2
 
 
+class Breaks(Evaluated):
+    """Fails once, at its fourteenth batch."""
+
+    error = OSError
+
+    def training_step(self, batch, batch_idx):
+        if len(self.trace.ids) == 13 and self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        return super().training_step(batch, batch_idx)
+
+
+@LEFT_EARLY
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("same", [True, False], ids=["the same Trainer", "another Trainer"])
+def test_an_evaluation_after_a_run_that_failed_does_not_set_the_pruner_back(error, same, tmp_path):
+    pruner, loader = built(SHRINKING)
+    model, pruning = Breaks(pruner), Pruning(loader)
+    model.error = error
+    first = trainer(pruning)
+    path = tmp_path / "one.ckpt"
+
+    class Save(lightning.Callback):
+        def on_train_epoch_end(self, trainer, model):
+            trainer.save_checkpoint(path)
+
+    first.callbacks.append(Save())
+    with pytest.raises((OSError, SystemExit)):
+        first.fit(model, pruning.batches)
+    scores = next(iter(pruner.scores().values()))
+    evaluating = first if same else trainer(pruning)
+    evaluating.test(model, DataLoader(DATA), ckpt_path=path, verbose=False)
+    assert pruner.next_epoch == 2
+    assert torch.equal(next(iter(pruner.scores().values())), scores)
+    first.fit(model, pruning.batches)
+    assert pruner.epoch == 3  # the epoch that failed is over for the pruner, and not for Lightning
+
+
+@LEFT_EARLY
+@pytest.mark.parametrize("persistent", [False, True])
+def test_the_workers_of_a_run_that_failed_end(persistent):
+    pruner, loader = built(SHRINKING, num_workers=2, persistent_workers=persistent)
+    model, pruning = Breaks(pruner), Pruning(loader)
+    with pytest.raises(OSError):  # noqa: PT011 it has no message
+        trainer(pruning).fit(model, pruning.batches)
+    assert multiprocessing.active_children() == []
+
+
 @LEFT_EARLY
 def test_a_checkpoint_of_an_overfit_run_does_not_hold_the_pruner(tmp_path):
     model = fit(SHRINKING, 2, overfit_batches=2)
@@ -201,6 +250,18 @@ def test_a_run_without_an_end_has_no_number_of_steps():
 
     with pytest.raises(ValueError, match=r"total_steps needs the end of the run, got none; write Trainer\(max_epochs"):
         fit(SHRINKING, -1, model=Endless)
+
+
+def test_an_accumulation_that_changes_has_no_number_of_steps():
+    class Exact(Model):
+        def steps(self):
+            return self.pruning.total_steps(self.trainer)
+
+    scheduler = lightning.callbacks.GradientAccumulationScheduler({2: 4})
+    with pytest.raises(ValueError, match="one accumulation for all epochs, got a GradientAccumulationScheduler; let"):
+        fit(SHRINKING, 3, model=Exact, callbacks=[scheduler])
+    constant = lightning.callbacks.GradientAccumulationScheduler({0: 1})
+    assert fit(SHRINKING, 2, model=Exact, callbacks=[constant]).total_steps == 15
 
 
 def test_steps_are_not_counted_before_the_processes_are_known():

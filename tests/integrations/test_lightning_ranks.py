@@ -84,6 +84,13 @@ def test_two_processes_refuse_the_loader_itself(seen):
         assert "write trainer.fit(model, pruning.batches) for Lightning" in message
 
 
+def test_two_processes_refuse_a_pruner_of_other_ranks(seen):
+    for message in seen["refused group"]:
+        assert message.startswith(
+            "the pruner must share the data among 2 ranks, as the Trainer does, got 1; give Pruner("
+        )
+
+
 def test_fabric_on_two_processes_resumes_inside_an_epoch(seen):
     trace, expected = together(seen["Fabric"]), bare(SHRINKING, 3, batch_size=2 * BATCH)
     assert list(chain.from_iterable(trace.ids)) == list(chain.from_iterable(expected.ids))

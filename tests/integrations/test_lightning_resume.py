@@ -5,7 +5,7 @@ import torch
 
 from orderdp import UCB, FullData, InfoBatch, OrderDP
 from orderdp.integrations.lightning import Pruning
-from reference.lightning_runs import QUIET, QUIETLY, Model, Trace, Validated, bare, built, fit, lightning
+from reference.lightning_runs import BATCH, QUIET, QUIETLY, Model, Trace, Validated, bare, built, fit, lightning
 from reference.loop import LEFT_EARLY
 
 pytestmark = QUIETLY
@@ -240,6 +240,15 @@ def test_epochs_that_the_model_leaves_resume(tmp_path):
     fit(SHRINKING, EPOCHS, model=Leaves, callbacks=[checkpoints(tmp_path, every_n_train_steps=1)], **KEEP)
     for path, trained in saved(tmp_path)[:-1]:
         assert fit(SHRINKING, EPOCHS, model=Leaves, checkpoint=path).trace.ids == expected[trained:]
+
+
+@LEFT_EARLY
+def test_a_run_after_an_overfit_run_trains_whole_epochs():
+    model = fit(SHRINKING, 2, overfit_batches=2)
+    model.trace.ids.clear()
+    lightning.Trainer(max_epochs=2, callbacks=[model.pruning], **QUIET).fit(model, model.pruning.batches)
+    assert [len(ids) for ids in model.trace.ids] == [BATCH] * (5 + 5)
+    assert model.pruner.report().visits == 8 + 20 + 20
 
 
 def test_a_schedule_goes_on_where_a_loop_had_left_the_pruner(tmp_path):

@@ -138,6 +138,34 @@ def test_a_run_goes_on_although_a_batch_is_prefetched(strategy, workers, stop):
     assert_same(first.trace + second.trace, unbroken)
 
 
+@LEFT
+@WORKERS
+def test_the_ids_are_those_of_their_pictures_after_an_epoch_that_was_left(workers):
+    """A batch was prefetched when the loop left."""
+    pruner = Pruner(HALF, N)
+    loader = timm.pruned(timms(workers), pruner)
+    for batches in (2, 1, 6):
+        for number, (index, (_, target)) in enumerate(loader, 1):
+            assert target.tolist() == [loader.dataset.labels[i] for i in index]
+            pruner.update(index, torch.ones(len(index), requires_grad=True))
+            if number == batches:
+                break
+
+
+def seed_of_a_worker(_):
+    worker = torch.utils.data.get_worker_info()
+    worker.dataset.dataset.labels = [7] * N
+
+
+def test_workers_begin_as_timms_do():
+    loader = timms(2)
+    loader.loader.worker_init_fn = seed_of_a_worker
+    pruner = Pruner(HALF, N)
+    for index, (_, target) in timm.pruned(loader, pruner):
+        assert target.tolist() == [7] * len(index)
+        pruner.update(index, torch.ones(len(index), requires_grad=True))
+
+
 def rank_of_a_run(rank, strategy):
     first = Run(strategy, timms(distributed=True)).train((1, 2))
     second = Run(strategy, timms(distributed=True)).loaded(first).train()

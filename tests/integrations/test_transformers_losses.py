@@ -265,6 +265,17 @@ def test_arguments_that_do_not_go_with_pruning_are_refused(arguments, changes, m
         trainer.train()
 
 
+def test_what_the_trainer_decides_of_its_loader_is_kept(tmp_path):
+    settings = {"num_workers": 1, "prefetch_factor": 3, "persistent_workers": True, "pin_memory": False}
+    arguments = {f"dataloader_{name}": value for name, value in settings.items()}
+    trainer = trainer_of(Language(), HALF, tmp_path, **arguments)
+    ours, plain = trainer.get_train_dataloader(), transformers.Trainer.get_train_dataloader(trainer)
+    assert {name: getattr(ours, name) for name in settings} == settings
+    assert ours.worker_init_fn is not None  # it seeds the workers, and those of each rank otherwise
+    one, other = (loader.worker_init_fn for loader in (ours, plain))
+    assert (one.func, one.args, one.keywords) == (other.func, other.args, other.keywords)
+
+
 def test_batches_may_be_those_of_a_tokenizer(tmp_path):
     runs = []
     for make in (dict, transformers.BatchEncoding):

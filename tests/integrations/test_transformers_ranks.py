@@ -1,8 +1,10 @@
 """Two processes under the Trainer of transformers train as a plain loop on two processes does."""
 
+import itertools
 import os
 
 import pytest
+import torch
 
 from orderdp import UCB, InfoBatch
 from reference.loop import joined
@@ -10,7 +12,20 @@ from reference.processes import run_ranks
 
 pytest.importorskip("transformers", minversion="5.24")
 
-from reference.transformers_runs import Language, Rates, Recorded, Text, bare, trainer_of
+from transformers import get_linear_schedule_with_warmup
+
+from reference.transformers_runs import (
+    BATCH,
+    LR,
+    Language,
+    Rates,
+    Recorded,
+    Text,
+    bare,
+    padded,
+    sum_over_ranks,
+    trainer_of,
+)
 
 pytestmark = [
     # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
@@ -74,6 +89,34 @@ def test_two_processes_train_as_a_plain_loop_on_two(name, tmp_path):
     ]
     assert seen[0] == list(range(26))
     assert len(set(seen[1])) == len(seen[1]) == 13
+
+
+def train_by_own_items(rank, folder):
+    """Each process divides by the items of its own batches, and the mean of the processes is taken."""
+    as_torchrun(rank)
+    case = Language()
+    first, second = (Recorded(UCB(prune_ratio=0.5), 26, seed=3) for _ in range(2))
+    trainer = trainer_of(case, first, folder, k=2, epochs=1, average_tokens_across_devices=False)
+    trainer.train()
+    model, batches = case.model(), iter(second.loader(case.data, batch_size=BATCH, collate_fn=padded))
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    scheduler = get_linear_schedule_with_warmup(optimizer, 0, 2)
+    while window := list(itertools.islice(batches, 2)):
+        total = sum(case.items_of(batch) for _, batch in window)
+        for index, batch in window:
+            losses, counts = case.losses(model, batch)
+            (second.update(index, losses, weights=counts, reduction="none").sum() / total).backward()
+        for parameter in model.parameters():
+            parameter.grad = sum_over_ranks(parameter.grad) / 2
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+    return weights(trainer.model), weights(model)
+
+
+def test_each_process_may_divide_by_its_own_items(tmp_path):
+    for ours, theirs in run_ranks(2, train_by_own_items, tmp_path, tmp_path / "run"):
+        assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-5)
 
 
 def train_open_ended(rank, folder):

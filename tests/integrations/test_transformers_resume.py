@@ -184,6 +184,12 @@ def test_a_checkpoint_without_the_pruner_is_refused(copied, tmp_path):
     assert trainer.state.global_step == 6
 
 
+def test_a_state_of_another_step_is_refused(copied, whole, tmp_path):
+    shutil.copy(whole["UCB"][0] / "checkpoint-4" / STATE_FILE, copied(5) / STATE_FILE)
+    with pytest.raises(ValueError, match=r"^a run resumes with the steps that it was saved with, .*: 4}, got .*: 5}"):
+        trained(tmp_path, STRATEGIES["UCB"], str(tmp_path / "checkpoint-5"))
+
+
 @pytest.mark.parametrize("size", [0, 1, 100, -10])
 def test_a_truncated_state_is_refused(size, copied, tmp_path):
     file = copied(5) / STATE_FILE
@@ -224,6 +230,7 @@ def test_a_strategy_makes_a_new_pruner_for_each_run(tmp_path):
     trainer = trainer_of(Language(), {"strategy": OrderDP(prune_ratio=0.5)}, tmp_path, epochs=1)
     trainer.train()
     first = trainer.pruner
-    trainer.train()
+    metrics = trainer.train().metrics
+    assert metrics["train_samples_per_second"] * metrics["train_runtime"] == pytest.approx(13, rel=0.05)
     assert (first.report().visits, trainer.pruner.report().visits) == (13, 13)
     assert torch.equal(first.trained(), trainer.pruner.trained())

@@ -1,5 +1,6 @@
 """Trains on two processes that Lightning starts, and writes what each rank saw: python lightning_ranks.py FOLDER."""
 
+import functools
 import json
 import sys
 import warnings
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from orderdp import UCB, InfoBatch
+from orderdp import UCB, InfoBatch, Pruner
 from reference.lightning_runs import QUIET, Validated, built, fit, lightning, losses_of, network, optimizer_of
 
 TWO = {"devices": 2, "strategy": "ddp", "model": Validated}
@@ -37,6 +38,16 @@ def refused():
     return "nothing"
 
 
+def refused_group():
+    """What a Trainer says to a pruner that leaves all data to each process."""
+    own = [torch.distributed.new_group([rank]) for rank in range(2)][torch.distributed.get_rank()]
+    try:
+        fit(SHRINKING, 1, loader={"pruner_class": functools.partial(Pruner, process_group=own)}, **TWO)
+    except RuntimeError as error:
+        return str(error)
+    return "nothing"
+
+
 def main(folder):
     """Writes a file for each rank."""
     warnings.simplefilter("ignore")
@@ -44,7 +55,7 @@ def main(folder):
     for name, model in trainers(folder):
         seen[name] = {"ids": model.trace.ids, "losses": model.trace.losses, "rates": model.trace.rates}
         seen[name]["steps"] = model.trace.steps
-    seen["refused"] = refused()
+    seen["refused"], seen["refused group"] = refused(), refused_group()
     seen["Fabric"], seen["Fabric refused"] = fabric(folder)
     (folder / f"{torch.distributed.get_rank()}.json").write_text(json.dumps(seen))
     torch.distributed.barrier()

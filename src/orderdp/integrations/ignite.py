@@ -61,7 +61,10 @@ def attach(trainer: Engine, loader: PrunedLoader) -> None:
             )
         engine.state.epoch = done
         engine.state.epoch_length = unreached  # the Engine compares it with the iterations of one epoch and of all
-        engine.set_data(_Passes(loader))
+
+    def begin(engine: Engine) -> None:
+        engine.set_data(_Passes(loader))  # after an error that a handler took, the Engine would go on in the old pass
 
     trainer.add_event_handler(Events.STARTED, start)
+    trainer.add_event_handler(Events.EPOCH_STARTED, begin)
     trainer.add_event_handler(Events.DATALOADER_STOP_ITERATION, Engine.terminate_epoch)

@@ -43,10 +43,6 @@ class _Batches:
 
     The length is that of the running epoch. Between epochs it is the longest epoch of the run, since Lightning takes
     what it is told first as a limit of all epochs.
-
-    Args:
-        loader: the pruned loader.
-        pruner: its pruner.
     """
 
     def __init__(self, loader: PrunedLoader, pruner: Pruner) -> None:
@@ -231,8 +227,8 @@ class Pruning(_Callback):
             trainer: the Trainer, inside `fit`.
 
         Raises:
-            ValueError: the strategy's number of samples depends on the losses; neither `max_epochs` nor `max_steps`.
-            RuntimeError: outside `fit`, where the number of processes is not known yet.
+            ValueError: the strategy's number of samples depends on the losses; neither `max_epochs` nor `max_steps`; an
+                accumulation that changes. RuntimeError: outside `fit`, where the number of processes is not known yet.
         """
         if self.batches.trainer is not trainer:
             raise RuntimeError(
@@ -243,6 +239,9 @@ class Pruning(_Callback):
             if trainer.max_steps < 0:
                 raise ValueError("total_steps needs the end of the run, got none; write Trainer(max_epochs=...)")
             return int(trainer.max_steps)
+        if any(len(getattr(each, "scheduling", ())) > 1 for each in trainer.callbacks):
+            one = "total_steps needs one accumulation for all epochs, got a GradientAccumulationScheduler"
+            raise ValueError(f"{one}; let the learning rate follow the share of the run that is done")
         together = trainer.accumulate_grad_batches
         runs = [
             (epochs, None if batches is None else math.ceil(batches / together))
@@ -261,9 +260,15 @@ class Pruning(_Callback):
         """Refuses what would train wrongly, and goes on where the checkpoint was written.
 
         Raises:
-            RuntimeError: other batches in the Trainer; a checkpoint without the pruner; a schedule of the wrong length.
+            RuntimeError: other batches or ranks in the Trainer, no pruner in the checkpoint, a wrong schedule.
         """
         self._check_batches(trainer)
+        ours, theirs = self.pruner.ranks()[1], (trainer.distributed_sampler_kwargs or {}).get("num_replicas", 1)
+        if ours != theirs:
+            raise RuntimeError(
+                f"the pruner must share the data among {theirs} ranks, as the Trainer does, got {ours}; give "
+                "Pruner(process_group=...) the ranks that see other batches"
+            )
         if trainer.overfit_batches:
             return
         state, self._loaded = self._loaded, None
@@ -360,8 +365,9 @@ class Pruning(_Callback):
         batches.end()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Ends the workers."""
-        self.batches.drop()
+        """Leaves the Trainer as `teardown` does, which Lightning does not call after an error."""
+        if trainer is self.batches.trainer:
+            self.teardown(trainer, pl_module, "fit")
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Leaves the Trainer."""
