@@ -84,3 +84,12 @@ def test_shards_are_read_by_their_keys(tmp_path):
     assert sorted(kept) == [f"sample{i:03d}" for i in [*range(30, 40), *range(70, 80)]]
     del source, loader, stream, top
     gc.collect()  # webdataset leaves its files to the garbage collector, which warns
+
+
+def test_a_loader_that_accelerate_prepared_has_no_state():
+    accelerate = pytest.importorskip("accelerate")
+    loader = accelerate.Accelerator(cpu=True).prepare(DataLoader(Numbers(), batch_size=8))
+    stream = make(loader)
+    train(stream, 2)
+    with pytest.raises(ValueError, match="needs a source that can resume, got DataLoader"):
+        stream.state_dict()

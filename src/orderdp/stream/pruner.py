@@ -135,7 +135,7 @@ class StreamPruner:
             raise
 
     def _source_state(self) -> Any:
-        return self.source.state_dict() if hasattr(self.source, "state_dict") else None
+        return self.source.state_dict() if _can_resume(self.source) else None  # type: ignore[attr-defined]
 
     def _window(self, read: list[Any], source: Any, loaded: Mapping[str, Any] | None) -> Window | None:
         """Returns what is kept of the batches that were read; None if a rank has read none."""
@@ -321,7 +321,7 @@ class StreamPruner:
             return dict(self._loaded)
         window = self._unfinished()
         inside = window is not None or (self._inside and not (self._open and self._open[-1].last))
-        if inside and not hasattr(self.source, "state_dict"):
+        if inside and not _can_resume(self.source):
             raise ValueError(
                 f"a state inside a pass needs a source that can resume, got {type(self.source).__name__} without "
                 "state_dict; read the stream with torchdata's StatefulDataLoader, or save between two passes"
@@ -352,7 +352,7 @@ class StreamPruner:
         for window in windows:
             last = len(window.cuts) - 2
             passed = window is not self._open[-1] or not self._inside
-            over = not self._inside and not hasattr(self.source, "state_dict")  # nothing could bring it back
+            over = not self._inside and not _can_resume(self.source)  # nothing could bring it back
             if not over and (last not in window.trained if passed else len(window.trained) <= last):
                 return window
         return None
@@ -369,7 +369,7 @@ class StreamPruner:
                     f"the state must be of {name} {now!r}, got {state.get(name)!r}; load it into a stream with the "
                     "settings that it was saved with"
                 )
-        if state["inside"] and not hasattr(self.source, "load_state_dict"):
+        if state["inside"] and not _can_resume(self.source):
             raise ValueError(
                 f"a state inside a pass needs a source that can resume, got {type(self.source).__name__}; read the "
                 "stream with torchdata's StatefulDataLoader"
@@ -387,3 +387,8 @@ class StreamPruner:
             "fresh": self.key is None,
             "ranks": ranks(self._group)[1],
         }
+
+
+def _can_resume(source: Any) -> bool:
+    """Whether a source has a state. accelerate's loaders have `state_dict` also where they are not stateful."""
+    return hasattr(source, "load_state_dict") and bool(getattr(source, "use_stateful_dataloader", True))
