@@ -20,7 +20,6 @@ from orderdp.notices import REPEATS, Notices, Report
 from orderdp.ranks import Batching, Steps, agree, group_of, ranks, step_runs, total
 from orderdp.record import EpochRecord, reduced
 from orderdp.rng import generator
-from orderdp.scores import ScoreTable
 from orderdp.sharded.blocks import Counts, edges
 from orderdp.sharded.order import OwnSteps, Places
 from orderdp.sharded.shard import NOT_SEEN, Bits, Shard, bits_of, restore_record
@@ -72,7 +71,7 @@ class ShardedPruner:
             raise TypeError(f"a sharded table is for OrderDP, got {strategy!r}; write Pruner for other methods")
         self.strategy = strategy
         self.num_samples = check_integer("num_samples", num_samples, 1, 2**63, "write len(dataset)")
-        if strategy.surrogate_sizes(self.num_samples) is None or strategy.uniform_share:
+        if strategy.surrogate_sizes(self.num_samples) is None:
             raise ValueError(
                 f"a sharded table keeps the highest scores of one draw an epoch, got {shown(strategy)}; leave out all "
                 "settings but the sizes and initial_score, or write Pruner"
@@ -223,8 +222,10 @@ class ShardedPruner:
     def report(self) -> Report:
         """Returns what all ranks selected, trained and left out so far; every rank must call it."""
         shard = self._synchronize("synchronize", self._batching)
-        table = shard.table.copy() if self._record or self._left else shard.table
-        missing, non_finite = self._close(shard, table)
+        table, told = shard.table.copy(), self._told()
+        missing = non_finite = 0
+        if told:
+            missing, non_finite = shard.take_in(told[0], told[1], self._begun - 1, table=table)
         ages = self._begun - 1 - table.last_epoch[table.last_epoch >= 0].astype(np.int64)
         counts = np.zeros((shard.wire.num_ranks, 8), dtype=np.int64)
         counts[shard.wire.rank] = (
@@ -380,18 +381,20 @@ class ShardedPruner:
         size = int(self._cuts(shard)[-1])
         return np.zeros(size, dtype=index_type(self.num_samples)), np.full(size, NOT_SEEN)
 
-    def _close(self, shard: Shard, table: ScoreTable | None = None) -> tuple[int, int]:
-        """Closes the epoch begun last in the table or a copy; returns how many losses were missing, and not finite."""
+    def _told(self) -> list[Any]:
+        """Returns the samples of the epoch begun last on this rank and what was seen of them; nothing without one."""
         if self._record is not None:
-            return shard.take_in(self._record.indices, bits_of(self._record), self._begun - 1, table=table)
-        if self._left is not None and self._begun:
-            return shard.take_in(*self._left, self._begun - 1, table=table)
-        return 0, 0
+            return [self._record.indices, bits_of(self._record)]
+        return [] if self._left is None or not self._begun else [*self._left]
 
     def _close_epoch(self, shard: Shard) -> None:
-        missing, non_finite = self._close(shard)
-        self._missing, self._non_finite = self._missing + missing, self._non_finite + non_finite
-        record, self._record, self._left, self._batching, self._done = self._record, None, None, None, None
+        """Closes the epoch begun last in the table. Drops what was recorded of it before its losses are sent."""
+        record = self._record
         if record is not None and not self._loaded:
             left_out = int(np.count_nonzero(record.missing()))
             self._notices.of_epoch(self.epoch, record, record.values()[record.seen()], left_out, self.strategy)
+        told = self._told()
+        record = self._record = self._left = self._batching = self._done = self.selection = None
+        if told:
+            missing, non_finite = shard.take_in(told.pop(0), told.pop(), self._begun - 1)
+            self._missing, self._non_finite = self._missing + missing, self._non_finite + non_finite
