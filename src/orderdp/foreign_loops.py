@@ -13,6 +13,30 @@ _REFUSED = {
     "ids too; write orderdp.integrations.timm.pruned(loader, pruner) with the loader of timm's create_loader",
 }
 
+_FOR_A_TRAINER = (
+    "a Trainer needs the batches of the callback, got the pruned loader itself; write pruning = "
+    "orderdp.integrations.lightning.Pruning(loader), Trainer(callbacks=[pruning]) and trainer.fit(model, "
+    "pruning.batches), and evaluate with a plain DataLoader"
+)
+# Modules that must not walk through a pruned loader, and cover an error that `iter` raises with one of their own.
+_REFUSED_LATE = {
+    "torch.optim.swa_utils": (
+        "update_bn takes the first entry of each batch as the input, got a loader that puts ids there and "
+        "would begin an epoch; write update_bn(torch.utils.data.DataLoader(dataset, ...), model)"
+    ),
+    "lightning.pytorch.utilities.combined_loader": _FOR_A_TRAINER,
+    "pytorch_lightning.utilities.combined_loader": _FOR_A_TRAINER,
+}
+
+
+def refused_late(caller: FrameType) -> str | None:
+    """Returns what to raise at the first batch, if the caller must not walk through a pruned loader.
+
+    Args:
+        caller: the frame that asks for an iterator.
+    """
+    return _REFUSED_LATE.get(str(caller.f_globals.get("__name__")))
+
 
 def length_expected(caller: FrameType, *, resuming: bool) -> int | None:
     """Returns how many iterations an Ignite Engine makes in an epoch; None if the caller is none.

@@ -13,23 +13,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from orderdp.accelerate_state import GradientStateMember, Preparation, watch
 from orderdp.epochs import EpochSource
-from orderdp.foreign_loops import length_expected, wrong_length
+from orderdp.foreign_loops import length_expected, refused_late, wrong_length
 from orderdp.samplers import PrunedBatchSampler
-
-_FOR_A_TRAINER = (
-    "a Trainer needs the batches of the callback, got the pruned loader itself; write pruning = "
-    "orderdp.integrations.lightning.Pruning(loader), Trainer(callbacks=[pruning]) and trainer.fit(model, "
-    "pruning.batches), and evaluate with a plain DataLoader"
-)
-# Modules that must not walk through a pruned loader.
-_REFUSED = {
-    "torch.optim.swa_utils": (
-        "update_bn takes the first entry of each batch as the input, got a loader that puts ids there and "
-        "would begin an epoch; write update_bn(torch.utils.data.DataLoader(dataset, ...), model)"
-    ),
-    "lightning.pytorch.utilities.combined_loader": _FOR_A_TRAINER,
-    "pytorch_lightning.utilities.combined_loader": _FOR_A_TRAINER,
-}
 
 
 def _refuse(message: str) -> Iterator[tuple[Tensor, Any]]:
@@ -187,7 +172,7 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:  # type: ignore[override]
         caller = sys._getframe(1)
-        refused = _REFUSED.get(str(caller.f_globals.get("__name__")))
+        refused = refused_late(caller)
         if refused is not None:
             return _refuse(refused)
         expected = length_expected(caller, resuming=self.batch_sampler.pruner.resuming)

@@ -187,11 +187,12 @@ def test_a_loss_that_is_not_the_mean_of_the_samples_is_refused(model, message, t
         own_trainer(tmp_path, **model).train()
 
 
-def test_a_loss_of_ones_own_is_trained_and_remembered(tmp_path):
+@pytest.mark.parametrize("with_counts", [True, False], ids=["with counts", "alone"])
+def test_a_loss_of_ones_own_is_trained_and_remembered(tmp_path, with_counts):
     class Squared(PrunedTrainer):
         def per_sample_losses(self, outputs, inputs):
             losses, counts = super().per_sample_losses(outputs, inputs)
-            return losses**2, counts
+            return (losses**2, counts) if with_counts else losses**2
 
     trainer = own_trainer(tmp_path, kind=Squared, twice=True)
     pruner = trainer._pruner = Recorded(FullData(), 26)
@@ -209,6 +210,24 @@ class LosesIds(PrunedTrainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         return [{name: batch[name] for name in batch if name != IDS} for batch in batches], items
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda losses: None, r"must return \(losses, counts\) or the losses, one for each sample, got NoneType"),
+        (lambda losses: [losses, None], r"one for each sample, got list; write return losses, None"),
+        (lambda losses: losses.mean(), r"one for each sample of the batch, got shape \(\)"),
+    ],
+    ids=["nothing", "a list", "a mean"],
+)
+def test_what_is_no_loss_of_each_sample_is_refused(tmp_path, returned, message):
+    class Odd(PrunedTrainer):
+        def per_sample_losses(self, outputs, inputs):
+            return returned(super().per_sample_losses(outputs, inputs)[0])
+
+    with pytest.raises(ValueError, match=message):
+        own_trainer(tmp_path, kind=Odd).train()
 
 
 def test_a_batch_that_lost_its_ids_is_refused(tmp_path):

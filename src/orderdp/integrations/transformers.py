@@ -34,6 +34,7 @@ from orderdp.integrations.transformers_parts import (
     BatchesWithIds,
     Place,
     compare_with_own,
+    pair_of,
     read_state,
     refuse_arguments,
     write_state,
@@ -114,8 +115,7 @@ class PrunedTrainer(Trainer):
                 f"process_group of {self.pruner.ranks()[1]}; leave out process_group"
             )
         cut = {"batch_size": self._train_batch_size, "drop_last": self.args.dataloader_drop_last}
-        loader = BatchesWithIds(self.pruner, plain, **cut, accelerator=self.accelerator)
-        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        prepared: DataLoader[Any] = self.accelerator.prepare(BatchesWithIds(self.pruner, plain, **cut))
         return prepared
 
     # How many steps there are
@@ -250,7 +250,7 @@ class PrunedTrainer(Trainer):
         inputs = dict(inputs)
         index = torch.from_numpy(inputs.pop(IDS))
         outputs = self._outputs(model, inputs, num_items_in_batch, keywords)
-        losses, counts = self.per_sample_losses(outputs, inputs)
+        losses, counts = pair_of(self.per_sample_losses(outputs, inputs))
         if losses.shape != index.shape:
             raise ValueError(
                 f"per_sample_losses must return ({len(index)},) losses, one for each sample of the batch, got shape "

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
 from torch import Tensor
 from torch.utils.data import IterableDataset
 from transformers import TrainerCallback
@@ -28,23 +27,21 @@ _CARRIED = (  # what the Trainer decides of its own DataLoader, beside the data 
 
 
 class BatchesWithIds(PrunedLoader):
-    """A pruned loader of the Trainer's batches on its device, each with the ids of its samples.
+    """A pruned loader of the Trainer's batches, each with the ids of its samples.
 
     Args:
         pruner: selects the samples.
         plain: the DataLoader that the Trainer would have used.
         batch_size: samples of a batch.
         drop_last: full batches only.
-        accelerator: knows the device.
 
     Raises:
         TypeError: while it is iterated, a batch that is no dictionary.
     """
 
-    def __init__(self, pruner: Pruner, plain: Any, *, batch_size: int, drop_last: bool, accelerator: Any) -> None:
+    def __init__(self, pruner: Pruner, plain: Any, *, batch_size: int, drop_last: bool) -> None:
         carried = {name: getattr(plain, name) for name in _CARRIED}
         super().__init__(pruner, plain.dataset, batch_size=batch_size, drop_last=drop_last, **carried)
-        self._place = accelerator.device, accelerator.non_blocking
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         return map(self._with_ids, super().__iter__())
@@ -56,10 +53,8 @@ class BatchesWithIds(PrunedLoader):
                 f"data_collator must return a dictionary without {IDS!r}, got {type(batch).__name__}; "
                 "return {'input_ids': ..., 'labels': ...}"
             )
-        device, non_blocking = self._place
-        placed = send_to_device(batch, device, non_blocking=non_blocking)
-        placed[IDS] = index.numpy()  # no tensor, so it stays on the host, where wrong ids are found at once
-        return placed
+        # No tensor, so that the ids stay on the host, where wrong ones are found at once.
+        return {**batch, IDS: index.numpy()}
 
 
 class Place(TrainerCallback):
@@ -114,12 +109,28 @@ def refuse_arguments(trainer: Any) -> None:
         (
             trainer.compute_loss_func is not None,
             "compute_loss_func must be left out, got one; it returns one number for a batch, so override "
-            "per_sample_losses(outputs, inputs), which returns one for each sample",
+            "per_sample_losses(outputs, inputs), which returns the losses, one for each sample",
         ),
     )
     for broken, message in rules:
         if broken:
             raise ValueError(message)
+
+
+def pair_of(found: Any) -> tuple[Tensor, Tensor | None]:
+    """Returns what `per_sample_losses` returned as (losses, counts); losses alone count the same for each sample.
+
+    Raises:
+        ValueError: neither of the two.
+    """
+    if isinstance(found, Tensor):
+        return found, None
+    if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor)):
+        raise ValueError(
+            f"per_sample_losses must return (losses, counts) or the losses, one for each sample, got "
+            f"{type(found).__name__}; write return losses, None"
+        )
+    return found
 
 
 def compare_with_own(
