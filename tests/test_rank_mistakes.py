@@ -198,7 +198,6 @@ def accelerated(**arguments):
     if dist.is_initialized():
         rank, size = str(dist.get_rank()), str(dist.get_world_size())
         os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=size, LOCAL_WORLD_SIZE=size, ACCELERATE_USE_CPU="true")
-        os.environ["OMP_NUM_THREADS"] = "1"  # accelerate would set it, and warn
         accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)  # of a test before the fork
     config = accelerate.utils.DataLoaderConfiguration(**arguments)
     return accelerate.Accelerator(cpu=True, dataloader_config=config)

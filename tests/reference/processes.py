@@ -1,6 +1,7 @@
 """A function on each rank of a group of processes."""
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ def run_ranks(num_ranks: int, work: Callable[..., Any], folder: Path, *arguments
 
 
 def _run_rank(rank: int, num_ranks: int, work: Callable[..., Any], folder: Path, arguments: tuple[Any, ...]) -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # accelerate would set it, and warn
     store = dist.FileStore(str(folder / "store"), num_ranks)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=num_ranks)
     try:
