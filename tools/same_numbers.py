@@ -58,10 +58,10 @@ def old_tables(commit: str) -> Iterator[tuple[str, str, str]]:
 
 def tables_from(archive: Path) -> dict[str, Lines]:
     """Returns the tables that a report of an archive shows, by name."""
-    from orderdp.report.page import read_parts
+    from orderdp.report.page import read_report
 
     found: dict[str, Lines] = {}
-    for part in read_parts(archive)[1]:
+    for part in read_report(archive).parts:
         prefix = f"{part.name}-" if part.name else ""
         for table in part.tables():
             found[f"{prefix}{table.name}"] = [list(line) for line in table.lines]

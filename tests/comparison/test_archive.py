@@ -12,7 +12,7 @@ import pytest
 from orderdp.comparison.archive import Archive, read_archive, write_archive
 from orderdp.comparison.records import Missing, Record, read_folder
 from orderdp.comparison.results import results_of
-from orderdp.report.page import read_parts, write_report
+from orderdp.report.page import read_report, write_report
 from reference.made_runs import line, result
 
 
@@ -67,7 +67,7 @@ def test_an_archive_without_epochs_gives_the_tables_that_need_none(rich, tmp_pat
     write_archive(whole, Archive("mine", None, {"": read_folder(rich.path)}))
     write_archive(thin, Archive("mine", None, {"": read_folder(rich.path)}), epochs=False)
     assert thin.stat().st_size < whole.stat().st_size
-    parts = [read_parts(path)[1][0] for path in (thin, whole)]
+    parts = [read_report(path).parts[0] for path in (thin, whole)]
     found, expected = ({table.name: table for table in part.tables()} for part in parts)
     gone = set(expected) - set(found)
     assert {"accuracy", "differences", "against_short", "worth", "cost", "overview", "usage"} <= set(found)

@@ -13,7 +13,7 @@ from orderdp.comparison.records import read_folder
 from orderdp.comparison.results import Entry, Results, read_results
 from orderdp.comparison.tuning import SEED, _best, _name_in, _told, tuning_of, untuned
 from orderdp.comparison.workers import extend, resume, start
-from orderdp.report.page import read_parts
+from orderdp.report.page import read_report
 from orderdp.training.recipe import load_recipe
 from orderdp.training.run_folder import RunFolder
 from reference.made_runs import SIZES
@@ -76,7 +76,7 @@ def test_a_tuned_folder_is_read_back_and_refuses_a_run_of_another_rate(tuned):
 
 
 def test_the_page_says_that_runs_have_their_own_rate_and_that_it_is_the_highest(tuned):
-    _, (part,) = read_parts(tuned)
+    (part,) = read_report(tuned).parts
     assert re.search(
         r"^max_lr = \S+  # replaced in each run by the rate chosen for it", part.recipe, flags=re.MULTILINE
     )

@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.comparison.archive import write_archive
     from orderdp.output.files import write_whole
     from orderdp.report.outline import collect
-    from orderdp.report.page import read_parts, write_report
+    from orderdp.report.page import read_report, write_report
     from orderdp.report.tables_file import as_one_file
 
     source, accuracies = options.source, tuple(options.accuracy)
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         write_archive(options.archive, archive, epochs=not options.without_epochs)
         print(options.archive)
     if options.tables is not None:
-        write_whole(options.tables, as_one_file(*read_parts(source, accuracies=accuracies, archive=archive)).encode())
+        write_whole(options.tables, as_one_file(read_report(source, accuracies=accuracies, archive=archive)).encode())
         print(options.tables)
     if options.archive is None and options.tables is None:
         print(write_report(source, accuracies=accuracies, archive=archive))

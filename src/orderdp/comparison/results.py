@@ -148,7 +148,7 @@ class Results:
 
     def against_short(self, entry: Entry) -> Difference | None:
         """Returns accuracy minus that of full data with as many steps, paired by seed."""
-        return self.against(entry, self._short_of(entry))
+        return self.against(entry, self.short_of(entry))
 
     def against_control(self, entry: Entry) -> Difference | None:
         """Returns accuracy minus that of full data with as many steps and another augmentation, paired by seed."""
@@ -159,7 +159,8 @@ class Results:
         beside = (each for each in self.entries.values() if each.reference and each.augment is not None)
         return next((each for each in beside if each.label == with_augment(str(entry.short), str(each.augment))), None)
 
-    def _short_of(self, entry: Entry) -> Entry | None:
+    def short_of(self, entry: Entry) -> Entry | None:
+        """Returns full data with as many steps; None if that is not planned."""
         return None if entry.short is None else self.entries.get(entry.short)
 
     @cached_property
@@ -170,7 +171,7 @@ class Results:
     def _compared(self) -> Iterator[tuple[Entry, Entry]]:
         """Yields what `against_full` and `against_short` of the pruned runs compare."""
         for entry in self.entries.values():
-            for other in () if entry.reference else (self.entries.get(FULL), self._short_of(entry)):
+            for other in () if entry.reference else (self.entries.get(FULL), self.short_of(entry)):
                 if other is not None:
                     yield entry, other
 

@@ -48,10 +48,21 @@ class Difference(NamedTuple):
     @property
     def p_value(self) -> float:
         """The two-sided p-value of no difference, by Student's t; 1 for one seed."""
+        return min(1.0, 2 * self._p_beyond(abs(self.mean)))
+
+    def p_below(self, limit: float) -> float:
+        """The one-sided p-value of a true difference of `limit` or more; 1 for one seed.
+
+        >>> round(Difference(-1.0, -1.5, -0.5, 5).p_below(-0.2), 4)
+        0.0056
+        """
+        return self._p_beyond(limit - self.mean)
+
+    def _p_beyond(self, distance: float) -> float:
         if self.seeds < 2:
             return 1.0
         error = (self.high - self.low) / 2 / float(student().ppf((1 + CONFIDENCE) / 2, self.seeds - 1))
-        return float(2 * student().sf(abs(self.mean) / error, self.seeds - 1))
+        return float(student().sf(distance / error, self.seeds - 1))
 
 
 def holm(p_values: Sequence[float]) -> list[bool]:
@@ -95,7 +106,7 @@ def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], 
     >>> paired_difference({0: 90.0, 1: 91.0, 2: 92.0}, {0: 90.5, 1: 91.5, 2: 92.5}, test_size=10_000).verdict
     'loses'
     """
-    rounding = 100 / (check_count("test_size", test_size) * math.sqrt(6))
+    rounding = rounding_of(test_size)
     seeds = sorted(set(run) & set(reference))
     if not seeds:
         raise ValueError(
@@ -114,6 +125,15 @@ def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], 
     deviation = max(statistics.stdev(differences), rounding)
     half = float(student().ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * deviation / math.sqrt(len(seeds))
     return Difference(mean, mean - half, mean + half, len(seeds))
+
+
+def rounding_of(test_size: int) -> float:
+    """Returns the standard deviation of the difference of two accuracies each rounded to 100/m, in percent.
+
+    >>> round(rounding_of(10_000), 5)
+    0.00408
+    """
+    return 100 / (check_count("test_size", test_size) * math.sqrt(6))
 
 
 def student() -> Any:

@@ -83,13 +83,18 @@ _STUDY = {
     "show": _Key("a list of sections", _some(_is_text), 'show = ["accuracy", "differences"]'),
     "edges": _Key("a list of numbers", _list_of(_is_number), "edges = [0, 0.5, 1]"),
     "together": _Key("a number", _is_number, "together = 0.5"),
+    "across": _Key(
+        "a table of lists of methods' names in reports",
+        lambda value: _is_table(value) and all(map(_some(_is_text), value.values())),
+        'across = { "OrderDP" = ["OrderDP"] }',
+    ),
     "published": _Key("a list of tables", _list_of(_is_table), "[[published]]"),
     **{size: _Key("a list of parts", _some(_is_table), f"[[{size}]]") for size in SIZES},
 }
 
 
 def _is_plain(name: str) -> bool:
-    return re.fullmatch(r"[\w.-]*\w[\w.-]*", name) is not None and name != "report"
+    return re.fullmatch(r"[\w.-]*\w[\w.-]*", name) is not None and name not in ("report", "across")
 
 
 def read_study(path: Path) -> dict[str, Any]:

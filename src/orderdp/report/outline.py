@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Outline:
         published: tables of the paper.
         together: one prune ratio under which tables show all methods. Use it if methods have different ratios but prune
             the same share. None shows each under its own.
+        across: rows of the tables over all parts of a study, each with the names of its method in the parts.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Outline:
     edges: tuple[float, ...] = EDGES
     published: tuple[Published, ...] = ()
     together: float | None = None
+    across: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.sections:
@@ -141,5 +143,6 @@ def outline_of(table: Mapping[str, Any]) -> Outline:
         tuple(table.get("show", SECTIONS)),
         published=published,
         together=table.get("together"),
+        across=table.get("across", {}),
         **given,
     )

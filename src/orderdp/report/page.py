@@ -15,6 +15,7 @@ from orderdp.comparison.results import Results, results_of
 from orderdp.output.files import write_whole
 from orderdp.output.palette import THEME
 from orderdp.output.text_table import Table
+from orderdp.report.across import ACROSS, across
 from orderdp.report.origins import values_of
 from orderdp.report.outline import Outline, collect, outline_of_archive
 from orderdp.report.overview import overview
@@ -28,6 +29,20 @@ _PUBLISHED = "As printed in the paper, for its own networks, data and schedules.
 _FOLDED = 12  # rows from which the overview is folded
 # Letters of a table's row: of the first column, which wraps; between columns; on a telephone's screen, and a tablet's.
 _FIRST_LETTERS, _PADDING, _TELEPHONE, _TABLET = 18, 3, 50, 105
+
+
+class Report(NamedTuple):
+    """All that a report shows.
+
+    Args:
+        outline: its title and sections.
+        parts: its comparisons.
+        across: tables over all of them.
+    """
+
+    outline: Outline
+    parts: Sequence[Part]
+    across: Sequence[Table]
 
 
 class Part(NamedTuple):
@@ -76,17 +91,15 @@ def write_report(source: Path, *, accuracies: Sequence[float] = (), archive: Arc
         ValueError: there is no such folder or archive, runs have another recipe than planned, or none is finished.
         OSError: a file cannot be written. ImportError: an extra is missing.
     """
-    outline, parts = read_parts(source, accuracies=accuracies, archive=archive)
+    report = read_report(source, accuracies=accuracies, archive=archive)
     folder = source.parent if source.is_file() else source
     page = folder / "report" / "report.html"
     with nullcontext() if source.is_file() else alone_in(folder):
-        _write(page, outline, parts)
+        _write(page, report)
     return page
 
 
-def read_parts(
-    source: Path, *, accuracies: Sequence[float] = (), archive: Archive | None = None
-) -> tuple[Outline, list[Part]]:
+def read_report(source: Path, *, accuracies: Sequence[float] = (), archive: Archive | None = None) -> Report:
     """Returns what a report shows of a folder or an archive; arguments and errors as of `write_report`."""
     archive = collect(source) if archive is None else archive
     outline = outline_of_archive(archive)
@@ -97,19 +110,22 @@ def read_parts(
             f"orderdp train, compare or study, whichever began it, and --resume {source}"
         )
     choices = Choices(outline.edges, accuracies)
-    return outline, [_part(name, each, outline, choices) for name, each in results.items()]
+    parts = [_part(name, each, outline, choices) for name, each in results.items()]
+    return Report(outline, parts, across(results, outline.across))
 
 
-def _write(page: Path, outline: Outline, parts: Sequence[Part]) -> None:
+def _write(page: Path, report: Report) -> None:
     folder = page.parent / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    for part in parts:
+    named = [(f"{ACROSS}-{table.name}", table) for table in report.across]
+    for part in report.parts:
         prefix = f"{part.name}-" if part.name else ""
-        for table in part.tables():
-            texts = {"md": table.as_markdown(), "csv": table.as_csv(), "tex": table.as_latex()}
-            for ending, text in texts.items():
-                write_whole(folder / f"{prefix}{table.name}.{ending}", text.encode())
-    write_whole(page, _html(outline, parts).encode())
+        named += [(f"{prefix}{table.name}", table) for table in part.tables()]
+    for name, table in named:
+        texts = {"md": table.as_markdown(), "csv": table.as_csv(), "tex": table.as_latex()}
+        for ending, text in texts.items():
+            write_whole(folder / f"{name}.{ending}", text.encode())
+    write_whole(page, _html(report).encode())
 
 
 def _part(name: str, results: Results, outline: Outline, choices: Choices) -> Part:
@@ -158,7 +174,7 @@ def _sections(results: Results, outline: Outline, choices: Choices) -> list[Sect
     return sections
 
 
-def _html(outline: Outline, parts: Sequence[Part]) -> str:
+def _html(report: Report) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -173,7 +189,7 @@ def _html(outline: Outline, parts: Sequence[Part]) -> str:
     environment.filters["whole"] = lambda cell: cell.replace(" %", "\N{NO-BREAK SPACE}%")  # "30 %" stays in one line
     environment.tests["number"] = _is_number
     return environment.get_template("report.html.j2").render(
-        outline=outline, parts=parts, theme=THEME, folded=_FOLDED, version=orderdp.__version__
+        **report._asdict(), theme=THEME, folded=_FOLDED, version=orderdp.__version__
     )
 
 

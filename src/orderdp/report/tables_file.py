@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from orderdp.output.text_table import Table
-from orderdp.report.outline import Outline
-from orderdp.report.page import Part
+from orderdp.report.across import ACROSS
+from orderdp.report.page import Report
 
 
-def as_one_file(outline: Outline, parts: Sequence[Part]) -> str:
+def as_one_file(report: Report) -> str:
     """Returns all tables of a report as one text of Markdown, each with an anchor of its name.
 
     A link to `tables.md#accuracy` leads to the table named accuracy; in a study the name begins with its part, as in
-    `tables.md#cifar10-accuracy`. `table_in` finds the table.
+    `tables.md#cifar10-accuracy`, or with "across". `table_in` finds the table.
     """
-    return "\n\n".join(_paragraphs(outline, parts)) + "\n"
+    return "\n\n".join(_paragraphs(report)) + "\n"
 
 
-def _paragraphs(outline: Outline, parts: Sequence[Part]) -> Iterator[str]:
-    yield f"# {outline.title}"
-    if outline.about:
-        yield outline.about
-    for part in parts:
+def _paragraphs(report: Report) -> Iterator[str]:
+    yield f"# {report.outline.title}"
+    if report.outline.about:
+        yield report.outline.about
+    if report.across:
+        yield "## All tasks together"
+        yield from (_anchored(table, f"{ACROSS}-") for table in report.across)
+    for part in report.parts:
         yield f"## {part.title}"
         yield _as_list(f"{what}: {value}" for what, value in part.summary.facts)
         yield from (f"**{heading}**\n\n{_as_list(sentences)}" for heading, sentences in part.summary.conclusions())
