@@ -62,6 +62,28 @@ def test_a_pass_over_a_stateful_loader_resumes_where_it_stood(workers, steps):
     assert before + rest == expected
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # called by torchdata 0.11
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("steps", [1, 3, 7])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_pass_after_one_that_was_left_early_resumes_too(workers, steps, shuffle):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+
+    def loader():
+        data, order = (list(Numbers()), {"shuffle": True}) if shuffle else (Numbers(), {})
+        generator = torch.Generator().manual_seed(0)
+        return stateful.StatefulDataLoader(data, batch_size=8, num_workers=workers, generator=generator, **order)
+
+    whole, first, second = make(loader()), make(loader()), make(loader())
+    train(whole, 9)
+    expected = train(whole)
+    train(first, 9)
+    before = train(first, steps)
+    second.load_state_dict(first.state_dict())
+    assert before + train(second) == expected
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_shards_are_read_by_their_keys(tmp_path):
     webdataset = pytest.importorskip("webdataset")

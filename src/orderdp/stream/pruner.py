@@ -115,12 +115,13 @@ class StreamPruner:
             refuse_forgotten(sys._getframe(1))
         self._new = False
         loaded, self._loaded, self._open, self._inside = self._loaded, None, [], True
+        first = loaded is None
         if loaded is None:
-            self._report, began = replace(self._report, passes=self._report.passes + 1), self._source_state()
+            self._report = replace(self._report, passes=self._report.passes + 1)
         else:
-            began = loaded["source"]
-            self.source.load_state_dict(began)  # type: ignore[attr-defined]
-        batches, first = iter(self.source), loaded is None
+            self.source.load_state_dict(loaded["source"])  # type: ignore[attr-defined]
+        batches = iter(self.source)  # before its state, which else may be that of a pass that was left
+        began = self._source_state() if loaded is None else loaded["source"]
         while True:
             self._calls.begin_window()
             read = self._read(batches)
