@@ -2,12 +2,17 @@
 
 import gc
 import io
+import re
 import tarfile
+from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, get_worker_info
 
+import orderdp
 from orderdp import OrderDP
 from orderdp.stream import StreamPruner
 
@@ -57,6 +62,28 @@ def test_a_pass_over_a_stateful_loader_resumes_where_it_stood(workers, steps):
     assert before + rest == expected
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # called by torchdata 0.11
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("steps", [1, 3, 7])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_a_pass_after_one_that_was_left_early_resumes_too(workers, steps, shuffle):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+
+    def loader():
+        data, order = (list(Numbers()), {"shuffle": True}) if shuffle else (Numbers(), {})
+        generator = torch.Generator().manual_seed(0)
+        return stateful.StatefulDataLoader(data, batch_size=8, num_workers=workers, generator=generator, **order)
+
+    whole, first, second = make(loader()), make(loader()), make(loader())
+    train(whole, 9)
+    expected = train(whole)
+    train(first, 9)
+    before = train(first, steps)
+    second.load_state_dict(first.state_dict())
+    assert before + train(second) == expected
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_shards_are_read_by_their_keys(tmp_path):
     webdataset = pytest.importorskip("webdataset")
@@ -93,3 +120,34 @@ def test_a_loader_that_accelerate_prepared_has_no_state():
     train(stream, 2)
     with pytest.raises(ValueError, match="needs a source that can resume, got DataLoader"):
         stream.state_dict()
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # called by torchdata 0.11
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_the_loop_of_the_page_that_resumes_ends_as_one_that_was_not_stopped(tmp_path):
+    pytest.importorskip("torchdata.stateful_dataloader")
+    page = (Path(__file__).parents[2] / "docs" / "streams.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## Resume\n(.*?)^## ", page, flags=re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+    rng = torch.Generator().manual_seed(0)
+    train_set = TensorDataset(torch.randn(200, 4, generator=rng), torch.randint(3, (200,), generator=rng))
+
+    def names_of_a_run():
+        torch.manual_seed(0)
+        model = nn.Linear(4, 3)
+        names = {"StreamPruner": StreamPruner, "orderdp": orderdp, "model": model, "train_set": train_set}
+        names["losses_of"] = lambda batch: F.cross_entropy(model(batch[0]), batch[1], reduction="none")
+        names["optimizer"] = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        return {**names, "path": tmp_path / "state.pt"}
+
+    whole, stopped = names_of_a_run(), names_of_a_run()
+    exec(block.partition("\nstream = build()")[0], whole)
+    stream = whole["build"]()
+    whole["train"](stream, passes=2)
+    exec(block, stopped)
+    saved = torch.load(tmp_path / "state.pt", weights_only=True)["stream"]
+    assert saved["inside"]
+    assert 0 < len(saved["trained"]) < -(-len(saved["places"]) // 16)  # inside a window
+    assert torch.equal(whole["model"].weight, stopped["model"].weight)
+    assert stopped["stream"].report() == stream.report()
+    assert stream.report().trained == 200

@@ -366,6 +366,7 @@ def test_an_index_of_another_pass_or_part_is_refused():
         stream.update(index[:2], with_gradient(batch)[:2])
     with pytest.raises(ValueError, match="pass one loss per sample"):
         stream.update(index, with_gradient(batch).mean())
+    stream.update(index, with_gradient(batch))
     for _ in range(3):
         next(batches)
     with pytest.raises(ValueError, match="index must be that of a batch under way"):
@@ -391,7 +392,7 @@ def test_a_source_that_cannot_resume_is_told_when_a_pass_is_saved():
 
 def test_the_code_of_the_page_trains_half(capsys):
     text = (Path(__file__).parents[2] / "docs" / "streams.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    block = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)[0]
     rng = torch.Generator().manual_seed(0)
     model = nn.Linear(4, 3)
     names = {

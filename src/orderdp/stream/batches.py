@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 Places = npt.NDArray[np.integer[Any]]
+_SINGLE = "if the source gives single samples, write DataLoader(dataset, batch_size=32), or else "
 
 
 def num_samples_of(batch: Any) -> int:
@@ -29,8 +30,8 @@ def num_samples_of(batch: Any) -> int:
     sizes = {len(column) for column in _columns(batch)}
     if len(sizes) != 1:
         raise ValueError(
-            f"each part of a batch must hold the same samples, got lengths {sorted(sizes)}; write a collate function "
-            "whose parts all have one entry a sample"
+            f"each part of a batch must hold the same samples, got lengths {sorted(sizes)}; {_SINGLE}write a collate "
+            "function whose parts all have one entry a sample"
         )
     return sizes.pop()
 
@@ -92,9 +93,10 @@ def _columns(batch: Any) -> list[Any]:
         return [batch]
     parts = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else []
     if not len(parts):
+        got = f"{type(batch).__name__} of shape ()" if isinstance(batch, (Tensor, np.ndarray)) else type(batch).__name__
         raise TypeError(
-            f"a batch must be tensors, or tuples, lists or dictionaries of them, got {type(batch).__name__}; "
-            "write a collate function that makes one"
+            f"a batch must be tensors, or tuples, lists or dictionaries of them, got {got}; {_SINGLE}write a collate "
+            "function that makes one"
         )
     return [column for part in parts for column in _columns(part)]
 

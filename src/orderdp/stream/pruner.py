@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -22,6 +23,8 @@ from orderdp.strategies import OrderDP
 from orderdp.strategies.draws import draw, positions, shuffle
 from orderdp.strategies.order import largest
 from orderdp.stream.batches import Places, gathered, num_samples_of, taken
+from orderdp.stream.checks import can_resume, check_function, check_source, check_state, checked_keys, checked_scores
+from orderdp.stream.loops import Calls, refuse_accumulation, refuse_forgotten
 from orderdp.stream.window import StreamReport, Window
 
 _VERSION = 1
@@ -55,8 +58,8 @@ class StreamPruner:
         process_group: the processes that train together; None is all of them.
 
     Raises:
-        TypeError: another strategy. ValueError: settings of OrderDP that need all samples at once; both or none of
-            `score` and `key`.
+        TypeError: another strategy, a source that is no iterable, a `score` or `key` that is no function. ValueError:
+            settings of OrderDP that need all samples at once; both or none of `score` and `key`.
     """
 
     def __init__(
@@ -81,6 +84,8 @@ class StreamPruner:
         if (score is None) == (key is None):
             given = "neither" if score is None else "both"
             raise ValueError(f"give score for fresh losses or key for remembered ones, got {given}")
+        check_source(source)
+        check_function(score, key)
         self.source, self.strategy, self.score, self.key = source, strategy, score, key
         self.batch_size = check_integer("batch_size", batch_size, 1, 2**31, "write a number such as 128")
         self.window = check_integer("window", window, 1, 2**31, "write how many batches, such as 8")
@@ -91,24 +96,38 @@ class StreamPruner:
         self._open: list[Window] = []  # the last two, since a loop may read one batch ahead
         self._inside = False  # a pass, which has not come to its end
         self._loaded: Mapping[str, Any] | None = None  # a window that is to be resumed
+        self._calls = Calls()
+        self._new = True  # no state was loaded, and no pass has begun
 
     def __repr__(self) -> str:
         return f"<StreamPruner: {shown(self.strategy)} on windows of {self.window} batches>"
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        """Yields (index, batch): the keys of the batch, or (b,) int64 numbers of its samples in the stream."""
+        """Yields (index, batch): the keys of the batch, or (b,) int64 numbers of its samples in the stream.
+
+        Raises:
+            RuntimeError: a loop that does not call `update`; one of a framework that would train wrongly. ValueError,
+                TypeError: a source that gives no batches; keys or scores that are not one for each sample.
+        """
+        self._calls.begin_pass()
+        refuse_accumulation(self.source)
+        if self._new:
+            refuse_forgotten(sys._getframe(1))
+        self._new = False
         loaded, self._loaded, self._open, self._inside = self._loaded, None, [], True
+        first = loaded is None
         if loaded is None:
-            self._report, began = replace(self._report, passes=self._report.passes + 1), self._source_state()
+            self._report = replace(self._report, passes=self._report.passes + 1)
         else:
-            began = loaded["source"]
-            self.source.load_state_dict(began)  # type: ignore[attr-defined]
-        batches, first = iter(self.source), loaded is None
+            self.source.load_state_dict(loaded["source"])  # type: ignore[attr-defined]
+        batches = iter(self.source)  # before its state, which else may be that of a pass that was left
+        began = self._source_state() if loaded is None else loaded["source"]
         while True:
+            self._calls.begin_window()
             read = self._read(batches)
             window = self._window(read, began, loaded)
             if window is None:
-                self._inside = False
+                self._end()
                 if first and not read:
                     raise ValueError(
                         f"source must give batches in every pass, got none from {type(self.source).__name__} in pass "
@@ -120,11 +139,15 @@ class StreamPruner:
                 self._open = [*self._open[-1:], window]
             for number in range(len(window.cuts) - 1):
                 if number not in window.trained:
+                    self._calls.came += 1
                     yield window.part(number)
             if window.last:
-                self._inside = False
+                self._end()
                 return
             began = self._source_state()
+
+    def _end(self) -> None:
+        self._inside, self._calls.ended = False, True
 
     def _read(self, batches: Iterator[Any]) -> list[Any]:
         """Returns the next batches of the source, fewer at its end."""
@@ -135,13 +158,15 @@ class StreamPruner:
             raise
 
     def _source_state(self) -> Any:
-        return self.source.state_dict() if _can_resume(self.source) else None  # type: ignore[attr-defined]
+        return self.source.state_dict() if can_resume(self.source) else None  # type: ignore[attr-defined]
 
     def _window(self, read: list[Any], source: Any, loaded: Mapping[str, Any] | None) -> Window | None:
         """Returns what is kept of the batches that were read; None if a rank has read none."""
         before = self._report
         size = sum(map(num_samples_of, read))
-        keys = None if self.key is None else [key for batch in read for key in self._keys_of(batch)]
+        keys = None
+        if self.key is not None:
+            keys = [key for batch in read for key in checked_keys(self.key(batch), num_samples_of(batch))]
         s, q = (now - then for now, then in zip(self._sizes(before.seen + size), self._sizes(before.seen), strict=True))
         s = min(s, size)
         draws, shares, last = self._shares(s, min(q, s) if size else -1, ended=len(read) < self.window)
@@ -233,24 +258,8 @@ class StreamPruner:
             part = taken(samples, np.arange(begin, end))
             with torch.no_grad():
                 losses = self.score(part)
-            if not isinstance(losses, Tensor) or losses.shape != (num_samples_of(part),):
-                got = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
-                raise ValueError(
-                    f'score must return one loss a sample, ({num_samples_of(part)},), got {got}; write reduction="none"'
-                )
-            found[begin:end] = losses.detach().float().cpu().numpy()
+            found[begin:end] = checked_scores(losses, end - begin)
         return found
-
-    def _keys_of(self, batch: Any) -> list[Any]:
-        assert self.key is not None
-        keys = self.key(batch)
-        keys = keys.tolist() if isinstance(keys, (Tensor, np.ndarray)) else list(keys)
-        if len(keys) != num_samples_of(batch) or not all(isinstance(key, (str, int)) for key in keys):
-            raise ValueError(
-                f"key must return a string or an integer for each of the {num_samples_of(batch)} samples, got "
-                f"{len(keys)} of {sorted({type(key).__name__ for key in keys})}"
-            )
-        return keys
 
     def update(self, index: Any, losses: Tensor) -> Tensor:
         """Remembers the losses of a batch and returns the scalar to back-propagate, their mean.
@@ -275,6 +284,7 @@ class StreamPruner:
                 f"index must be that of a batch under way, got one that begins with {index[0]}; take index and batch "
                 "from the same pass over the stream, and train each batch as a whole"
             )
+        self._calls.updates += 1
         window, number = min(found, key=lambda at: at[1] in at[0].trained)  # one not trained yet, if several have it
         if self.key is not None:
             told = losses.detach().to("cpu", torch.float32, copy=True)
@@ -304,6 +314,11 @@ class StreamPruner:
                 seen = end
         return steps
 
+    @property
+    def next_pass(self) -> int:
+        """The number of the pass that the next loop begins, or goes on with after loading a state, from 0."""
+        return self._report.passes - (self._loaded is not None)
+
     def report(self) -> StreamReport:
         """Returns what this rank has done so far."""
         return replace(self._report, remembered=len(self._scores))
@@ -321,7 +336,7 @@ class StreamPruner:
             return dict(self._loaded)
         window = self._unfinished()
         inside = window is not None or (self._inside and not (self._open and self._open[-1].last))
-        if inside and not _can_resume(self.source):
+        if inside and not can_resume(self.source):
             raise ValueError(
                 f"a state inside a pass needs a source that can resume, got {type(self.source).__name__} without "
                 "state_dict; read the stream with torchdata's StatefulDataLoader, or save between two passes"
@@ -331,7 +346,6 @@ class StreamPruner:
             later = sum(other.failed for other in self._open[self._open.index(window) + 1 :])
             report = replace(window.before, trained=report.trained, non_finite=report.non_finite - later)
         return {
-            "version": _VERSION,
             **self._settings(),
             "report": asdict(report),
             "inside": inside,
@@ -352,7 +366,7 @@ class StreamPruner:
         for window in windows:
             last = len(window.cuts) - 2
             passed = window is not self._open[-1] or not self._inside
-            over = not self._inside and not _can_resume(self.source)  # nothing could bring it back
+            over = not self._inside and not can_resume(self.source)  # nothing could bring it back
             if not over and (last not in window.trained if passed else len(window.trained) <= last):
                 return window
         return None
@@ -363,32 +377,20 @@ class StreamPruner:
         Raises:
             ValueError: a state of other settings, or a source that cannot resume; nothing is changed.
         """
-        for name, now in {"version": _VERSION, **self._settings()}.items():
-            if state.get(name) != now:
-                raise ValueError(
-                    f"the state must be of {name} {now!r}, got {state.get(name)!r}; load it into a stream with the "
-                    "settings that it was saved with"
-                )
-        if state["inside"] and not _can_resume(self.source):
-            raise ValueError(
-                f"a state inside a pass needs a source that can resume, got {type(self.source).__name__}; read the "
-                "stream with torchdata's StatefulDataLoader"
-            )
+        check_state(state, self._settings(), self.source)
         self._report, self._open, self._inside = StreamReport(**state["report"]), [], False
         self._scores = dict(zip(state["keys"], state["scores"].tolist(), strict=True))
         self._loaded = state if state["inside"] else None
+        self._calls, self._new = Calls(), False
 
     def _settings(self) -> dict[str, Any]:
         return {
+            "version": _VERSION,
             "strategy": repr(self.strategy),
             "window": self.window,
             "batch_size": self.batch_size,
             "seed": self.seed,
             "fresh": self.key is None,
             "ranks": ranks(self._group)[1],
+            "rank": ranks(self._group)[0],
         }
-
-
-def _can_resume(source: Any) -> bool:
-    """Whether a source has a state. accelerate's loaders have `state_dict` also where they are not stateful."""
-    return hasattr(source, "load_state_dict") and bool(getattr(source, "use_stateful_dataloader", True))
