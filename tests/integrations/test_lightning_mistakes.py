@@ -279,7 +279,7 @@ def test_without_lightning_the_callback_says_what_to_install():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment_of_tests())
     assert done.stderr.splitlines()[-1] == (
-        'ImportError: the Lightning callback needs lightning: pip install "orderdp[lightning]"'
+        "ImportError: the Lightning callback needs lightning: pip install 'lightning>=2.6'"
     )
 
 

@@ -327,7 +327,7 @@ def test_a_strategy_that_prunes_in_no_epoch_of_the_run_is_warned_of(tmp_path):
             "old = sys.modules['transformers'] = types.ModuleType('transformers'); old.__version__ = '5.13.1'; "
             "old.Trainer = old.PreTrainedModel = object; names = types.ModuleType('transformers.trainer_utils'); "
             "names.PREFIX_CHECKPOINT_DIR = ''; sys.modules['transformers.trainer_utils'] = names",
-            "PrunedTrainer needs transformers 5.24 or later, got 5.13.1; pip install -U",
+            "PrunedTrainer needs transformers 5.24 or later, got 5.13.1: pip install 'transformers>=5.24'",
         ),
     ],
     ids=["none", "an older one"],

@@ -205,7 +205,7 @@ class Pruning(_Callback):
 
     def __init__(self, loader: PrunedLoader) -> None:
         if _Callback is object:
-            raise ImportError('the Lightning callback needs lightning: pip install "orderdp[lightning]"')
+            raise ImportError("the Lightning callback needs lightning: pip install 'lightning>=2.6'")
         super().__init__()
         pruner = loader.batch_sampler.pruner if isinstance(loader, PrunedLoader) else None
         if not isinstance(pruner, Pruner):

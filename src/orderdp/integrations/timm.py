@@ -9,13 +9,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.data.loader import PrefetchLoader
-from timm.data.mixup import FastCollateMixup
-from timm.loss.binary_cross_entropy import BinaryCrossEntropy
-from timm.loss.cross_entropy import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
+
+try:
+    from timm.data.loader import PrefetchLoader
+    from timm.data.mixup import FastCollateMixup
+    from timm.loss.binary_cross_entropy import BinaryCrossEntropy
+    from timm.loss.cross_entropy import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+except ModuleNotFoundError as error:
+    if str(error.name).partition(".")[0] != "timm":
+        raise
+    raise ImportError("timm.pruned and timm.per_sample need timm: pip install 'timm>=1.0.9'") from None
 
 from orderdp.loader import PrunedLoader
 from orderdp.pruner import Pruner

@@ -21,11 +21,14 @@ try:
     import accelerate  # noqa: F401 (the Trainer asks for it later)
     from transformers import PreTrainedModel, Trainer, __version__
     from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-except ImportError as error:
-    raise ImportError('PrunedTrainer needs transformers and accelerate: pip install "orderdp[transformers]"') from error
+except ModuleNotFoundError as error:
+    if error.name not in ("accelerate", "transformers"):
+        raise
+    what = "PrunedTrainer needs transformers and accelerate: pip install 'transformers>=5.24' 'accelerate>=1.1'"
+    raise ImportError(what) from None
 if not hasattr(Trainer, "loss_is_scaled_for_ga"):
     raise ImportError(
-        f"PrunedTrainer needs transformers 5.24 or later, got {__version__}; pip install -U 'orderdp[transformers]'"
+        f"PrunedTrainer needs transformers 5.24 or later, got {__version__}: pip install 'transformers>=5.24'"
     )
 
 from orderdp.integrations.sample_losses import sample_losses
