@@ -98,6 +98,33 @@ def test_a_callback_whose_batches_the_trainer_does_not_train_is_refused():
     assert pruner.epoch is None
 
 
+class Sized(Model):
+    """A model whose batch size Lightning may search for."""
+
+    batch_size = 4
+
+    def train_dataloader(self):
+        return self.pruning.batches
+
+
+@pytest.mark.filterwarnings("ignore:.*weights_only:UserWarning")
+@pytest.mark.parametrize("how", ["power", "binsearch", "callback"])
+def test_a_search_for_the_batch_size_is_refused(how, tmp_path):
+    pruner, loader = built(SHRINKING)
+    model = Sized(pruner)
+    model.pruning = Pruning(loader)
+    finder = [lightning.callbacks.BatchSizeFinder()] if how == "callback" else []
+    searching = trainer(model.pruning, *finder, default_root_dir=tmp_path)
+    with refused("a search for the batch size needs a loader that it can make anew, got pruning.batches in Tuner.scal"):
+        if finder:
+            searching.fit(model)
+        else:
+            lightning.tuner.Tuner(searching).scale_batch_size(model, mode=how)
+    assert pruner.epoch is None
+    assert model.trace.ids == []
+    assert list(tmp_path.iterdir()) == []
+
+
 class Limits(lightning.Callback):
     """Sets a limit behind the Trainer's back."""
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import chain, islice
 from typing import Any
 
-from torch import Tensor
-
 from orderdp.epochs import shown
+from orderdp.integrations.lightning_batches import Batches
 from orderdp.loader import PrunedLoader
 from orderdp.pruner import Pruner
 from orderdp.ranks import step_runs, total
@@ -214,7 +211,7 @@ class Pruning(_Callback):
             )
         self.loader = loader
         self.pruner = pruner
-        self.batches = _Batches(loader, pruner)
+        self.batches = Batches(loader, pruner)
         self._loaded: dict[str, Any] | None = None  # a state of which Lightning has not said yet where it goes on
         self._estimate: float | None = None  # of the number of steps, if `configure_optimizers` read it
 
