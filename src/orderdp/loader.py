@@ -16,6 +16,8 @@ from orderdp.epochs import EpochSource
 from orderdp.foreign_loops import length_expected, refused_late, wrong_length
 from orderdp.samplers import PrunedBatchSampler
 
+FOR_A_STREAM = "write orderdp.stream.StreamPruner(DataLoader(dataset, ...), strategy, batch_size=..., score=...)"
+
 
 def _refuse(message: str) -> Iterator[tuple[Tensor, Any]]:
     """Raises at the first batch, since Lightning 2.6 covers an error of `iter` with one of its own."""
@@ -100,10 +102,10 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         collate_fn: Callable[[Any], Any] | None = None,
         **dataloader_arguments: Any,
     ) -> None:
-        if isinstance(dataset, IterableDataset):
+        if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
             raise TypeError(
-                f"dataset must be map-style, with __getitem__ and __len__, got {type(dataset).__name__}; "
-                "an iterable-style data set cannot be asked for chosen samples"
+                f"dataset must be map-style, with __getitem__ and __len__, got {type(dataset).__name__}, which cannot "
+                f"be asked for chosen samples; {FOR_A_STREAM}"
             )
         if isinstance(dataset, (DataLoader, IndexedDataset)):
             raise TypeError(
