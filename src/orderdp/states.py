@@ -19,13 +19,14 @@ def checked_state(state: Mapping[str, Any], settings: Mapping[str, Any], *, resu
         resume: whether it is to be resumed inside its epoch.
 
     Raises:
-        ValueError: another kind of state, another version, or version 1 inside an epoch.
+        ValueError: a state of a loader or of another class, another version, or version 1 inside an epoch.
     """
     if "pruner" in state:
         raise ValueError(
             f"the state must be one of a pruner, got a loader's with the keys {sorted(state)}; "
             "give it to loader.load_state_dict, or write state['pruner']"
         )
+    check_kind(state, "table")
     version = state.get("version")
     if version == STATE_VERSION:
         return dict(state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import zlib
 from collections.abc import Collection, Mapping
@@ -28,7 +27,6 @@ from orderdp.sharded.wire import Wire
 from orderdp.strategies import OrderDP, Selection
 from orderdp.strategies.base import Indices
 from orderdp.strategies.draws import index_type
-from orderdp.strategies.order import count_up_to
 
 _VERSION = 1
 
@@ -226,14 +224,7 @@ class ShardedPruner:
         missing = non_finite = 0
         if told:
             missing, non_finite = shard.take_in(told[0], told[1], self._begun - 1, table=table)
-        ages = self._begun - 1 - table.last_epoch[table.last_epoch >= 0].astype(np.int64)
-        counts = np.zeros((shard.wire.num_ranks, 8), dtype=np.int64)
-        counts[shard.wire.rank] = (
-            *(np.count_nonzero(ages == 0), table.visits.sum(dtype=np.int64), len(ages), ages.sum()),
-            *(self._missing + missing, self._non_finite + non_finite),
-            *(count_up_to(table.columns["score"], math.log(2)), ages.max(initial=0)),
-        )
-        counts = shard.wire.sum(counts)
+        counts = shard.counts(table, self._begun - 1, self._missing + missing, self._non_finite + non_finite)
         trained, visits, seen, age, missing, non_finite, mastered, _ = counts.sum(axis=0).tolist()
         return Report(
             epoch=-1 if self.epoch is None else self.epoch,
