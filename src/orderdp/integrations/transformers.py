@@ -46,6 +46,7 @@ from orderdp.integrations.transformers_parts import (
 )
 from orderdp.loader import PrunedLoader
 from orderdp.pruner import Pruner
+from orderdp.states import resumed_by
 from orderdp.strategies import Strategy
 
 STATE_FILE = "pruner.pt"  # in each checkpoint folder
@@ -371,7 +372,11 @@ class PrunedTrainer(Trainer):
                 f"a run resumes with the steps that it was saved with, {saved['cut']}, got {self._cut()}; write those"
             )
         assert self._loader is not None
-        self._loader.load_state_dict(saved["loader"])
+        with resumed_by(
+            "give PrunedTrainer the data and the strategy or pruner of the saved run, and call "
+            "trainer.train(resume_from_checkpoint=...); or leave resume_from_checkpoint out to begin a new run"
+        ):
+            self._loader.load_state_dict(saved["loader"])
         left = self._loader.remaining
         return self.pruner.next_epoch, len(self._loader) - left if left else 0
 
