@@ -17,7 +17,7 @@ from orderdp.epochs import shown
 from orderdp.ledger import Ledger
 from orderdp.loader import PrunedLoader
 from orderdp.notices import REPEATS
-from orderdp.ranks import Batching, Steps, step_runs, total
+from orderdp.ranks import Batching, Steps, refuse_lone_rank, step_runs, total
 from orderdp.record import EpochRecord, reduced
 from orderdp.rng import generator
 from orderdp.samplers import PrunedBatchSampler, PrunedSampler
@@ -235,9 +235,11 @@ class Pruner(Ledger):
             stable_shapes: full batches and a rest, instead of batches that are as equal as possible.
 
         Raises:
-            RuntimeError: the previous epoch had wrong ids on the device; the ranks hold different pruners; the strategy
-                selects something other than it declares. ValueError: the batch size allows no step.
+            RuntimeError: the previous epoch had wrong ids on the device; the ranks hold different pruners, or know
+                nothing of each other; the strategy selects something other than it declares. ValueError: the batch size
+                allows no step.
         """
+        refuse_lone_rank()
         begin_s = time.perf_counter()
         batching = None if batch_size is None else Batching(batch_size, drop_last, stable_shapes)
         self._synchronize("begin_epoch", self._epochs.checked(), batching)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -37,6 +38,20 @@ def ranks(group: Any = None) -> tuple[int, int]:
             "give each process the group of those that share its data"
         )
     return rank, dist.get_world_size(group)
+
+
+def refuse_lone_rank() -> None:
+    """Raises RuntimeError if several processes were launched, and this one does not know the others.
+
+    Called when an epoch begins. Before that, frameworks may still initialise the process group, and nothing is lost.
+    """
+    launched = os.environ.get("WORLD_SIZE", "")
+    if launched.isdecimal() and int(launched) > 1 and not (dist.is_available() and dist.is_initialized()):
+        raise RuntimeError(
+            f"the {launched} processes of WORLD_SIZE must form a process group before an epoch begins, got none, so "
+            "that each would train on all data; call torch.distributed.init_process_group, or write "
+            "os.environ.pop('WORLD_SIZE') if they are separate runs"
+        )
 
 
 def group_of(given: Any) -> Any:

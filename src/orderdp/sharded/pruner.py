@@ -16,7 +16,7 @@ from orderdp.checks import check_faults, check_integer, check_update, checked_sc
 from orderdp.epochs import shown
 from orderdp.loader import PrunedLoader
 from orderdp.notices import REPEATS, Notices, Report
-from orderdp.ranks import Batching, Steps, agree, group_of, ranks, step_runs, total
+from orderdp.ranks import Batching, Steps, agree, group_of, ranks, refuse_lone_rank, step_runs, total
 from orderdp.record import EpochRecord, reduced
 from orderdp.rng import generator
 from orderdp.sharded.blocks import Counts, edges
@@ -153,6 +153,7 @@ class ShardedPruner:
         """
         if batch_size is None:
             raise ValueError("a sharded pruner needs the batch size, got none; take the batches from pruner.loader")
+        refuse_lone_rank()
         begin_s = time.perf_counter()
         batching, resumed = Batching(batch_size, drop_last, stable_shapes), self.resuming
         if resumed and batching != self._batching:

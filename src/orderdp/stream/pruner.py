@@ -16,7 +16,7 @@ from torch import Tensor
 from orderdp.checks import check_integer, check_losses, check_values
 from orderdp.epochs import shown
 from orderdp.lost_ranks import meeting
-from orderdp.ranks import group_of, ranks, wire
+from orderdp.ranks import group_of, ranks, refuse_lone_rank, wire
 from orderdp.rng import generator
 from orderdp.strategies import OrderDP
 from orderdp.strategies.draws import draw, positions, shuffle
@@ -97,6 +97,7 @@ class StreamPruner:
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         """Yields (index, batch): the keys of the batch, or (b,) int64 numbers of its samples in the stream."""
+        refuse_lone_rank()
         loaded, self._loaded, self._open, self._inside = self._loaded, None, [], True
         if loaded is None:
             self._report, began = replace(self._report, passes=self._report.passes + 1), self._source_state()
