@@ -159,17 +159,25 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         """Batches of the running epoch that `update` has not seen; 0 between epochs. Waits for the device."""
         return self.batch_sampler.remaining
 
-    def total_steps(self, epochs: int) -> int:
+    def total_steps(self, epochs: int, *, accumulate: int = 1) -> int:
         """Returns the exact number of optimiser steps of epochs 0 .. epochs - 1 on this number of ranks.
 
         Call it when the process group exists, with this loader's batches, to size a learning-rate schedule.
+
+        Args:
+            epochs: number of epochs.
+            accumulate: batches whose gradients make one step together; the last step of an epoch may have fewer.
 
         Raises:
             ValueError: the strategy's number of samples depends on the losses.
         """
         cut = self.batch_sampler.batching
         return self.batch_sampler.pruner.total_steps(
-            epochs, cut.batch_size, drop_last=cut.drop_last, stable_shapes=cut.stable_shapes
+            epochs,
+            cut.batch_size,
+            drop_last=cut.drop_last,
+            stable_shapes=cut.stable_shapes,
+            accumulate=accumulate,
         )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:  # type: ignore[override]

@@ -123,6 +123,7 @@ class Pruner(Ledger):
         drop_last: bool = False,
         stable_shapes: bool = False,
         num_ranks: int | None = None,
+        accumulate: int = 1,
     ) -> int:
         """Returns the exact number of optimiser steps of epochs 0 .. epochs - 1, to size a learning-rate schedule.
 
@@ -133,6 +134,7 @@ class Pruner(Ledger):
             stable_shapes: as given to the loader.
             num_ranks: number of ranks. None is that of the process group, or 1 before there is one: give the number
                 there, or call `loader.total_steps` afterwards.
+            accumulate: batches whose gradients make one step together; the last step of an epoch may have fewer.
 
         Raises:
             ValueError: the strategy's number of samples depends on the losses.
@@ -148,7 +150,7 @@ class Pruner(Ledger):
             num_ranks=self._num_ranks(num_ranks),
             schedule=None if isinstance(self.schedule, Constant) else self.schedule,
         )
-        return total(runs, of=shown(self.strategy))
+        return total(runs, of=shown(self.strategy), accumulate=accumulate)
 
     def _num_ranks(self, given: int | None) -> int:
         if given is None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
+from orderdp.checks import check_integer
 from orderdp.lost_ranks import meeting
 from orderdp.strategies import Strategy
 
@@ -352,16 +353,18 @@ def step_runs(
     return [(end - begin, steps(begin)) for begin, end in pairwise(begins) if end > begin]
 
 
-def total(runs: Sequence[tuple[int, int | None]], *, of: str) -> int:
+def total(runs: Sequence[tuple[int, int | None]], *, of: str, accumulate: int = 1) -> int:
     """Returns the sum of all steps.
 
     Args:
         runs: as `step_runs` returns them.
         of: what the steps belong to, for the message.
+        accumulate: how many of them make one together; the last one of an epoch may have fewer.
 
     Raises:
-        ValueError: steps that depend on the losses.
+        ValueError: steps that depend on the losses; an accumulation of no steps.
     """
+    accumulate = check_integer("accumulate", accumulate, 1, 2**31, "write how many batches make one optimiser step")
     begun = steps = 0
     for epochs, each in runs:
         if each is None:
@@ -371,5 +374,5 @@ def total(runs: Sequence[tuple[int, int | None]], *, of: str) -> int:
                 "steps = pruner.steps_per_epoch(batch_size, epoch=epoch) taken inside the epoch"
             )
         begun += epochs
-        steps += epochs * each
+        steps += epochs * -(-each // accumulate)
     return steps

@@ -6,7 +6,6 @@ has imported, or else from the one that is installed. It works in a Trainer of e
 
 from __future__ import annotations
 
-import math
 import sys
 import warnings
 from importlib import import_module
@@ -101,12 +100,8 @@ class Pruning(_Callback):
         if any(len(getattr(each, "scheduling", ())) > 1 for each in trainer.callbacks):
             one = "total_steps needs one accumulation for all epochs, got a GradientAccumulationScheduler"
             raise ValueError(f"{one}; let the learning rate follow the share of the run that is done")
-        together = trainer.accumulate_grad_batches
-        runs = [
-            (epochs, None if batches is None else math.ceil(batches / together))
-            for epochs, batches in self.batches.plan(trainer.limit_train_batches)
-        ]
-        steps = total(runs, of=shown(self.pruner.strategy))
+        runs = self.batches.plan(trainer.limit_train_batches)
+        steps = total(runs, of=shown(self.pruner.strategy), accumulate=trainer.accumulate_grad_batches)
         return steps if trainer.max_steps < 0 else min(steps, trainer.max_steps)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:

@@ -84,9 +84,9 @@ class PrunedTimmLoader:
             mixup.mixup_enabled = value
             self.loader._iterator = None  # persistent workers hold a copy of the function, so others must begin
 
-    def total_steps(self, epochs: int) -> int:
-        """Returns the exact number of batches of epochs 0 .. epochs - 1, as `PrunedLoader.total_steps`."""
-        return int(self.loader.total_steps(epochs))
+    def total_steps(self, epochs: int, *, accumulate: int = 1) -> int:
+        """Returns the exact number of optimiser steps of epochs 0 .. epochs - 1, as `PrunedLoader.total_steps`."""
+        return int(self.loader.total_steps(epochs, accumulate=accumulate))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of the pruned loader; every rank must call it."""

@@ -107,12 +107,20 @@ class ShardedPruner:
         """Returns how many samples an epoch visits on all ranks."""
         return self.strategy.sizes(self.num_samples)[1]
 
-    def total_steps(self, epochs: int, batch_size: int, *, drop_last: bool = False, stable_shapes: bool = False) -> int:
+    def total_steps(
+        self,
+        epochs: int,
+        batch_size: int,
+        *,
+        drop_last: bool = False,
+        stable_shapes: bool = False,
+        accumulate: int = 1,
+    ) -> int:
         """Returns the exact number of optimiser steps of epochs 0 .. epochs - 1 on this number of ranks."""
         batching = Batching(batch_size, drop_last, stable_shapes)
         epochs = check_integer("epochs", epochs, 1, 2**31, "write a number such as 90")
         runs = step_runs(self.strategy, self.num_samples, batching, epochs=epochs, num_ranks=self.ranks()[1])
-        return total(runs, of=shown(self.strategy))
+        return total(runs, of=shown(self.strategy), accumulate=accumulate)
 
     def loader(self, dataset: Any, **arguments: Any) -> PrunedLoader:
         """Returns a DataLoader of (index, batch) over this rank's samples; `PrunedLoader` explains the arguments."""
