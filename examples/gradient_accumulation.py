@@ -1,11 +1,14 @@
 """Gradient accumulation: the schedule counts optimiser steps, not batches.
 
 Claim: four batches of 8 samples train exactly as one batch of 32 does. Each epoch has the same selection, the number of
-optimiser steps is `pruner.total_steps(epochs, 4 * 8)`, and the weights agree up to rounding. The script computes in
-float64 to show that. Two details matter:
+optimiser steps is `loader.total_steps(epochs, accumulate=4)`, and the weights agree up to rounding. The script computes
+in float64 to show that. Two details matter:
 
-- each batch counts by its share of the samples of its step, since the last step of an epoch is smaller;
+- each batch counts by its samples, and the sum is divided by those of the step, since steps differ by a sample;
 - the last step of an epoch is made even if it has fewer than four batches.
+
+`total_steps` is exact for any `batch_size`, with `drop_last` and on any number of ranks. On several ranks, divide the
+loss of each batch by the number of batches instead, as frameworks do.
 
 Methods that choose within a batch, such as `OrderDP(per="iteration", fresh=True)`, choose within each batch of 8.
 
@@ -48,25 +51,25 @@ def train(epochs: int, batch_size: int, accumulate: int, *, show: bool) -> list[
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
     pruner = orderdp.Pruner(orderdp.OrderDP(prune_ratio=0.5), len(train_set), seed=0)
     loader = pruner.loader(train_set, batch_size=batch_size)
-    total_steps = pruner.total_steps(epochs, accumulate * batch_size)
+    total_steps = loader.total_steps(epochs, accumulate=accumulate)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=total_steps)
 
-    steps = batches = 0
-    for epoch in range(epochs):
-        remaining = pruner.num_selected(epoch)  # samples of this epoch that no step has trained yet
+    steps = batches = in_step = 0
+    for _ in range(epochs):
         num_batches = len(loader)
         for number, (index, (x, y)) in enumerate(loader, 1):
-            in_step = min(remaining, accumulate * batch_size)
             losses = F.cross_entropy(model(x), y, reduction="none")
             loss = pruner.update(index, losses)  # mean over the batch
-            (loss * len(index) / in_step).backward()  # these add up to the mean over the step
+            (loss * len(index)).backward()  # these add up to the sum over the step
+            in_step += len(index)
             batches += 1
             if number % accumulate == 0 or number == num_batches:
+                for parameter in model.parameters():
+                    parameter.grad /= in_step  # the mean over the step
                 optimizer.step()
                 scheduler.step()
                 optimizer.zero_grad()
-                remaining -= in_step
-                steps += 1
+                steps, in_step = steps + 1, 0
 
     if show:
         print(f"{steps} steps made, {total_steps} planned, {batches} batches")

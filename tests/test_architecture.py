@@ -14,9 +14,9 @@ from counts import import_circles, long_files, long_functions
 ROOT = Path(orderdp.__file__).parent
 # Later layers may import earlier ones; those of one line stand side by side. Each names a file or folder of the house.
 LAYERS = [
-    {"theory", "output", "rng", "version", "lost_ranks"},
+    {"theory", "output", "rng", "version", "lost_ranks", "states", "checks"},
     {"strategies"},
-    {"ranks", "scores", "schedule", "states", "checks", "log", "accelerate_state", "early_states", "foreign_loops"},
+    {"ranks", "scores", "schedule", "log", "accelerate_state", "early_states", "foreign_loops"},
     {"lookup"},
     {"record", "epochs", "stopping"},
     {"notices", "samplers", "within_batch"},

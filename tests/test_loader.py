@@ -281,8 +281,11 @@ def test_a_data_set_of_another_length_is_refused():
 
 
 def test_an_iterable_data_set_is_refused():
-    with pytest.raises(TypeError, match="dataset must be map-style, with __getitem__ and __len__, got Endless; an"):
+    message = r"dataset must be map-style, .*, got {}, which .*; write orderdp.stream.StreamPruner\(DataLoader\(dataset"
+    with pytest.raises(TypeError, match=message.format("Endless")):
         Pruner(HALF, 8).loader(Endless())
+    with pytest.raises(TypeError, match=message.format("generator")):
+        Pruner(HALF, 8).loader(number for number in range(8))
 
 
 @pytest.mark.parametrize("wrap", [IndexedDataset, lambda dataset: DataLoader(dataset, batch_size=1)])

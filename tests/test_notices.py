@@ -116,7 +116,8 @@ def test_an_epoch_that_was_left_early_is_told_both_numbers_once(strategy):
     assert warned_in(run) == [
         f"epoch 0 was left after 24 of its {size} samples, and the next one begins. If this is not meant, look for "
         "an interruption, a limit on the number of batches, or a length read before the epoch; "
-        "loader.load_state_dict(loader.state_dict()) goes on inside an epoch"
+        "loader.load_state_dict(loader.state_dict()) goes on inside an epoch, and so does a framework that resumes its "
+        "checkpoint"
     ]
 
 

@@ -1,12 +1,16 @@
 """Ranks that see the same batch: `process_group` names those that share the data."""
 
+import os
+
 import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 
 from orderdp import UCB, InfoBatch, OrderDP, Pruner
-from reference.loop import joined, train, train_epoch
+from orderdp.sharded import ShardedPruner
+from orderdp.stream import StreamPruner
+from reference.loop import LEFT_EARLY, joined, train, train_epoch
 from reference.processes import run_ranks
 
 pytestmark = [
@@ -155,3 +159,70 @@ def test_a_group_before_torch_distributed_is_initialised_is_refused():
         RuntimeError, match=r"process_group needs torch\.distributed, got a group before it is initiali"
     ):
         Pruner(STRATEGIES[0], N, process_group="dp")
+
+
+# Processes that were launched together, and know nothing of each other.
+
+
+def epoch_of(kind):
+    """Makes a pruner, and returns a function that begins its epoch."""
+    if kind is StreamPruner:
+        stream = StreamPruner([torch.arange(8)] * 2, STRATEGIES[0], batch_size=4, window=2, key=torch.Tensor.tolist)
+        return lambda: next(iter(stream))
+    pruner = kind(STRATEGIES[0], N)
+    loader = pruner.loader(range(N), batch_size=4)
+    assert (len(loader), loader.total_steps(3)) == (6, 18)  # before an epoch, nothing is lost
+    pruner.load_state_dict(pruner.state_dict())
+    return lambda: next(iter(loader))
+
+
+@LEFT_EARLY
+@pytest.mark.parametrize("kind", [Pruner, ShardedPruner, StreamPruner])
+def test_an_epoch_of_a_process_that_does_not_know_the_others_is_refused(kind, monkeypatch):
+    begin = epoch_of(kind)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    begin_launched = epoch_of(kind)
+    for each in (begin, begin_launched):
+        with pytest.raises(
+            RuntimeError,
+            match=r"^the 4 processes of WORLD_SIZE must form a process group before an epoch begins, got none, .*; "
+            r"call torch.distributed.init_process_group, or write os.environ.pop\('WORLD_SIZE'\) if they are separate",
+        ):
+            each()
+    os.environ.pop("WORLD_SIZE")
+    begin()
+    begin_launched()
+
+
+def test_a_later_epoch_of_a_process_that_left_the_others_is_refused(monkeypatch):
+    pruner = Pruner(STRATEGIES[0], N)
+    loader = pruner.loader(range(N), batch_size=4)
+    train_epoch(pruner, loader)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="the 2 processes of WORLD_SIZE"):
+        next(iter(loader))
+    assert pruner.epoch == 0
+    assert pruner.report().trained == 24
+
+
+@LEFT_EARLY
+@pytest.mark.parametrize("kind", [Pruner, ShardedPruner, StreamPruner])
+@pytest.mark.parametrize("size", ["1", "", "two"])
+def test_one_process_that_was_launched_alone_trains(kind, size, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", size)
+    epoch_of(kind)()
+
+
+@pytest.mark.parametrize("kind", [Pruner, ShardedPruner, StreamPruner])
+def test_a_process_group_may_come_after_the_pruner(kind, tmp_path):
+    if kind is StreamPruner:
+        batches = StreamPruner([torch.arange(8)] * 2, STRATEGIES[0], batch_size=4, window=2, key=torch.Tensor.tolist)
+    else:
+        batches = kind(STRATEGIES[0], N).loader(range(N), batch_size=4)
+
+    def work(rank):
+        os.environ["WORLD_SIZE"] = "2"
+        return len(list(batches))
+
+    steps = 2 if kind is StreamPruner else 3
+    assert run_ranks(2, work, tmp_path) == [steps] * 2

@@ -138,8 +138,9 @@ class Rotating:
     def steps_done(self, steps):
         return np.array([any(position in self.seen for position in range(*step)) for step in steps])
 
-    def total_steps(self, epochs, batch_size, *, drop_last=False, stable_shapes=False):
-        return epochs * len(Batching(batch_size, drop_last, stable_shapes).steps(self.num_samples))
+    def total_steps(self, epochs, batch_size, *, drop_last=False, stable_shapes=False, accumulate=1):
+        batches = len(Batching(batch_size, drop_last, stable_shapes).steps(self.num_samples))
+        return epochs * -(-batches // accumulate)
 
     def worker_seed(self):
         return 7 + self.next
@@ -183,6 +184,7 @@ def test_a_loader_serves_any_source_of_epochs_and_resumes_inside_one(workers):
     source = Rotating()
     loader = PrunedLoader(source, range(10), batch_size=4, num_workers=workers)
     assert loader.total_steps(5) == 15
+    assert loader.total_steps(5, accumulate=2) == 10
     first = [index.tolist() for index, _ in loader]
     assert joined(first) == source.ids(0)
     assert source.ended == 1

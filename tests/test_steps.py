@@ -211,6 +211,40 @@ def test_counted_steps_are_those_the_loader_makes(arguments, how):
     assert [pruner.steps_per_epoch(4, **how, epoch=epoch) for epoch in range(4)] == steps
 
 
+@EACH_WAY
+@pytest.mark.parametrize(("batch_size", "num_ranks"), [(1, 1), (1, 2), (1, 4), (3, 2), (4, 1)])
+def test_steps_of_several_batches_are_counted_epoch_by_epoch(batch_size, num_ranks, how):
+    """A loop that accumulates makes its last step of an epoch with the batches that are left."""
+    strategy = OrderDP(prune_ratio=0.5)
+    pruner = Pruner(strategy, 45, **HALF_AFTER_TWO)
+    for accumulate in range(1, 9):
+        expected = 0
+        for epoch in range(4):
+            size = 45 if epoch < 2 else strategy.sizes(45)[1]
+            batches = Batching(batch_size, **how).steps(size, num_ranks=num_ranks)
+            expected += sum(1 for number, _ in enumerate(batches) if number % accumulate == 0)
+        counted = pruner.total_steps(4, batch_size, num_ranks=num_ranks, accumulate=accumulate, **how)
+        assert counted == expected
+        if num_ranks == 1:
+            loader = Pruner(strategy, 45, **HALF_AFTER_TWO).loader(range(45), batch_size=batch_size, **how)
+            assert loader.total_steps(4, accumulate=accumulate) == expected
+
+
+def test_a_larger_batch_does_not_count_the_steps_of_several_batches():
+    """With drop_last, five batches of 4 are left of 23 samples, and two of 8."""
+    pruner = Pruner(OrderDP(explore=1.0, exploit=0.5), 46)
+    assert pruner.total_steps(1, 4, drop_last=True, accumulate=2) == 3
+    assert pruner.total_steps(1, 8, drop_last=True) == 2
+
+
+@pytest.mark.parametrize("accumulate", [0, -1, 1.5, True, "2"])
+def test_an_accumulation_of_no_batches_is_refused(accumulate):
+    with pytest.raises(
+        (TypeError, ValueError), match=r"^accumulate must .*; write how many batches make one optimiser"
+    ):
+        Pruner(OrderDP(), 45).total_steps(1, 4, accumulate=accumulate)
+
+
 @dataclass(frozen=True, repr=False)
 class Staircase(Strategy):
     """Visits ever fewer samples, from the epochs in `at` on."""

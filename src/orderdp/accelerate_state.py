@@ -16,12 +16,17 @@ import numpy.typing as npt
 import torch
 
 from orderdp.output.files import write_whole
+from orderdp.states import resumed_by
 
 FILE = "pruned_loader.bin"  # in the folder of a checkpoint; a second pruner's is pruned_loader_1.bin
 _NOT_SAVED = (
     "save_state holds nothing of the pruner, so a run that loads this checkpoint would begin with the pruner's epoch "
     "0; write loader = accelerator.prepare(pruner.loader(...)), or for a DataLoader of your own "
     "accelerator.register_for_checkpointing(sampler)"
+)
+_RESUME = (
+    "make the pruner and its loader as for the run that wrote the checkpoint; or call accelerator.load_state before "
+    "accelerator.prepare(loader) to begin pruning anew"
 )
 _REFUSED = {
     "split_batches": "each rank takes its own part of batch_size samples; leave split_batches out, and give the loader "
@@ -163,7 +168,8 @@ class Checkpoints:
                     "checkpoint that was saved with the prepared loader. To begin pruning with this one, call "
                     "accelerator.load_state before accelerator.prepare(loader)"
                 )
-            loader.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+            with resumed_by(_RESUME):
+                loader.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
 
     def _loaders(self) -> list[Any]:
         """Returns the pruned loaders that were prepared, of each pruner the newest."""

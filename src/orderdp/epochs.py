@@ -70,8 +70,16 @@ class EpochSource(Protocol):
             last: number of the last step that came, perhaps not trained yet; -1 if none came.
         """
 
-    def total_steps(self, epochs: int, batch_size: int, *, drop_last: bool = False, stable_shapes: bool = False) -> int:
-        """Returns the number of optimiser steps of epochs 0 .. epochs - 1."""
+    def total_steps(
+        self,
+        epochs: int,
+        batch_size: int,
+        *,
+        drop_last: bool = False,
+        stable_shapes: bool = False,
+        accumulate: int = 1,
+    ) -> int:
+        """Returns the number of optimiser steps of epochs 0 .. epochs - 1, each of `accumulate` batches at most."""
 
     def worker_seed(self) -> int:
         """Returns the seed of this rank's worker processes in the next epoch, in [0, 2**63)."""

@@ -9,6 +9,9 @@ _CURE = "write orderdp.integrations.ignite.attach(trainer, loader) before traine
 _REFUSED = {
     "keras.src.trainers.epoch_iterator": "Keras's fit reads batches and makes iterators that it does not train, got a "
     "loader whose passes are epochs; write a loop of your own, since a Keras model on torch is a torch.nn.Module",
+    "transformers.trainer": "a Trainer of transformers counts the steps of all epochs by the first and needs "
+    "dictionaries, got a pruned loader; write orderdp.integrations.transformers.PrunedTrainer(model, arguments, "
+    "train_dataset=..., strategy=...) without a get_train_dataloader, and evaluate with the plain data set",
     "timm.data.loader": "timm's PrefetchLoader needs batches (input, target), got a pruned loader, whose batches hold "
     "ids too; write orderdp.integrations.timm.pruned(loader, pruner) with the loader of timm's create_loader",
 }

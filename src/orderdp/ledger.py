@@ -43,6 +43,8 @@ class Ledger:
         TypeError: arguments of another type. ValueError: a size or a seed out of range.
     """
 
+    sharded = False  # each rank holds a whole state
+
     def __init__(
         self,
         strategy: Strategy,

@@ -16,6 +16,8 @@ from orderdp.epochs import EpochSource
 from orderdp.foreign_loops import length_expected, refused_late, wrong_length
 from orderdp.samplers import PrunedBatchSampler
 
+FOR_A_STREAM = "write orderdp.stream.StreamPruner(DataLoader(dataset, ...), strategy, batch_size=..., score=...)"
+
 
 def _refuse(message: str) -> Iterator[tuple[Tensor, Any]]:
     """Raises at the first batch, since Lightning 2.6 covers an error of `iter` with one of its own."""
@@ -100,10 +102,10 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         collate_fn: Callable[[Any], Any] | None = None,
         **dataloader_arguments: Any,
     ) -> None:
-        if isinstance(dataset, IterableDataset):
+        if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
             raise TypeError(
-                f"dataset must be map-style, with __getitem__ and __len__, got {type(dataset).__name__}; "
-                "an iterable-style data set cannot be asked for chosen samples"
+                f"dataset must be map-style, with __getitem__ and __len__, got {type(dataset).__name__}, which cannot "
+                f"be asked for chosen samples; {FOR_A_STREAM}"
             )
         if isinstance(dataset, (DataLoader, IndexedDataset)):
             raise TypeError(
@@ -157,17 +159,25 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         """Batches of the running epoch that `update` has not seen; 0 between epochs. Waits for the device."""
         return self.batch_sampler.remaining
 
-    def total_steps(self, epochs: int) -> int:
+    def total_steps(self, epochs: int, *, accumulate: int = 1) -> int:
         """Returns the exact number of optimiser steps of epochs 0 .. epochs - 1 on this number of ranks.
 
         Call it when the process group exists, with this loader's batches, to size a learning-rate schedule.
+
+        Args:
+            epochs: number of epochs.
+            accumulate: batches whose gradients make one step together; the last step of an epoch may have fewer.
 
         Raises:
             ValueError: the strategy's number of samples depends on the losses.
         """
         cut = self.batch_sampler.batching
         return self.batch_sampler.pruner.total_steps(
-            epochs, cut.batch_size, drop_last=cut.drop_last, stable_shapes=cut.stable_shapes
+            epochs,
+            cut.batch_size,
+            drop_last=cut.drop_last,
+            stable_shapes=cut.stable_shapes,
+            accumulate=accumulate,
         )
 
     def __iter__(self) -> Iterator[tuple[Tensor, Any]]:  # type: ignore[override]

@@ -164,7 +164,8 @@ class Notices:
                 "unfinished",
                 f"epoch {epoch} was left after {seen} of its {expected} samples, and the next one begins. If this is "
                 "not meant, look for an interruption, a limit on the number of batches, or a length read before the "
-                "epoch; loader.load_state_dict(loader.state_dict()) goes on inside an epoch",
+                "epoch; loader.load_state_dict(loader.state_dict()) goes on inside an epoch, and so does a framework "
+                "that resumes its checkpoint",
             )
         bad = len(values) - int(np.count_nonzero(np.isfinite(values)))
         if bad:

@@ -17,7 +17,7 @@ from orderdp.epochs import shown
 from orderdp.ledger import Ledger
 from orderdp.loader import PrunedLoader
 from orderdp.notices import REPEATS
-from orderdp.ranks import Batching, Steps, step_runs, total
+from orderdp.ranks import Batching, Steps, refuse_lone_rank, step_runs, total
 from orderdp.record import EpochRecord, reduced
 from orderdp.rng import generator
 from orderdp.samplers import PrunedBatchSampler, PrunedSampler
@@ -123,6 +123,7 @@ class Pruner(Ledger):
         drop_last: bool = False,
         stable_shapes: bool = False,
         num_ranks: int | None = None,
+        accumulate: int = 1,
     ) -> int:
         """Returns the exact number of optimiser steps of epochs 0 .. epochs - 1, to size a learning-rate schedule.
 
@@ -133,6 +134,7 @@ class Pruner(Ledger):
             stable_shapes: as given to the loader.
             num_ranks: number of ranks. None is that of the process group, or 1 before there is one: give the number
                 there, or call `loader.total_steps` afterwards.
+            accumulate: batches whose gradients make one step together; the last step of an epoch may have fewer.
 
         Raises:
             ValueError: the strategy's number of samples depends on the losses.
@@ -148,7 +150,7 @@ class Pruner(Ledger):
             num_ranks=self._num_ranks(num_ranks),
             schedule=None if isinstance(self.schedule, Constant) else self.schedule,
         )
-        return total(runs, of=shown(self.strategy))
+        return total(runs, of=shown(self.strategy), accumulate=accumulate)
 
     def _num_ranks(self, given: int | None) -> int:
         if given is None:
@@ -235,9 +237,11 @@ class Pruner(Ledger):
             stable_shapes: full batches and a rest, instead of batches that are as equal as possible.
 
         Raises:
-            RuntimeError: the previous epoch had wrong ids on the device; the ranks hold different pruners; the strategy
-                selects something other than it declares. ValueError: the batch size allows no step.
+            RuntimeError: the previous epoch had wrong ids on the device; the ranks hold different pruners, or know
+                nothing of each other; the strategy selects something other than it declares. ValueError: the batch size
+                allows no step.
         """
+        refuse_lone_rank()
         begin_s = time.perf_counter()
         batching = None if batch_size is None else Batching(batch_size, drop_last, stable_shapes)
         self._synchronize("begin_epoch", self._epochs.checked(), batching)

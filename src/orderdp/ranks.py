@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
+from orderdp.checks import check_integer
 from orderdp.lost_ranks import meeting
 from orderdp.strategies import Strategy
 
@@ -37,6 +39,20 @@ def ranks(group: Any = None) -> tuple[int, int]:
             "give each process the group of those that share its data"
         )
     return rank, dist.get_world_size(group)
+
+
+def refuse_lone_rank() -> None:
+    """Raises RuntimeError if several processes were launched, and this one does not know the others.
+
+    Called when an epoch begins. Before that, frameworks may still initialise the process group, and nothing is lost.
+    """
+    launched = os.environ.get("WORLD_SIZE", "")
+    if launched.isdecimal() and int(launched) > 1 and not (dist.is_available() and dist.is_initialized()):
+        raise RuntimeError(
+            f"the {launched} processes of WORLD_SIZE must form a process group before an epoch begins, got none, so "
+            "that each would train on all data; call torch.distributed.init_process_group, or write "
+            "os.environ.pop('WORLD_SIZE') if they are separate runs"
+        )
 
 
 def group_of(given: Any) -> Any:
@@ -337,16 +353,18 @@ def step_runs(
     return [(end - begin, steps(begin)) for begin, end in pairwise(begins) if end > begin]
 
 
-def total(runs: Sequence[tuple[int, int | None]], *, of: str) -> int:
+def total(runs: Sequence[tuple[int, int | None]], *, of: str, accumulate: int = 1) -> int:
     """Returns the sum of all steps.
 
     Args:
         runs: as `step_runs` returns them.
         of: what the steps belong to, for the message.
+        accumulate: how many of them make one together; the last one of an epoch may have fewer.
 
     Raises:
-        ValueError: steps that depend on the losses.
+        ValueError: steps that depend on the losses; an accumulation of no steps.
     """
+    accumulate = check_integer("accumulate", accumulate, 1, 2**31, "write how many batches make one optimiser step")
     begun = steps = 0
     for epochs, each in runs:
         if each is None:
@@ -356,5 +374,5 @@ def total(runs: Sequence[tuple[int, int | None]], *, of: str) -> int:
                 "steps = pruner.steps_per_epoch(batch_size, epoch=epoch) taken inside the epoch"
             )
         begun += epochs
-        steps += epochs * each
+        steps += epochs * -(-each // accumulate)
     return steps

@@ -13,6 +13,7 @@ from orderdp.accelerate_state import check_skip, refuse_second_split, skipped_by
 from orderdp.early_states import refuse_early_state, refuse_stateless_sampler
 from orderdp.epochs import EpochSource
 from orderdp.ranks import Batching, Steps
+from orderdp.states import check_kind
 from orderdp.strategies import Selection
 
 
@@ -219,6 +220,9 @@ class PrunedBatchSampler(Sampler[list[int]]):
             )
         inside = state["inside"] if "inside" in state else state["batches"] is not None
         steps = None
+        sharded = getattr(self.pruner, "sharded", None)  # None of another source of epochs, with states of its own
+        if sharded is not None:
+            check_kind(state["pruner"], "blocks" if sharded else "table")
         if inside and "inside" in state:
             steps = self.pruner.steps_of(self.batching, len(state["pruner"]["indices"]))
             now = self._cut(steps)

@@ -2,12 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 STATE_VERSION = 2
+_KINDS = {"table": "orderdp.Pruner", "blocks": "orderdp.sharded.ShardedPruner", "window": "orderdp.stream.StreamPruner"}
+
+
+@contextmanager
+def resumed_by(cure: str) -> Iterator[None]:
+    """Says of a state that does not fit what the user of a framework writes, who never calls `load_state_dict`.
+
+    Args:
+        cure: what to write, instead of all that the message says after its first semicolon.
+
+    Raises:
+        ValueError: one was raised in the block.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{str(error).partition('; ')[0]}; {cure}") from None
+
+
+def check_kind(state: Mapping[str, Any], own: str) -> None:
+    """Raises ValueError for a state of another class of pruner.
+
+    Args:
+        state: what `state_dict` returned.
+        own: the entry that only states of the class at hand have, of `_KINDS`.
+    """
+    for entry, kind in _KINDS.items():
+        if entry in state and own not in state:
+            raise ValueError(
+                f"the state must be one of {_KINDS[own]}, got one of {kind}; load it into a pruner of that class with "
+                "the settings that it was saved with"
+            )
 
 
 def checked_state(state: Mapping[str, Any], settings: Mapping[str, Any], *, resume: bool) -> dict[str, Any]:
@@ -19,13 +52,14 @@ def checked_state(state: Mapping[str, Any], settings: Mapping[str, Any], *, resu
         resume: whether it is to be resumed inside its epoch.
 
     Raises:
-        ValueError: another kind of state, another version, or version 1 inside an epoch.
+        ValueError: a state of a loader or of another class, another version, or version 1 inside an epoch.
     """
     if "pruner" in state:
         raise ValueError(
             f"the state must be one of a pruner, got a loader's with the keys {sorted(state)}; "
             "give it to loader.load_state_dict, or write state['pruner']"
         )
+    check_kind(state, "table")
     version = state.get("version")
     if version == STATE_VERSION:
         return dict(state)

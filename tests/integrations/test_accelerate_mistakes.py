@@ -154,6 +154,27 @@ def test_a_checkpoint_without_the_pruner_is_refused(tmp_path):
     assert prepared is not loader
 
 
+def test_a_checkpoint_of_another_pruner_is_refused(tmp_path):
+    saved_after(5, tmp_path)
+    accelerator = made()[0]
+    pruner = Pruner(FullData(), N)
+    loader = accelerator.prepare(pruner.loader(range(N), batch_size=4))
+    with pytest.raises(
+        ValueError,
+        match=r"^the state must be of strategy FullData\(\), got OrderDP\([^;]*; make the pruner and its loader as for "
+        r"the run that wrote the checkpoint; or call accelerator.load_state before accelerator.prepare\(loader\)",
+    ):
+        accelerator.load_state(tmp_path)
+    assert pruner.epoch is None
+    accelerator = made()[0]
+    accelerator.load_state(tmp_path)  # as the message says, and as docs/frameworks.md goes on
+    pruner = Pruner(OrderDP(explore=1.0, exploit=0.25), N)
+    loader = pruner.loader(range(N), batch_size=4)
+    loader.load_state_dict(torch.load(tmp_path / "pruned_loader.bin", weights_only=True), change=("strategy",))
+    assert pruner.next_epoch == 2
+    assert len(trained(pruner, accelerator.prepare(loader))) == 3
+
+
 @LEFT
 def test_a_state_of_another_pruner_is_refused(tmp_path):
     saved_after(2, tmp_path)

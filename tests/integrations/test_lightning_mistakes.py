@@ -28,6 +28,9 @@ from orderdp.integrations.lightning import Pruning  # isort: skip, since it need
 
 pytestmark = QUIETLY
 SHRINKING = UCB(prune_ratio=0.5)
+RESUME = (
+    r"make the pruner and its loader as for the run that wrote .*trainer.fit\(model, pruning.batches, ckpt_path=path\)"
+)
 
 
 def trainer(*callbacks, **arguments):
@@ -96,6 +99,33 @@ def test_a_callback_whose_batches_the_trainer_does_not_train_is_refused():
     with refused("the Trainer must train pruning.batches alone, got dict"):
         trainer(pruning).fit(Model(pruner), {"one": pruning.batches, "two": DataLoader(DATA)})
     assert pruner.epoch is None
+
+
+class Sized(Model):
+    """A model whose batch size Lightning may search for."""
+
+    batch_size = 4
+
+    def train_dataloader(self):
+        return self.pruning.batches
+
+
+@pytest.mark.filterwarnings("ignore:.*weights_only:UserWarning")
+@pytest.mark.parametrize("how", ["power", "binsearch", "callback"])
+def test_a_search_for_the_batch_size_is_refused(how, tmp_path):
+    pruner, loader = built(SHRINKING)
+    model = Sized(pruner)
+    model.pruning = Pruning(loader)
+    finder = [lightning.callbacks.BatchSizeFinder()] if how == "callback" else []
+    searching = trainer(model.pruning, *finder, default_root_dir=tmp_path)
+    with refused("a search for the batch size needs a loader that it can make anew, got pruning.batches in Tuner.scal"):
+        if finder:
+            searching.fit(model)
+        else:
+            lightning.tuner.Tuner(searching).scale_batch_size(model, mode=how)
+    assert pruner.epoch is None
+    assert model.trace.ids == []
+    assert list(tmp_path.iterdir()) == []
 
 
 class Limits(lightning.Callback):
@@ -226,14 +256,27 @@ def test_a_checkpoint_of_an_overfit_run_does_not_hold_the_pruner(tmp_path):
 def test_a_state_of_another_pruner_is_refused(tmp_path):
     model = fit(SHRINKING, 1)
     model.trainer.save_checkpoint(tmp_path / "ucb.ckpt")
-    with pytest.raises(ValueError, match="strategy"):
+    with pytest.raises(ValueError, match=rf"^the state must be of strategy OrderDP.*, got UCB[^;]*; {RESUME}"):
         fit(OrderDP(prune_ratio=0.5), 3, checkpoint=tmp_path / "ucb.ckpt")
+
+
+def test_the_pruner_of_a_checkpoint_goes_on_under_another_strategy(tmp_path):
+    """As docs/frameworks.md says."""
+    fit(SHRINKING, 1).trainer.save_checkpoint(tmp_path / "ucb.ckpt")
+    pruner, loader = built(UCB(prune_ratio=0.2))
+    model, pruning = Model(pruner), Pruning(loader)
+    checkpoint = torch.load(tmp_path / "ucb.ckpt", weights_only=True)
+    model.load_state_dict(checkpoint["state_dict"])
+    pruner.load_state_dict(checkpoint["callbacks"][pruning.state_key]["loader"]["pruner"], change=("strategy",))
+    trainer(pruning).fit(model, pruning.batches)
+    assert pruner.epoch == 3
+    assert len(model.trace.ids) == 3 * 8
 
 
 def test_other_steps_inside_an_epoch_are_refused(tmp_path):
     callback = lightning.callbacks.ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=3, save_top_k=-1)
     fit(SHRINKING, 1, callbacks=[callback], enable_checkpointing=True)
-    with pytest.raises(ValueError, match="a state inside an epoch needs the steps over all ranks that it was saved wi"):
+    with pytest.raises(ValueError, match=rf"^a state inside an epoch needs the steps over all ranks that .*; {RESUME}"):
         fit(SHRINKING, 3, checkpoint=tmp_path / "step=3.ckpt", loader={"batch_size": 5})
 
 
@@ -279,7 +322,7 @@ def test_without_lightning_the_callback_says_what_to_install():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment_of_tests())
     assert done.stderr.splitlines()[-1] == (
-        'ImportError: the Lightning callback needs lightning: pip install "orderdp[lightning]"'
+        "ImportError: the Lightning callback needs lightning: pip install 'lightning>=2.6'"
     )
 
 

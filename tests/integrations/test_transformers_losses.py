@@ -6,9 +6,10 @@ import sys
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from orderdp import UCB, FullData, OrderDP, OrderedSGD, Pruner, Scheduled
+from orderdp.sharded import ShardedPruner
 
 transformers = pytest.importorskip("transformers", minversion="5.24")
 
@@ -256,17 +257,90 @@ def test_batches_without_one_loss_a_sample_are_refused(collator, error, message,
 
 
 class Stream(IterableDataset):
-    def __repr__(self):  # the name of a test must be the same in each process
-        return "Stream()"
-
     def __iter__(self):
         return iter(Language().data.rows)
+
+
+class Endless:
+    """As a data set of the package datasets, which is none of torch's."""
+
+    __iter__ = Stream.__iter__
+
+
+@pytest.mark.parametrize("kind", [Stream, Endless])
+@pytest.mark.parametrize("how", ["named", "by position", "set later"])
+def test_a_stream_is_refused_and_what_is_for_it_is_named(kind, how, tmp_path):
+    """Before the Trainer asks for `max_steps`."""
+    trainer = trainer_of(Language(), HALF, tmp_path)
+    trainer.train_dataset = kind()
+    parts = (trainer.model, trainer.args)
+    tries = {
+        "named": lambda: PrunedTrainer(*parts, train_dataset=kind(), **HALF),
+        "by position": lambda: PrunedTrainer(*parts, padded, kind(), **HALF),
+        "set later": trainer.train,
+    }
+    message = rf"^train_dataset must be map-style, .* got {kind.__name__}, .*write orderdp.stream.StreamPruner\(DataLo"
+    with pytest.raises(TypeError, match=message):
+        tries[how]()
+
+
+def test_a_pruner_of_another_class_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"^pruner must be a Pruner, got ShardedPruner; write orderdp.Pruner"):
+        trainer_of(Language(), ShardedPruner(OrderDP(prune_ratio=0.5), 26), tmp_path)
+
+
+@pytest.mark.parametrize("given", ["plain", "pruned", "iterator"])
+def test_a_loader_of_ones_own_is_refused(given, tmp_path):
+    class Own(PrunedTrainer):
+        def get_train_dataloader(self):
+            if given == "plain":
+                return DataLoader(self.train_dataset, batch_size=BATCH, collate_fn=padded)
+            return self.pruner.loader(self.train_dataset) if given == "pruned" else iter(super().get_train_dataloader())
+
+    got = {"plain": "DataLoader", "pruned": "PrunedLoader", "iterator": "map"}[given]
+    trainer = trainer_of(Language(), HALF, tmp_path, kind=Own)
+    with pytest.raises(
+        TypeError,
+        match=rf"^get_train_dataloader must return the loader of PrunedTrainer, got {got}; leave it out, or return sup",
+    ):
+        trainer.train()
+    assert trainer.pruner.epoch is None
+
+
+def test_the_loader_of_the_class_may_be_changed_and_returned(tmp_path):
+    class Own(PrunedTrainer):
+        def get_train_dataloader(self):
+            self.seen = super().get_train_dataloader()
+            return self.seen
+
+    trainer = trainer_of(Language(), HALF, tmp_path, kind=Own, epochs=1)
+    trainer.train()
+    assert trainer.pruner.report().visits == 13
+
+
+@pytest.mark.parametrize("how", ["train", "evaluate"])
+def test_a_plain_trainer_over_a_pruned_loader_is_refused(how, tmp_path):
+    pruner = Pruner(OrderDP(prune_ratio=0.5), 26)
+
+    class Plain(transformers.Trainer):
+        def get_train_dataloader(self):
+            return self.accelerator.prepare(pruner.loader(self.train_dataset, batch_size=BATCH, collate_fn=padded))
+
+        def get_eval_dataloader(self, eval_dataset=None):
+            return self.get_train_dataloader()
+
+    ours = trainer_of(Language(), HALF, tmp_path)
+    trainer = Plain(ours.model, ours.args, train_dataset=ours.train_dataset)
+    with pytest.raises(
+        RuntimeError, match=r"^a Trainer of transformers .* got a pruned loader; write orderdp.integrat"
+    ):
+        getattr(trainer, how)()
+    assert pruner.epoch is None
 
 
 @pytest.mark.parametrize(
     ("arguments", "changes", "message"),
     [
-        ({"max_steps": 2}, {"train_dataset": Stream()}, "train_dataset must be map-style, .* got Stream"),
         ({"train_sampling_strategy": "group_by_length"}, {}, "train_sampling_strategy must be 'random', got 'group"),
         ({"accelerator_config": {"split_batches": True}}, {}, "split_batches must be False, got True"),
         ({"accelerator_config": {"dispatch_batches": True}}, {}, "dispatch_batches must be False, got True"),
@@ -327,7 +401,7 @@ def test_a_strategy_that_prunes_in_no_epoch_of_the_run_is_warned_of(tmp_path):
             "old = sys.modules['transformers'] = types.ModuleType('transformers'); old.__version__ = '5.13.1'; "
             "old.Trainer = old.PreTrainedModel = object; names = types.ModuleType('transformers.trainer_utils'); "
             "names.PREFIX_CHECKPOINT_DIR = ''; sys.modules['transformers.trainer_utils'] = names",
-            "PrunedTrainer needs transformers 5.24 or later, got 5.13.1; pip install -U",
+            "PrunedTrainer needs transformers 5.24 or later, got 5.13.1: pip install 'transformers>=5.24'",
         ),
     ],
     ids=["none", "an older one"],

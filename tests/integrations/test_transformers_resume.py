@@ -201,7 +201,11 @@ def test_a_truncated_state_is_refused(size, copied, tmp_path):
 @pytest.mark.parametrize(
     ("strategy", "arguments", "message"),
     [
-        (UCB(prune_ratio=0.4), {}, "the state must be of strategy"),
+        (
+            UCB(prune_ratio=0.4),
+            {},
+            r"the state must be of strategy UCB.*, got UCB[^;]*; give PrunedTrainer .*resume_from_checkpoint=...\); or",
+        ),
         (
             UCB(prune_ratio=0.5),
             {"k": 1},

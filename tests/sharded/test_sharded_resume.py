@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 
-from orderdp import OrderDP
+from orderdp import OrderDP, Pruner
 from orderdp.sharded import ShardedPruner, order, shard, top
+from orderdp.stream import StreamPruner
 from reference.loop import LEFT_EARLY, joined, loss_of, train_epoch
 from reference.processes import run_ranks
 
@@ -195,3 +196,38 @@ def test_ranks_whose_random_numbers_differ_follow_the_first(tmp_path):
         folder.mkdir()
     found = [run_ranks(2, chosen_by_rank, folder, folder.name == "apart") for folder in folders]
     assert found[0] == found[1]
+
+
+@LEFT_EARLY
+@pytest.mark.parametrize("batches", [0, 1, 4], ids=["before an epoch", "inside one", "after it"])
+@pytest.mark.parametrize("of_loader", [True, False])
+def test_a_state_of_the_other_kind_of_pruner_is_refused(batches, of_loader):
+    kinds = {"orderdp.Pruner": Pruner, "orderdp.sharded.ShardedPruner": ShardedPruner}
+    for saved, other in (list(kinds), list(kinds)[::-1]):
+        pruner, following = (kinds[name](HALF, 40) for name in (saved, other))
+        loader, loading = (each.loader(range(40), batch_size=5) for each in (pruner, following))
+        if batches:
+            train_epoch(pruner, loader, batches)
+        message = f"^the state must be one of {other}, got one of {saved}; load it into a pruner of that class with the"
+        source, target = (loader, loading) if of_loader else (pruner, following)
+        state = source.state_dict()
+        with pytest.raises(ValueError, match=message):
+            target.load_state_dict(state)
+        assert following.epoch is None
+        train_epoch(following, loading)  # nothing was changed
+
+
+def test_a_state_of_a_stream_is_refused():
+    state = StreamPruner([torch.arange(4)], HALF, batch_size=2, key=torch.Tensor.tolist).state_dict()
+    for pruner, name in ((Pruner(HALF, 40), "orderdp.Pruner"), (ShardedPruner(HALF, 40), "orderdp.sharded.ShardedPru")):
+        with pytest.raises(
+            ValueError, match=f"^the state must be one of {name}.*, got one of orderdp.stream.StreamPru"
+        ):
+            pruner.load_state_dict(state)
+
+
+def test_the_first_version_of_a_state_is_one_of_a_pruner():
+    """Its number is that of a sharded pruner's."""
+    state = {**Pruner(HALF, 40).state_dict(), "version": 1}
+    with pytest.raises(ValueError, match=r"got one of orderdp.Pruner; load it into a pruner of that class"):
+        ShardedPruner(HALF, 40).load_state_dict(state)

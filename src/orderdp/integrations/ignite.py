@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ignite.engine import Engine, Events
+try:
+    from ignite.engine import Engine, Events
+except ModuleNotFoundError as error:
+    if str(error.name).partition(".")[0] != "ignite":
+        raise
+    raise ImportError("ignite.attach needs PyTorch-Ignite: pip install 'pytorch-ignite>=0.5'") from None
 
 from orderdp.loader import PrunedLoader
 

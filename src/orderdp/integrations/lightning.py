@@ -6,22 +6,18 @@ has imported, or else from the one that is installed. It works in a Trainer of e
 
 from __future__ import annotations
 
-import math
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
 from importlib import import_module
 from importlib.util import find_spec
-from itertools import chain, islice
 from typing import Any
 
-from torch import Tensor
-
 from orderdp.epochs import shown
+from orderdp.integrations.lightning_batches import Batches
 from orderdp.loader import PrunedLoader
 from orderdp.pruner import Pruner
-from orderdp.ranks import step_runs, total
-from orderdp.schedule import Constant
+from orderdp.ranks import total
+from orderdp.states import resumed_by
 
 
 def _callback_class() -> Any:
@@ -33,148 +29,10 @@ def _callback_class() -> Any:
 
 
 _Callback: Any = _callback_class()
-
-
-class _Batches:
-    """The epochs of a pruned loader, as a Trainer asks for them.
-
-    It is no DataLoader, so Lightning puts no distributed sampler into it. Lightning makes more iterators than it trains
-    epochs. An epoch of the pruner begins when the Trainer's epoch does, and an iterator joins it at its first batch.
-
-    The length is that of the running epoch. Between epochs it is the longest epoch of the run, since Lightning takes
-    what it is told first as a limit of all epochs.
-    """
-
-    def __init__(self, loader: PrunedLoader, pruner: Pruner) -> None:
-        self.loader = loader
-        self.pruner = pruner
-        self.trainer: Any = None  # that runs `fit` now
-        self.first = 0  # the pruner's epoch at the first epoch of the run
-        self.length = 0  # batches of the epoch begun last that Lightning trains
-        self.served = 0  # of these, how many it has got, in all runs that trained this epoch
-        self.ready = False  # an epoch has begun, and no iterator has joined it
-        self.open = False  # an epoch has begun, and Lightning has not ended it
-        self.estimated = False  # Lightning was asked for the number of steps while optimisers were configured
-        self.kept: list[Any] | None = None  # the batches of `overfit_batches`
-        self._pass: Iterator[tuple[Tensor, Any]] | None = None
-        self._before: Any = None  # the trainer's optimisers before it configured new ones
-
-    def attach(self, trainer: Any) -> None:
-        """Serves a Trainer from now on."""
-        self.trainer, self._before = trainer, trainer.optimizers
-        self.first = max(0, self.pruner.next_epoch - trainer.current_epoch)
-        self.kept, self.estimated, self.open = None, False, False
-        self.drop()
-
-    def drop(self) -> None:
-        """Leaves the running epoch where it is, and its workers end."""
-        self._pass, self.ready = None, False
-
-    def __len__(self) -> int:
-        if self.trainer is None:
-            return len(self.loader)
-        return self.length if self.open else self._longest()
-
-    def _longest(self) -> int:
-        """Returns how many batches the longest epoch of the run may have."""
-        cut = self.loader.batch_sampler.batching
-        most = len(self.pruner.steps_of(cut, self.pruner.num_samples))
-        steps = [steps for _, steps in self.plan()] if self.trainer.max_epochs > 0 else []
-        return max((most if each is None else each for each in steps), default=most)
-
-    def plan(self, limit: float = 1.0) -> list[tuple[int, int | None]]:
-        """Returns (number of epochs, batches of each) of the run; None for batches that depend on the losses."""
-        pruner, skip = self.pruner, self.first
-        runs = step_runs(
-            pruner.strategy,
-            pruner.num_samples,
-            self.loader.batch_sampler.batching,
-            epochs=self.first + self.trainer.max_epochs,
-            num_ranks=pruner.ranks()[1],
-            schedule=None if isinstance(pruner.schedule, Constant) else pruner.schedule,
-        )
-        planned: list[tuple[int, int | None]] = []
-        for epochs, steps in runs:
-            skipped = min(skip, epochs)
-            skip -= skipped
-            if epochs > skipped:
-                planned.append((epochs - skipped, None if steps is None else _limited(steps, limit)))
-        return planned
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Any]]:
-        if self.trainer is None:
-            raise RuntimeError(
-                "pruning.batches are the training batches of Trainer.fit with the callback, got a loop without it; "
-                "write Trainer(callbacks=[pruning]), and use pruning.loader in a loop of your own"
-            )
-        if not self.trainer.training:
-            raise RuntimeError(
-                "pruning.batches are for training, got an evaluation, which would begin an epoch; "
-                "write a plain DataLoader for validation, test and prediction"
-            )
-        self.estimated |= self.trainer.optimizers is self._before
-        return self._served()
-
-    def _served(self) -> Iterator[tuple[Tensor, Any]]:
-        """Yields the batches of the running epoch from the first `next` on."""
-        if not self.ready:
-            # Lightning 2.6 leaves out `on_train_epoch_start` in some restarts. If it stands inside an epoch of which
-            # nothing is left, that epoch ends here.
-            if self.trainer.fit_loop.epoch_loop.batch_progress.current.ready > 0:
-                return
-            self.begin()
-        self.ready = False
-        batches = self._pass if self.kept is None else iter(self.kept)
-        assert batches is not None
-        for batch in islice(batches, self.length - self.served):
-            self.served += 1
-            yield batch
-
-    def begin(self) -> None:
-        """Begins the pruner's next epoch, unless one has begun that no iterator has joined."""
-        if self.ready:
-            return
-        trainer = self.trainer
-        if not self.pruner.resuming:
-            self.served = 0
-        self.open = True
-        if self.kept is None:
-            batches = iter(self.loader)
-            self._pass = chain([next(batches)], batches)
-            whole = min(len(self.loader), self.served + self.loader.batch_sampler.in_pass)
-            self.length = _limited(whole, trainer.limit_train_batches)
-            if trainer.overfit_batches:
-                self.kept, self._pass = list(islice(self._pass, self.length)), None
-        self.ready = True
-        trainer.fit_loop.max_batches = self.length
-        if isinstance(trainer.val_check_interval, float) and trainer.val_check_batch is not None:
-            trainer.val_check_batch = max(1, int(self.length * trainer.val_check_interval))
-
-    def end(self) -> None:
-        """Ends the running epoch."""
-        self.open = False
-        self.drop()
-
-    @property
-    def _iterator(self) -> Any:
-        """What a DataLoader keeps of its persistent workers; Lightning ends them through it after a run."""
-        return self.loader._iterator
-
-    @_iterator.setter
-    def _iterator(self, value: Any) -> None:
-        self.loader._iterator = value
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns nothing. The callback holds the state, since Lightning does not always give this one back."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes nothing; with it Lightning sees that an epoch can be resumed."""
-
-
-def _limited(batches: int, limit: float) -> int:
-    """Returns how many batches of an epoch Lightning trains with this `limit_train_batches`."""
-    return min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
+_RESUME = (
+    "make the pruner and its loader as for the run that wrote the checkpoint, and call trainer.fit(model, "
+    "pruning.batches, ckpt_path=path); or leave ckpt_path out to begin a new run"
+)
 
 
 class Pruning(_Callback):
@@ -205,7 +63,7 @@ class Pruning(_Callback):
 
     def __init__(self, loader: PrunedLoader) -> None:
         if _Callback is object:
-            raise ImportError('the Lightning callback needs lightning: pip install "orderdp[lightning]"')
+            raise ImportError("the Lightning callback needs lightning: pip install 'lightning>=2.6'")
         super().__init__()
         pruner = loader.batch_sampler.pruner if isinstance(loader, PrunedLoader) else None
         if not isinstance(pruner, Pruner):
@@ -214,7 +72,7 @@ class Pruning(_Callback):
             )
         self.loader = loader
         self.pruner = pruner
-        self.batches = _Batches(loader, pruner)
+        self.batches = Batches(loader, pruner)
         self._loaded: dict[str, Any] | None = None  # a state of which Lightning has not said yet where it goes on
         self._estimate: float | None = None  # of the number of steps, if `configure_optimizers` read it
 
@@ -242,12 +100,8 @@ class Pruning(_Callback):
         if any(len(getattr(each, "scheduling", ())) > 1 for each in trainer.callbacks):
             one = "total_steps needs one accumulation for all epochs, got a GradientAccumulationScheduler"
             raise ValueError(f"{one}; let the learning rate follow the share of the run that is done")
-        together = trainer.accumulate_grad_batches
-        runs = [
-            (epochs, None if batches is None else math.ceil(batches / together))
-            for epochs, batches in self.batches.plan(trainer.limit_train_batches)
-        ]
-        steps = total(runs, of=shown(self.pruner.strategy))
+        runs = self.batches.plan(trainer.limit_train_batches)
+        steps = total(runs, of=shown(self.pruner.strategy), accumulate=trainer.accumulate_grad_batches)
         return steps if trainer.max_steps < 0 else min(steps, trainer.max_steps)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -277,8 +131,8 @@ class Pruning(_Callback):
         elif self.pruner.epoch is None and self.pruner.next_epoch == 0 and trainer.global_step > 0:
             raise RuntimeError(
                 f"a run at step {trainer.global_step} must hold the pruner's state, got a pruner at its beginning; "
-                "resume a checkpoint that was written with this callback, or write pruner.set_epoch(epoch) to begin "
-                "without one"
+                "resume a checkpoint that was written with this callback by trainer.fit(..., ckpt_path=path), or write "
+                "pruner.set_epoch(epoch) before fit to begin without one"
             )
         self._check_estimate(trainer)
 
@@ -319,7 +173,8 @@ class Pruning(_Callback):
         untouched = state["open"] and state["served"] == 0
         inside = fit.restarting and not untouched and progress.current.processed < state["length"]
         if inside or untouched:
-            self.loader.load_state_dict(state["loader"])
+            with resumed_by(_RESUME):
+                self.loader.load_state_dict(state["loader"])
         batches.length, batches.served = state["length"], progress.current.processed if inside else 0
         if not fit.restarting:
             return
@@ -393,7 +248,8 @@ class Pruning(_Callback):
         trainer = self.batches.trainer
         if trainer is None or trainer.overfit_batches:
             return
-        self.pruner.load_state_dict(state_dict["loader"]["pruner"])
+        with resumed_by(_RESUME):
+            self.pruner.load_state_dict(state_dict["loader"]["pruner"])
         self.batches.end()  # one that a search for a learning rate had begun
         self.batches.first = state_dict["first"]  # before `configure_optimizers`, which may ask for the steps
         self._loaded = state_dict

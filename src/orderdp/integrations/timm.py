@@ -9,13 +9,19 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.data.loader import PrefetchLoader
-from timm.data.mixup import FastCollateMixup
-from timm.loss.binary_cross_entropy import BinaryCrossEntropy
-from timm.loss.cross_entropy import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
+
+try:
+    from timm.data.loader import PrefetchLoader
+    from timm.data.mixup import FastCollateMixup
+    from timm.loss.binary_cross_entropy import BinaryCrossEntropy
+    from timm.loss.cross_entropy import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+except ModuleNotFoundError as error:
+    if str(error.name).partition(".")[0] != "timm":
+        raise
+    raise ImportError("timm.pruned and timm.per_sample need timm: pip install 'timm>=1.0.9'") from None
 
 from orderdp.loader import PrunedLoader
 from orderdp.pruner import Pruner
@@ -78,9 +84,9 @@ class PrunedTimmLoader:
             mixup.mixup_enabled = value
             self.loader._iterator = None  # persistent workers hold a copy of the function, so others must begin
 
-    def total_steps(self, epochs: int) -> int:
-        """Returns the exact number of batches of epochs 0 .. epochs - 1, as `PrunedLoader.total_steps`."""
-        return int(self.loader.total_steps(epochs))
+    def total_steps(self, epochs: int, *, accumulate: int = 1) -> int:
+        """Returns the exact number of optimiser steps of epochs 0 .. epochs - 1, as `PrunedLoader.total_steps`."""
+        return int(self.loader.total_steps(epochs, accumulate=accumulate))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the state of the pruned loader; every rank must call it."""

@@ -21,26 +21,32 @@ try:
     import accelerate  # noqa: F401 (the Trainer asks for it later)
     from transformers import PreTrainedModel, Trainer, __version__
     from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-except ImportError as error:
-    raise ImportError('PrunedTrainer needs transformers and accelerate: pip install "orderdp[transformers]"') from error
+except ModuleNotFoundError as error:
+    if error.name not in ("accelerate", "transformers"):
+        raise
+    what = "PrunedTrainer needs transformers and accelerate: pip install 'transformers>=5.24' 'accelerate>=1.1'"
+    raise ImportError(what) from None
 if not hasattr(Trainer, "loss_is_scaled_for_ga"):
     raise ImportError(
-        f"PrunedTrainer needs transformers 5.24 or later, got {__version__}; pip install -U 'orderdp[transformers]'"
+        f"PrunedTrainer needs transformers 5.24 or later, got {__version__}: pip install 'transformers>=5.24'"
     )
 
-from orderdp.integrations.sample_losses import sample_losses
 from orderdp.integrations.transformers_parts import (
     IDS,
     BatchesWithIds,
     Place,
+    checked_loader,
     compare_with_own,
+    losses_of,
     pair_of,
     read_state,
     refuse_arguments,
+    refuse_stream,
     write_state,
 )
 from orderdp.loader import PrunedLoader
 from orderdp.pruner import Pruner
+from orderdp.states import resumed_by
 from orderdp.strategies import Strategy
 
 STATE_FILE = "pruner.pt"  # in each checkpoint folder
@@ -60,6 +66,7 @@ class PrunedTrainer(Trainer):
         keywords: as for `transformers.Trainer`.
 
     Raises:
+        TypeError: an iterable-style training set; in `train`, another loader than that of `get_train_dataloader`.
         ValueError: both or neither of `pruner` and `strategy`; in `train`, arguments that do not go with pruning, or a
             checkpoint without the state of the pruner.
     """
@@ -72,6 +79,9 @@ class PrunedTrainer(Trainer):
                 f"one of pruner and strategy must be given, got {pruner!r} and {strategy!r}; "
                 "write strategy=OrderDP(prune_ratio=0.5)"
             )
+        if not isinstance(pruner, (Pruner, type(None))):
+            raise TypeError(f"pruner must be a Pruner, got {type(pruner).__name__}; write orderdp.Pruner(strategy, n)")
+        refuse_stream(keywords.get("train_dataset", next(iter(arguments[3:]), None)))
         super().__init__(*arguments, **keywords)
         self.strategy, self._pruner = strategy, pruner
         self._between_steps = True
@@ -100,6 +110,7 @@ class PrunedTrainer(Trainer):
 
     def train(self, *arguments: Any, **keywords: Any) -> Any:
         """Trains as `transformers.Trainer.train` does; `resume_from_checkpoint` resumes the pruner too."""
+        refuse_stream(self.train_dataset)
         refuse_arguments(self)
         if self.strategy is not None:
             self._pruner = None
@@ -145,7 +156,7 @@ class PrunedTrainer(Trainer):
         If the size of an epoch depends on the losses, the number of steps is the most there can be, until the last
         epoch begins.
         """
-        self._loader = dataloader
+        self._loader = dataloader = checked_loader(dataloader)
         _, first, _, _, batch, length, _ = super().set_initial_training_values(args, dataloader)
         max_steps, epochs, self._open_ended = args.max_steps, math.ceil(args.num_train_epochs), False
         if max_steps > 0:
@@ -309,33 +320,13 @@ class PrunedTrainer(Trainer):
         Raises:
             ValueError: outputs or labels of another kind.
         """
-        logits = outputs.get("logits") if isinstance(outputs, Mapping) else None
-        labels = inputs.get("labels")
-        if logits is None or labels is None:
-            raise ValueError(
-                f"per_sample_losses needs outputs['logits'] and inputs['labels'], got {type(outputs).__name__} and "
-                f"{sorted(inputs)}; override per_sample_losses(outputs, inputs)"
-            )
-        if outputs.get("aux_loss") is not None:
-            raise ValueError(
-                "per_sample_losses leaves out the loss of a router, got outputs with aux_loss; write "
-                "output_router_logits=False in the model's configuration, or override per_sample_losses"
-            )
-        problem = getattr(getattr(self.model, "config", None), "problem_type", None)
-        shifted = inputs.get("shift_labels")
-        found = sample_losses(
-            logits,
-            labels if shifted is None else shifted,
-            shift=self._loss_shifts_labels and shifted is None,
-            several=None if problem is None else problem == "multi_label_classification",
+        return losses_of(
+            outputs,
+            inputs,
+            getattr(self.model, "config", None),
+            shift=self._loss_shifts_labels,
             label_smoothing=self.args.label_smoothing_factor,
         )
-        if found is None:
-            raise ValueError(
-                f"per_sample_losses knows one label a sample, several, or one a token, got logits of shape "
-                f"{tuple(logits.shape)} and labels of shape {tuple(labels.shape)}; override per_sample_losses"
-            )
-        return found
 
     def _compare(self, outputs: Any, losses: Tensor, counts: Tensor | None, num_items_in_batch: Any) -> None:
         """Raises ValueError unless the losses are those of the model; looks at the first batch of a run."""
@@ -381,7 +372,11 @@ class PrunedTrainer(Trainer):
                 f"a run resumes with the steps that it was saved with, {saved['cut']}, got {self._cut()}; write those"
             )
         assert self._loader is not None
-        self._loader.load_state_dict(saved["loader"])
+        with resumed_by(
+            "give PrunedTrainer the data and the strategy or pruner of the saved run, and call "
+            "trainer.train(resume_from_checkpoint=...); or leave resume_from_checkpoint out to begin a new run"
+        ):
+            self._loader.load_state_dict(saved["loader"])
         left = self._loader.remaining
         return self.pruner.next_epoch, len(self._loader) - left if left else 0
 

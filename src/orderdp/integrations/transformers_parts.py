@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 from transformers import TrainerCallback
 
-from orderdp.loader import PrunedLoader
+from orderdp.integrations.sample_losses import sample_losses
+from orderdp.loader import FOR_A_STREAM, PrunedLoader
 from orderdp.output.files import write_whole
 from orderdp.pruner import Pruner
 
@@ -69,16 +70,30 @@ class Place(TrainerCallback):
         state.epoch = self.trainer.place
 
 
+def refuse_stream(train_set: Any) -> None:
+    """Raises TypeError for a training set that cannot be asked for chosen samples."""
+    if isinstance(train_set, IterableDataset) or not (train_set is None or hasattr(train_set, "__len__")):
+        raise TypeError(
+            f"train_dataset must be map-style, with a length, got {type(train_set).__name__}, which cannot be asked "
+            f"for chosen samples; in a loop of your own {FOR_A_STREAM}"
+        )
+
+
+def checked_loader(given: Any) -> BatchesWithIds:
+    """Returns the loader that a Trainer is to train with; raises TypeError if it is not that of `PrunedTrainer`."""
+    if not isinstance(given, BatchesWithIds):
+        raise TypeError(
+            f"get_train_dataloader must return the loader of PrunedTrainer, got {type(given).__name__}; leave it out, "
+            "or return super().get_train_dataloader(), and give train_dataset, data_collator and arguments"
+        )
+    return given
+
+
 def refuse_arguments(trainer: Any) -> None:
     """Raises ValueError for arguments of a Trainer that do not go with pruning."""
     args, config = trainer.args, trainer.args.accelerator_config
     shared = trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size()
     rules = (
-        (
-            isinstance(trainer.train_dataset, IterableDataset),
-            f"train_dataset must be map-style, with a length, got {type(trainer.train_dataset).__name__}; "
-            "an iterable-style data set cannot be asked for chosen samples",
-        ),
         (
             args.train_sampling_strategy != "random",
             f"train_sampling_strategy must be 'random', got {args.train_sampling_strategy!r}; the pruner chooses the "
@@ -129,6 +144,50 @@ def pair_of(found: Any) -> tuple[Tensor, Tensor | None]:
         raise ValueError(
             f"per_sample_losses must return (losses, counts) or the losses, one for each sample, got "
             f"{type(found).__name__}; write return losses, None"
+        )
+    return found
+
+
+def losses_of(
+    outputs: Any, inputs: Mapping[str, Any], config: Any, *, shift: bool, label_smoothing: float
+) -> tuple[Tensor, Tensor | None]:
+    """Returns what `PrunedTrainer.per_sample_losses` does.
+
+    Args:
+        outputs: what the model returned.
+        inputs: the batch, with `labels`.
+        config: of the model; None if it has none.
+        shift: each token predicts the next label, unless the batch has labels that are shifted.
+        label_smoothing: share of a label that is spread over all classes.
+
+    Raises:
+        ValueError: outputs or labels of another kind.
+    """
+    logits = outputs.get("logits") if isinstance(outputs, Mapping) else None
+    labels = inputs.get("labels")
+    if logits is None or labels is None:
+        raise ValueError(
+            f"per_sample_losses needs outputs['logits'] and inputs['labels'], got {type(outputs).__name__} and "
+            f"{sorted(inputs)}; override per_sample_losses(outputs, inputs)"
+        )
+    if outputs.get("aux_loss") is not None:
+        raise ValueError(
+            "per_sample_losses leaves out the loss of a router, got outputs with aux_loss; write "
+            "output_router_logits=False in the model's configuration, or override per_sample_losses"
+        )
+    problem = getattr(config, "problem_type", None)
+    shifted = inputs.get("shift_labels")
+    found = sample_losses(
+        logits,
+        labels if shifted is None else shifted,
+        shift=shift and shifted is None,
+        several=None if problem is None else problem == "multi_label_classification",
+        label_smoothing=label_smoothing,
+    )
+    if found is None:
+        raise ValueError(
+            f"per_sample_losses knows one label a sample, several, or one a token, got logits of shape "
+            f"{tuple(logits.shape)} and labels of shape {tuple(labels.shape)}; override per_sample_losses"
         )
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import zlib
 from collections.abc import Collection, Mapping
@@ -17,7 +16,7 @@ from orderdp.checks import check_faults, check_integer, check_update, checked_sc
 from orderdp.epochs import shown
 from orderdp.loader import PrunedLoader
 from orderdp.notices import REPEATS, Notices, Report
-from orderdp.ranks import Batching, Steps, agree, group_of, ranks, step_runs, total
+from orderdp.ranks import Batching, Steps, agree, group_of, ranks, refuse_lone_rank, step_runs, total
 from orderdp.record import EpochRecord, reduced
 from orderdp.rng import generator
 from orderdp.sharded.blocks import Counts, edges
@@ -28,7 +27,6 @@ from orderdp.sharded.wire import Wire
 from orderdp.strategies import OrderDP, Selection
 from orderdp.strategies.base import Indices
 from orderdp.strategies.draws import index_type
-from orderdp.strategies.order import count_up_to
 
 _VERSION = 1
 
@@ -109,12 +107,20 @@ class ShardedPruner:
         """Returns how many samples an epoch visits on all ranks."""
         return self.strategy.sizes(self.num_samples)[1]
 
-    def total_steps(self, epochs: int, batch_size: int, *, drop_last: bool = False, stable_shapes: bool = False) -> int:
+    def total_steps(
+        self,
+        epochs: int,
+        batch_size: int,
+        *,
+        drop_last: bool = False,
+        stable_shapes: bool = False,
+        accumulate: int = 1,
+    ) -> int:
         """Returns the exact number of optimiser steps of epochs 0 .. epochs - 1 on this number of ranks."""
         batching = Batching(batch_size, drop_last, stable_shapes)
         epochs = check_integer("epochs", epochs, 1, 2**31, "write a number such as 90")
         runs = step_runs(self.strategy, self.num_samples, batching, epochs=epochs, num_ranks=self.ranks()[1])
-        return total(runs, of=shown(self.strategy))
+        return total(runs, of=shown(self.strategy), accumulate=accumulate)
 
     def loader(self, dataset: Any, **arguments: Any) -> PrunedLoader:
         """Returns a DataLoader of (index, batch) over this rank's samples; `PrunedLoader` explains the arguments."""
@@ -155,6 +161,7 @@ class ShardedPruner:
         """
         if batch_size is None:
             raise ValueError("a sharded pruner needs the batch size, got none; take the batches from pruner.loader")
+        refuse_lone_rank()
         begin_s = time.perf_counter()
         batching, resumed = Batching(batch_size, drop_last, stable_shapes), self.resuming
         if resumed and batching != self._batching:
@@ -226,14 +233,7 @@ class ShardedPruner:
         missing = non_finite = 0
         if told:
             missing, non_finite = shard.take_in(told[0], told[1], self._begun - 1, table=table)
-        ages = self._begun - 1 - table.last_epoch[table.last_epoch >= 0].astype(np.int64)
-        counts = np.zeros((shard.wire.num_ranks, 8), dtype=np.int64)
-        counts[shard.wire.rank] = (
-            *(np.count_nonzero(ages == 0), table.visits.sum(dtype=np.int64), len(ages), ages.sum()),
-            *(self._missing + missing, self._non_finite + non_finite),
-            *(count_up_to(table.columns["score"], math.log(2)), ages.max(initial=0)),
-        )
-        counts = shard.wire.sum(counts)
+        counts = shard.counts(table, self._begun - 1, self._missing + missing, self._non_finite + non_finite)
         trained, visits, seen, age, missing, non_finite, mastered, _ = counts.sum(axis=0).tolist()
         return Report(
             epoch=-1 if self.epoch is None else self.epoch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -18,6 +19,7 @@ from orderdp.sharded.top import top
 from orderdp.sharded.wire import Wire
 from orderdp.strategies.base import Indices
 from orderdp.strategies.draws import draw, index_type
+from orderdp.strategies.order import count_up_to
 
 Bits = npt.NDArray[np.int32]
 RngOf = Callable[[str, int | None], np.random.Generator]
@@ -132,6 +134,26 @@ class Shard:
         """Takes in those of the scores, (k,), that are of this rank's samples."""
         mine = (ids >= self.first) & (ids < self.first + self.table.num_samples)
         self.table.record(ids[mine] - self.first, scores[mine], None)
+
+    def counts(self, table: ScoreTable, ordinal: int, missing: int, non_finite: int) -> npt.NDArray[np.int64]:
+        """Returns (ranks, 8) what a report says of the samples of each rank.
+
+        The columns are how many were trained in the epoch begun last, visits, how many were seen, the sum of their
+        ages, `missing`, `non_finite`, how many are mastered, and the largest age.
+
+        Args:
+            table: of this rank.
+            ordinal: of the epoch begun last.
+            missing: samples of this rank that were left without a loss.
+            non_finite: losses of this rank that were not finite.
+        """
+        ages = ordinal - table.last_epoch[table.last_epoch >= 0].astype(np.int64)
+        counts = np.zeros((self.wire.num_ranks, 8), dtype=np.int64)
+        counts[self.wire.rank] = (
+            *(np.count_nonzero(ages == 0), table.visits.sum(dtype=np.int64), len(ages), ages.sum()),
+            *(missing, non_finite, count_up_to(table.columns["score"], math.log(2)), ages.max(initial=0)),
+        )
+        return self.wire.sum(counts)
 
     def failed(self, table: ScoreTable) -> list[int]:
         """Returns the samples of all ranks that failed, ascending."""

@@ -11,11 +11,13 @@ import torch
 from orderdp.ranks import Batching
 from orderdp.sharded.blocks import Counts
 from orderdp.sharded.shard import Bits
+from orderdp.states import check_kind
 from orderdp.strategies.base import Indices
 
 
 def check_settings(state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Raises ValueError unless a state has these settings."""
+    """Raises ValueError unless a state is of a sharded pruner and has these settings."""
+    check_kind(state, "blocks")
     for name, now in settings.items():
         if state.get(name) != now:
             raise ValueError(

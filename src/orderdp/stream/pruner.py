@@ -17,7 +17,7 @@ from torch import Tensor
 from orderdp.checks import check_integer, check_losses, check_values
 from orderdp.epochs import shown
 from orderdp.lost_ranks import meeting
-from orderdp.ranks import group_of, ranks, wire
+from orderdp.ranks import group_of, ranks, refuse_lone_rank, wire
 from orderdp.rng import generator
 from orderdp.strategies import OrderDP
 from orderdp.strategies.draws import draw, positions, shuffle
@@ -106,9 +106,11 @@ class StreamPruner:
         """Yields (index, batch): the keys of the batch, or (b,) int64 numbers of its samples in the stream.
 
         Raises:
-            RuntimeError: a loop that does not call `update`; one of a framework that would train wrongly. ValueError,
-                TypeError: a source that gives no batches; keys or scores that are not one for each sample.
+            RuntimeError: a loop that does not call `update`; one of a framework that would train wrongly; one of
+                several processes without a process group. ValueError, TypeError: a source that gives no batches; keys
+                or scores that are not one for each sample.
         """
+        refuse_lone_rank()
         self._calls.begin_pass()
         refuse_accumulation(self.source)
         if self._new:
