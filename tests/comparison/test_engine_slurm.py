@@ -125,6 +125,19 @@ REFUSED = {
         {"cluster": "local", "timeout_min": 5, "slurm_partitions": "a"},
         "options of the engine slurm must be parameters of submitit, got {'timeout_min': 5, 'slurm_partitions': 'a'} (",
     ),
+    "an unknown executor": (
+        {"cluster": "slrum", "timeout_min": 5},
+        "cluster of the engine slurm must be an executor of submitit, got slrum (",
+    ),
+    "several tasks in a job": (
+        {"cluster": "local", "timeout_min": 5, "tasks_per_node": 2},
+        "a worker of the engine slurm is one task on one node, got tasks_per_node=2; leave it out, and write "
+        "--processes 2 for as many workers",
+    ),
+    "several nodes in a job": (
+        {"cluster": "local", "timeout_min": 5, "local_nodes": 3},
+        "a worker of the engine slurm is one task on one node, got local_nodes=3; leave it out, and write ",
+    ),
     "a parameter of another kind": (
         {"cluster": "local", "timeout_min": "long"},
         "options of the engine slurm must be parameters of submitit, got {'timeout_min': 'long'} (",
@@ -133,9 +146,16 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("options", "message"), list(REFUSED.values()), ids=list(REFUSED))
-def test_jobs_that_cannot_be_are_refused_before_anything_is_written(tmp_path, tiny, options, message):
+def test_jobs_that_cannot_be_are_refused_before_anything_is_written(tmp_path, tiny, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         start(Comparison(tiny()), tmp_path / "run", engine=SlurmJobs(**options), show=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_check_of_options_leaves_nothing_in_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    SlurmJobs(cluster="local", timeout_min=5, name="mine", nodes=1).check(1)
     assert not list(tmp_path.iterdir())
 
 
