@@ -183,6 +183,8 @@ def test_a_machine_that_does_not_see_the_folder_or_its_locks_says_so(assignment,
 def test_what_a_worker_says_or_warns_of_is_told_in_whole_lines(assignment):
     def work(folders, log):
         log("begun")
+        tell()  # at once, not only when the worker ends
+        assert told == ["begun"]
         logging.getLogger("orderdp").warning("few are mastered")
         logging.getLogger("orderdp").info("no warning")
 
@@ -201,6 +203,13 @@ def test_what_a_worker_says_or_warns_of_is_told_in_whole_lines(assignment):
         log.write("a line\n")
     tell()
     assert told[2:] == ["half a line"]
+
+
+def test_a_worker_works_where_the_command_was_started(assignment, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "run")  # and is there again after the test
+    found = []
+    assert changed(assignment, home=tmp_path, worker=lambda *_: found.append(Path.cwd()))() is None
+    assert found == [tmp_path]
 
 
 def test_the_lock_file_goes_also_after_an_interruption(tmp_path, plan):

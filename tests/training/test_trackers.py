@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 
 import pytest
@@ -318,6 +319,18 @@ def test_wandb_has_all_epochs_under_one_id(tmp_path, tiny, monkeypatch):
     with pytest.raises(KeyError):
         end_by(KeyError, ["wandb"], tmp_path / "run" / NAME, tiny())
     assert codes[0] == 1
+
+
+def test_of_several_ranks_the_first_one_logs(tmp_path, tiny, monkeypatch, on_two_ranks):
+    plan = Comparison(tiny(epochs=1), against=())
+
+    def started(path, known):
+        (tmp_path / f"started.{os.environ['RANK']}").touch()
+        return Recorded([]), "id"
+
+    monkeypatch.setitem(trackers._STARTED, "tensorboard", started)
+    assert on_two_ranks(lambda: start(plan, tmp_path / "run", trackers=("tensorboard",), show=False)) == [0, 0]
+    assert [path.name for path in tmp_path.glob("started.*")] == ["started.0"]
 
 
 def test_only_known_trackers_are_known():
