@@ -161,8 +161,9 @@ class Soak:
                     process.join()
             self.undisturbed_s = min(self.undisturbed_s, time.perf_counter() - began_s)
             found.add(outcome(folder))
-        (expected,) = found
-        return expected
+        if len(found) > 1:
+            raise RuntimeError("undisturbed runs ended differently, so there is nothing to compare with")
+        return found.pop()
 
     def run(self, kills: int) -> dict[str, Any]:
         """Makes the kills and returns the counts.
@@ -256,6 +257,8 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=200, help="over all, half of them on two ranks; default 200")
     options.add_argument("--seed", type=int, default=0, help="of the moments; default 0")
     given = options.parse_args()
+    if given.kills < 2 or given.kills % 2:
+        options.error(f"--kills must be even and at least 2, half of them on two ranks, got {given.kills}")
     torch.set_num_threads(1)
     data = load_dataset("digits")
     numbers: dict[str, Any] = {"kills": given.kills, "seed": given.seed, "ranks": {}}

@@ -271,9 +271,24 @@ def test_the_checkpoint_before_a_bad_one_is_used(tmp_path, undisturbed, damage):
     assert_same_samples(result(tmp_path), undisturbed)
 
 
+def test_the_loop_of_the_page_does_not_begin_anew_if_no_checkpoint_can_be_used(tmp_path):
+    assert loop(tmp_path, 1, "--epochs=1") == [0]
+    found = sorted(tmp_path.glob("*.pt"))
+    assert len(found) == 2
+    for path in found:
+        path.write_bytes(b"")
+    assert loop(tmp_path, 1) == [1]
+    told = (tmp_path / "told.0").read_text()
+    assert f"no checkpoint in {tmp_path} can be used; remove them to begin anew" in told
+    assert told.count(" is passed over: ") == 2
+    assert sorted(tmp_path.glob("*.pt")) == found  # a second start is refused too
+
+
 # torchrun. Each process imports torch anew. Without a store of its own, a restarted gloo group finds the addresses of
-# the one before (torch 2.13), as docs/ranks.md says.
-FRESH_STORE = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+# the one before (torch 2.13). So the command of docs/ranks.md sets a variable, which these tests take from there.
+RANKS_PAGE = (Path(__file__).parents[1] / "docs" / "ranks.md").read_text(encoding="utf-8")
+((VARIABLE, VALUE),) = re.findall(r"^ *(\w+)=(\w+) torchrun .*--max-restarts", RANKS_PAGE, flags=re.MULTILINE)
+FRESH_STORE = {**os.environ, "OMP_NUM_THREADS": "1", VARIABLE: VALUE}
 
 
 def torchrun(script, *arguments):
@@ -302,6 +317,10 @@ def test_runs_that_are_killed_at_random_moments_end_as_undisturbed_ones():
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(": 3 kills, ") == 2
     assert done.stdout.count("ended as the undisturbed one") == 2
+    command[-1] = "--kills=1"
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=200)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.endswith("--kills must be even and at least 2, half of them on two ranks, got 1\n")
 
 
 @pytest.mark.slow

@@ -80,6 +80,14 @@ def test_the_engine_arrives(call, monkeypatch, command, owner, function):
     assert (given["processes"], given["engine"]) == (1, LOCAL)
 
 
+@pytest.mark.parametrize("command", [["train"], SMALL[:-2]], ids=["train", "compare"])
+def test_a_job_that_torchrun_may_restart_names_its_folder(call, here, monkeypatch, command):
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    line = "--run must name the folder under torchrun --max-restarts, since a restarted job resumes it, got none; write"
+    assert call(*command) == (2, "", f"orderdp: {line} --run DIR\n")
+    assert not list(here.iterdir())
+
+
 def test_a_study_that_trains_nothing_takes_no_engine(call):
     line = "orderdp: study figure5 trains nothing, got --engine --engine-options; leave them out\n"
     assert call("study", "figure5", "--engine", "ray", "--engine-options", "num_cpus=2") == (2, "", line)

@@ -83,6 +83,26 @@ def test_options_that_no_task_takes_are_refused_before_anything_is_written(tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_a_task_that_returns_several_things_is_refused_before_anything_is_written(tmp_path, tiny):
+    message = "a task of the engine ray must return one thing, got num_returns=2; leave it out"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        start(Comparison(tiny()), tmp_path / "run", engine=RayTasks(num_returns=2), show=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [ConnectionError, RuntimeError, ray.exceptions.AuthenticationError])
+def test_a_cluster_that_a_variable_names_is_looked_for_before_anything_is_written(tmp_path, tiny, monkeypatch, error):
+    def refused(address, **options):
+        raise error("no\ncluster")
+
+    monkeypatch.setattr(ray, "init", refused)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    message = r"the engine ray must reach its cluster, got RAY_ADDRESS=127.0.0.1:9 \(no.*\); start one with "
+    with pytest.raises(RuntimeError, match=f"^{message}'ray start --head', or unset the variable$"):
+        start(Comparison(tiny()), tmp_path / "run", engine=RayTasks(), show=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_cluster_that_is_not_there_is_refused_before_anything_is_written(tmp_path, tiny):
     message = r"the engine ray must reach its cluster, got address=auto \(.*\); start one with 'ray start --head', or "
     with pytest.raises(RuntimeError, match=f"^{message}leave the address out$"):

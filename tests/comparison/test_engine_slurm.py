@@ -6,11 +6,13 @@ import re
 import signal
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
 pytest.importorskip("submitit")
 
+from orderdp.comparison.engines.assignment import Assignment
 from orderdp.comparison.engines.slurm_jobs import SlurmJobs
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.workers import start
@@ -116,6 +118,34 @@ def test_a_run_of_a_job_that_ends_early_is_continued(tmp_path, tiny, stop, lost)
     assert sum(line.startswith("submitted 1 job: ") for line in told) == 1 + lost
 
 
+class Submitted:
+    """A job, and the executor that submits it."""
+
+    def __init__(self, job_id, *, done):
+        self.job_id, self.ended, self.cancelled = job_id, done, False
+
+    def done(self):
+        return self.ended
+
+    def cancel(self, *, check):
+        self.cancelled = True
+
+    @contextmanager
+    def batch(self):
+        yield
+
+
+def test_only_the_jobs_that_still_run_are_cancelled(tmp_path, monkeypatch):
+    jobs = [Submitted("7_0", done=True), Submitted("7_1", done=False)]
+    left = iter(jobs)
+    jobs[0].submit = lambda assignment: next(left)
+    monkeypatch.setattr(SlurmJobs, "_executor", lambda engine, folder: jobs[0])
+    assignment = Assignment(print, (tmp_path,), tmp_path / "a.lock", tmp_path)
+    with SlurmJobs(timeout_min=5)._started(assignment, 2, [].append):
+        pass
+    assert [job.cancelled for job in jobs] == [False, True]
+
+
 REFUSED = {
     "no time limit": (
         {"cluster": "local"},
@@ -125,6 +155,19 @@ REFUSED = {
         {"cluster": "local", "timeout_min": 5, "slurm_partitions": "a"},
         "options of the engine slurm must be parameters of submitit, got {'timeout_min': 5, 'slurm_partitions': 'a'} (",
     ),
+    "an unknown executor": (
+        {"cluster": "slrum", "timeout_min": 5},
+        "cluster of the engine slurm must be an executor of submitit, got slrum (",
+    ),
+    "several tasks in a job": (
+        {"cluster": "local", "timeout_min": 5, "tasks_per_node": 2},
+        "a worker of the engine slurm is one task on one node, got tasks_per_node=2; leave it out, and write "
+        "--processes 2 for as many workers",
+    ),
+    "several nodes in a job": (
+        {"cluster": "local", "timeout_min": 5, "local_nodes": 3},
+        "a worker of the engine slurm is one task on one node, got local_nodes=3; leave it out, and write ",
+    ),
     "a parameter of another kind": (
         {"cluster": "local", "timeout_min": "long"},
         "options of the engine slurm must be parameters of submitit, got {'timeout_min': 'long'} (",
@@ -133,9 +176,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("options", "message"), list(REFUSED.values()), ids=list(REFUSED))
-def test_jobs_that_cannot_be_are_refused_before_anything_is_written(tmp_path, tiny, options, message):
+def test_jobs_that_cannot_be_are_refused_before_anything_is_written(tmp_path, tiny, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         start(Comparison(tiny()), tmp_path / "run", engine=SlurmJobs(**options), show=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_check_of_options_leaves_nothing_in_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    SlurmJobs(cluster="local", timeout_min=5, name="mine", nodes=1).check(1)
+    SlurmJobs(cluster="local", slurm_time=5).check(1)
     assert not list(tmp_path.iterdir())
 
 

@@ -183,6 +183,8 @@ def test_a_machine_that_does_not_see_the_folder_or_its_locks_says_so(assignment,
 def test_what_a_worker_says_or_warns_of_is_told_in_whole_lines(assignment):
     def work(folders, log):
         log("begun")
+        tell()  # at once, not only when the worker ends
+        assert told == ["begun"]
         logging.getLogger("orderdp").warning("few are mastered")
         logging.getLogger("orderdp").info("no warning")
 
@@ -201,6 +203,26 @@ def test_what_a_worker_says_or_warns_of_is_told_in_whole_lines(assignment):
         log.write("a line\n")
     tell()
     assert told[2:] == ["half a line"]
+
+
+def test_a_worker_works_where_the_command_was_started(assignment, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path / "run")  # and is there again after the test
+    found = []
+    assert changed(assignment, home=tmp_path, worker=lambda *_: found.append(Path.cwd()))() is None
+    assert found == [tmp_path]
+
+
+def test_the_lock_file_goes_also_after_an_interruption(tmp_path, plan):
+    class Interrupted(Here):
+        @contextmanager
+        def _started(self, assignment, count, log):
+            assert assignment.place.exists()
+            raise KeyboardInterrupt
+            yield
+
+    with pytest.raises(KeyboardInterrupt):
+        start(plan, tmp_path / "run", engine=Interrupted(), show=False)
+    assert list((tmp_path / "run" / "workers").iterdir()) == []
 
 
 def test_an_error_of_a_worker_is_its_reason(assignment):
@@ -245,6 +267,7 @@ def test_engines_by_name():
     assert engine_named("local") is LOCAL
     assert repr(engine_named("ray", num_gpus=1)) == "RayTasks(num_gpus=1)"
     assert engine_named("slurm", cluster="local", timeout_min=5).cluster == "local"
+    assert repr(engine_named("ray", name="mine")) == "RayTasks(name='mine')"  # a name of theirs
     for name, options, message in (
         ("rya", {}, "no engine named 'rya'; did you mean 'ray'?"),
         ("kubernetes", {}, "no engine named 'kubernetes'; choose from local, ray, slurm"),

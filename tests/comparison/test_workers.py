@@ -643,6 +643,35 @@ def test_helpers_end_with_the_process_that_they_help(tmp_path, larger):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def _ends_when_all_are_told(folder):
+    """Ends by SIGTERM once the other helper was sent one too, as a helper that still writes a checkpoint takes time."""
+
+    def told(*_):
+        (folder / f"told{os.getpid()}").touch()
+        end = time.monotonic() + 10
+        while len(list(folder.glob("told*"))) < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+        os._exit(0 if len(list(folder.glob("told*"))) == 2 else 1)
+
+    signal.signal(signal.SIGTERM, told)
+    (folder / f"begun{os.getpid()}").touch()
+    time.sleep(2 * PATIENCE_S)
+
+
+def test_helpers_are_all_told_to_end_before_any_is_waited_for(tmp_path):
+    helpers = []
+
+    def interrupted():
+        with joined_by(2, _ends_when_all_are_told, tmp_path):
+            wait_until(lambda: len(list(tmp_path.glob("begun*"))) == 2)
+            helpers.extend(multiprocessing.active_children())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [helper.exitcode for helper in helpers] == [0, 0]
+
+
 def test_helpers_end_when_the_process_that_they_help_is_killed(tmp_path, larger):
     path, context = tmp_path / "run", multiprocessing.get_context("fork")
     slow = replace(larger, recipe=larger.recipe.model_copy(update={"epochs": 20_000}))

@@ -7,6 +7,7 @@ import pytest
 
 from orderdp.training.loop import Run
 from orderdp.training.run_folder import RunFolder
+from orderdp.training.shown import Shown
 
 
 class Terminal(io.StringIO):
@@ -38,6 +39,14 @@ def test_without_a_terminal_each_epoch_is_a_plain_line(trained):
         )
         assert re.fullmatch(rf"{shown}\d+\.\d s", line)
     assert all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_the_seconds_of_a_line_are_those_of_training_selection_and_data(capsys):
+    seconds = {"training_s": 1.0, "selection_s": 20.0, "data_s": 300.0, "evaluation_s": 4000.0}
+    line = {"epoch": 1, "loss": 0.5, "accuracy": None, "mastered": None, **seconds}
+    with Shown("mine", None, 2, step=0, show=True) as shown:
+        shown.epoch([line])
+    assert capsys.readouterr().err == "mine: epoch 1 of 2: loss 0.500, 321.0 s\n"
 
 
 def test_an_epoch_without_evaluation_shows_the_last_accuracy(trained):

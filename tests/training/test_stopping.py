@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -228,6 +229,14 @@ def test_ranks_that_read_different_checkpoints_are_refused(tmp_path, tiny, digit
 
 
 # A job that torchrun has started again.
+
+
+def test_a_restarted_job_knows_its_folder_also_after_its_learning_rates_were_chosen(tmp_path, tiny, monkeypatch):
+    plan = Comparison(tiny(epochs=1), against=(), max_lrs=(0.1, 0.3))
+    chosen = replace(plan, tuned={"OrderDP 50 %": 0.3})
+    monkeypatch.setattr(workers, "load_comparison", lambda path: (chosen, None))
+    assert workers._holds(tmp_path, plan)
+    assert not workers._holds(tmp_path, replace(plan, max_lrs=(0.1,)))
 
 
 def test_only_a_restarted_job_resumes_the_folder_that_it_made(tmp_path, tiny, monkeypatch):

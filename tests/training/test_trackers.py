@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from orderdp.comparison.workers import resume, start
 from orderdp.training import trackers
 from orderdp.training.loop import Run
 from orderdp.training.run_folder import RunFolder
-from orderdp.training.trackers import FILE, check_trackers, read_trackers, write_trackers
+from orderdp.training.trackers import FILE, check_trackers, read_trackers, tracking, write_trackers
 
 ROW = ["loss", "accuracy", "lr", "kept", "never_seen", "mastered", "seconds"]
 NAME = "OrderDP-50-seed0"
@@ -123,6 +124,99 @@ def test_a_run_goes_on_if_its_tracker_fails_and_catches_up(tmp_path, plan, notes
     ]
 
 
+class Failing(Recorded):
+    """Fails as often as it is asked to, in one of its calls."""
+
+    def __init__(self, notes, call, times):
+        super().__init__(notes)
+        self.call, self.times = call, times
+
+    def _fail(self, call):
+        if call == self.call and self.times:
+            self.times -= 1
+            raise OSError(f"no\nserver to {call}")
+
+    def store_init_configuration(self, values):
+        self._fail("configure")
+        super().store_init_configuration(values)
+
+    def log(self, values, step):
+        self._fail("log")
+        super().log(values, step)
+
+    def finish(self):
+        super().finish()
+        self._fail("finish")
+
+
+@pytest.mark.parametrize("call", ["start", "configure", "finish"])
+def test_a_run_goes_on_if_its_tracker_cannot_begin_or_end(tmp_path, tiny, monkeypatch, caplog, call):
+    """Two of three tries fail; the rows come with the third one, and the tracker that was started ends."""
+    tracker, tries = Failing([], call, times=2), []
+
+    def started(path, known):
+        tries.append(known)
+        tracker._fail("start")
+        return tracker, "id"
+
+    monkeypatch.setitem(trackers._STARTED, "tensorboard", started)
+    plan = Comparison(tiny(prune_ratio=0.5), against=())
+    with caplog.at_level(logging.WARNING, "orderdp"):
+        found = start(plan, tmp_path / "run", trackers=("tensorboard",), show=False)
+    assert (found.failed, len(found.finished)) == ({}, 1)
+    assert [each if isinstance(each, str) else each[0] for each in tracker.notes] == ["config", 1, 2, 3, "finished"]
+    assert [record.message for record in caplog.records] == [
+        f"tensorboard could not be logged to (no server to {call}); the run goes on"
+    ]
+    assert tries == [None] * (3 if call == "start" else 1)
+
+
+def end_by(error, names, path, recipe):
+    """Starts trackers, and ends the run by an error."""
+    with tracking(names, path, recipe) as log:
+        log([])
+        raise error
+
+
+def test_a_tracker_that_cannot_end_keeps_no_other_from_ending_and_hides_no_stop(tmp_path, tiny, monkeypatch):
+    found = {"tensorboard": Failing([], "finish", times=1), "mlflow": Failing([], "finish", times=0)}
+    for name, tracker in found.items():
+        monkeypatch.setitem(trackers._STARTED, name, lambda path, known, tracker=tracker: (tracker, "id"))
+    monkeypatch.setitem(trackers._UNFINISHED, "mlflow", lambda tracker, error: tracker.notes.append(type(error)))
+    for error in (KeyboardInterrupt, FloatingPointError):
+        with pytest.raises(error):
+            end_by(error, tuple(found), tmp_path, tiny())
+    assert [each.notes.count("finished") for each in found.values()] == [2, 2]
+    assert [each for each in found["mlflow"].notes if isinstance(each, type)] == [KeyboardInterrupt, FloatingPointError]
+
+
+def test_finished_runs_are_added_to_a_tracker_that_is_named_later_or_failed(tmp_path, plan, notes, monkeypatch):
+    path = tmp_path / "run"
+    start(plan, path, show=False)
+    write_trackers(path, ("tensorboard",))
+    resume([path], show=False)
+    assert {name: list(rows(noted)) for name, noted in notes.items()} == {
+        NAME: [1, 2, 3],
+        "full-data-seed0": [1, 2, 3],
+    }
+    before = {name: list(noted) for name, noted in notes.items()}
+    resume([path], show=False)
+    assert notes == before  # they lack nothing
+    with RunFolder(path / NAME).locked():  # another process is at it
+        (path / NAME / FILE).unlink()
+        resume([path], show=False)
+    assert notes == before
+
+
+def test_a_folder_of_logs_is_no_installed_tracker(tmp_path, monkeypatch):
+    """As `wandb/` in the working folder, which Python takes for a package without a file."""
+    (tmp_path / "logs_of_mine").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(trackers, "NAMES", ("logs_of_mine",))
+    with pytest.raises(ImportError, match=r"^--log logs_of_mine needs logs_of_mine: pip install logs_of_mine$"):
+        check_trackers(["logs_of_mine"])
+
+
 def test_trackers_that_cannot_be_are_refused_before_anything_is_written(tmp_path, plan, monkeypatch):
     hints = {"tensorbord": "; did you mean 'tensorboard'?", "x": "; choose from tensorboard, wandb, mlflow"}
     for name, hint in hints.items():
@@ -199,11 +293,15 @@ def test_mlflow_has_one_run_of_all_epochs(tmp_path, tiny, monkeypatch):
     logged = client.get_metric_history(run.info.run_id, "loss")
     assert [(each.step, each.value) for each in logged] == [(line["epoch"], line["loss"]) for line in history]
     assert sorted(run.data.metrics) == sorted(ROW)
+    for error, status in ((KeyboardInterrupt, "KILLED"), (ValueError, "FAILED")):
+        with pytest.raises(error):
+            end_by(error, ["mlflow"], tmp_path / "run" / NAME, tiny())
+        assert client.get_run(run.info.run_id).info.status == status
 
 
 @pytest.mark.filterwarnings("ignore")  # of what it imports
 def test_wandb_has_all_epochs_under_one_id(tmp_path, tiny, monkeypatch):
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     half_then_all(tmp_path / "run", tiny, "wandb")
@@ -211,6 +309,28 @@ def test_wandb_has_all_epochs_under_one_id(tmp_path, tiny, monkeypatch):
     files = sorted((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
     assert [file.name for file in files] == [f"run-{noted['id']}.wandb"] * 2  # `wandb sync` joins them
     assert noted["epochs"] == 3
+    finish, codes = wandb.Run.finish, []
+
+    def finished(run, exit_code=None):
+        codes.append(exit_code)
+        finish(run, exit_code)
+
+    monkeypatch.setattr(wandb.Run, "finish", finished)
+    with pytest.raises(KeyError):
+        end_by(KeyError, ["wandb"], tmp_path / "run" / NAME, tiny())
+    assert codes[0] == 1
+
+
+def test_of_several_ranks_the_first_one_logs(tmp_path, tiny, monkeypatch, on_two_ranks):
+    plan = Comparison(tiny(epochs=1), against=())
+
+    def started(path, known):
+        (tmp_path / f"started.{os.environ['RANK']}").touch()
+        return Recorded([]), "id"
+
+    monkeypatch.setitem(trackers._STARTED, "tensorboard", started)
+    assert on_two_ranks(lambda: start(plan, tmp_path / "run", trackers=("tensorboard",), show=False)) == [0, 0]
+    assert [path.name for path in tmp_path.glob("started.*")] == ["started.0"]
 
 
 def test_only_known_trackers_are_known():

@@ -14,8 +14,8 @@ from orderdp.cli.folders import (
     add_folder_options,
     chosen_recipe,
     extend_all,
-    new_folder,
     refuse_beside_resume,
+    run_folder,
     show_comparison,
     status_of,
 )
@@ -127,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
     recipe = chosen_recipe(options.recipe, given, {})
     methods = grid(recipe, [*chosen, *_random_beside(chosen, recipe)], ratios)
     seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
-    path = options.run_folder = options.run or new_folder(f"compare-{recipe.dataset}")
+    path = options.run_folder = run_folder(options.run, f"compare-{recipe.dataset}")
     budgets = tuple(options.budgets or ())
     comparison = Comparison(recipe, methods, seeds, budgets=budgets, short_augment=options.short_augment)
     if len(rates) > 1:

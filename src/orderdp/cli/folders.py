@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -87,6 +88,22 @@ def _changed(table: Mapping[str, Any], given: Mapping[str, Any], *, epochs: int)
     elif strategy.has_size(given):
         table = {key: value for key, value in table.items() if key != "prune_ratio"}
     return {**table, **given}
+
+
+def run_folder(given: Path | None, name: str) -> Path:
+    """Returns the folder of runs that was given, or the default one with this name.
+
+    Raises:
+        ValueError: none was given, and torchrun may restart this process, which would then not find the folder again.
+    """
+    if given is not None:
+        return given
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0:
+        raise ValueError(
+            "run must name the folder under torchrun --max-restarts, since a restarted job resumes it, got none; write "
+            "--run DIR"
+        )
+    return new_folder(name)
 
 
 def new_folder(name: str) -> Path:

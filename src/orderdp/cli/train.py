@@ -10,8 +10,8 @@ from orderdp.cli.folders import (
     add_folder_options,
     chosen_recipe,
     extend_all,
-    new_folder,
     refuse_beside_resume,
+    run_folder,
     show_conclusions,
     status_of,
 )
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
         table = to_table(recipe.strategy.for_seed(None), epochs=recipe.epochs)
         methods = [{**table, "prune_ratio": ratio} for ratio in options.prune_ratio or ()]
         seeds = [recipe.model_copy(update={"seed": seed}).seed for seed in seeds]
-        path = options.run_folder = options.run or new_folder(recipe.dataset)
+        path = options.run_folder = run_folder(options.run, recipe.dataset)
         against = REFERENCES if options.against is None else tuple(options.against)
         comparison = Comparison(recipe, tuple(methods), tuple(seeds), against)
         found = start(comparison, path, trackers=options.log or (), log=tell)

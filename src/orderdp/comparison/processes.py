@@ -37,8 +37,9 @@ def joined_by(count: int, function: Callable[..., None], *arguments: Any) -> Ite
         for child in children:
             child.join()
     finally:
-        for child in children:
+        for child in children:  # all of them first: each may still finish a step, and write a checkpoint
             child.terminate()
+        for child in children:
             child.join()
 
 

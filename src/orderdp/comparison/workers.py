@@ -34,7 +34,7 @@ from orderdp.strategies.registry import to_table
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder, alone_in, spent_s
-from orderdp.training.trackers import check_trackers, read_trackers, write_trackers
+from orderdp.training.trackers import check_trackers, lacking, read_trackers, tracking, write_trackers
 
 
 def _silent(line: str) -> None:
@@ -146,6 +146,7 @@ def resume(
         _write_down_runs(comparison, path, sizes)
         read_folder(path)  # refuses runs of another recipe
         _forget_failures(path)
+        _log_finished(comparison, path, sizes)
 
     def train(folders: Sequence[Path]) -> list[Outcome]:
         return resume(folders, processes=processes, engine=engine, show=show, log=log, data=data)
@@ -331,3 +332,20 @@ def _forget_failures(path: Path) -> None:
             with RunFolder(failed.parent).locked() as mine:
                 if mine:
                     failed.unlink(missing_ok=True)
+
+
+def _log_finished(comparison: Comparison, path: Path, sizes: Sizes) -> None:
+    """Adds to the trackers of a folder what they lack of its finished runs."""
+    if not (names := read_trackers(path)) or not PartialState().is_main_process:
+        return
+    for member in comparison.members(sizes.num_samples, sizes.num_ranks):
+        folder = RunFolder(path / member.name)
+        with suppress(ValueError):  # damaged, which is reported at the end
+            if folder.path.exists() and (found := folder.record()) is not None:
+                history = found[1]
+                if missing := lacking(names, folder.path, len(history)):
+                    with (
+                        folder.locked() as mine,
+                        tracking(missing if mine else (), folder.path, folder.recipe()) as log,
+                    ):
+                        log(history)

@@ -1,7 +1,8 @@
 """Experiment trackers: a row an epoch of each run, through accelerate's trackers.
 
 The folder of the runs names the trackers, so a run that is resumed goes on in the same logs. The folder of each run
-holds what it takes to find its log again, and how many epochs are in it. What a log lacks is added on resuming.
+holds what it takes to find its log again, and how many epochs are in it. What a log lacks is added on resuming. A run
+is worth more than its log: if a tracker fails, the run goes on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,8 @@ def check_trackers(names: Sequence[str]) -> None:
         if name not in NAMES:
             hint = did_you_mean(name, NAMES) or f"; choose from {', '.join(NAMES)}"
             raise ValueError(f"no tracker named {name!r}{hint}")
-        if find_spec(name) is None:
+        spec = find_spec(name)
+        if spec is None or spec.origin is None:  # a folder of logs is a package of that name to Python
             raise ImportError(f"--log {name} needs {name}: pip install {name}")
 
 
@@ -62,26 +65,45 @@ def read_trackers(path: Path) -> tuple[str, ...]:
 def tracking(names: Sequence[str], path: Path, recipe: Recipe) -> Iterator[Callable[[History], None]]:
     """Yields a function that logs the epochs of a run that its trackers lack.
 
-    Its argument is the history of the run, a line of metrics for each epoch. If a tracker fails, the run goes on: the
-    first time is warned of, and the epoch is logged with the next one.
+    Its argument is the history of the run, a line of metrics for each epoch. The first call starts the trackers. If a
+    tracker fails, also as it starts or ends, the run goes on: the first time is warned of, and the epoch is logged with
+    the next one. To MLflow and Weights & Biases, a run that an error ends is none that finished.
 
     Args:
         names: of the trackers.
         path: folder of the run.
         recipe: of the run; it is the configuration that the trackers show.
     """
-    trackers: list[_Tracked] = []
+    trackers = [_Tracked(name, path, recipe) for name in names]
+    ended_by: BaseException | None = None
 
     def log(history: History) -> None:
         for each in trackers:
             each.log(history)
 
     try:
-        trackers.extend(_Tracked(name, path, recipe) for name in names)
         yield log
+    except BaseException as error:
+        ended_by = error
+        raise
     finally:
         for each in trackers:
-            each.tracker.finish()
+            each.finish(ended_by)
+
+
+def lacking(names: Sequence[str], path: Path, epochs: int) -> list[str]:
+    """Returns the trackers that lack some of the first epochs of a run, by what its folder notes.
+
+    Args:
+        names: of the trackers.
+        path: folder of the run.
+        epochs: how many there are.
+
+    Raises:
+        ValueError: the note is damaged.
+    """
+    known = _noted(path / FILE)
+    return [name for name in names if known.get(name, {"epochs": 0})["epochs"] < epochs]
 
 
 def row_of(history: History, number: int) -> dict[str, float]:
@@ -106,32 +128,52 @@ class _Tracked:
     """The log of one run in one tracker."""
 
     def __init__(self, name: str, path: Path, recipe: Recipe) -> None:
-        self._name, self._file, self._failed = name, path / FILE, False
-        state = self._read().get(name)
-        self.tracker, self._id = _STARTED[name](path, None if state is None else state["id"])
-        self._logged = 0 if state is None else state["epochs"]
-        if state is None:
-            self.tracker.store_init_configuration(_flat({"run": path.name, **recipe.model_dump(exclude_none=True)}))
-            self._write()
+        self._name, self._path, self._recipe, self._file = name, path, recipe, path / FILE
+        self._tracker: Any = None  # until it is started
+        self._id, self._logged, self._described, self._failed = "", 0, False, False
 
     def log(self, history: History) -> None:
         """Logs the epochs that are not logged yet."""
-        try:
+        with self._failing():
+            self._start()
             for number in range(self._logged, len(history)):
-                self.tracker.log(row_of(history, number), step=history[number]["epoch"])
-        except Exception as error:  # of a server, the network, a disk: the run is worth more than its log
-            if not self._failed:
-                logging.getLogger("orderdp").warning(f"{self._name} could not be logged to ({error}); the run goes on")
-            self._failed = True
-        else:
+                self._tracker.log(row_of(history, number), step=history[number]["epoch"])
             self._logged = len(history)
             self._write()
 
-    def _read(self) -> dict[str, Any]:
-        return dict(_parsed(self._file, dict)) if self._file.exists() else {}
+    def finish(self, ended_by: BaseException | None) -> None:
+        """Ends the log, of a run that came to its end or was ended by an error."""
+        with self._failing():
+            if self._tracker is not None:
+                if ended_by is not None and self._name in _UNFINISHED:
+                    _UNFINISHED[self._name](self._tracker, ended_by)
+                self._tracker.finish()
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Warns of the first error, such as that of a server, the network or a disk."""
+        try:
+            yield
+        except Exception as error:
+            if not self._failed:
+                why = " ".join(str(error).split()) or type(error).__name__
+                logging.getLogger("orderdp").warning(f"{self._name} could not be logged to ({why}); the run goes on")
+            self._failed = True
+
+    def _start(self) -> None:
+        """Starts the tracker and gives it the recipe, if that is still to be done."""
+        if self._tracker is None:
+            state = _noted(self._file).get(self._name)
+            self._tracker, self._id = _STARTED[self._name](self._path, None if state is None else state["id"])
+            self._logged, self._described = (0, False) if state is None else (state["epochs"], True)
+        if not self._described:
+            recipe = self._recipe.model_dump(exclude_none=True)
+            self._tracker.store_init_configuration(_flat({"run": self._path.name, **recipe}))
+            self._described = True
+            self._write()
 
     def _write(self) -> None:
-        state = {**self._read(), self._name: {"id": self._id, "epochs": self._logged}}
+        state = {**_noted(self._file), self._name: {"id": self._id, "epochs": self._logged}}
         write_whole(self._file, (json.dumps(state) + "\n").encode())
 
 
@@ -167,6 +209,21 @@ _STARTED: dict[str, Callable[[Path, str | None], tuple[Any, str]]] = {
 }
 
 
+def _unfinished_wandb(tracker: Any, _: BaseException) -> None:
+    tracker.tracker.finish(exit_code=1)
+
+
+def _unfinished_mlflow(_: Any, ended_by: BaseException) -> None:
+    import_module("mlflow").end_run("FAILED" if isinstance(ended_by, Exception) else "KILLED")
+
+
+# How to end the log of a run that failed, or was stopped.
+_UNFINISHED: dict[str, Callable[[Any, BaseException], None]] = {
+    "wandb": _unfinished_wandb,
+    "mlflow": _unfinished_mlflow,
+}
+
+
 def _flat(table: Mapping[str, Any], within: str = "") -> dict[str, Any]:
     """Returns a table of tables as one, with names such as "strategy.name"."""
     found: dict[str, Any] = {}
@@ -176,6 +233,10 @@ def _flat(table: Mapping[str, Any], within: str = "") -> dict[str, Any]:
         else:
             found[within + key] = value if isinstance(value, bool | int | float | str) else str(value)
     return found
+
+
+def _noted(file: Path) -> dict[str, Any]:
+    return dict(_parsed(file, dict)) if file.exists() else {}
 
 
 def _parsed(file: Path, kind: type) -> Any:

@@ -28,10 +28,12 @@ def meeting_place(folder: Path, engine: str) -> Iterator[Path]:
     """Yields a lock file in a folder, and holds its lock; what workers log stands beside it."""
     (folder / FOLDER).mkdir(exist_ok=True)
     place = folder / FOLDER / f"{engine}-{secrets.token_hex(4)}.lock"
-    with claimed(place):
-        place.touch()
-        yield place
-    place.unlink(missing_ok=True)
+    try:
+        with claimed(place):
+            place.touch()
+            yield place
+    finally:
+        place.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -26,7 +27,12 @@ class RayTasks(Elsewhere):
         """Imports Ray, lets it check the options, and connects once to a cluster that is named."""
         super().check(num_ranks)
         ray = _ray()
-        if "address" in self.options:
+        if self.options.get("num_returns", 1) != 1:
+            raise ValueError(
+                f"a task of the engine ray must return one thing, got num_returns={self.options['num_returns']}; leave "
+                "it out"
+            )
+        if "address" in self.options or os.environ.get("RAY_ADDRESS"):
             with self._connected(ray):
                 pass
         try:
@@ -54,10 +60,13 @@ class RayTasks(Elsewhere):
         address = self.options.get("address")
         try:
             ray.init(address, logging_level=logging.WARNING, log_to_driver=False)
-        except (ConnectionError, ValueError) as error:
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+            named, rest = f"address={address}", "leave the address out"
+            if address is None and "RAY_ADDRESS" in os.environ:
+                named, rest = f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}", "unset the variable"
             raise RuntimeError(
-                f"the engine ray must reach its cluster, got address={address} ({first_line(error)}); start one with "
-                "'ray start --head', or leave the address out"
+                f"the engine ray must reach its cluster, got {named} ({first_line(error)}); start one with "
+                f"'ray start --head', or {rest}"
             ) from None
         try:
             yield

@@ -15,7 +15,7 @@ ELSEWHERE: dict[str, type[Elsewhere]] = {engine.name: engine for engine in (RayT
 NAMES = (LOCAL.name, *ELSEWHERE)
 
 
-def engine_named(name: str, **options: Any) -> Engine:
+def engine_named(name: str, /, **options: Any) -> Engine:
     """Returns an engine with its options. Imports no package of it.
 
     Raises:

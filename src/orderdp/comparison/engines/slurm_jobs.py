@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orderdp.comparison.engines.assignment import FOLDER, Assignment
+from orderdp.comparison.engines.assignment import Assignment
 from orderdp.comparison.engines.base import Log
 from orderdp.comparison.engines.elsewhere import Elsewhere, Worker, first_line, needing
+
+_OF_ONE_TASK = ("nodes", "tasks_per_node", "ntasks_per_node")
 
 
 class SlurmJobs(Elsewhere):
@@ -41,14 +44,31 @@ class SlurmJobs(Elsewhere):
                 "the engine slurm needs the time limit of a job in minutes, got none; write --engine-options "
                 "timeout_min=240"
             )
-        self._executor(Path(FOLDER))
+        self._refuse_several_tasks()
+        with tempfile.TemporaryDirectory() as folder:  # an executor makes its folder
+            self._executor(Path(folder))
+
+    def _refuse_several_tasks(self) -> None:
+        for name, value in self.options.items():
+            if name.removeprefix(f"{self.cluster}_") in _OF_ONE_TASK and value != 1:
+                raise ValueError(
+                    f"a worker of the engine slurm is one task on one node, got {name}={value}; leave it out, and "
+                    f"write --processes {value} for as many workers"
+                )
 
     def num_threads(self, processes: int) -> int:
         """Returns the processors that a job asks for."""
         return int(self.options.get("cpus_per_task", 1))
 
     def _executor(self, folder: Path) -> Any:
-        executor = needing("submitit", _submitit).AutoExecutor(folder=folder, cluster=self.cluster)
+        submitit = needing("submitit", _submitit)
+        try:
+            executor = submitit.AutoExecutor(folder=folder, cluster=self.cluster)
+        except ValueError as error:
+            raise ValueError(
+                f"cluster of the engine slurm must be an executor of submitit, got {self.cluster} "
+                f"({first_line(error)}); write cluster=local for a trial, or leave it out"
+            ) from None
         try:
             executor.update_parameters(**{"name": "orderdp", "cpus_per_task": 1, **self.options})
         except (NameError, AssertionError, ValueError, TypeError) as error:
