@@ -3,7 +3,8 @@
     python tools/embed_tables.py
 
 A comment `<!-- results/compare/cifar10/tables.md#accuracy -->` names a table of a file of tables, and `#conclusion` the
-first sentence that the file draws from them. `<!-- results/theory/theorem1.md -->` names a file with one table.
+first sentence that the file draws from them; in a study, `#cifar10-conclusion` is that of a part.
+`<!-- results/theory/theorem1.md -->` names a file with one table.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "docs/theory.md", "docs/findings.md", "docs/table1.md")
+DOCUMENTS = ("README.md", "docs/choose.md", "docs/theory.md", "docs/findings.md", "docs/table1.md", "docs/worth.md")
 EMBEDDED = re.compile(r"^<!-- (results/\S+?\.md)(?:#(\S+))? -->\n\n((?:[|>].*\n)*)", flags=re.MULTILINE)
 
 
@@ -35,8 +36,10 @@ def table(path: str, name: str | None) -> str:
     from orderdp.report.tables_file import table_in
 
     text = (ROOT / path).read_text(encoding="utf-8")
-    if name == "conclusion":
-        return f"> {text.partition('**What may be concluded**')[2].partition('- ')[2].partition(chr(10))[0]}\n"
+    if name is not None and name.endswith("conclusion"):
+        before = text.partition(f'<a id="{name.removesuffix("conclusion")}overview">')[0]
+        conclusions = (before.rpartition if "-" in name else text.partition)("**What may be concluded**")[2]
+        return f"> {conclusions.partition('- ')[2].partition(chr(10))[0]}\n"
     return (text if name is None else table_in(text, name)).strip() + "\n"
 
 

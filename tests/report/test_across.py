@@ -7,7 +7,7 @@ from scipy.stats import t, ttest_ind
 
 from orderdp.cli import main
 from orderdp.comparison.results import read_results
-from orderdp.report.across import Cell, across, mean_difference
+from orderdp.report.across import Across, Cell, across, mean_difference
 from orderdp.report.page import read_report, write_report
 from orderdp.report.tables_file import as_one_file, table_in
 from reference.reported import methods
@@ -77,7 +77,7 @@ def test_cells_of_one_task_share_their_seeds(task):
 
 
 def test_the_tables_are_those_of_a_hand_computation(two):
-    worth, short = across(two, ROWS)
+    (may,), (worth, short) = across(two, ROWS)
     # Full data makes 21 steps, the shorter schedule 12. At first OrderDP lies 7/12 of the way up, then 25/33 below it.
     assert worth.lines[0] == ["method", "50 %"]
     share = (268 / 3 - 87) / (91 - 87)
@@ -89,6 +89,11 @@ def test_the_tables_are_those_of_a_hand_computation(two):
     assert of_all.startswith("+0.75 [")
     assert worst == "−0.83 [−2.73, +1.06] in second at 50 %"
     assert worse == "0 of 2"
+    assert may == (
+        f"Over 2 tasks, ours is worth {100 * (ratio - 1):.0f} % more steps than stopping early at 50 %. Its accuracy "
+        f"minus that of the shorter schedule is {of_all} points, the mean over 2 cells; worse by 0.2 points for "
+        "certain: 0 of 2."
+    )
 
 
 def test_a_cell_is_worse_only_if_it_is_so_beyond_the_margin_after_holm(task):
@@ -97,7 +102,7 @@ def test_a_cell_is_worse_only_if_it_is_so_beyond_the_margin_after_holm(task):
         for number, each in enumerate(below):
             runs = {**SECOND, "OrderDP 50 %": [short - each for short in SECOND["short"]]}
             parts[str(number)] = read_results(task(f"{number} {below}", runs).path)
-        return across(parts, ROWS)[1].lines[1][-1]
+        return across(parts, ROWS).tables[1].lines[1][-1]
 
     # All seeds are equally far below; the test set of 360 images makes the standard error 0.0655. With two degrees of
     # freedom, one cell needs to lie 2.92 errors below -0.2, and the worst of two cells 4.30.
@@ -116,12 +121,12 @@ def test_what_does_not_count_is_left_out(task, two):
         "full data, steps of OrderDP 90 %": (76.0, 76.0, 76.0),
     }
     hard = read_results(task("hard", runs).path)
-    _, short = across({"first": two["first"], "hard": hard}, {**ROWS, "none": ["UCB"]})
+    _, (_, short) = across({"first": two["first"], "hard": hard}, {**ROWS, "none": ["UCB"]})
     assert [line[0] for line in short.lines] == ["method", "ours"]
     assert "90 %" not in str(short.lines)
-    assert across({"first": two["first"]}, ROWS) == []
-    assert across(two, {}) == []
-    assert across(two, {"none": ["UCB"]}) == []
+    assert across({"first": two["first"]}, ROWS) == Across()
+    assert across(two, {}) == Across()
+    assert across(two, {"none": ["UCB"]}) == Across()
 
 
 def test_one_seed_has_no_mean(task):
@@ -129,7 +134,8 @@ def test_one_seed_has_no_mean(task):
         name: read_results(task(name, {label: values[:1] for label, values in runs.items()}, seeds=(0,)).path)
         for name, runs in (("first", FIRST), ("second", SECOND))
     }
-    worth, short = across(parts, ROWS)
+    may, (worth, short) = across(parts, ROWS)
+    assert may == []
     assert short.lines[1][1:] == ["", "", "", ""]
     assert worth.lines[1][1].endswith("% (2: 0 more, 0 fewer)")
 
@@ -152,4 +158,4 @@ def test_a_study_without_rows_shows_none(task, tmp_path):
     task("first", FIRST), task("second", SECOND)
     study_of(tmp_path, "first", "second")
     assert "All tasks together" not in write_report(tmp_path).read_text(encoding="utf-8")
-    assert read_report(tmp_path).across == []
+    assert read_report(tmp_path).across == Across()

@@ -12,7 +12,7 @@ from orderdp.comparison.verdicts import CONFIDENCE, FEWEST_SEEDS, Difference, ho
 from orderdp.comparison.worth import worth_of
 from orderdp.output.text_table import Table
 from orderdp.report.placement import left_nothing_out, percent, pruned_entries, ratio_of, ratios_of
-from orderdp.report.tables import interval, signed
+from orderdp.report.tables import interval, listed, signed
 
 ACROSS = "across"  # what the names of the tables begin with
 MARGIN = 0.2  # points below the shorter schedule from which a method counts as worse in a task
@@ -33,8 +33,20 @@ class Cell(NamedTuple):
     entry: Entry
 
 
-def across(parts: Mapping[str, Results], methods: Mapping[str, Sequence[str]]) -> list[Table]:
-    """Returns tables over all parts of a study; none without methods to show or a second part.
+class Across(NamedTuple):
+    """What the tasks of a study show together.
+
+    Args:
+        may: a sentence for each method.
+        tables: over all tasks.
+    """
+
+    may: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+
+
+def across(parts: Mapping[str, Results], methods: Mapping[str, Sequence[str]]) -> Across:
+    """Returns what all parts of a study show together; nothing without methods to show or a second part.
 
     Args:
         parts: name to results.
@@ -43,10 +55,11 @@ def across(parts: Mapping[str, Results], methods: Mapping[str, Sequence[str]]) -
     rows = {name: list(_cells(parts, labels)) for name, labels in methods.items()}
     rows = {name: cells for name, cells in rows.items() if cells}
     if len(parts) < 2 or not rows:
-        return []
+        return Across()
     shared = sorted(set.intersection(*(set(ratios_of(results)) for results in parts.values())))
     ratios = [ratio for ratio in shared if ratio <= _HARDEST]
-    return [_worth(rows, ratios), _differences(rows, ratios)]
+    may = [_sentence(name, cells, ratios) for name, cells in rows.items()]
+    return Across([each for each in may if each], [_worth(rows, ratios), _differences(rows, ratios)])
 
 
 def _cells(parts: Mapping[str, Results], labels: Sequence[str]) -> Iterator[Cell]:
@@ -58,10 +71,35 @@ def _cells(parts: Mapping[str, Results], labels: Sequence[str]) -> Iterator[Cell
                 yield Cell(task, results, entry)
 
 
+def _sentence(name: str, cells: Sequence[Cell], ratios: Sequence[float]) -> str:
+    """Returns what a method is worth over its tasks; "" if a prune ratio has too few seeds or no curve."""
+    means = [found[0] for ratio in ratios if (found := _worth_at(cells, ratio))]
+    difference, (_, below) = mean_difference(cells), _worst(cells)
+    if not means or len(means) < len(ratios) or difference is None or not below:
+        return ""
+    tasks = len({cell.task for cell in cells})
+    where = f"Over {tasks} tasks" if tasks > 1 else f"In {cells[0].task}"
+    amounts = [
+        f"{abs(round(100 * (mean - 1)))} % {'fewer' if mean < 1 else 'more'}"
+        f"{'' if number else ' steps than stopping early'} at {percent(ratio)}"
+        for number, (ratio, mean) in enumerate(zip(ratios, means, strict=True))
+    ]
+    return (
+        f"{where}, {name} is worth {listed(amounts)}. Its accuracy minus that of the shorter schedule is "
+        f"{_written(difference)} points, the mean over {len(cells)} cells; worse by {MARGIN:g} "
+        f"points for certain: {below}."
+    )
+
+
 def _worth(rows: Mapping[str, Sequence[Cell]], ratios: Sequence[float]) -> Table:
+    def written(cells: Sequence[Cell], ratio: float) -> str:
+        if not (found := _worth_at(cells, ratio)):
+            return ""
+        mean, tasks, more, fewer = found
+        return signed(f"{100 * (mean - 1):+.0f} % ({tasks}: {more} more, {fewer} fewer)")
+
     lines = [["method", *map(percent, ratios)]]
-    for name, cells in rows.items():
-        lines.append([name, *(_worth_at([cell for cell in cells if cell.entry.ratio == ratio]) for ratio in ratios)])
+    lines += [[name, *(written(cells, ratio) for ratio in ratios)] for name, cells in rows.items()]
     note = (
         "+20 %: as accurate as full data that stops early, but after 20 % more steps; the geometric mean over the "
         "tasks, for a method that is asked for this prune ratio. In brackets: the number of tasks, and in how many of "
@@ -71,13 +109,15 @@ def _worth(rows: Mapping[str, Sequence[Cell]], ratios: Sequence[float]) -> Table
     return Table("worth", "Worth in steps of full data", lines, note)
 
 
-def _worth_at(cells: Sequence[Cell]) -> str:
-    found = [worth for cell in cells if (worth := worth_of(cell.results, cell.entry))]
+def _worth_at(cells: Sequence[Cell], ratio: float) -> tuple[float, int, int, int] | None:
+    """Returns the geometric mean of the worth, and the number of tasks: all, with more and with fewer steps."""
+    chosen = [cell for cell in cells if cell.entry.ratio == ratio]
+    found = [worth for cell in chosen if (worth := worth_of(cell.results, cell.entry))]
     if not found:
-        return ""
-    ratio = math.exp(statistics.fmean(math.log(worth.ratio) for worth in found))
+        return None
+    mean = math.exp(statistics.fmean(math.log(worth.ratio) for worth in found))
     more, fewer = (sum(worth.sign == sign for worth in found) for sign in (1, -1))
-    return signed(f"{100 * (ratio - 1):+.0f} % ({len(found)}: {more} more, {fewer} fewer)")
+    return mean, len(found), more, fewer
 
 
 def _differences(rows: Mapping[str, Sequence[Cell]], ratios: Sequence[float]) -> Table:

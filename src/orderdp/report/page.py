@@ -15,7 +15,7 @@ from orderdp.comparison.results import Results, results_of
 from orderdp.output.files import write_whole
 from orderdp.output.palette import THEME
 from orderdp.output.text_table import Table
-from orderdp.report.across import ACROSS, across
+from orderdp.report.across import ACROSS, Across, across
 from orderdp.report.origins import values_of
 from orderdp.report.outline import Outline, collect, outline_of_archive
 from orderdp.report.overview import overview
@@ -37,12 +37,12 @@ class Report(NamedTuple):
     Args:
         outline: its title and sections.
         parts: its comparisons.
-        across: tables over all of them.
+        across: what all of them show together.
     """
 
     outline: Outline
     parts: Sequence[Part]
-    across: Sequence[Table]
+    across: Across
 
 
 class Part(NamedTuple):
@@ -117,7 +117,7 @@ def read_report(source: Path, *, accuracies: Sequence[float] = (), archive: Arch
 def _write(page: Path, report: Report) -> None:
     folder = page.parent / "tables"
     folder.mkdir(parents=True, exist_ok=True)
-    named = [(f"{ACROSS}-{table.name}", table) for table in report.across]
+    named = [(f"{ACROSS}-{table.name}", table) for table in report.across.tables]
     for part in report.parts:
         prefix = f"{part.name}-" if part.name else ""
         named += [(f"{prefix}{table.name}", table) for table in part.tables()]

@@ -14,7 +14,7 @@ from orderdp.comparison.worth import Worth, worth_of
 from orderdp.report.origins import dates_of, made_with
 from orderdp.report.placement import first_methods, left_nothing_out, percent, pruned_entries, ratios_of
 from orderdp.report.sections.worth import more_steps
-from orderdp.report.tables import interval, sign_of
+from orderdp.report.tables import interval, listed, sign_of
 
 SHORTER = "full data trained for the same number of steps"
 _STEPS = " steps than stopping early"
@@ -55,19 +55,19 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     methods = list(dict.fromkeys(entry.method for entry in pruned_entries(results)))
     named = ", ".join(methods[:_MOST_METHODS])
     more = f" and {len(methods) - _MOST_METHODS} more" if len(methods) > _MOST_METHODS else ""
-    ratios = _listed([percent(ratio) for ratio in ratios_of(results)])
+    ratios = listed([percent(ratio) for ratio in ratios_of(results)])
     references = {"full": "full data", "short": SHORTER}
     compared = [references[name] for name in results.references]
     if (augment := _augment_of(results)) is not None:
         compared.append(f"the same with augment {augment}")
-    against = _listed(compared) or "nothing"
+    against = listed(compared) or "nothing"
     data = f"{recipe['dataset']}, {sizes.num_samples:,} training and {sizes.num_test_samples:,} test samples"
     if noise := recipe.get("label_noise"):
         data += f", {percent(noise)} of the training labels wrong"
     seeds = ", ".join(map(str, results.seeds))
     dates = dates_of(results)
     rates = results.planned.table.get("max_lrs", [])
-    chosen = f"of {_listed([f'{rate:g}' for rate in rates])}, for each run the best on held-out training samples"
+    chosen = f"of {listed([f'{rate:g}' for rate in rates])}, for each run the best on held-out training samples"
     return [
         ("Methods", f"{named}{more}" if methods else "none that prunes"),
         ("Prune ratios", ratios or "none"),
@@ -100,8 +100,8 @@ def conclusions(results: Results) -> list[str]:
             if (difference := against(entry)) is not None:
                 outcomes.setdefault(entry.method, []).append(f"{_outcome(difference)} at {percent(entry.ratio)}")
         if outcomes:
-            phrases = [f"{method} {_listed(each)}" for method, each in outcomes.items()]
-            sentences.append(f"Compared with {reference}, {_listed(phrases)}.")
+            phrases = [f"{method} {listed(each)}" for method, each in outcomes.items()]
+            sentences.append(f"Compared with {reference}, {listed(phrases)}.")
     of_control = _of_control(results, list(first.values()), others)
     return [*_worth(results, first.values()), *sentences, *_of_others(results, others), *of_control, *_of_idle(idle)]
 
@@ -134,10 +134,10 @@ def _worth(results: Results, entries: Iterable[Entry]) -> list[str]:
             unknown.setdefault(entry.method, []).append(f"at {ratio} ({_range(worth)})")
     sentences = []
     for method, said in known.items():
-        parts = [f"{method} is worth {_listed(said)}."] if said else []
+        parts = [f"{method} is worth {listed(said)}."] if said else []
         if method in unknown:
             what = "it is worth more or fewer" if said else f"{method} is worth more or fewer{_STEPS}"
-            parts.append(f"Whether {what} is not known {_listed(unknown[method])}.")
+            parts.append(f"Whether {what} is not known {listed(unknown[method])}.")
         sentences.append(" ".join(parts))
     return sentences
 
@@ -200,7 +200,7 @@ def _of_few_seeds(results: Results, entries: Iterable[Entry]) -> str:
             if difference is not None
         ]
         if apart:
-            ended.append(f"{entry.method} at {percent(entry.ratio)} ended {_listed(apart)}")
+            ended.append(f"{entry.method} at {percent(entry.ratio)} ended {listed(apart)}")
     count = len(results.seeds)
     seeds = "one seed" if count == 1 else f"{count} seeds"
     return f"{'; '.join(ended)}; with {seeds} this may be chance, so train at least {FEWEST_SEEDS} (--seed 0 1 2)."
@@ -227,7 +227,7 @@ def _counted(judged: Sequence[tuple[Entry, Difference]]) -> str:
         every = cases.replace("2", "both", 1) if len(judged) == 2 else f"all {cases}"
         return f"{every} {_VERBS[next(iter(counts))][1]}"
     outcomes = [f"{counts[sign]} {_VERBS[sign][counts[sign] > 1]}" for sign in (1, -1, 0) if counts[sign]]
-    return f"of {cases} {_listed(outcomes)}"
+    return f"of {cases} {listed(outcomes)}"
 
 
 def _of_control(results: Results, first: Sequence[Entry], others: Sequence[Entry]) -> list[str]:
@@ -242,7 +242,7 @@ def _of_control(results: Results, first: Sequence[Entry], others: Sequence[Entry
     said = []
     if named:
         phrases = [f"{_beside(difference)} {entry.method} at {percent(entry.ratio)}" for entry, difference in named]
-        said.append(f"With augment {augment}, {SHORTER} {_listed(phrases)}.")
+        said.append(f"With augment {augment}, {SHORTER} {listed(phrases)}.")
     if rest:
         said.append(f"Compared with that schedule, {_counted(rest)}.")
     if any(sign_of(difference) < 0 for _, difference in judged):
@@ -314,8 +314,3 @@ def _limits(results: Results) -> list[str]:
         "Other data, models and schedules may give other results."
     )
     return limits
-
-
-def _listed(parts: Sequence[str]) -> str:
-    """Returns the parts in one phrase: "a, b and c"."""
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -194,3 +194,8 @@ def sign_of(difference: Difference | None) -> int:
 def signed(text: str) -> str:
     """Returns the text with the typographic minus sign."""
     return text.replace("-", "−")
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Returns the parts in one phrase: "a, b and c"."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

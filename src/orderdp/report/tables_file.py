@@ -23,9 +23,11 @@ def _paragraphs(report: Report) -> Iterator[str]:
     yield f"# {report.outline.title}"
     if report.outline.about:
         yield report.outline.about
-    if report.across:
+    if report.across.tables:
         yield "## All tasks together"
-        yield from (_anchored(table, f"{ACROSS}-") for table in report.across)
+        if report.across.may:
+            yield f"**What may be concluded**\n\n{_as_list(report.across.may)}"
+        yield from (_anchored(table, f"{ACROSS}-") for table in report.across.tables)
     for part in report.parts:
         yield f"## {part.title}"
         yield _as_list(f"{what}: {value}" for what, value in part.summary.facts)
