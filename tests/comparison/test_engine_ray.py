@@ -45,7 +45,7 @@ def accuracies(found):
 
 @pytest.mark.slow
 def test_a_node_that_ends_in_the_middle_costs_no_run_and_none_is_trained_twice(tmp_path, tiny, cluster):
-    plan = Comparison(tiny(epochs=25, prune_ratio=0.5), seeds=(0, 1))
+    plan = Comparison(tiny(epochs=100, prune_ratio=0.5), seeds=(0, 1))
     alone = start(plan, tmp_path / "alone", show=False)
     path, told, ended = tmp_path / "run", [], []
     names = {f"[{number}/6]": member.name for number, member in enumerate(plan.members(200), 1)}

@@ -1,5 +1,6 @@
 """SIGTERM stops a run at the next step of all ranks, with a checkpoint; a lost rank leaves the run to be resumed."""
 
+import logging
 import os
 import signal
 import sys
@@ -152,6 +153,17 @@ def test_the_command_says_what_it_kept_and_how_to_resume(tmp_path, in_child):
     assert RunFolder(run).failure() is None
 
 
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+def test_of_several_ranks_one_says_how_to_resume(tmp_path, monkeypatch, capsys, rank, lines):
+    def stopped(*arguments, **named):
+        raise Stopped(3)
+
+    monkeypatch.setattr(workers, "start", stopped)
+    monkeypatch.setenv("RANK", rank)
+    assert main(["train", *OPTIONS.split(), f"--run={tmp_path / 'run'}"]) == STOPPED
+    assert capsys.readouterr().err == "orderdp: stopped by SIGTERM, with a checkpoint of step 3\n" * lines
+
+
 def test_a_command_that_does_not_train_yet_stops_at_once(tmp_path, in_child):
     call = ["train", *OPTIONS.split(), f"--run={tmp_path / 'run'}"]
     status, lines = told_by(call, tmp_path, in_child, lambda: signal_at(workers, "create_folder", 1))
@@ -226,6 +238,25 @@ def test_ranks_that_read_different_checkpoints_are_refused(tmp_path, tiny, digit
 
     assert on_two_ranks(stopped) == [STOPPED, STOPPED]
     assert on_two_ranks(work) == [0, 0]
+
+
+def test_of_several_ranks_one_says_that_a_checkpoint_is_passed_over(tmp_path, tiny, digits, on_two_ranks):
+    folder = RunFolder.create(tmp_path / "run", tiny(**{**SETTINGS, "batch_size": 8}))
+
+    def stopped():
+        signal_at(Pruner, "update", 20)
+        Run(folder.recipe(), digits, folder, show=False).train()
+
+    def work():
+        logging.getLogger("orderdp").addHandler(logging.FileHandler(tmp_path / f"told.{os.environ['RANK']}"))
+        Run(folder.recipe(), digits, folder, show=False).train()
+
+    assert on_two_ranks(stopped) == [STOPPED, STOPPED]
+    (folder.path / "checkpoint" / "000000021" / "state.pt").write_bytes(b"")
+    assert on_two_ranks(work) == [0, 0]
+    told = [(tmp_path / f"told.{rank}").read_text() for rank in range(2)]
+    assert told[0].count("the one before is used") == 1
+    assert told[1] == ""
 
 
 # A job that torchrun has started again.
