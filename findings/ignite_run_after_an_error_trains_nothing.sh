@@ -2,10 +2,11 @@
 # pytorch-ignite 0.5.5: after an error in a run, the next `run` of the same Engine trains nothing and returns None.
 #
 # A program calls `trainer.run` again after an error of the storage, or a user does so in a notebook after Ctrl-C. The
-# Engine has kept the generator of the failed run. The error has ended that generator, so the next `run` trains no batch,
-# fires no event and raises nothing: it looks like a finished training. The call after it goes on with the next epoch. It
-# leaves out what the failed epoch still had, and in its first epoch as many batches as were begun in the failed one. So
-# the state says epoch 3 of 3, after 7 batches of 12. With `interrupt_resume_enabled = False` no run is empty.
+# Engine has kept the generator of the failed run. The error has ended that generator, so the next `run` trains no
+# batch, fires no event and raises nothing: it looks like a finished training. The call after it goes on with the next
+# epoch. It leaves out what the failed epoch still had, and in its first epoch as many batches as were begun in the
+# failed one. So the state says epoch 3 of 3, after 7 batches of 12. With `interrupt_resume_enabled = False` no run is
+# empty.
 #
 # Output seen (Python 3.11, Linux), as (epoch, batch):
 #     OSError in (2, 2), until then: (1, 0) (1, 1) (1, 2) (1, 3) (2, 0) (2, 1)

@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # timm 1.0.31: CutMix in mode "pair" (or "half") writes its patches into the images of the data set.
 #
-# `FastCollateMixup` swaps a patch between two images of a batch. In the modes "batch" and "elem" it does so on a copy. In
-# the mode "pair" it does so in the arrays that the data set returned. A data set that holds its images in memory, such as
-# a TensorDataset of uint8 images, returns views of them. So the patches stay, more of them each epoch, while the labels
-# of the next epoch are those of the whole images. They stay after Mixup has been switched off too. With
-# workers it is the worker's copy of the data that changes. Images that are decoded or transformed anew are not affected.
+# `FastCollateMixup` swaps a patch between two images of a batch. In the modes "batch" and "elem" it does so on a copy.
+# In the mode "pair" it does so in the arrays that the data set returned. A data set that holds its images in memory,
+# such as a TensorDataset of uint8 images, returns views of them. So the patches stay, more of them each epoch, while
+# the labels of the next epoch are those of the whole images. They stay after Mixup has been switched off too. With
+# workers it is the worker's copy of the data that changes. Images that are decoded or transformed anew are not
+# affected.
 #
 # Output seen (Python 3.11, Linux), as share of the data set's pixels that come from another image:
 #     mode batch: 0 % after 1 epoch, 0 % after 10
 #     mode elem: 0 % after 1 epoch, 0 % after 10
 #     mode pair: 30 % after 1 epoch, 93 % after 10
 #
-# orderdp's loader for timm hands the images to timm as they are, so a data set in memory needs a copy of each image here.
+# orderdp's loader for timm hands the images to timm as they are, so a data set in memory needs a copy of each image
+# here.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

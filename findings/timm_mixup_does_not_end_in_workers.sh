@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # timm 1.0.31: `loader.mixup_enabled = False` does not end Mixup in a loader with workers.
 #
-# This is how timm's own train script ends Mixup and CutMix for the last epochs, with `--mixup-off-epoch`. The switch sets
-# the collate function in the main process. Workers have a copy of it from their start, and the workers of
+# This is how timm's own train script ends Mixup and CutMix for the last epochs, with `--mixup-off-epoch`. The switch
+# sets the collate function in the main process. Workers have a copy of it from their start, and the workers of
 # `create_loader` live for the whole run (`persistent_workers=True` is its default). So they mix until the run ends. The
 # loader says that Mixup is off, and nothing warns. Without workers, or with `persistent_workers=False`, it does end.
 #
