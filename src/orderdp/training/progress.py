@@ -56,8 +56,9 @@ class Progress:
     def warn_of_ratio(self, ratio: float, num_epochs: int) -> None:
         """Warns after a third of a run of ten epochs or more if few samples are mastered for the share that is pruned.
 
-        The threshold, a twentieth of the prune ratio, is a rule of thumb. It comes from nine runs of one seed: `orderdp
-        train --against short --epochs 20 --train-size 10000 --prune-ratio 0.3 0.5 0.7` on three data sets.
+        The threshold, a twentieth of the prune ratio, is a rule of thumb from nine runs. `tools/mastered_rule.py` holds
+        it against 62 cases of a study in results/worth/mastered.md: of 15 that were warned of, none ended better than
+        the shorter schedule and 9 ended worse; of the others, 3 ended worse.
 
         Args:
             ratio: prune ratio of the epoch that has ended.
