@@ -35,9 +35,8 @@ def attach(trainer: Engine, loader: PrunedLoader) -> None:
     shorter, it would run on into the next one. Attached, it ends an epoch where the loader ends it. A run whose loader
     has loaded a state goes on in the epoch of the state, with or without the state of the Engine.
 
-    A run after an error goes on with the next epoch. Ignite 0.5.5 would make one that trains nothing, unless its feature
-    "interrupt and resume" is off, so it is switched off. A program that calls `engine.interrupt()` sets
-    `trainer.interrupt_resume_enabled = True`.
+    A run after an error goes on with the next epoch. With interrupts, a run of Ignite 0.5.5 would train nothing there,
+    so they are switched off. A program that calls `engine.interrupt()` sets `trainer.interrupt_resume_enabled = True`.
 
     `max_epochs` counts the epochs of the whole run. `engine.state.epoch_length` is a number that no epoch reaches.
 

@@ -151,11 +151,13 @@ def pruned(loader: Any, pruner: Pruner) -> PrunedTimmLoader:
             f"the pruner chooses the samples and their order, got {got}; leave num_aug_repeats and input_size_choices "
             "out"
         )
-    if isinstance(inner.collate_fn, FastCollateMixup) and "half" in inner.collate_fn.mode:
+    collate_fn: Any = inner.collate_fn
+    if isinstance(collate_fn, FastCollateMixup) and "half" in collate_fn.mode:
         raise ValueError(
             "mixup mode must give each sample of a batch an input, got 'half'; write 'batch', 'pair' or 'elem'"
         )
-    pairs = isinstance(inner.collate_fn, FastCollateMixup) and inner.collate_fn.mode == "pair"
+    if isinstance(collate_fn, FastCollateMixup) and collate_fn.mode == "pair":
+        collate_fn = _MixCopies(collate_fn)
     arguments: dict[str, Any] = {
         name: getattr(inner, name)
         for name in ("num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context")
@@ -167,7 +169,7 @@ def pruned(loader: Any, pruner: Pruner) -> PrunedTimmLoader:
             inner.dataset,
             batch_size=inner.batch_size,
             drop_last=inner.drop_last,
-            collate_fn=_MixCopies(inner.collate_fn) if pairs else inner.collate_fn,
+            collate_fn=collate_fn,
             **arguments,
         ),
         prefetch,
