@@ -15,8 +15,8 @@
 #     4 of 4 validation batches, then break: steps after 4 6 7 8 9 10, then after 4 8 10
 #     all of the training data: steps after 4 8, then after 2 6 10
 #
-# orderdp's loader leaves the list when its pass is left, and takes out no other pass. An inner loop over a loader of
-# accelerate's own still moves the steps of the training.
+# orderdp's loader takes its place in the list again with each batch, so an inner loop after the `accumulate` block does
+# not move the steps. Its passes take out no other pass.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

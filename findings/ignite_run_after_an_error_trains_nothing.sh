@@ -16,7 +16,7 @@
 #       run again: nothing, returned None
 #       and again: (3, 0), returned a State of epoch 3 of 3
 #
-# orderdp's `attach` gives each epoch after an error all its batches, but the `run` that trains nothing remains.
+# orderdp's `attach` sets `interrupt_resume_enabled = False`, unless the program has set it.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

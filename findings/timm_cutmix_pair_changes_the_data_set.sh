@@ -13,8 +13,7 @@
 #     mode elem: 0 % after 1 epoch, 0 % after 10
 #     mode pair: 30 % after 1 epoch, 93 % after 10
 #
-# orderdp's loader for timm hands the images to timm as they are, so a data set in memory needs a copy of each image
-# here.
+# orderdp's loader for timm gives such a collate function copies of the images.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

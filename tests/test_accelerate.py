@@ -131,6 +131,77 @@ def test_a_pruned_loader_inside_a_plain_loop_leaves_the_outer_one_as_it_was():
     assert run.steps == [3, 3, 3]
 
 
+def leave_after(most):
+    def inner(training, validation):
+        for number, _ in enumerate(validation, 1):
+            if number == most:
+                break
+
+    return inner
+
+
+INNER = {
+    "all of the validation data": lambda training, validation: list(validation),
+    "two of four validation batches": leave_after(2),
+    "the validation data, left at its last batch": leave_after(4),
+}
+HALF = OrderDP(explore=1.0, exploit=0.5)
+
+
+def steps_beside(strategy, inner, **arguments):
+    """Batches after which the optimiser steps, in two epochs. After batch 5 of the first comes an inner loop."""
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=4)
+    pruner = Pruner(strategy, 2 * N if strategy is HALF else N)
+    training = pruner.loader(DATA * 2 if strategy is HALF else DATA, batch_size=BATCH, **arguments)
+    training, validation = accelerator.prepare(training, DataLoader(DATA[:8], batch_size=2))
+    stepped = [[], []]
+    for epoch, batches in enumerate(stepped):
+        for number, (index, (x, y)) in enumerate(training, 1):
+            with accelerator.accumulate():
+                pruner.update(index, (x.sum(1) - y).requires_grad_())
+                if accelerator.sync_gradients:
+                    batches.append(number)
+            if (epoch, number) == (0, 5):
+                inner(training, validation)
+    list(validation)  # takes the loader out of accelerate's state
+    assert not accelerator.gradient_state.in_dataloader
+    return stepped
+
+
+@WORKERS
+@pytest.mark.parametrize("strategy", [FullData(), HALF], ids=lambda strategy: type(strategy).__name__)
+@pytest.mark.parametrize("inner", INNER.values(), ids=INNER)
+def test_an_inner_loop_that_was_left_does_not_move_the_steps(strategy, inner, arguments):
+    """accelerate 1.15 keeps asking a validation loader whose loop was left by `break`."""
+    assert steps_beside(strategy, inner, **arguments) == [[4, 8, 10], [4, 8, 10]]
+
+
+def test_of_two_loaders_side_by_side_the_end_of_the_pruned_one_counts():
+    accelerator = accelerate.Accelerator(cpu=True, gradient_accumulation_steps=4)
+    pruner = Pruner(HALF, N)
+    loader, other = accelerator.prepare(pruner.loader(DATA, batch_size=BATCH), DataLoader(DATA, batch_size=BATCH))
+    stepped = []
+    for (index, (x, y)), _ in zip(loader, other, strict=False):
+        with accelerator.accumulate():
+            pruner.update(index, (x.sum(1) - y).requires_grad_())
+            stepped.append(accelerator.sync_gradients)
+    list(other)  # takes the loader out of accelerate's state
+    assert stepped == [False, False, False, True, True]
+
+
+@WORKERS
+@pytest.mark.filterwarnings("ignore:.* were left without a loss:RuntimeWarning")
+def test_an_inner_loop_over_the_training_data_is_the_next_epoch_and_no_silent_end_of_this_one(arguments):
+    with pytest.warns(RuntimeWarning, match="epoch 0 was left after 20 of its 40 samples"):
+        stepped = steps_beside(FullData(), lambda training, _: list(training), **arguments)
+    assert stepped == [[4, 8, 10], [4, 8, 10]]
+    with (
+        pytest.warns(RuntimeWarning, match="epoch 0 was left after 20 of its 40 samples"),
+        pytest.raises(ValueError, match="index must hold samples selected for the running epoch"),
+    ):
+        steps_beside(HALF, lambda training, _: list(training), **arguments)
+
+
 @WORKERS
 @pytest.mark.filterwarnings("ignore:epoch . was left after:RuntimeWarning")
 def test_a_loop_that_was_left_is_no_longer_the_one_under_way(arguments):

@@ -38,7 +38,8 @@ _REFUSED = {
 class GradientStateMember:
     """A loader's place in accelerate's GradientState, which decides when accumulated gradients are applied.
 
-    accelerate reads `end_of_dataloader` and `remainder` of the loader that is iterated last.
+    accelerate reads `end_of_dataloader` and `remainder` of the loader that was begun last and has not ended. For
+    accelerate 1.15, a loop that is left by `break` never ends, so the loader takes its place again with each batch.
 
     Args:
         loader: the loader, on which both attributes are set.
@@ -52,18 +53,24 @@ class GradientStateMember:
         if self.state is not None:
             self.state._add_dataloader(loader)
 
-    def last_batch(self) -> None:
-        """Says that the next batch is the last of the pass."""
-        self.loader.end_of_dataloader = True
+    def yields(self, *, last: bool) -> None:
+        """Says that a batch comes, and whether it is the last of the pass; the loader is now the one that is asked."""
+        self.loader.end_of_dataloader = last
+        if self.state is not None and self.state.initialized and self.state.active_dataloader is not self.loader:
+            self.state.dataloader_references = [*self._others(), self.loader]
 
     def leave(self) -> None:
         """Leaves the state when the pass ends. accelerate 1.15 itself would remove a newer pass of the loader too."""
         if self.state is not None and self.state.initialized:
-            members = [member for member in self.state.dataloader_references if member is not None]
-            if self.loader in members:
-                members.remove(self.loader)
-            self.state.dataloader_references = [None, *members]
+            self.state.dataloader_references = self._others()
         self.state = None
+
+    def _others(self) -> list[Any]:
+        """Returns what the state lists beside this pass: None, and each loader under way."""
+        members = [member for member in self.state.dataloader_references if member is not None]
+        if self.loader in members:
+            members.remove(self.loader)
+        return [None, *members]
 
 
 class Preparation:

@@ -264,8 +264,7 @@ class _LoaderPass(Iterator[tuple[Tensor, Any]]):
             self._batches = iter(())  # ends the workers
             raise RuntimeError(wrong_length(self._expected, len(self._sampler)))
         self._received += 1
-        if self._received == self._sampler.in_pass:
-            self._accelerate.last_batch()
+        self._accelerate.yields(last=self._received == self._sampler.in_pass)
         index, samples = batch
         return index, self._preparation.placed(samples)
 

@@ -153,24 +153,59 @@ def test_an_error_that_a_handler_takes_ends_its_epoch(arguments):
 
 
 @LEFT
-def test_after_an_error_that_ended_a_run_the_second_call_goes_on():
-    run = Run(HALF)
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("arguments", [{}, {"num_workers": 2}], ids=str)
+def test_after_an_error_that_ended_a_run_the_next_run_goes_on(error, arguments):
+    """Ignite 0.5.5 itself would train nothing and return None."""
+    run = Run(HALF, **arguments)
     step, fails = run.step, [7]
 
     def fails_once(engine, batch):
         if len(run.trace) in fails:
             fails.clear()
-            raise OSError("the disk is full")
+            raise error("the disk is full")
         step(engine, batch)
 
     run.step = fails_once
     trainer = run.trainer()
-    with pytest.raises(OSError, match="the disk is full"):
+    with pytest.raises(error, match="the disk is full"):
         trainer.run(run.loader, max_epochs=EPOCHS)
-    assert trainer.run(run.loader, max_epochs=EPOCHS) is None  # Ignite 0.5.5 keeps the generator that has ended
-    assert len(run.trace) == 7
     assert trainer.run(run.loader, max_epochs=EPOCHS).epoch == EPOCHS
     assert [sum(entry[0] == epoch for entry in run.trace) for epoch in range(EPOCHS)] == [6, 1, 6, 6]
+    with pytest.raises(ValueError, match="max_epochs must be above 4, the epochs that the pruner has begun, got 4"):
+        trainer.run(run.loader, max_epochs=EPOCHS)
+
+
+def test_a_run_that_was_refused_may_be_corrected():
+    run = Run(HALF)
+    trainer = run.trainer()
+    with pytest.raises(ValueError, match="run must get the loader that was attached, got another one"):
+        trainer.run(Run(HALF).loader, max_epochs=EPOCHS)
+    trainer.run(run.loader, max_epochs=EPOCHS)
+    assert run.trace == Run(HALF).bare()
+
+
+@pytest.mark.parametrize("chosen", ["before", "after"])
+def test_a_program_may_choose_to_interrupt_and_resume(chosen):
+    run = Run(HALF)
+    trainer = Engine(run.step)
+    if chosen == "before":
+        trainer.interrupt_resume_enabled = True
+    ignite.attach(trainer, run.loader)
+    trainer.interrupt_resume_enabled = trainer.interrupt_resume_enabled or chosen == "after"
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=8), lambda engine: engine.interrupt())
+    trainer.run(run.loader, max_epochs=EPOCHS)
+    assert len(run.trace) == 8
+    trainer.run(run.loader, max_epochs=EPOCHS)
+    assert run.trace == Run(HALF).bare()
+
+
+def test_an_interrupt_is_refused_unless_the_program_has_chosen_it():
+    run = Run(HALF)
+    trainer = run.trainer()
+    trainer.add_event_handler(Events.ITERATION_COMPLETED(once=8), lambda engine: engine.interrupt())
+    with pytest.raises(RuntimeError, match="interrupt_resume_enabled=True to enable it"):
+        trainer.run(run.loader, max_epochs=EPOCHS)
 
 
 def test_a_run_by_iterations_ends_after_as_many():

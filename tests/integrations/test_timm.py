@@ -207,11 +207,45 @@ def test_a_mixed_sample_counts_by_its_loss_against_both_targets(workers, mode):
     assert torch.equal(next(iter(pruner.scores().values()))[kept], recorded[kept])
 
 
+class InMemory(Dataset):
+    """Pictures of one colour each, in memory that workers share; each sample is a view of it."""
+
+    def __init__(self, as_array):
+        self.pixels = torch.arange(N, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 8, 8).share_memory_()
+        self.views = self.pixels.numpy() if as_array else self.pixels
+
+    def __len__(self):
+        return N
+
+    def __getitem__(self, index):
+        return self.views[index], index % CLASSES
+
+
+@NEVER
+@WORKERS
+@pytest.mark.parametrize("as_array", [False, True])
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+def test_cutmix_leaves_the_pictures_of_the_data_set_as_they_are(workers, as_array, mode):
+    """In mode "pair", timm 1.0.31 itself writes into them."""
+    data = InMemory(as_array)
+    whole = data.pixels.clone()
+    mixup = FastCollateMixup(mixup_alpha=0.0, cutmix_alpha=1.0, mode=mode, num_classes=CLASSES)
+    cpu = torch.device("cpu")
+    loader = create_loader(
+        data, (3, 8, 8), BATCH, is_training=True, no_aug=True, num_workers=workers, collate_fn=mixup, device=cpu
+    )
+    pruned = timm.pruned(loader, Pruner(HALF, N))
+    mixed = [int((x.amax((1, 2, 3)) != x.amin((1, 2, 3))).sum()) for _, (x, _) in pruned]
+    assert sum(mixed) > 0
+    assert torch.equal(data.pixels, whole)
+
+
 @NEVER
 @LEFT
 @WORKERS
-def test_mixup_that_is_switched_off_stays_off_in_persistent_workers(workers):
-    mixup = FastCollateMixup(label_smoothing=0.0, num_classes=CLASSES)
+@pytest.mark.parametrize("mode", ["batch", "pair"])
+def test_mixup_that_is_switched_off_stays_off_in_persistent_workers(workers, mode):
+    mixup = FastCollateMixup(mode=mode, label_smoothing=0.0, num_classes=CLASSES)
     pruned = timm.pruned(timms(workers, collate_fn=mixup), Pruner(HALF, N))
     assert pruned.loader.persistent_workers == (workers > 0)
     assert pruned.mixup_enabled

@@ -35,6 +35,9 @@ def attach(trainer: Engine, loader: PrunedLoader) -> None:
     shorter, it would run on into the next one. Attached, it ends an epoch where the loader ends it. A run whose loader
     has loaded a state goes on in the epoch of the state, with or without the state of the Engine.
 
+    A run after an error goes on with the next epoch. With interrupts, a run of Ignite 0.5.5 would train nothing there,
+    so they are switched off. A program that calls `engine.interrupt()` sets `trainer.interrupt_resume_enabled = True`.
+
     `max_epochs` counts the epochs of the whole run. `engine.state.epoch_length` is a number that no epoch reaches.
 
     Args:
@@ -70,6 +73,7 @@ def attach(trainer: Engine, loader: PrunedLoader) -> None:
     def begin(engine: Engine) -> None:
         engine.set_data(_Passes(loader))  # after an error that a handler took, the Engine would go on in the old pass
 
+    vars(trainer).setdefault("interrupt_resume_enabled", False)  # unless the program has chosen
     trainer.add_event_handler(Events.STARTED, start)
     trainer.add_event_handler(Events.EPOCH_STARTED, begin)
     trainer.add_event_handler(Events.DATALOADER_STOP_ITERATION, Engine.terminate_epoch)

@@ -74,15 +74,21 @@ class PrunedTimmLoader:
     @property
     def mixup_enabled(self) -> bool:
         """Whether the collate function mixes. A change holds from the next pass on, in persistent workers too."""
-        mixup = self.loader.collate_fn.collate_fn
-        return isinstance(mixup, FastCollateMixup) and mixup.mixup_enabled
+        mixup = self._mixup
+        return mixup is not None and mixup.mixup_enabled
 
     @mixup_enabled.setter
     def mixup_enabled(self, value: bool) -> None:
-        mixup = self.loader.collate_fn.collate_fn
-        if isinstance(mixup, FastCollateMixup) and mixup.mixup_enabled != value:
+        mixup = self._mixup
+        if mixup is not None and mixup.mixup_enabled != value:
             mixup.mixup_enabled = value
             self.loader._iterator = None  # persistent workers hold a copy of the function, so others must begin
+
+    @property
+    def _mixup(self) -> FastCollateMixup | None:
+        collate = self.loader.collate_fn.collate_fn
+        collate = collate.mixup if isinstance(collate, _MixCopies) else collate
+        return collate if isinstance(collate, FastCollateMixup) else None
 
     def total_steps(self, epochs: int, *, accumulate: int = 1) -> int:
         """Returns the exact number of optimiser steps of epochs 0 .. epochs - 1, as `PrunedLoader.total_steps`."""
@@ -95,6 +101,16 @@ class PrunedTimmLoader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` returned."""
         self.loader.load_state_dict(state)
+
+
+class _MixCopies:
+    """Mixes copies of the images. In mode "pair", timm 1.0.31 writes CutMix's patches into those of the data set."""
+
+    def __init__(self, mixup: FastCollateMixup) -> None:
+        self.mixup = mixup
+
+    def __call__(self, batch: list[Any]) -> Any:
+        return self.mixup([(x.clone() if isinstance(x, Tensor) else x.copy(), *rest) for x, *rest in batch])
 
 
 class _WithoutIds:
@@ -135,10 +151,13 @@ def pruned(loader: Any, pruner: Pruner) -> PrunedTimmLoader:
             f"the pruner chooses the samples and their order, got {got}; leave num_aug_repeats and input_size_choices "
             "out"
         )
-    if isinstance(inner.collate_fn, FastCollateMixup) and "half" in inner.collate_fn.mode:
+    collate_fn: Any = inner.collate_fn
+    if isinstance(collate_fn, FastCollateMixup) and "half" in collate_fn.mode:
         raise ValueError(
             "mixup mode must give each sample of a batch an input, got 'half'; write 'batch', 'pair' or 'elem'"
         )
+    if isinstance(collate_fn, FastCollateMixup) and collate_fn.mode == "pair":
+        collate_fn = _MixCopies(collate_fn)
     arguments: dict[str, Any] = {
         name: getattr(inner, name)
         for name in ("num_workers", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context")
@@ -150,7 +169,7 @@ def pruned(loader: Any, pruner: Pruner) -> PrunedTimmLoader:
             inner.dataset,
             batch_size=inner.batch_size,
             drop_last=inner.drop_last,
-            collate_fn=inner.collate_fn,
+            collate_fn=collate_fn,
             **arguments,
         ),
         prefetch,
