@@ -73,7 +73,7 @@ def after_a_third(rows: Sequence[Mapping[str, Any]], num_samples: int) -> tuple[
 
 
 def as_tables(cases: Sequence[Case]) -> Iterator[str]:
-    """Yields how the warning and the results go together, by task, and every case that is warned of."""
+    """Yields how the warning and the results go together, by task, and every case."""
     lines = [["task", *(f"{what}: {outcome}" for what in ("warned", "not warned") for outcome in _OUTCOMES.values())]]
     for task in (*dict.fromkeys(case.task for case in cases), "all"):
         own = [case for case in cases if task in (case.task, "all")]
@@ -84,20 +84,11 @@ def as_tables(cases: Sequence[Case]) -> Iterator[str]:
         ]
         lines.append([task, *map(str, counts)])
     yield as_markdown(lines)
-    warned = [case for case in cases if case.warned]
-    yield as_markdown(
-        [
-            ["warned of", "mastered after a third", "minus the shorter schedule"],
-            *(
-                [
-                    f"{case.task}: {case.entry.method} {percent(case.entry.ratio)}",
-                    f"{100 * case.mastered:.1f} %",
-                    case.difference,
-                ]
-                for case in warned
-            ),
-        ]
-    )
+    lines = [["case", "mastered after a third", "minus the shorter schedule", "warned"]]
+    for case in cases:
+        name = f"{case.task}: {case.entry.method} {percent(case.entry.ratio)}"
+        lines.append([name, f"{100 * case.mastered:.1f} %", case.difference, "yes" if case.warned else ""])
+    yield as_markdown(lines)
 
 
 if __name__ == "__main__":
