@@ -30,7 +30,7 @@ from reference.log_lines import begun_or_failed
 
 FILES = {row.name: row.file for row in catalogue().values() if row.file is not None}
 TRAINED = ["figure1", "figure3", "figure4", "figure9", "figure10", "figure11", "figure12", "figure13"]
-TRAINED += ["table1", "table2", "table8", "table9", "table11"]
+TRAINED += ["table1", "table2", "table7", "table8", "table9", "table11"]
 NUM_SAMPLES = {"digits": 1_437, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000, "sst2": 67_349}
 
 OWN = ["worth"]  # studies of ours, which the paper has not
@@ -119,9 +119,11 @@ def test_the_published_size_has_the_published_recipes(name):
     for part, plan in load_study(FILES[name], "paper").parts.items():
         recipe = plan.recipe
         assert (recipe.epochs, recipe.batch_size, recipe.precision, recipe.train_size) == (200, 128, "float32", None)
-        assert part == f"{recipe.dataset}-{recipe.model}"
+        of_optimizer = f"-{recipe.optimizer}" if name == "table7" else ""
+        assert part == f"{recipe.dataset}-{recipe.model}{of_optimizer}"
         slow = recipe.model == "resnet50" or name in ("figure1", "table8", "table9", "table11")
-        assert recipe.max_lr == (0.03 if slow else 0.2)
+        rates = {"sgd": 0.03 if slow else 0.2, "adamw": 0.001, "lars_release": 5.2, "lamb_release": 0.01}
+        assert recipe.max_lr == rates[recipe.optimizer]
 
 
 def test_every_split_of_a_ratio_keeps_as_many_samples():
@@ -173,6 +175,11 @@ PRINTED = [
     ("table2", 3, "OrderDP", "70 %", "77.9"),
     ("table2", 3, "dynamic random", "50 %", "76.1"),
     ("table2", 3, "full data", "30 %", "80.6 ± 0.1"),
+    ("table7", 0, "OrderDP", "AdamW", "94.4"),
+    ("table7", 0, "full data", "LARS", "95.5"),
+    ("table7", 1, "InfoBatch", "AdamW", "37.0"),
+    ("table7", 1, "OrderDP", "LARS", "42.5"),
+    ("table7", 1, "OrderDP", "LAMB", "42.6"),
     ("table8", 0, "InfoBatch 40 %", "0–20 %", "0.583 ± 0.050"),
     ("table8", 0, "InfoBatch 40 %", "last epoch", "0.522 ± 0.007"),
     ("table8", 0, "OrderDP 40 %", "60–80 %", "0.743 ± 0.023"),
@@ -204,6 +211,7 @@ def test_the_papers_numbers_are_the_papers(name, number, row, column, cell):
 BESIDE = {
     "table1": ["Accuracy"] * 2,
     "table2": ["Accuracy"] * 4,
+    "table7": ["Accuracy", "Cost"],
     "table8": ["Stability of the selection"],
     "table9": ["Progress"] * 2,
     "table11": ["Direction of the gradient"],
@@ -216,18 +224,30 @@ BESIDE = {
 @pytest.mark.parametrize("name", [*TRAINED, *OWN])
 def test_every_study_runs_at_its_smallest_size_and_shows_what_it_asks(name, tmp_path):
     study = load_study(FILES[name], "smoke", device="cpu")
-    (found,) = start_study(study, tmp_path / "run", log=quiet)
-    assert (found.failed, found.damaged, found.open) == ({}, {}, [])
+    for found in start_study(study, tmp_path / "run", log=quiet):
+        assert (found.failed, found.damaged, found.open) == ({}, {}, [])
     outline, folders = load_outline(tmp_path / "run")
     choices = Choices(outline.edges)
-    results = {each: read_results(path, together=outline.together) for each, path in folders.items()}
-    (part,) = (page._part(each, found, outline, choices) for each, found in results.items())
-    assert (part.missing, part.unplanned) == ({}, ())
-    assert len(part.sections) == len(outline.sections)
-    assert all(section.tables or section.charts for section in part.sections)
-    beside = [section.title for section in part.sections for table in section.tables if table.name.startswith("paper-")]
-    assert beside == BESIDE.get(name, [])
+    results = {each: read_results(path, together=outline.together_in(each)) for each, path in folders.items()}
+    for part in (page._part(each, found, outline, choices) for each, found in results.items()):
+        assert (part.missing, part.unplanned) == ({}, ())
+        assert len(part.sections) == len(outline.sections)
+        assert all(section.tables or section.charts for section in part.sections)
+        tables = ((section.title, table.name) for section in part.sections for table in section.tables)
+        assert [title for title, table in tables if table.startswith("paper-")] == BESIDE.get(name, [])
     assert write_report(tmp_path / "run").stat().st_size > 20_000
+    if name == "table9":
+        assert_even_and_filled(results["digits"], part)
+
+
+def assert_even_and_filled(results, part):
+    """Raises unless InfoBatch leaves out about as much as OrderDP, and all methods have means in all parts."""
+    trained = {label: entry.mean("samples_backward") for label, entry in results.entries.items()}
+    assert trained["InfoBatch 99 % least_kept 0.1"] == pytest.approx(trained["OrderDP 41 %"], rel=0.05)
+    (section,) = (section for section in part.sections if section.title == "Progress")
+    tables = [table for table in section.tables if table.name.startswith("progress_")]
+    assert len(tables) == 4
+    assert all(all(line) for table in tables for line in table.lines)
 
 
 def test_methods_that_are_asked_for_different_ratios_are_shown_together_where_a_study_says_so(tmp_path, tiny_recipe):
@@ -237,9 +257,41 @@ def test_methods_that_are_asked_for_different_ratios_are_shown_together_where_a_
     start_study(dataclasses.replace(study, parts={"digits": plan}), folder, log=quiet)
     write_report(folder)
     lines = (folder / "report" / "tables" / "digits-accuracy.md").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "| method | 61 % |"
+    assert lines[0] == "| method | 41 % |"
     names = [re.sub(r" \(prunes.*\)", "", line.split(" | ")[0][2:]) for line in lines[2:]]
-    assert names[:6] == ["OrderDP", "InfoBatch 99 %", "UCB every 1", "ε-greedy every 1", "dynamic random", "full data"]
+    assert names[:6] == [
+        "OrderDP",
+        "InfoBatch 99 % least_kept 0.1",
+        "UCB every 1",
+        "ε-greedy every 1",
+        "dynamic random",
+        "full data",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [("smoke", {"digits": 0.41}), ("gpu", 0.61), ("cpu", {"fashion_mnist": 0.645, "cifar10": 0.57})],
+)
+def test_a_part_may_show_its_methods_under_a_ratio_of_its_own(size, shown):
+    study = load_study(FILES["table9"], size)
+    assert study.outline.together == shown
+    for name, plan in study.parts.items():
+        asked = {round(recipe.strategy.asked_ratio, 3) for recipe in plan.pruned()} - {0.99}
+        assert asked == {study.outline.together_in(name)}
+        assert any(getattr(recipe.strategy, "least_kept", 0) == 0.1 for recipe in plan.pruned())
+    assert study.outline.together_in("other") == (shown if size == "gpu" else None)
+
+
+def test_the_seventh_table_trains_with_each_optimizer():
+    used = {
+        size: [plan.recipe.optimizer for plan in load_study(FILES["table7"], size).parts.values()] for size in SIZES
+    }
+    both = ["sgd", "adamw", "lars", "lamb", "lars_release", "lamb_release"]
+    published = ["sgd", "adamw", "lars_release", "lamb_release"]
+    assert used == {"smoke": both, "cpu": both, "gpu": published, "paper": published}
+    for plan in load_study(FILES["table7"], "paper").parts.values():
+        assert (plan.recipe.dataset, plan.recipe.model, plan.recipe.epochs) == ("cifar10", "resnet50", 200)
 
 
 def test_a_published_table_stands_beside_a_section_that_is_shown():
@@ -468,6 +520,7 @@ RATIOS = {
     "figure13": [0.7],
     "table1": [0.3, 0.5, 0.7],
     "table2": [0.3, 0.5, 0.7],
+    "table7": [0.426, 0.5],
     "table8": [0.4, 0.7],
     "table9": [0.61, 0.99],
     "table11": [0.4, 0.7],
@@ -487,6 +540,7 @@ CELLS = {
     "table1": "c2f11425aed6",
     "table11": "7c9e63dbfc97",
     "table2": "3b67f6f36a4c",
+    "table7": "061ab1a7e47b",
     "table8": "39f8766ae1ce",
     "table9": "b8d2c4155380",
 }

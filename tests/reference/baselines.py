@@ -27,14 +27,16 @@ class Allowed:
     weights: dict[int, float] = field(default_factory=dict)
 
 
-def infobatch(losses: dict[int, float], n: int, r: float, epoch: int, *, annealed_from: float = math.inf) -> Allowed:
+def infobatch(
+    losses: dict[int, float], n: int, r: float, epoch: int, *, annealed_from: float = math.inf, least_kept: float = 0
+) -> Allowed:
     everything = set(range(n))
     if epoch == 0 or epoch >= annealed_from:
         return Allowed(everything)
     mean = math.fsum(losses.values()) / len(losses)
     below = {sample for sample, loss in losses.items() if loss < mean}
-    weights = dict.fromkeys(below, 1 / (1 - r))
-    return Allowed(everything - below, below, math.floor((1 - Fraction(str(r))) * len(below)), weights)
+    share = max(1 - Fraction(str(r)), Fraction(str(least_kept)))
+    return Allowed(everything - below, below, math.floor(share * len(below)), dict.fromkeys(below, float(1 / share)))
 
 
 def epsilon_greedy(losses: dict[int, float], n: int, q: int, epsilon: float) -> Allowed:

@@ -80,13 +80,41 @@ def test_infobatch_is_its_twin(r, n, seed):
         )
 
 
-def test_infobatch_s_sum_is_unbiased():
+@sizes_and_seeds
+@pytest.mark.parametrize(("r", "least_kept"), [(0.99, 0.1), (0.9, 0.1), (0.5, 0.1), (0.99, 0.35), (0.2, 0.85)])
+def test_infobatch_with_a_floor_is_its_twin(r, least_kept, n, seed):
+    losses = distinct_losses(n, seed)
+    allowed = baselines.infobatch(dict(enumerate(losses.astype(float))), n, r, 1, least_kept=least_kept)
+    assert_allowed(choose(InfoBatch(prune_probability=r, least_kept=least_kept), losses, 1, seed), allowed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept", "weight"),
+    [
+        ({"prune_probability": 0.99}, 1, 100),
+        ({"prune_probability": 0.99, "least_kept": 0.1}, 10, 10),
+        ({"prune_probability": 0.9, "least_kept": 0.1}, 10, 10),  # 1 - 0.9 in floats is less than 0.1
+        ({"prune_probability": 0.5, "least_kept": 0.1}, 50, 2),
+    ],
+)
+def test_a_floor_keeps_a_tenth_of_the_samples_below_the_mean_with_weight_ten(settings, kept, weight):
+    losses = np.repeat(np.float32([0.5, 4.0]), (100, 30))
+    selection = choose(InfoBatch(**settings), losses, 1)
+    low = losses[selection.indices] < 1
+    assert (low.sum(), (~low).sum()) == (kept, 30)
+    assert (selection.weights[low] == weight).all()
+    assert (selection.weights[~low] == 1).all()
+
+
+@pytest.mark.parametrize("has_floor", [False, True])
+def test_infobatch_s_sum_is_unbiased(has_floor):
     losses = distinct_losses(40, 3)
     below = losses.astype(float) < losses.astype(float).mean()
-    r = 1 - 5 / below.sum()  # so that a whole number stays
+    share = 5 / below.sum()  # so that a whole number stays
+    r, least_kept = (0.99, share) if has_floor else (1 - share, 0.0)
     sums = []
     for seed in range(4_000):
-        selection = choose(InfoBatch(prune_probability=r), losses, 1, seed)
+        selection = choose(InfoBatch(prune_probability=r, least_kept=least_kept), losses, 1, seed)
         sums.append(float((selection.weights * losses[selection.indices]).sum()))
     assert abs(np.mean(sums) - losses.sum()) <= 5 * np.std(sums, ddof=1) / math.sqrt(len(sums))
 
@@ -114,6 +142,21 @@ def test_infobatch_saves_what_its_rule_says_and_anneals_exactly():
     assert visited[0] == visited[8] == 1_000
     assert visited[1:8] == [1_000 - math.ceil(0.5 * below * 1_000)] * 7
     assert choose(InfoBatch(epochs=9, delta=0.875), losses, 8).weights is None
+
+
+@pytest.mark.parametrize(
+    ("epochs", "delta"), [(30, 0.875), (20, 0.875), (200, 0.875), (9, 0.875), (10, 0.45), (7, 0.5)]
+)
+def test_where_delta_times_epochs_is_no_whole_number_the_public_code_anneals_from_the_epoch_before(epochs, delta):
+    """Its sampler counts one reset before the first epoch, and prunes until its count exceeds delta·epochs."""
+
+    def first_whole(strategy):
+        return next(epoch for epoch in range(1, epochs + 1) if strategy.num_selected(50, epoch) == 50)
+
+    public = next(epoch for epoch in range(epochs) if epoch + 1 > epochs * delta)
+    whole = (epochs * delta).is_integer()
+    assert first_whole(InfoBatch(epochs=epochs, delta=delta)) == public + (not whole)
+    assert first_whole(InfoBatch(epochs=epochs, delta=public / epochs)) == public
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ STRATEGIES = [
     FixedSubset((3, 0, 19, 7, 11, 2, 5, 8, 13, 1), weights=(1, 2, 3, 4, 5, 6, 7, 8, 9, 0.5)),
     InfoBatch(),
     InfoBatch(prune_probability=0.8, epochs=10, delta=0.5),
+    InfoBatch(prune_probability=0.99, least_kept=0.1),
     EpsilonGreedy(prune_ratio=0.3),
     EpsilonGreedy(prune_ratio=0.7, epsilon=0.5, every=1),
     UCB(prune_ratio=0.3),

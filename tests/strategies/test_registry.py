@@ -110,6 +110,7 @@ LABELS = [
     (OrderDP(prune_ratio=0.5, per="iteration", fresh=True), "OrderDP 50 % per iteration, fresh"),
     (InfoBatch(prune_probability=0.3), "InfoBatch 30 %"),
     (InfoBatch(prune_probability=0.3, epochs=20), "InfoBatch 30 % delta 0.875"),
+    (InfoBatch(prune_probability=0.99, least_kept=0.1), "InfoBatch 99 % least_kept 0.1"),
     (InfoBatch(prune_probability=0.3, epochs=30, delta=0.5), "InfoBatch 30 % delta 0.5 epochs 30"),
     (EpsilonGreedy(prune_ratio=0.3, every=1), "ε-greedy 30 % every 1"),
     (UCB(prune_ratio=0.3, c=2, every=1), "UCB 30 % c 2 every 1"),

@@ -89,7 +89,8 @@ def test_timm_must_be_there_where_it_is_needed(monkeypatch, settings):
 
     for module in (models, optim, imports):
         monkeypatch.setattr(module, "import_image_library", lacking)
-    check_recipe(recipe_of(), 1000)
+    for without in ({}, {"optimizer": "lars_release"}, {"optimizer": "lamb_release"}):
+        check_recipe(recipe_of(**without), 1000)
     with pytest.raises(ImportError, match=r"^timm"):
         check_recipe(recipe_of(**settings), 1000)
 

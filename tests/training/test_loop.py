@@ -433,7 +433,7 @@ def test_a_run_leaves_no_trace_in_the_next_one(train, outcome):
     assert outcome(train("again")) == first
 
 
-OPTIMIZERS = {"sgd": 0.1, "adamw": 0.01, "lars": 1.0, "lamb": 0.02}
+OPTIMIZERS = {"sgd": 0.1, "adamw": 0.01, "lars": 1.0, "lamb": 0.02, "lars_release": 1.0, "lamb_release": 0.02}
 
 
 @pytest.mark.parametrize(("optimizer", "max_lr"), list(OPTIMIZERS.items()), ids=list(OPTIMIZERS))

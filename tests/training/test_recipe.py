@@ -91,7 +91,7 @@ others = st.fixed_dictionaries(
         "max_steps": counts,
         "batch_size": counts,
         "drop_last": st.booleans(),
-        "optimizer": st.sampled_from(["sgd", "adamw", "lars", "lamb"]),
+        "optimizer": st.sampled_from(["sgd", "adamw", "lars", "lamb", "lars_release", "lamb_release"]),
         "max_lr": st.floats(0, exclude_min=True, allow_infinity=False),
         "momentum": fractions,
         "weight_decay": st.floats(0, allow_infinity=False),

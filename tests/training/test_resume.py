@@ -104,6 +104,8 @@ OTHERS = {
     "steps that depend on the losses": {"strategy": "infobatch", "prune_ratio": 0.3},
     "adamw, bf16": {"optimizer": "adamw", "max_lr": 0.01, "precision": "bf16"},
     "lamb, channels last": {"optimizer": "lamb", "max_lr": 0.01, "channels_last": True},
+    "lars of the release": {"optimizer": "lars_release", "max_lr": 1.0},
+    "lamb of the release": {"optimizer": "lamb_release", "max_lr": 0.01},
     "max_steps": {"strategy": "full", "max_steps": 21},
 }
 

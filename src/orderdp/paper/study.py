@@ -92,6 +92,9 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
                 )
             subsets[name_of(part)] = plan_subsets(comparison, setting)
     head = {key: value for key, value in table.items() if key not in SIZES}
+    if any("together" in part for part in table[size]):
+        given = {name_of(part): {**table, **part} for part in table[size]}
+        head["together"] = {name: each["together"] for name, each in given.items() if "together" in each}
     return Study(path.stem, size, outline_of(head), parts, head, subsets)
 
 

@@ -64,6 +64,7 @@ _SETTINGS = {  # in the file for all parts, or in one part
     "against": _Key("a list of references", _list_of(_is_text), 'against = ["full", "short"]'),
     "budgets": _Key("a list of numbers", _list_of(_is_number), "budgets = [0.5, 1.5]"),
     "max_lrs": _Key("a list of numbers", _list_of(_is_number), "max_lrs = [0.1, 0.3]"),
+    "together": _Key("a number", _is_number, "together = 0.5"),
     "static": _Key("a list of static methods", _some(_is_text), 'static = ["random", "el2n,epoch=2"]'),
     "proxies": _Key("a whole number", _is_whole, "proxies = 3"),
     "quotas": _Key("the name of quotas", _is_text, 'quotas = "proportional"'),
@@ -82,7 +83,6 @@ _STUDY = {
     "about": _Key("text", _is_text, 'about = "What does it ask?"'),
     "show": _Key("a list of sections", _some(_is_text), 'show = ["accuracy", "differences"]'),
     "edges": _Key("a list of numbers", _list_of(_is_number), "edges = [0, 0.5, 1]"),
-    "together": _Key("a number", _is_number, "together = 0.5"),
     "across": _Key(
         "a table of lists of methods' names in reports",
         lambda value: _is_table(value) and all(map(_some(_is_text), value.values())),

@@ -48,7 +48,7 @@ class Outline:
         edges: borders of the parts of a run that tables take means over, as shares of the run.
         published: tables of the paper.
         together: one prune ratio under which tables show all methods. Use it if methods have different ratios but prune
-            the same share. None shows each under its own.
+            the same share. A table gives one for each part that it names. None shows each method under its own.
         across: rows of the tables over all parts of a study, each with the names of its method in the parts.
     """
 
@@ -57,7 +57,7 @@ class Outline:
     sections: tuple[str, ...] = tuple(SECTIONS)
     edges: tuple[float, ...] = EDGES
     published: tuple[Published, ...] = ()
-    together: float | None = None
+    together: float | Mapping[str, float] | None = None
     across: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -71,6 +71,10 @@ class Outline:
                     f"a published table needs a section that the report shows, got {table.section!r} for "
                     f"{table.title!r}; choose from {', '.join(self.sections)}"
                 )
+
+    def together_in(self, part: str) -> float | None:
+        """Returns the prune ratio under which the tables of a part show all methods; None for that of each."""
+        return self.together.get(part) if isinstance(self.together, Mapping) else self.together
 
 
 def load_outline(folder: Path) -> tuple[Outline, dict[str, Path]]:

@@ -103,7 +103,7 @@ def read_report(source: Path, *, accuracies: Sequence[float] = (), archive: Arch
     """Returns what a report shows of a folder or an archive; arguments and errors as of `write_report`."""
     archive = collect(source) if archive is None else archive
     outline = outline_of_archive(archive)
-    results = {name: results_of(records, together=outline.together) for name, records in archive.parts.items()}
+    results = {name: results_of(records, together=outline.together_in(name)) for name, records in archive.parts.items()}
     if not any(entry.results for each in results.values() for entry in each.entries.values()):
         raise ValueError(
             f"a report needs a finished run, got none in {source}; resume with "

@@ -8,6 +8,7 @@ from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 from orderdp.data.imports import import_image_library
 from orderdp.training.recipe import Recipe
+from orderdp.training.release_optimizers import ReleaseLamb, ReleaseLars
 
 _OF_TIMM = ("lars", "lamb")
 
@@ -18,12 +19,14 @@ def build_optimizer(
     """An optimiser over all parameters of `model`, in one group; `build_schedule` sets its learning rate.
 
     Weight decay applies to every parameter, biases and normalisation included, as in the paper's release. For `sgd` and
-    `lars` it is part of the gradient, for `adamw` decoupled from it, for `lamb` part of the update that is scaled.
+    the two LARS it is part of the gradient, for `adamw` decoupled from it, for the two LAMB part of the update that is
+    scaled.
 
     Args:
         model: its parameters are optimised.
-        name: "sgd", "adamw", "lars" or "lamb"; the last two are timm's.
-        momentum: of `sgd` and `lars`; β₁ of `adamw` and `lamb`, whose β₂ is 0.999. One-cycle replaces it.
+        name: "sgd", "adamw", "lars" or "lamb", of which the last two are timm's; or "lars_release" or "lamb_release",
+            which compute them as the paper's release does.
+        momentum: of `sgd` and the two LARS; β₁ of `adamw` and the two LAMB, whose β₂ is 0.999. One-cycle replaces it.
         weight_decay: coefficient of the decay.
         nesterov: Nesterov's form of the momentum, of `sgd` only.
 
@@ -43,6 +46,10 @@ def build_optimizer(
         return torch.optim.SGD(parameters, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
     if name == "adamw":
         return torch.optim.AdamW(parameters, betas=(momentum, 0.999), weight_decay=weight_decay)
+    if name == "lars_release":
+        return ReleaseLars(parameters, momentum=momentum, weight_decay=weight_decay)
+    if name == "lamb_release":
+        return ReleaseLamb(parameters, betas=(momentum, 0.999), weight_decay=weight_decay)
     # always_adapt: with weight_decay=0, timm would otherwise silently leave out the layer-wise scaling.
     optimizer: torch.optim.Optimizer
     if name == "lars":
@@ -55,7 +62,9 @@ def build_optimizer(
             parameters, betas=(momentum, 0.999), weight_decay=weight_decay, always_adapt=True
         )
         return optimizer
-    raise ValueError(f"no optimizer named {name!r}; write 'sgd', 'adamw', 'lars' or 'lamb'")
+    raise ValueError(
+        f"no optimizer named {name!r}; write 'sgd', 'adamw', 'lars', 'lamb', 'lars_release' or 'lamb_release'"
+    )
 
 
 def check_optimizer(name: str) -> None:
@@ -98,7 +107,7 @@ def build_schedule(
     """The learning rate of each of `total_steps` optimiser steps; call its `step()` after every one of them.
 
     `onecycle` rises on a cosine from max_lr / div_factor to max_lr and falls on one to max_lr / div_factor /
-    final_div_factor, which is the rate of the last step. Meanwhile the momentum (β₁ of `adamw` and `lamb`) falls from
+    final_div_factor, which is the rate of the last step. Meanwhile the momentum (β₁ of `adamw` and LAMB) falls from
     0.95 to 0.85 and returns, whatever the optimiser was given. A one-step schedule has only the last rate.
     `constant` is max_lr throughout and leaves the momentum alone.
 

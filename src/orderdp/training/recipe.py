@@ -126,13 +126,17 @@ class Recipe(BaseModel):
     )
     batch_size: int = Field(128, ge=1, description="samples per optimiser step, in [1, inf)")
     drop_last: bool = Field(default=False, description="leave out an epoch's last batch if it is not full")
-    optimizer: Literal["sgd", "adamw", "lars", "lamb"] = Field("sgd", description="optimiser: sgd, adamw, lars or lamb")
+    optimizer: Literal["sgd", "adamw", "lars", "lamb", "lars_release", "lamb_release"] = Field(
+        "sgd",
+        description="optimiser: sgd, adamw, lars or lamb, or lars_release or lamb_release, as the paper's release "
+        "computes them",
+    )
     max_lr: float = Field(0.1, gt=0, description="highest learning rate of the schedule, in (0, inf)")
     momentum: float = Field(
         0.9,
         ge=0,
         lt=1,
-        description="momentum, in [0, 1); β₁ of adamw and lamb; onecycle varies it from 0.95 to 0.85 instead",
+        description="momentum, in [0, 1); β₁ of adamw and the two lamb; onecycle varies it from 0.95 to 0.85 instead",
     )
     nesterov: bool = Field(default=False, description="Nesterov's form of the momentum; for optimizer sgd")
     weight_decay: float = Field(5e-4, ge=0, description="weight decay of the optimiser, in [0, inf)")
