@@ -99,6 +99,38 @@ def test_the_smallest_form_runs_on_a_processor_without_the_package_being_install
     assert {"full_epoch", "data_path_batch_128", "data_path_batch_1024"} <= set(results["images"])
 
 
+@pytest.mark.parametrize(
+    ("body", "counts", "why"),
+    [
+        ("pass", {"passed": 1}, None),
+        ("assert 0, 'wrong'", {"failed": 1}, "exit code 1: 1 failed in .*s"),
+        ("import time; print('waiting'); time.sleep(100)", {}, "stopped at the limit of its time: .*"),
+    ],
+)
+def test_the_tests_are_counted_and_their_output_is_kept_if_they_fail(
+    benchmarks, monkeypatch, tmp_path, body, counts, why
+):
+    import gpu_parts
+
+    (tmp_path / "tests").mkdir()
+    marked = f"import pytest\n\n@pytest.mark.gpu\ndef test_it():\n    {body}\n"
+    (tmp_path / "tests" / "test_made_up.py").write_text(marked)
+    (tmp_path / "tests" / "test_not_marked.py").write_text("def test_other():\n    raise ValueError\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n")
+    monkeypatch.setattr(gpu_parts, "ROOT", tmp_path)
+    settings = gpu_parts.Settings(
+        "cuda", True, False, None, tmp_path, time.monotonic() + (8 if "sleep" in body else 100)
+    )
+    kept = []
+    if why is None:
+        gpu_parts.gpu_tests(settings, kept.append)
+    else:
+        with pytest.raises(RuntimeError, match=f"^{why}$"):
+            gpu_parts.gpu_tests(settings, kept.append)
+    assert kept[-1]["counts"] == counts
+    assert ("output" in kept[-1]) == (why is not None)
+
+
 MADE_UP_PARTS = """
 import os, time
 
