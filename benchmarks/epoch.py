@@ -17,22 +17,25 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from timing import parser, ratio, summary, write
-from tqdm import tqdm
 
 from orderdp import FullData, OrderDP
 from orderdp.data.base import DataSets, ImageArrays
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, find_recipe, load_recipe
 from orderdp.training.run_folder import RunFolder
+from orderdp.training.shown import Shown
 
 KEPT = (0.3, 0.5, 0.7)
 MARGIN = 0.03
 NUM_TRAIN = 20_000
+
+Times: TypeAlias = dict[float, dict[str, list[float]]]  # of each share of the data: by clock, a number a round
 
 
 def main() -> None:
@@ -42,74 +45,86 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=9, help="how often to train each epoch")
     given = options.parse_args()
     torch.set_num_threads(1)
-    data = random_images()
+    path = find_recipe("fashion_mnist")
+    assert path is not None
+    recipe = load_recipe(path, device=given.device, epochs=given.rounds + 2)
     with tempfile.TemporaryDirectory() as folder:
-        runs = {kept: make_run(kept, data, given.device, given.rounds, Path(folder)) for kept in (1.0, *KEPT)}
-        times = measure(runs, given.rounds)
-        device = runs[1.0].device
-        share = {
-            kept: run.pruner.selection_s / sum(line["wall"] for line in run.progress.history)
-            for kept, run in runs.items()
-        }
+        runs = make_runs(recipe, random_images(NUM_TRAIN, channels=1, side=28), Path(folder))
+        *_, times = rounds_of(runs, given.rounds)
     full = summary(times[1.0]["wall"])
+    rows = rows_of(runs, times, MARGIN)
     print(f"full epoch: {full['median']:.3f} s, smallest {full['min']:.3f} s, {given.rounds} rounds")
+    show(rows)
+    numbers = {"num_train": NUM_TRAIN, "rounds": given.rounds, "full_epoch_s": full, "rows": rows}
+    write(given.json, runs[1.0].device, {"benchmark": "epoch", **numbers})
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Prints the ratios and whether each reached its target."""
     print(
         f"{'q/n':>5} {'time ratio':>11} {'smallest':>9} {'largest':>9} {'processor':>10} {'choosing':>9} {'target':>7}"
     )
+    for row in rows:
+        wall, processor, target = row["time_ratio"], row["processor_ratio"], row["target"]
+        reached = "reached" if wall["median"] <= target else "MISSED"
+        print(
+            f"{row['q_over_n']:>5} {wall['median']:>10.4f} {wall['min']:>10.4f} {wall['max']:>10.4f} "
+            f"{processor['median']:>10.4f} {row['choosing_share']:>10.4%} {target:>10.2f} {reached}"
+        )
+
+
+def rows_of(runs: Mapping[float, Run], times: Times, margin: float) -> list[dict[str, Any]]:
+    """Returns what each pruned epoch takes beside a full one, with a target of q/n and a margin."""
     rows = []
     for kept in KEPT:
         wall, processor = (ratio(times[kept][clock], times[1.0][clock]) for clock in ("wall", "processor"))
+        run = runs[kept]
         rows.append(
             {
                 "q_over_n": kept,
-                "target": kept + MARGIN,
+                "target": kept + margin,
                 "time_ratio": wall,
                 "processor_ratio": processor,
                 "epoch_s": summary(times[kept]["wall"]),
-                "choosing_share": share[kept],
+                "choosing_share": run.pruner.selection_s / sum(line["wall"] for line in run.progress.history),
             }
         )
-        reached = "reached" if wall["median"] <= kept + MARGIN else "MISSED"
-        print(
-            f"{kept:>5} {wall['median']:>10.4f} {wall['min']:>10.4f} {wall['max']:>10.4f} {processor['median']:>10.4f} "
-            f"{share[kept]:>10.4%} {kept + MARGIN:>10.2f} {reached}"
-        )
-    numbers = {"num_train": NUM_TRAIN, "rounds": given.rounds, "full_epoch_s": full, "rows": rows}
-    write(given.json, device, {"benchmark": "epoch", **numbers})
+    return rows
 
 
-def random_images() -> DataSets:
-    """Returns grey noise in the shape of Fashion-MNIST."""
+def random_images(size: int, *, channels: int, side: int) -> DataSets:
+    """Returns noise in ten classes."""
     chance = torch.Generator().manual_seed(0)
 
     def arrays(size: int) -> ImageArrays:
-        images = torch.randint(256, (size, 1, 28, 28), dtype=torch.uint8, generator=chance)
+        images = torch.randint(256, (size, channels, side, side), dtype=torch.uint8, generator=chance)
         return ImageArrays(images, torch.randint(10, (size,), generator=chance))
 
     return DataSets(
-        train=arrays(NUM_TRAIN),
+        train=arrays(size),
         test=arrays(512),
         num_classes=10,
-        in_channels=1,
-        image_size=28,
-        mean=(0.5,),
-        std=(0.29,),
+        in_channels=channels,
+        image_size=side,
+        mean=(0.5,) * channels,
+        std=(0.29,) * channels,
     )
 
 
-def make_run(kept: float, data: DataSets, device: str, rounds: int, folder: Path) -> Run:
-    """Returns a run that keeps this fraction of each epoch; 1.0 trains on full data."""
-    path = find_recipe("fashion_mnist")
-    assert path is not None
+def make_runs(recipe: Recipe, data: DataSets, folder: Path) -> dict[float, Run]:
+    """Returns a run for each share of the data that its epochs keep; 1.0 trains on full data."""
+    return {kept: make_run(kept, recipe, data, folder) for kept in (1.0, *KEPT)}
+
+
+def make_run(kept: float, recipe: Recipe, data: DataSets, folder: Path) -> Run:
+    """Returns a run of a recipe that keeps this share of the data in each epoch."""
     strategy = FullData() if kept == 1.0 else OrderDP(prune_ratio=1 - kept)
-    settings: dict[str, Any] = {"epochs": 2 * rounds + 2, "device": device, "strategy": strategy}
-    recipe: Recipe = load_recipe(path, **settings)
-    return Run(recipe, data, RunFolder(folder / str(kept)), show=False)
+    return Run(recipe.model_copy(update={"strategy": strategy}), data, RunFolder(folder / str(kept)), show=False)
 
 
-def measure(runs: dict[float, Run], rounds: int) -> dict[float, dict[str, list[float]]]:
-    """Returns seconds and processor seconds of an epoch of each run, one number a round."""
-    times: dict[float, dict[str, list[float]]] = {kept: {"wall": [], "processor": []} for kept in runs}
+def rounds_of(runs: Mapping[float, Run], rounds: int) -> Iterator[Times]:
+    """Yields, after each round, seconds and processor seconds of the epochs so far; makes `rounds` + 2 full epochs."""
+    times: Times = {kept: {"wall": [], "processor": []} for kept in runs}
     for run in runs.values():  # warms up
         timed_epoch(run)
     before = timed_epoch(runs[1.0])
@@ -122,17 +137,18 @@ def measure(runs: dict[float, Run], rounds: int) -> dict[float, dict[str, list[f
             for kept in KEPT:
                 times[kept][clock].append(pruned[kept][clock])
         before = after
-    return times
+        yield times
 
 
 def timed_epoch(run: Run) -> dict[str, float]:
     """Trains one epoch of a run and returns its seconds."""
     wall_s, processor_s = time.perf_counter(), time.process_time()
-    with tqdm(disable=True) as bar:
-        run._train_epoch(bar)  # ends by reading the sum of the losses, which waits for the device
+    with Shown("", run.num_steps, run.num_epochs, step=run.progress.step, show=False) as shown:
+        run._train_epoch(shown)  # ends by reading the sum of the losses, which waits for the device
     times = {"wall": time.perf_counter() - wall_s, "processor": time.process_time() - processor_s}
     run.progress.history.append(times)  # its length is the number of the next epoch
     run.progress.loss_sum, run.progress.loss_count, run.progress.training_s = 0.0, 0, 0.0
+    run.progress.epoch_step = 0
     return times
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from orderdp.output.files import write_whole
 from orderdp.training.provenance import environment
 
 
@@ -77,9 +78,13 @@ def commit_of(checkout: Path) -> str:
 
 
 def write(path: Path | None, device: torch.device, numbers: dict[str, Any], **checkouts: Path | None) -> None:
-    """Writes the numbers, their environment and the commits that they are compared with as JSON, if `path` is given."""
+    """Writes the numbers, their environment and the commits that they are compared with as JSON, if `path` is given.
+
+    The file is whole at any moment, so a script may write it again after each result.
+    """
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     commits = {f"{name}_commit": commit_of(checkout) for name, checkout in checkouts.items() if checkout is not None}
-    path.write_text(json.dumps({**environment(device), **commits, **numbers}, indent=2) + "\n")
+    text = json.dumps({**environment(device), **commits, **numbers}, indent=2)
+    write_whole(path, f"{text}\n".encode())

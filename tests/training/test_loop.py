@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import math
 import re
@@ -13,11 +14,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import orderdp
 from orderdp import DynamicRandom, OrderDP, Pruner
 from orderdp.data.base import ImageArrays
 from orderdp.data.images import ResidentImages, SampleImages
 from orderdp.data.registry import load_dataset
-from orderdp.training import loop, models, optim
+from orderdp.training import loop, models, optim, provenance
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.progress import SECONDS
@@ -578,3 +580,16 @@ def test_a_device_that_is_not_there_is_refused(tiny, tmp_path, digits):
 def test_the_processor_has_a_name_where_the_system_does_not_tell(monkeypatch):
     monkeypatch.setattr(Path, "exists", lambda path: False)
     assert environment(torch.device("cpu"))["device"]
+
+
+def test_the_versions_are_known_where_the_package_is_not_installed(monkeypatch):
+    """As with `PYTHONPATH=src`: a source tree has no metadata of its own."""
+    installed = importlib.metadata.version
+
+    def version(name):
+        if name == "orderdp":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(provenance, "version", version)
+    assert environment(torch.device("cpu"))["versions"]["orderdp"] == orderdp.__version__

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orderdp.version import __version__
+
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Returns what a measurement on `device` depends on: device, threads, versions and commit."""
@@ -22,7 +24,8 @@ def environment(device: torch.device) -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,  # with the build, which the package's own version leaves out
-            **{name: version(name) for name in ("orderdp", "numpy", "accelerate")},
+            "orderdp": __version__,  # a source tree that is not installed has no metadata
+            **{name: version(name) for name in ("numpy", "accelerate")},
         },
         "commit": _commit(),
     }

@@ -1,0 +1,257 @@
+"""benchmarks/gpu.py without a GPU: its smallest form, its limits of time, and how it plans the runs on CIFAR-10."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from orderdp import OrderDP
+from orderdp.comparison.grid import Comparison
+from orderdp.training.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+HALF = OrderDP(prune_ratio=0.5)
+TINY = Recipe(strategy=HALF, train_size=200, batch_size=32, device="cpu", num_threads=1, evaluations=1)
+SMOKE = ["--device", "cpu", "--smoke"]
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """Makes the scripts importable, here and in new processes."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+
+
+@pytest.fixture
+def gpu(benchmarks):
+    import gpu
+
+    return gpu
+
+
+@pytest.fixture
+def accuracy(benchmarks):
+    import gpu_accuracy
+
+    return gpu_accuracy
+
+
+@pytest.fixture
+def call(gpu, monkeypatch, tmp_path):
+    """Calls the script with arguments, on made-up parts, and returns what the file holds."""
+
+    def called(*arguments, parts):
+        monkeypatch.setattr(gpu, "PARTS", {name: gpu.Part(None, *part) for name, part in parts.items()})
+        monkeypatch.setattr(gpu, "run_part", lambda part, settings, row, keep: row.update(state="done"))
+        monkeypatch.setattr(sys, "argv", ["gpu.py", *SMOKE, "--json", str(tmp_path / "f"), *arguments])
+        gpu.main()
+        return json.loads((tmp_path / "f").read_text())
+
+    return called
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param([], "gpu.py needs a CUDA device, and torch sees none; to try it, write .*", marks=without_gpu),
+        (["--device", "cpu"], "gpu.py measures a GPU, got --device cpu; write --device cpu --smoke .*"),
+        ([*SMOKE, "--minutes", "0"], "--minutes must be above 0, got 0; write 12"),
+        (
+            [*SMOKE, "--data-root", "none"],
+            "--data-root: data_root must be a folder .*, got none; .*",
+        ),
+    ],
+)
+def test_what_cannot_be_measured_ends_with_one_line(gpu, monkeypatch, arguments, message):
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *arguments])
+    with pytest.raises(SystemExit, match=f"^{message}$"):
+        gpu.main()
+
+
+@pytest.mark.slow
+def test_the_smallest_form_runs_on_a_processor_without_the_package_being_installed(tmp_path):
+    """Each part but the one that needs CIFAR-10; the tests that need a GPU are skipped, but collected."""
+    file = tmp_path / "gpu.json"
+    command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--device=cpu", "--smoke", "--json", str(file)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=280)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())
+    assert {name: part["state"] for name, part in found["parts"].items()} == {
+        **dict.fromkeys(("tests", "update", "ratio", "images"), "done"),
+        "accuracy": "skipped",
+    }, done.stdout
+    assert "accuracy: skipped, CIFAR-10 is not here (no --data-root)" in done.stdout
+    assert found["smoke"]
+    assert {"device", "versions", "commit", "threads"} <= set(found)
+    results = {name: part.get("result") for name, part in found["parts"].items()}
+    assert results["tests"]["counts"]["skipped" if not torch.cuda.is_available() else "passed"] > 50
+    assert results["update"]["rows"][0]["update"]["median"] > 0
+    assert [row["target"] for row in results["ratio"]["rows"]] == [0.31, 0.51, 0.71]
+    assert all(row["time_ratio"]["median"] > 0 for row in results["ratio"]["rows"])
+    assert {"full_epoch", "data_path_batch_128", "data_path_batch_1024"} <= set(results["images"])
+
+
+@pytest.mark.parametrize(
+    ("body", "counts", "why"),
+    [
+        ("pass", {"passed": 1}, None),
+        ("assert 0, 'wrong'", {"failed": 1}, "exit code 1: 1 failed in .*s"),
+        ("import time; print('waiting'); time.sleep(100)", {}, "stopped at the limit of its time: .*"),
+    ],
+)
+def test_the_tests_are_counted_and_their_output_is_kept_if_they_fail(
+    benchmarks, monkeypatch, tmp_path, body, counts, why
+):
+    import gpu_parts
+
+    (tmp_path / "tests").mkdir()
+    marked = f"import pytest\n\n@pytest.mark.gpu\ndef test_it():\n    {body}\n"
+    (tmp_path / "tests" / "test_made_up.py").write_text(marked)
+    (tmp_path / "tests" / "test_not_marked.py").write_text("def test_other():\n    raise ValueError\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n")
+    monkeypatch.setattr(gpu_parts, "ROOT", tmp_path)
+    settings = gpu_parts.Settings(
+        "cuda", True, False, None, tmp_path, time.monotonic() + (8 if "sleep" in body else 100)
+    )
+    kept = []
+    if why is None:
+        gpu_parts.gpu_tests(settings, kept.append)
+    else:
+        with pytest.raises(RuntimeError, match=f"^{why}$"):
+            gpu_parts.gpu_tests(settings, kept.append)
+    assert kept[-1]["counts"] == counts
+    assert ("output" in kept[-1]) == (why is not None)
+
+
+MADE_UP_PARTS = """
+import os, time
+
+def raises(settings, keep):
+    keep({"so far": 1})
+    raise ValueError("a mistake\\nin two lines")
+
+def dies(settings, keep):
+    keep({"so far": 2})
+    os._exit(7)
+
+def never_ends(settings, keep):
+    time.sleep(1000)
+"""
+
+
+def test_a_part_that_raises_dies_or_never_ends_is_recorded_with_what_it_had_found(gpu, monkeypatch, tmp_path):
+    (tmp_path / "made_up_parts.py").write_text(MADE_UP_PARTS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    import made_up_parts
+
+    states = []
+
+    def row_of(measure, seconds):
+        settings = gpu.Settings("cpu", True, False, None, tmp_path, time.monotonic() + seconds)
+        row = {}
+        gpu.run_part(gpu.Part(measure, seconds), settings, row, lambda: states.append(row["state"]))
+        return row
+
+    row = row_of(made_up_parts.raises, 100)
+    assert (row["state"], row["why"], row["result"]) == ("failed", "ValueError: a mistake in two lines", {"so far": 1})
+    assert "in raises" in row["traceback"]
+    assert states[:2] == ["running", "running"]  # kept with its result, before it failed
+    row = row_of(made_up_parts.dies, 100)
+    assert (row["why"], row["result"]) == ("its process ended with exit code 7", {"so far": 2})
+    began_s = time.monotonic()
+    row = row_of(made_up_parts.never_ends, 0.2)
+    assert (row["state"], row["why"]) == ("stopped", "its 0 s were over")
+    assert time.monotonic() - began_s < 30
+
+
+def test_a_part_that_would_pass_the_total_is_skipped_and_a_shorter_one_runs(call, capsys):
+    found = call("--minutes", "1", "--commit", "abc", parts={"long": (61,), "short": (10,), "rest": (20, True)})
+    assert {name: part["state"] for name, part in found["parts"].items()} == {
+        "long": "skipped",
+        "short": "done",
+        "rest": "done",
+    }
+    assert found["parts"]["long"]["why"] == "60 s are left, and it needs 61 s"
+    assert 55 <= found["parts"]["rest"]["budget_s"] <= 60
+    assert found["commit"] == "abc"
+    assert "long: skipped, 60 s are left, and it needs 61 s\nshort: done\n" in capsys.readouterr().out
+
+
+def test_accuracy_is_left_out_without_the_images(call):
+    part = call(parts={"accuracy": (1,)})["parts"]["accuracy"]
+    assert part["state"] == "skipped"
+    assert part["why"].startswith("CIFAR-10 is not here (no --data-root), and made-up images say nothing")
+
+
+@pytest.mark.parametrize(
+    ("left_s", "epoch_s", "at_once", "expected"),
+    [
+        (1000, 3.0, 4, (10, 30)),  # 20 units on 4, 5 for the longest: 450 s of 900
+        (280, 3.0, 4, (5, 30)),  # 10 units: 2.5 of 90 s each are 225 of 252 s; 6 seeds would take 270
+        (140, 3.0, 4, (3, 28)),  # 6 units: 1.5 an epoch
+        (25, 3.0, 4, (3, 5)),
+        (15, 3.0, 4, (1, 4)),  # 3 epochs would be too few for three seeds
+        (600, 3.0, 1, (3, 30)),  # 2 units a seed: 540 of 540 s
+    ],
+)
+def test_the_plan_is_many_seeds_then_long_runs_then_one_seed(accuracy, left_s, epoch_s, at_once, expected):
+    assert accuracy.plan(left_s, epoch_s, at_once) == expected
+
+
+def test_a_plan_without_time_says_what_to_give(accuracy):
+    with pytest.raises(RuntimeError, match=r"^5 s are left, and an epoch takes 3 s; give more minutes$"):
+        accuracy.plan(5, 3.0, 1)
+
+
+def test_runs_are_trained_so_many_at_once_and_those_beyond_the_time_are_left_out(accuracy, monkeypatch, tmp_path):
+    members = Comparison(TINY, seeds=(0, 1)).members(200)
+    hold, running, most = threading.Event(), [], []
+
+    def trained(recipe, path):
+        running.append(path.name)
+        most.append(len(running))
+        if path.name == members[1].name:
+            running.remove(path.name)
+            raise ValueError("a mistake")
+        if path.name == members[3].name:
+            hold.wait(60)
+        running.remove(path.name)
+        return {"accuracy": 90.0}
+
+    monkeypatch.setattr(accuracy, "trained", trained)
+    left = iter([100.0] * 3 + [0.0] * 9)
+    with ThreadPoolExecutor(4) as pool:
+        rows = list(accuracy.rows_of(members[:4], pool, tmp_path, 1, lambda: next(left)))
+        hold.set()
+    assert [row.get("error") for row in rows] == [None, "ValueError: a mistake", None, "the time was over for 1 runs"]
+    assert max(most) == 1
+
+
+@pytest.mark.slow
+def test_the_arms_of_a_small_recipe_are_trained_in_other_processes(accuracy, tmp_path):
+    """As on CIFAR-10, on the digits; two processes, one seed, two epochs."""
+    kept = []
+    ends_s = time.monotonic() + 200
+    small = {"workers": 2, "most_epochs": 2, "most_seeds": 1}
+    accuracy.train_arms(TINY, tmp_path, lambda: ends_s - time.monotonic(), kept.append, **small)
+    found = kept[-1]
+    assert (found["seeds"], found["epochs"]) == (1, 2)
+    assert found["at_once"] == (2 if found["epoch_together_s"] < 2 * found["epoch_alone_s"] else 1)
+    assert len(kept) == 4  # the epochs, then a run each
+    rows = {row["label"]: row for row in found["rows"]}
+    assert {name: row["steps"] for name, row in rows.items()} == {
+        "full data": 2 * 7,
+        "OrderDP 50 %": 2 * 4,
+        "full data, steps of OrderDP 50 %": 2 * 4,
+    }
+    (against_full, against_short) = found["differences"].values()
+    assert against_full["mean"] == pytest.approx(rows["OrderDP 50 %"]["accuracy"] - rows["full data"]["accuracy"])
+    assert (against_full["interval"], against_short["seeds"]) == (None, 1)
