@@ -59,7 +59,7 @@ def across(parts: Mapping[str, Results], methods: Mapping[str, Sequence[str]]) -
         return Across()
     searched = joined(parts)
     if not rows:
-        return Across(tables=searched)
+        return Across(tables=tuple(searched))
     shared = sorted(set.intersection(*(set(ratios_of(results)) for results in parts.values())))
     ratios = [ratio for ratio in shared if ratio <= _HARDEST]
     may = [_sentence(name, cells, ratios) for name, cells in rows.items()]
