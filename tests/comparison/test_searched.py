@@ -12,6 +12,7 @@ from orderdp.comparison.planned import FILE
 from orderdp.comparison.results import read_results, results_of
 from orderdp.comparison.searched import plan_next, search_of, searching, trails_of
 from orderdp.comparison.workers import extend, resume, start
+from orderdp.report.across import Across, across
 from orderdp.report.outline import collect
 from orderdp.report.section import Choices
 from orderdp.report.sections import SECTIONS, lossless
@@ -182,9 +183,9 @@ def test_the_report_shows_the_ratios_the_tests_and_how_sure_they_are(done):
     assert re.fullmatch(r"\+0\.00 \[−0\.\d\d, \+0\.\d\d\]", tests.lines[1][2])
     summary = summary_of(results)
     assert summary.may == [
-        "OrderDP: 50 % is the largest prune ratio shown to be lossless within 1 points (3 seeds); 70 % is not "
+        "OrderDP: 50 % is the largest prune ratio shown to be lossless within 1 point (3 seeds); 70 % is not "
         "lossless.",
-        "dynamic random: no prune ratio was shown to be lossless within 1 points; 50 % is not lossless; 30 % is "
+        "dynamic random: no prune ratio was shown to be lossless within 1 point; 50 % is not lossless; 30 % is "
         "undecided after 6 seeds.",
     ]
     assert summary.may_not[0].startswith(
@@ -203,6 +204,12 @@ def test_tasks_stand_in_one_table(done):
         ["method", "data set", "network", "largest lossless ratio"],
         *[["OrderDP", "digits", "small_cnn", "50 %"], ["dynamic random", "digits", "small_cnn", "none"]] * 2,
     ]
+
+
+def test_the_report_of_a_study_shows_all_tasks_first(done):
+    results = read_results(done.path)
+    assert [table.name for table in across({"first": results, "second": results}, {}).tables] == ["lossless"]
+    assert across({"first": results}, {}) == Across()
 
 
 def test_an_archive_holds_the_search(done, tmp_path):

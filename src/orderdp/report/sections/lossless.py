@@ -63,14 +63,14 @@ def limits(results: Results) -> list[str]:
 
 def _sentence(search: Search, arm: str, trail: Trail) -> str:
     """Returns what the search of one method has found."""
-    parts = []
+    parts, within = [], _points(search)
     if (largest := trail.largest) is not None:
         parts.append(
-            f"{percent(largest.ratio)} is the largest prune ratio shown to be lossless within {search.margin:g} points "
+            f"{percent(largest.ratio)} is the largest prune ratio shown to be lossless within {within} "
             f"({_seeds(largest.judged)})"
         )
     elif trail.asks is None:
-        parts.append(f"no prune ratio was shown to be lossless within {search.margin:g} points")
+        parts.append(f"no prune ratio was shown to be lossless within {within}")
     for verdict, said in (("not lossless", "not lossless"), ("undecided", f"undecided after {search.seeds_max} seeds")):
         if probes := trail.at(verdict):  # type: ignore[arg-type]
             verb = "is" if len(probes) == 1 else "are"
@@ -79,6 +79,10 @@ def _sentence(search: Search, arm: str, trail: Trail) -> str:
         last = trail.probes[-1]
         parts.append(f"the search is not finished: {percent(last.ratio)} has {_seeds(last.judged)} so far")
     return f"{arm}: {'; '.join(parts)}."
+
+
+def _points(search: Search) -> str:
+    return f"{search.margin:g} point{'s' * (search.margin != 1)}"
 
 
 def _seeds(judged: Judged) -> str:
@@ -107,7 +111,7 @@ def _ratios(probes: Sequence[Probe]) -> str:
 def _note(search: Search) -> str:
     grid = listed([percent(ratio) for ratio in search.prune_ratios])
     return (
-        f"The largest of {grid} that bisection found lossless: the true accuracy lies at most {search.margin:g} points "
+        f"The largest of {grid} that bisection found lossless: the true accuracy lies at most {_points(search)} "
         f"below that of full data. Each ratio has a sequential test with a look after each seed from the third, and at "
         f"most {search.seeds_max} seeds; all ratios and methods share the seeds and the runs on full data. Undecided: "
         f"the last look decided neither way, and the search went on below. {percent(search.alpha)} is the probability "
