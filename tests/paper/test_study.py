@@ -30,8 +30,9 @@ from reference.log_lines import begun_or_failed
 
 FILES = {row.name: row.file for row in catalogue().values() if row.file is not None}
 TRAINED = ["figure1", "figure3", "figure4", "figure9", "figure10", "figure11", "figure12", "figure13"]
-TRAINED += ["table1", "table2", "table7", "table8", "table9", "table11"]
+TRAINED += ["table1", "table2", "table6", "table7", "table8", "table9", "table11"]
 NUM_SAMPLES = {"digits": 1_437, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000, "sst2": 67_349}
+NUM_SAMPLES["folder"] = 1_281_167  # ImageNet-1K
 
 OWN = ["worth"]  # studies of ours, which the paper has not
 
@@ -118,6 +119,10 @@ def test_the_smallest_size_needs_no_download_and_fits_its_data(name):
 def test_the_published_size_has_the_published_recipes(name):
     for part, plan in load_study(FILES[name], "paper").parts.items():
         recipe = plan.recipe
+        if recipe.dataset == "folder":
+            assert part == f"imagenet-{recipe.model}"
+            assert (recipe.epochs, recipe.optimizer, recipe.image_size) == (90, "lars", 224)
+            continue
         assert (recipe.epochs, recipe.batch_size, recipe.precision, recipe.train_size) == (200, 128, "float32", None)
         of_optimizer = f"-{recipe.optimizer}" if name == "table7" else ""
         assert part == f"{recipe.dataset}-{recipe.model}{of_optimizer}"
@@ -175,6 +180,12 @@ PRINTED = [
     ("table2", 3, "OrderDP", "70 %", "77.9"),
     ("table2", 3, "dynamic random", "50 %", "76.1"),
     ("table2", 3, "full data", "30 %", "80.6 ± 0.1"),
+    ("table6", 0, "full data", "ImageNet, R-18", "70.5"),
+    ("table6", 0, "InfoBatch, saved", "CIFAR-10, R-18", "36.5"),
+    ("table6", 0, "InfoBatch, saved", "ImageNet, R-50", "34.3"),
+    ("table6", 0, "OrderDP", "ImageNet, R-50", "76.5"),
+    ("table6", 0, "OrderDP, saved", "CIFAR-100, R-18", "35.8"),
+    ("table6", 0, "OrderDP, saved", "CIFAR-10, R-50", "42.6"),
     ("table7", 0, "OrderDP", "AdamW", "94.4"),
     ("table7", 0, "full data", "LARS", "95.5"),
     ("table7", 1, "InfoBatch", "AdamW", "37.0"),
@@ -211,6 +222,7 @@ def test_the_papers_numbers_are_the_papers(name, number, row, column, cell):
 BESIDE = {
     "table1": ["Accuracy"] * 2,
     "table2": ["Accuracy"] * 4,
+    "table6": ["Largest lossless ratio"],
     "table7": ["Accuracy", "Cost"],
     "table8": ["Stability of the selection"],
     "table9": ["Progress"] * 2,
@@ -520,11 +532,48 @@ RATIOS = {
     "figure13": [0.7],
     "table1": [0.3, 0.5, 0.7],
     "table2": [0.3, 0.5, 0.7],
+    "table6": [ratio / 100 for ratio in range(5, 80, 5)],
     "table7": [0.426, 0.5],
     "table8": [0.4, 0.7],
     "table9": [0.61, 0.99],
     "table11": [0.4, 0.7],
 }
+
+
+def test_the_search_for_the_largest_lossless_ratio_has_the_margin_of_its_size():
+    for size, margin in (("cpu", 0.5), ("gpu", 0.5), ("paper", 0.1)):
+        for part, plan in load_study(FILES["table6"], size).parts.items():
+            assert (plan.lossless.margin, plan.against) == (margin, ("full",)), part
+            assert {"OrderDP", "InfoBatch", "dynamic random"} < set(plan.lossless.arms)
+    assert len(load_study(FILES["table6"], "paper").parts) == 6
+
+
+SEARCHES = {
+    "margin 0": ("{ margin = 0 }", "margin is in percentage points and must be above 0, got 0; write 0.5"),
+    "two seeds": (
+        "{ margin = 1, seeds_max = 2 }",
+        "seeds_max must be a whole number from 3, which a test needs for its first look, got 2; write 20",
+    ),
+    "no margin": ("{ seeds_max = 9 }", "lossless in a [[smoke]] of '{}' must be a table of margin, and perhaps "),
+    "another key": ("{ margin = 1, seed_max = 9 }", "lossless in a [[smoke]] of '{}' must be a table of margin, and "),
+}
+
+
+@pytest.mark.parametrize(("search", "message"), list(SEARCHES.values()), ids=list(SEARCHES))
+def test_a_mistake_in_a_search_is_named(tmp_path, search, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"{CUSTOM}".replace('"digits"', f'"digits"\nlossless = {search}', 1), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"^{re.escape(message.format(path))}"):
+        load_study(path, "smoke")
+
+
+@pytest.mark.parametrize("beside", ['static = ["random"]', 'against = ["full"]', "budgets = [0.5]", "max_lrs = [0.1]"])
+def test_what_a_search_has_no_place_for_is_refused(tmp_path, beside):
+    path = tmp_path / "mine.toml"
+    path.write_text(CUSTOM.replace('"digits"', f'"digits"\nlossless = {{ margin = 1 }}\n{beside}', 1))
+    name = beside.split()[0]
+    with pytest.raises(ValueError, match=rf"^{name} is not for a part with lossless, which .*; leave one of them out$"):
+        load_study(path, "smoke")
 
 
 @every_study
@@ -540,6 +589,7 @@ CELLS = {
     "table1": "c2f11425aed6",
     "table11": "7c9e63dbfc97",
     "table2": "3b67f6f36a4c",
+    "table6": "df552bd0fa6a",
     "table7": "061ab1a7e47b",
     "table8": "39f8766ae1ce",
     "table9": "b8d2c4155380",

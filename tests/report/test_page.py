@@ -340,7 +340,7 @@ def test_a_folder_of_nothing_is_refused(tmp_path):
 def test_an_outline_of_an_unknown_section_is_refused():
     with pytest.raises(ValueError, match=r"^no section named 'acuracy'; did you mean 'accuracy'\?$"):
         Outline("x", sections=("acuracy",))
-    with pytest.raises(ValueError, match=r"^no section named 'zzz'; choose from accuracy, worth, differences, "):
+    with pytest.raises(ValueError, match=r"^no section named 'zzz'; choose from lossless, accuracy, worth, "):
         Outline("x", sections=("zzz",))
 
 

@@ -23,6 +23,7 @@ from orderdp.cli.messages import tell, tell_imports, teller
 from orderdp.cli.settings import add_settings, one_of_several, refuse_static
 
 if TYPE_CHECKING:
+    from orderdp.comparison.grid import Comparison
     from orderdp.training.recipe import Recipe
 
 SUMMARY = "compare methods at several prune ratios, over several seeds"
@@ -35,6 +36,7 @@ EXAMPLES = """\
 examples:
   orderdp compare --methods orderdp infobatch ucb --prune-ratio 0.3 0.5 0.7 --processes 2
   orderdp compare --methods orderdp,explore=0.9,exploit=0.5 infobatch,epochs=30 --seed 0 1 2 3 4
+  orderdp compare --methods orderdp infobatch --prune-ratio 0.1 0.2 0.3 0.4 0.5 0.6 0.7 --margin 0.5 --seeds-max 20
   orderdp compare --engine slurm --engine-options timeout_min=240 gpus_per_node=1 --processes 8 --run /shared/mine
   orderdp compare --resume runs/digits-20260101-120000"""
 
@@ -91,13 +93,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="augmentation of a second shorter schedule beside each one, which pruning should beat too",
     )
+    _add_search(parser.add_argument_group("a search for the largest lossless prune ratio"))
     add_settings(parser, leave_out=("seed", "max_steps", "max_lr"))
+
+
+def _add_search(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--margin",
+        type=one_of_several,
+        metavar="M",
+        help="find the largest prune ratio of each method that loses at most M percentage points of accuracy, by "
+        "bisection of the values of --prune-ratio; each gets as many seeds as its sequential test needs",
+    )
+    group.add_argument(
+        "--seeds-max", type=one_of_several, metavar="N", help="most seeds of a prune ratio, at least 3; default 20"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Trains the runs of a comparison and prints the differences to full data."""
     from orderdp.comparison.checks import LoadedData
-    from orderdp.comparison.grid import Comparison, at_ratio, grid
+    from orderdp.comparison.grid import at_ratio
     from orderdp.comparison.workers import resume, start
     from orderdp.strategies import InfoBatch, OrderDP
     from orderdp.training.recipe import Recipe
@@ -110,7 +126,7 @@ def run(options: argparse.Namespace) -> int:
     if options.resume is not None:
         path = options.resume
         ratios = given.pop("prune_ratio", [])
-        refuse_beside_resume(options, given, ("recipe", "run", "short_augment"), _ADDED)
+        refuse_beside_resume(options, given, ("recipe", "run", "short_augment", "margin", "seeds_max"), _ADDED)
         if options.methods or ratios:
             given["methods"] = _more_methods(path, options.methods, ratios)
         if options.budgets:
@@ -125,15 +141,35 @@ def run(options: argparse.Namespace) -> int:
     chosen = options.methods or [{"name": OrderDP.name}, {"name": InfoBatch.name}]
     given = {**given, "seed": seeds[0], "strategy": at_ratio(chosen[0], ratios[0])}
     recipe = chosen_recipe(options.recipe, given, {})
-    methods = grid(recipe, [*chosen, *_random_beside(chosen, recipe)], ratios)
+    chosen = [*chosen, *_random_beside(chosen, recipe)]
     seeds = tuple(recipe.model_copy(update={"seed": seed}).seed for seed in seeds)
     path = options.run_folder = run_folder(options.run, f"compare-{recipe.dataset}")
     budgets = tuple(options.budgets or ())
-    comparison = Comparison(recipe, methods, seeds, budgets=budgets, short_augment=options.short_augment)
+    comparison = _comparison(recipe, chosen, ratios, seeds, options)
+    comparison = dataclasses.replace(comparison, budgets=budgets, short_augment=options.short_augment)
     if len(rates) > 1:
         comparison = dataclasses.replace(comparison, max_lrs=tuple(rates))
     found = start(comparison, path, **workers, log=tell)
     return _end_comparison(found, path, options)
+
+
+def _comparison(
+    recipe: Recipe,
+    methods: Sequence[dict[str, Any]],
+    ratios: Sequence[float],
+    seeds: Sequence[int],
+    options: argparse.Namespace,
+) -> Comparison:
+    """Returns the comparison of the methods at all ratios, or the search for the largest lossless one."""
+    from orderdp.comparison.grid import Comparison, grid
+    from orderdp.comparison.searched import searching
+
+    if options.margin is not None:
+        most = {} if options.seeds_max is None else {"seeds_max": options.seeds_max}
+        return searching(recipe, methods, ratios, seeds, margin=options.margin, **most)
+    if options.seeds_max is not None:
+        raise ValueError(f"seeds_max is for a search, got {options.seeds_max} without margin; write --margin 0.5 too")
+    return Comparison(recipe, grid(recipe, methods, ratios), tuple(seeds))
 
 
 def _more_methods(

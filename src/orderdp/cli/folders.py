@@ -165,16 +165,20 @@ def extend_all(
 
 
 def show_comparison(path: Path) -> None:
-    """Prints the differences between the runs in a folder, and what may be concluded from them."""
+    """Prints the differences between the runs in a folder, or the tests of its search, and what may be concluded."""
     from accelerate import PartialState
 
     from orderdp.report.overview import write_overview
+    from orderdp.report.section import Choices
+    from orderdp.report.sections import lossless
     from orderdp.report.sections.differences import run_by_run
     from orderdp.report.summary import conclusions
 
     if PartialState().is_main_process:
         results = write_overview(path)
-        print(run_by_run(results).as_text())
+        search = lossless.section(results, Choices())
+        for table in [run_by_run(results)] if search is None else search.tables:
+            print(table.as_text(), end="\n\n" if search else "\n")
         show_conclusions(conclusions(results))
 
 

@@ -9,7 +9,8 @@ from accelerate import PartialState
 
 from orderdp.comparison.engines.base import Engine
 from orderdp.comparison.engines.local import LOCAL
-from orderdp.comparison.grid import Comparison, Member
+from orderdp.comparison.grid import Comparison
+from orderdp.comparison.member import Member
 from orderdp.comparison.planned import Sizes
 from orderdp.data.base import DataSets
 from orderdp.data.registry import load_dataset
@@ -87,7 +88,8 @@ def check_recipes(comparison: Comparison, sizes: Sizes, *, data: DataSets | None
     Raises:
         ValueError, ImportError: as `check_recipe`.
     """
-    for member in comparison.members(sizes.num_samples, sizes.num_ranks):
+    every = replace(comparison, lossless=None)  # a search may come to any of its ratios
+    for member in every.members(sizes.num_samples, sizes.num_ranks):
         _check_member(member, sizes, data)
 
 

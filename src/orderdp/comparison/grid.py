@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +9,8 @@ from typing import Any
 
 import tomli_w
 
+from orderdp.comparison.lossless import Search
+from orderdp.comparison.member import Member, shortened
 from orderdp.comparison.planned import (
     FILE,
     FILE_0_1,
@@ -30,7 +30,6 @@ from orderdp.strategies import FullData
 from orderdp.strategies.registry import find, from_table, importing_nothing, to_table
 from orderdp.theory.sizes import check_number
 from orderdp.training.recipe import Recipe, gathered, load_recipe
-from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import most_steps, total_steps
 
 FULL = "full data"
@@ -52,6 +51,7 @@ class Comparison:
             with that of the recipe.
         tuned: label of a run to the rate that was chosen for it.
         short_augment: augmentation of a second shorter schedule beside each one; None for no second one.
+        lossless: the search for the largest lossless prune ratio, which plans runs as it goes; None to plan all runs.
 
     Raises:
         ValueError: an unknown reference, two equal methods, a budget outside (0, 2], rates with a fixed subset or
@@ -66,6 +66,7 @@ class Comparison:
     max_lrs: tuple[float, ...] = ()
     tuned: Mapping[str, float] = field(default_factory=dict)
     short_augment: str | None = None
+    lossless: Search | None = None
 
     def __post_init__(self) -> None:
         for name in self.against:
@@ -92,6 +93,7 @@ class Comparison:
         for rate in self.max_lrs:
             self.recipe.model_copy(update={"max_lr": rate})  # which refuses what is no rate
         self._check_holds_out()
+        self._check_search()
         if self.short_augment is not None:
             self.recipe.model_copy(update={"augment": self.short_augment})  # which refuses what is none
             if "short" not in self.against or self.short_augment == self.recipe.augment:
@@ -122,6 +124,22 @@ class Comparison:
                     "subset of all of them; write one max_lr"
                 )
 
+    def _check_search(self) -> None:
+        """Raises ValueError unless a search has full data, and nothing beside it that it would not plan."""
+        if self.lossless is None:
+            return
+        if set(self.against) != {"full"}:
+            raise ValueError(
+                f"a search for the largest lossless ratio compares with full data alone, got against "
+                f"{list(self.against)}; write against = ['full']"
+            )
+        beside = {"max_lrs": self.max_lrs, "budgets": self.budgets}
+        for name, values in beside.items():
+            if values:
+                raise ValueError(
+                    f"{name} are not for a search for the largest lossless ratio, got {list(values)}; leave them out"
+                )
+
     def pruned(self) -> list[Recipe]:
         """Returns the recipe of each method, with the first seed."""
         return self._pruned(self.seeds[0] if self.seeds else self.recipe.seed)
@@ -132,8 +150,12 @@ class Comparison:
 
     def members(self, num_samples: int, num_ranks: int = 1) -> list[Member]:
         """Returns the runs in training order: all runs of the first seed, then of the next."""
-        members = (member for seed in self.seeds for member in self._of_seed(seed, num_samples, num_ranks))
-        return [self._with_own_rate(member) for member in members]
+        return [
+            self._with_own_rate(member)
+            for position, seed in enumerate(self.seeds)
+            for member in self._of_seed(seed, num_samples, num_ranks)
+            if self.lossless is None or self.lossless.wants(member.label, position)
+        ]
 
     def _with_own_rate(self, member: Member) -> Member:
         if member.label not in self.tuned:
@@ -190,6 +212,8 @@ class Comparison:
         filled: dict[str, Any] = {name: values for name, values in lists.items() if values}
         if self.short_augment is not None:
             filled["short_augment"] = self.short_augment
+        if self.lossless is not None:
+            filled["lossless"] = self.lossless.table()
         members = self.members(sizes.num_samples, sizes.num_ranks)
         return {**settings, **filled, **methods, "runs": [_plain(run) for run in _planned_runs(members, self.tuned)]}
 
@@ -230,7 +254,7 @@ def _planned_runs(members: Sequence[Member], tuned: Mapping[str, float]) -> Iter
         cut = reference and member.recipe.max_steps is not None
         yield PlannedRun(
             label=member.label,
-            method=_without_ratio(member.label, ratio if (member.beside or member.label) in showing else None),
+            method=without_ratio(member.label, ratio if (member.beside or member.label) in showing else None),
             name=member.name,
             seed=member.recipe.seed,
             reference=reference,
@@ -245,7 +269,7 @@ def _planned_runs(members: Sequence[Member], tuned: Mapping[str, float]) -> Iter
         )
 
 
-def _without_ratio(label: str, ratio: float | None) -> str:
+def without_ratio(label: str, ratio: float | None) -> str:
     """Returns the label without the ratio, which comes before all other shares."""
     return label if ratio is None else label.replace(f" {100 * ratio:.12g} %", "", 1)
 
@@ -290,12 +314,13 @@ def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
         seeds, against = (tuple(table[name]) for name in ("seeds", "against"))
         methods = tuple(_table(method) for method in table.get("methods", ()))
         budgets, max_lrs = (tuple(table.get(name, ())) for name in ("budgets", "max_lrs"))
+        search = Search.from_table(table["lossless"]) if "lossless" in table else None
         sizes = sizes_of(table)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise no_comparison(path, error) from None
     recipe, tuned = load_recipe(path / "recipe.toml"), table.get("tuned", {})
     augment = table.get("short_augment")
-    comparison = Comparison(recipe, methods, seeds, against, budgets, max_lrs, tuned, augment)
+    comparison = Comparison(recipe, methods, seeds, against, budgets, max_lrs, tuned, augment, search)
     if file.name == FILE_0_1:
         _check_names(path, comparison, sizes)
     return comparison, sizes
@@ -341,52 +366,3 @@ def with_method(recipe: Recipe, method: Mapping[str, Any]) -> Recipe:
 def _table(method: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the table of a strategy, also of one that release 0.1 wrote in flat keys."""
     return dict(method) if "name" in method else dict(gathered(method)["strategy"])
-
-
-def shortened(full: Recipe, steps: int, num_samples: int, num_ranks: int = 1) -> Recipe:
-    """Returns a recipe on full data that ends, with its learning-rate schedule, after this many steps."""
-    epoch = most_steps(full.model_copy(update={"epochs": 1, "max_steps": None}), num_samples, num_ranks)
-    return full.model_copy(update={"max_steps": steps, "epochs": math.ceil(steps / epoch)})
-
-
-@dataclass(frozen=True)
-class Member:
-    """One run of a comparison.
-
-    Args:
-        label: what tables call it, the same for all seeds.
-        recipe: its settings.
-        steps_of: name of the run whose number of steps it takes, if the number is not known before that run ends.
-        short: label of full data with as many steps as this run makes; None if it is not planned.
-        beside: label of the shorter schedule that this one is beside, with another augmentation; None for all others.
-    """
-
-    label: str
-    recipe: Recipe
-    steps_of: str | None = None
-    short: str | None = None
-    beside: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of its folder."""
-        plain = re.sub(r"(?<!\w)-", "minus ", self.label.replace("ε", "epsilon").replace("e+", "e"))
-        return "-".join([*re.findall(r"[A-Za-z0-9.]+", plain), f"seed{self.recipe.seed}"])
-
-    @property
-    def title(self) -> str:
-        """The label, with the prune ratio if the label does not show it."""
-        strategy = self.recipe.strategy
-        share = f" {100 * (strategy.asked_ratio or 0):.12g} %"
-        shown = share in self.label and "prune_ratio" in strategy.settings()
-        return f"{self.label} (prunes{share})" if strategy.prunes and not shown else self.label
-
-    def recipe_in(self, path: Path, num_samples: int, num_ranks: int = 1) -> Recipe | None:
-        """Returns the settings in a comparison's folder; None while the run whose steps it takes has no result."""
-        if self.steps_of is None:
-            return self.recipe
-        try:
-            result = RunFolder(path / self.steps_of).result()
-        except ValueError:
-            return None
-        return None if result is None else shortened(self.recipe, result["steps"], num_samples, num_ranks)

@@ -20,11 +20,13 @@ from accelerate.utils import broadcast_object_list
 from orderdp.comparison.checks import LoadedData, check, check_processes, check_recipes, sharing_threads
 from orderdp.comparison.engines.base import Engine, Left, Log, Work
 from orderdp.comparison.engines.local import LOCAL
-from orderdp.comparison.grid import Comparison, Member, load_comparison, with_method
+from orderdp.comparison.grid import Comparison, load_comparison, with_method
+from orderdp.comparison.member import Member
 from orderdp.comparison.outcome import Outcome, summarize
 from orderdp.comparison.planned import FILE, Sizes
 from orderdp.comparison.processes import reason_of
 from orderdp.comparison.records import read_folder
+from orderdp.comparison.searched import plan_next
 from orderdp.comparison.tuning import trying, tune
 from orderdp.data.base import DataSets
 from orderdp.lost_ranks import LostRankError, is_loss, reason_of_loss
@@ -88,8 +90,16 @@ def _holds(path: Path, comparison: Comparison) -> bool:
     state, found = PartialState(cpu=comparison.recipe.device == "cpu"), False
     if state.is_main_process and path.exists():
         with suppress(ValueError):  # the folder holds something else, and is refused
-            found = replace(load_comparison(path)[0], tuned={}) == comparison
+            found = _as_begun(load_comparison(path)[0], comparison) == comparison
     return bool(broadcast_object_list([found])[0])
+
+
+def _as_begun(there: Comparison, comparison: Comparison) -> Comparison:
+    """Returns a comparison without what its runs have decided; `comparison` says with how many seeds it began."""
+    if there.lossless is None or comparison.lossless is None:
+        return replace(there, tuned={})
+    search = replace(there.lossless, seeds_of=comparison.lossless.seeds_of)
+    return replace(there, seeds=there.seeds[: len(comparison.seeds)], lossless=search)
 
 
 def create_folder(comparison: Comparison, path: Path, sizes: Sizes, trackers: Sequence[str] = ()) -> Path:
@@ -156,8 +166,16 @@ def resume(
 
     for path in paths:
         tune(path, data, train, _create_or_extend, log)
-    engine.share(Work(paths, _help, here, lambda: _left(paths)), processes, log)
+    planned, before = _plan(paths, log), None
+    while planned != before:  # a search plans further runs when it has the results of those before
+        engine.share(Work(paths, _help, here, lambda: _left(paths)), processes, log)
+        planned, before = _plan(paths, log), planned
     return [summarize(path) for path in paths]
+
+
+def _plan(paths: Sequence[Path], log: Log) -> list[int]:
+    """Plans the next runs of each folder with a search; returns the number of planned runs of each folder."""
+    return [plan_next(path, log) for path in paths]
 
 
 def _create_or_extend(comparison: Comparison, path: Path) -> None:
@@ -199,6 +217,11 @@ def extend(
     if PartialState().is_main_process:
         with alone_in(path):
             comparison, sizes = load_comparison(path)
+            if comparison.lossless is not None and (seeds or methods or budgets):
+                raise ValueError(
+                    f"a search for the largest lossless ratio adds its runs itself, got more for {path}; leave seeds, "
+                    "methods and budgets out"
+                )
             plain = comparison.recipe.model_copy(update={"strategy": FullData()})
             more = [plain.model_copy(update={"seed": seed}).seed for seed in dict.fromkeys(seeds)]
             changes = {} if data_root is None else {"data_root": data_root}

@@ -21,6 +21,7 @@ from orderdp.comparison.engines.local import LOCAL
 from orderdp.comparison.grid import Comparison, grid
 from orderdp.comparison.outcome import Outcome
 from orderdp.comparison.planned import REFERENCES
+from orderdp.comparison.searched import searching
 from orderdp.comparison.workers import same_on_all_ranks
 from orderdp.data.registry import PLACE, sharing_folder
 from orderdp.output.files import new_folder, write_whole
@@ -78,17 +79,15 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
     recipes = _recipes(table[size], path.parent, changes)
     parts, subsets = {}, {}
     for part, recipe in zip(table[size], recipes, strict=True):
-        setting = {"seeds": SEEDS, "beside": [DynamicRandom.name], "against": REFERENCES, **table, **part}
-        methods = grid(recipe, map(parse, [*setting["methods"], *setting["beside"]]), setting["prune_ratios"])
-        chosen, against = tuple(seeds) or tuple(setting["seeds"]), tuple(setting["against"])
-        budgets, max_lrs = (tuple(setting.get(name, ())) for name in ("budgets", "max_lrs"))
-        comparison = Comparison(recipe, methods, chosen, against, budgets, max_lrs)
+        setting = {"seeds": SEEDS, "beside": [DynamicRandom.name], **table, **part}
+        chosen = tuple(seeds) or tuple(setting["seeds"])
+        comparison = (_search if "lossless" in setting else _comparison)(recipe, setting, chosen)
         parts[name_of(part)] = comparison
         if "static" in setting:
-            if max_lrs:
+            if comparison.max_lrs:
                 raise ValueError(
-                    f"max_lrs are chosen with a tenth of the training images held out, got {list(max_lrs)} beside "
-                    "static, whose subsets are of all of them; leave one of them out"
+                    f"max_lrs are chosen with a tenth of the training images held out, got {list(comparison.max_lrs)} "
+                    "beside static, whose subsets are of all of them; leave one of them out"
                 )
             subsets[name_of(part)] = plan_subsets(comparison, setting)
     head = {key: value for key, value in table.items() if key not in SIZES}
@@ -96,6 +95,23 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
         given = {name_of(part): {**table, **part} for part in table[size]}
         head["together"] = {name: each["together"] for name, each in given.items() if "together" in each}
     return Study(path.stem, size, outline_of(head), parts, head, subsets)
+
+
+def _comparison(recipe: Recipe, setting: Mapping[str, Any], seeds: tuple[int, ...]) -> Comparison:
+    methods = grid(recipe, map(parse, [*setting["methods"], *setting["beside"]]), setting["prune_ratios"])
+    budgets, max_lrs = (tuple(setting.get(name, ())) for name in ("budgets", "max_lrs"))
+    return Comparison(recipe, methods, seeds, tuple(setting.get("against", REFERENCES)), budgets, max_lrs)
+
+
+def _search(recipe: Recipe, setting: Mapping[str, Any], seeds: tuple[int, ...]) -> Comparison:
+    for name in ("static", "against", "budgets", "max_lrs"):
+        if name in setting:
+            raise ValueError(
+                f"{name} is not for a part with lossless, which compares with full data alone and plans its own runs, "
+                f"got {setting[name]!r}; leave one of them out"
+            )
+    methods = list(map(parse, [*setting["methods"], *setting["beside"]]))
+    return searching(recipe, methods, setting["prune_ratios"], seeds, **setting["lossless"])
 
 
 def _recipes(parts: Sequence[Mapping[str, Any]], folder: Path, changes: Mapping[str, Any]) -> list[Recipe]:

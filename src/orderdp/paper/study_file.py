@@ -2,7 +2,8 @@
 
 A study is data. Its TOML file says what the study asks, which methods it compares at which prune ratios, and what its
 report shows. For each size there is a list of parts. A part is one comparison: a recipe, and changes to its settings.
-A part may name static methods too. They choose their subsets before the comparison begins.
+A part may name static methods too. They choose their subsets before the comparison begins. A part may search for the
+largest lossless prune ratio of each method instead of training all of them.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
+def _is_search(value: Any) -> bool:
+    return _is_table(value) and "margin" in value and set(value) <= {"margin", "seeds_max", "alpha"}
+
+
 def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(fits, value))
 
@@ -64,6 +69,7 @@ _SETTINGS = {  # in the file for all parts, or in one part
     "against": _Key("a list of references", _list_of(_is_text), 'against = ["full", "short"]'),
     "budgets": _Key("a list of numbers", _list_of(_is_number), "budgets = [0.5, 1.5]"),
     "max_lrs": _Key("a list of numbers", _list_of(_is_number), "max_lrs = [0.1, 0.3]"),
+    "lossless": _Key("a table of margin, and perhaps seeds_max and alpha", _is_search, "lossless = { margin = 0.5 }"),
     "together": _Key("a number", _is_number, "together = 0.5"),
     "static": _Key("a list of static methods", _some(_is_text), 'static = ["random", "el2n,epoch=2"]'),
     "proxies": _Key("a whole number", _is_whole, "proxies = 3"),

@@ -12,6 +12,7 @@ from orderdp.comparison.verdicts import CONFIDENCE, FEWEST_SEEDS, Difference, ho
 from orderdp.comparison.worth import worth_of
 from orderdp.output.text_table import Table
 from orderdp.report.placement import left_nothing_out, percent, pruned_entries, ratio_of, ratios_of
+from orderdp.report.sections.lossless import joined
 from orderdp.report.tables import interval, listed, signed
 
 ACROSS = "across"  # what the names of the tables begin with
@@ -46,7 +47,7 @@ class Across(NamedTuple):
 
 
 def across(parts: Mapping[str, Results], methods: Mapping[str, Sequence[str]]) -> Across:
-    """Returns what all parts of a study show together; nothing without methods to show or a second part.
+    """Returns what all parts of a study show together; nothing without methods or a search to show, or a second part.
 
     Args:
         parts: name to results.
@@ -54,12 +55,15 @@ def across(parts: Mapping[str, Results], methods: Mapping[str, Sequence[str]]) -
     """
     rows = {name: list(_cells(parts, labels)) for name, labels in methods.items()}
     rows = {name: cells for name, cells in rows.items() if cells}
-    if len(parts) < 2 or not rows:
+    if len(parts) < 2:
         return Across()
+    searched = joined(parts)
+    if not rows:
+        return Across(tables=tuple(searched))
     shared = sorted(set.intersection(*(set(ratios_of(results)) for results in parts.values())))
     ratios = [ratio for ratio in shared if ratio <= _HARDEST]
     may = [_sentence(name, cells, ratios) for name, cells in rows.items()]
-    return Across([each for each in may if each], [_worth(rows, ratios), _differences(rows, ratios)])
+    return Across([each for each in may if each], [*searched, _worth(rows, ratios), _differences(rows, ratios)])
 
 
 def _cells(parts: Mapping[str, Results], labels: Sequence[str]) -> Iterator[Cell]:

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from orderdp.comparison.results import Entry, Results
+from orderdp.comparison.searched import search_of
 from orderdp.comparison.tuning import at_an_end
 from orderdp.comparison.verdicts import CONFIDENCE, FEWEST_SEEDS, TOLERANCE, Difference
 from orderdp.comparison.worth import Worth, worth_of
 from orderdp.report.origins import dates_of, made_with
 from orderdp.report.placement import first_methods, left_nothing_out, percent, pruned_entries, ratios_of
+from orderdp.report.sections.lossless import limits as limits_of_search
+from orderdp.report.sections.lossless import sentences as sentences_of_search
 from orderdp.report.sections.worth import more_steps
 from orderdp.report.tables import interval, listed, sign_of
 
@@ -81,7 +84,12 @@ def _facts(results: Results) -> list[tuple[str, str]]:
 
 
 def conclusions(results: Results) -> list[str]:
-    """Returns sentences on accuracy that the results support: first about the method named first, then the others."""
+    """Returns sentences on accuracy that the results support: first about the method named first, then the others.
+
+    Of a search they are about its ratios alone, since its number of seeds depends on the differences.
+    """
+    if search_of(results) is not None:
+        return sentences_of_search(results)
     pruned, first = pruned_entries(results), first_methods(results)
     if not pruned:
         return ["No method prunes here, so nothing may be concluded about pruning."]
@@ -275,12 +283,12 @@ def _of_idle(idle: Sequence[Entry]) -> list[str]:
 
 def _limits(results: Results) -> list[str]:
     """Returns what the results do not show."""
-    limits = []
-    seeds = len(results.seeds)
-    if seeds < FEWEST_SEEDS:
+    limits = limits_of_search(results)
+    searched, seeds = bool(limits), len(results.seeds)
+    if not searched and seeds < FEWEST_SEEDS:
         have = "there is 1" if seeds == 1 else f"there are {seeds}"
         limits.append(f"A conclusion about accuracy needs at least {FEWEST_SEEDS} seeds; {have}.")
-    elif seeds < 2 * FEWEST_SEEDS:
+    elif not searched and seeds < 2 * FEWEST_SEEDS:
         limits.append(
             f"With {seeds} seeds the intervals are wide. “Statistically indistinguishable” does not mean equal."
         )
@@ -293,7 +301,7 @@ def _limits(results: Results) -> list[str]:
         limits.append(f"{results.mixed_note} That may add to their difference in accuracy, and more so in seconds.")
     found = [
         each
-        for entry in pruned_entries(results)
+        for entry in ([] if searched else pruned_entries(results))
         for each in (results.against_full(entry), results.against_short(entry))
     ]
     intervals = sum(each is not None and each.seeds >= FEWEST_SEEDS for each in found)

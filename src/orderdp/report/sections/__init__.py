@@ -13,6 +13,7 @@ from orderdp.report.sections import (
     differences,
     frontier,
     gradients,
+    lossless,
     progress,
     stability,
     usage,
@@ -21,6 +22,7 @@ from orderdp.report.sections import (
 
 # In the order in which a report shows them.
 SECTIONS: dict[str, MakeSection] = {
+    "lossless": lossless.section,
     "accuracy": accuracy.section,
     "worth": worth.section,
     "differences": differences.section,

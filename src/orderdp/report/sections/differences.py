@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from orderdp.comparison.results import Entry, Results
+from orderdp.comparison.searched import search_of
 from orderdp.comparison.verdicts import FEWEST_SEEDS, Difference, holm
 from orderdp.output.text_table import Table
 from orderdp.report.placement import (
@@ -23,8 +24,11 @@ _BETTER = "“better”: the whole interval lies above 0. “worse”: the whole
 
 
 def section(results: Results, _choices: Choices) -> Section | None:
-    """Returns the differences, at a glance and run by run; nothing if there is nothing to compare with."""
-    if not results.references:
+    """Returns the differences, at a glance and run by run; nothing if there is nothing to compare with.
+
+    Nothing either for a search, whose number of seeds depends on the differences: these intervals would not hold.
+    """
+    if not results.references or search_of(results) is not None:
         return None
     pruned = pruned_entries(results)
     also = f"{passes_note(results)}{_mixed(results.mixed_note)}"

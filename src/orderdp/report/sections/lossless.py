@@ -1,0 +1,143 @@
+"""The largest lossless prune ratio of each method, and every test on the way to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from orderdp.comparison.lossless import Judged, Probe, Search, Trail
+from orderdp.comparison.results import Results
+from orderdp.comparison.searched import search_of, trails_of
+from orderdp.output.text_table import Table
+from orderdp.report.placement import full_data, percent
+from orderdp.report.section import Choices, Section
+from orderdp.report.tables import accuracy, listed, share, signed
+
+_COLUMNS = ["largest lossless ratio", "samples left out", "accuracy, %", "full data, %"]
+_COLUMNS += ["not lossless", "undecided", "seeds there", "pruned runs"]
+
+
+def section(results: Results, _choices: Choices) -> Section | None:
+    """Returns the ratios and the tests; nothing without a search."""
+    search = search_of(results)
+    if search is None:
+        return None
+    trails = trails_of(results)
+    lines = [["method", *_COLUMNS], *([arm, *_cells(results, trail)] for arm, trail in trails.items())]
+    return Section(
+        "Largest lossless ratio",
+        tables=[Table("lossless", "Measured here", lines, _note(search)), _tests(search, trails)],
+    )
+
+
+def joined(parts: Mapping[str, Results]) -> list[Table]:
+    """Returns the table of all tasks with a search; none if there is no such task."""
+    lines = [["method", "data set", "network", *_COLUMNS]]
+    for results in parts.values():
+        task = [results.recipe["dataset"], results.recipe["model"]]
+        lines += [[arm, *task, *_cells(results, trail)] for arm, trail in trails_of(results).items()]
+    searches = {_note(search) for results in parts.values() if (search := search_of(results)) is not None}
+    return [Table("lossless", "Largest lossless prune ratio", lines, " ".join(sorted(searches)))] if searches else []
+
+
+def sentences(results: Results) -> list[str]:
+    """Returns what the search of each method has found, a sentence each; nothing without a search."""
+    search = search_of(results)
+    return [] if search is None else [_sentence(search, arm, trail) for arm, trail in trails_of(results).items()]
+
+
+def limits(results: Results) -> list[str]:
+    """Returns what a search does not show, and how sure its end is; nothing without a search."""
+    search = search_of(results)
+    if search is None:
+        return []
+    count = "one test" if search.tests == 1 else f"at most {search.tests} tests"
+    return [
+        f"The ratio named for a method is not lossless with probability at most {percent(search.alpha)}: a search "
+        f"makes {count} for a method, each wrong with probability at most {percent(search.test.alpha)} over all its "
+        "looks. This holds for normal differences, and for each method by itself.",
+        "Ratios that were not tried are not judged. The search takes for granted that above a ratio that is not "
+        "lossless none is; it does not show that.",
+    ]
+
+
+def _sentence(search: Search, arm: str, trail: Trail) -> str:
+    """Returns what the search of one method has found."""
+    parts, within = [], _points(search)
+    if (largest := trail.largest) is not None:
+        parts.append(
+            f"{percent(largest.ratio)} is the largest prune ratio shown to be lossless within {within} "
+            f"({_seeds(largest.judged)})"
+        )
+    elif trail.asks is None:
+        parts.append(f"no prune ratio was shown to be lossless within {within}")
+    for verdict, said in (("not lossless", "not lossless"), ("undecided", f"undecided after {search.seeds_max} seeds")):
+        if probes := trail.at(verdict):  # type: ignore[arg-type]
+            verb = "is" if len(probes) == 1 else "are"
+            parts.append(f"{listed([percent(probe.ratio) for probe in probes])} {verb} {said}")
+    if trail.asks is not None:
+        last = trail.probes[-1]
+        parts.append(f"the search is not finished: {percent(last.ratio)} has {_seeds(last.judged)} so far")
+    return f"{arm}: {'; '.join(parts)}."
+
+
+def _points(search: Search) -> str:
+    return f"{search.margin:g} point{'s' * (search.margin != 1)}"
+
+
+def _seeds(judged: Judged) -> str:
+    return f"{judged.seeds} seed{'s' * (judged.seeds != 1)}"
+
+
+def _cells(results: Results, trail: Trail) -> list[str]:
+    """Returns the cells of one method behind its name."""
+    full, largest = full_data(results), trail.largest
+    open_ = trail.asks is not None
+    named = ["open" if open_ else "none", "", ""]
+    if largest is not None:
+        entry = results.entries[largest.label]
+        left_out = share("samples_backward", full, left_out=True)(entry)
+        named = [f"{percent(largest.ratio)}{' so far' if open_ else ''}", left_out, accuracy(entry)]
+    others = [_ratios(trail.at("not lossless")), _ratios(trail.at("undecided"))]
+    seeds = "" if largest is None else str(largest.judged.seeds)
+    runs = sum(probe.judged.seeds for probe in trail.probes)
+    return [*named, "" if full is None else accuracy(full), *others, seeds, str(runs)]
+
+
+def _ratios(probes: Sequence[Probe]) -> str:
+    return ", ".join(percent(probe.ratio) for probe in probes)
+
+
+def _note(search: Search) -> str:
+    grid = listed([percent(ratio) for ratio in search.prune_ratios])
+    return (
+        f"The largest of {grid} that bisection found lossless: the true accuracy lies at most {_points(search)} "
+        f"below that of full data. Each ratio has a sequential test with a look after each seed from the third, and at "
+        f"most {search.seeds_max} seeds; all ratios and methods share the seeds and the runs on full data. Undecided: "
+        f"the last look decided neither way, and the search went on below. {percent(search.alpha)} is the probability "
+        f"that the ratio named for one method is not lossless: {search.tests} times {percent(search.test.alpha)}, that "
+        "of one test over all its looks. Samples left out: the realised prune ratio, for InfoBatch below the ratio "
+        "asked for. Pruned runs: those of all ratios that the search needed. Ratios that were not tried are not judged."
+    )
+
+
+def _tests(search: Search, trails: Mapping[str, Trail]) -> Table:
+    lines = [["run", "seeds", "minus full data", "verdict"]]
+    lines += _tested(trails)
+    note = (
+        "In percentage points, paired by seed, at the look that ended the test. Brackets: the repeated confidence "
+        f"interval, which holds the true difference at all looks together with probability "
+        f"{percent(1 - 2 * search.test.alpha)}. “lossless”: it lies above {signed(f'{-search.margin:g}')}. “not "
+        "lossless”: it lies below. In the order in which the ratios were tried."
+    )
+    return Table("lossless_tests", "The tests", lines, note)
+
+
+def _tested(trails: Mapping[str, Trail]) -> Iterator[list[str]]:
+    for trail in trails.values():
+        for probe in trail.probes:
+            judged = probe.judged
+            difference = "" if math.isnan(judged.mean) else f"{judged.mean:+.2f}"
+            if math.isfinite(judged.low):
+                difference += f" [{judged.low:+.2f}, {judged.high:+.2f}]"
+            yield [probe.label, str(judged.seeds), signed(difference), judged.verdict or "needs further seeds"]
