@@ -34,6 +34,7 @@ MOST_SEEDS = 10
 UNITS_OF_A_SEED = (1.0, 0.5, 0.5)  # full data, OrderDP and the shorter schedule, in epochs of full data
 SPARE = 0.9  # share of the time that is planned
 RESERVE_S = 10.0  # to write and to end
+REST = "rest"  # the seed of a row that stands for all unfinished runs
 
 _loaded = LoadedData()  # in each process
 
@@ -63,7 +64,7 @@ def train_arms(
         RuntimeError: too little time, or a process that ended.
     """
     found: dict[str, Any] = {"dataset": recipe.dataset, "train_size": recipe.train_size, "model": recipe.model}
-    pool = ProcessPoolExecutor(workers, get_context("spawn"))
+    pool, ended = ProcessPoolExecutor(workers, get_context("spawn")), False
     try:
         alone_s, together_s = epochs_alone_and_together(recipe, pool, workers, folder, left_s)
         at_once, epoch_s = (workers, together_s) if together_s < workers * alone_s else (1, alone_s)
@@ -79,8 +80,9 @@ def train_arms(
             found["rows"].append(row)
             keep({**found, "differences": differences(found["rows"], members, len(data.test))})
             print(f"seed {row['seed']}, {row['label']}: {row.get('accuracy', row.get('error'))}", flush=True)
+        ended = found["rows"][-1]["seed"] != REST
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # what is still in training ends with this part
+        pool.shutdown(wait=ended, cancel_futures=True)  # what is still in training ends with this part
 
 
 def epochs_alone_and_together(
@@ -150,7 +152,7 @@ def rows_of(
             running[pool.submit(trained, member.recipe, folder / member.name)] = member
         ended, _ = wait(running, timeout=max(0.0, left_s() - RESERVE_S), return_when=FIRST_COMPLETED)
         if not ended:
-            yield {"label": "all", "seed": "rest", "error": f"the time was over for {len(running) + len(waiting)} runs"}
+            yield {"label": "all", "seed": REST, "error": f"the time was over for {len(running) + len(waiting)} runs"}
             return
         for future in ended:
             member = running.pop(future)

@@ -113,7 +113,7 @@ def test_the_tests_are_counted_and_their_output_is_kept_if_they_fail(
     import gpu_parts
 
     (tmp_path / "tests").mkdir()
-    marked = f"import pytest\n\n@pytest.mark.gpu\ndef test_it():\n    {body}\n"
+    marked = f"import pytest\n\n@pytest.mark.{'gpu'}\ndef test_it():\n    {body}\n"
     (tmp_path / "tests" / "test_made_up.py").write_text(marked)
     (tmp_path / "tests" / "test_not_marked.py").write_text("def test_other():\n    raise ValueError\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu\n")
