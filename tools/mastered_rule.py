@@ -1,6 +1,6 @@
 """Holds the warning of a run that has mastered little against the results of a study.
 
-    python tools/mastered_rule.py runs/worth-cpu > results/worth/mastered.md
+    python tools/mastered_rule.py runs/worth > results/worth/mastered.md
 
 A run of ten epochs or more is warned if, after a third of them, the share of mastered samples lies below a twentieth of
 the share that it prunes. Its result is the accuracy minus that of the shorter schedule. The folder must hold the epochs
@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from orderdp.comparison.results import Entry, read_results
+from orderdp.comparison.results import Entry, Results, read_results
 from orderdp.output.text_table import as_markdown
 from orderdp.report.outline import load_outline
 from orderdp.report.placement import left_nothing_out, percent, pruned_entries
@@ -53,23 +53,21 @@ def cases_of(folder: Path) -> Iterator[Case]:
     for task, path in load_outline(folder)[1].items():
         results = read_results(path)
         for entry in pruned_entries(results):
-            shares = [
-                share for rows in entry.metrics.values() if (share := after_a_third(rows, results.sizes.num_samples))
-            ]
+            shares = [each for rows in entry.metrics.values() if (each := after_a_third(rows, results))]
             difference = results.against_short(entry)
             if shares and difference is not None and not left_nothing_out(results, entry):
                 mastered, pruned = (fmean(column) for column in zip(*shares, strict=True))
-                shown = interval(difference, difference.seeds)
+                shown = interval(difference, len(results.seeds))
                 yield Case(task, entry, mastered, 20 * mastered < pruned, sign_of(difference), shown)
 
 
-def after_a_third(rows: Sequence[Mapping[str, Any]], num_samples: int) -> tuple[float, float] | None:
+def after_a_third(rows: Sequence[Mapping[str, Any]], results: Results) -> tuple[float, float] | None:
     """Returns the shares that a run has mastered and that it prunes in the epoch that ends a third of it."""
     third = -(-len(rows) // 3)
-    row, before = rows[third - 1], rows[third - 2]
-    if len(rows) < 10 or row.get("mastered") is None:
+    if len(rows) < 10 or rows[third - 1].get("mastered") is None:
         return None
-    return row["mastered"], 1 - (row["samples_backward"] - before["samples_backward"]) / num_samples
+    trained = rows[third - 1]["samples_backward"] - rows[third - 2]["samples_backward"]
+    return rows[third - 1]["mastered"], 1 - trained / results.sizes.num_samples
 
 
 def as_tables(cases: Sequence[Case]) -> Iterator[str]:
@@ -91,8 +89,16 @@ def as_tables(cases: Sequence[Case]) -> Iterator[str]:
     yield as_markdown(lines)
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> None:
+    """Prints the tables of a folder."""
+    if len(arguments) != 1:
+        sys.exit("mastered_rule.py needs the folder of a study with the epochs of its runs")
+    cases = list(cases_of(Path(arguments[0])))
     print("# The warning of little mastered, held against the results\n")
-    print("Each case is a method in a task at a prune ratio. Better and worse: than the shorter schedule, by the 95 %")
-    print("interval.\n")
-    print("\n".join(as_tables(list(cases_of(Path(sys.argv[1]))))))
+    print("Each case is a method in a task at a prune ratio; its share mastered is the mean over the seeds. Better and")
+    print("worse: than the shorter schedule, by the 95 % interval of the case.\n")
+    print("\n".join(as_tables(cases)), end="")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

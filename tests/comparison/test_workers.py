@@ -33,6 +33,7 @@ from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, load_recipe
 from orderdp.training.run_folder import RunFolder, alone_in
 from reference.log_lines import begun_or_failed
+from reference.processes import end_when_all_are_told
 
 # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; these processes do no work in them.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -643,26 +644,11 @@ def test_helpers_end_with_the_process_that_they_help(tmp_path, larger):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def _ends_when_all_are_told(folder):
-    """Ends by SIGTERM once the other helper was sent one too, as a helper that still writes a checkpoint takes time."""
-
-    def told(*_):
-        (folder / f"told{os.getpid()}").touch()
-        end = time.monotonic() + 10
-        while len(list(folder.glob("told*"))) < 2 and time.monotonic() < end:
-            time.sleep(0.02)
-        os._exit(0 if len(list(folder.glob("told*"))) == 2 else 1)
-
-    signal.signal(signal.SIGTERM, told)
-    (folder / f"begun{os.getpid()}").touch()
-    time.sleep(2 * PATIENCE_S)
-
-
 def test_helpers_are_all_told_to_end_before_any_is_waited_for(tmp_path):
     helpers = []
 
     def interrupted():
-        with joined_by(2, _ends_when_all_are_told, tmp_path):
+        with joined_by(2, end_when_all_are_told, tmp_path):
             wait_until(lambda: len(list(tmp_path.glob("begun*"))) == 2)
             helpers.extend(multiprocessing.active_children())
             raise KeyboardInterrupt

@@ -1,7 +1,9 @@
-"""A function on each rank of a group of processes."""
+"""A function on each rank of a group of processes, and what helper processes run."""
 
 import multiprocessing
 import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,3 +38,18 @@ def _run_rank(rank: int, num_ranks: int, work: Callable[..., Any], folder: Path,
     # The forked process ends without destroying the group, which can deadlock in older releases of torch. The
     # destructor waits for a thread that waits for the GIL (fixed by pytorch/pytorch#154976).
     dist.barrier()
+
+
+def end_when_all_are_told(folder: Path) -> None:
+    """Ends by SIGTERM once the other helper was sent one too, as a helper that still writes a checkpoint takes time."""
+
+    def told(*_: Any) -> None:
+        (folder / f"told{os.getpid()}").touch()
+        end = time.monotonic() + 10
+        while len(list(folder.glob("told*"))) < 2 and time.monotonic() < end:
+            time.sleep(0.02)
+        os._exit(0 if len(list(folder.glob("told*"))) == 2 else 1)
+
+    signal.signal(signal.SIGTERM, told)
+    (folder / f"begun{os.getpid()}").touch()
+    time.sleep(120)

@@ -282,7 +282,7 @@ WRONG = [
     (
         lambda: InfoBatch(ratio=0.3),
         "ratio is no setting of InfoBatch, got 0.3; did you mean prune_probability=0.3? "
-        "InfoBatch takes prune_probability, epochs, delta",
+        "InfoBatch takes prune_probability, epochs, delta, least_kept",
     ),
     (
         lambda: OrderedSGD(prune_ratio=0.3),
@@ -298,7 +298,7 @@ WRONG = [
     ),
     (
         lambda: InfoBatch(0.3),
-        "InfoBatch takes prune_probability, epochs, delta, got 0.3 without a name; "
+        "InfoBatch takes prune_probability, epochs, delta, least_kept, got 0.3 without a name; "
         "write InfoBatch(prune_probability=0.3)",
     ),
     (lambda: FullData(0.3), "FullData takes no settings, got 0.3 without a name"),

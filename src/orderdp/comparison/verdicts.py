@@ -54,7 +54,7 @@ class Difference(NamedTuple):
         """The one-sided p-value of a true difference of `limit` or more; 1 for one seed.
 
         >>> round(Difference(-1.0, -1.5, -0.5, 5).p_below(-0.2), 4)
-        0.0056
+        0.0057
         """
         return self._p_beyond(limit - self.mean)
 
