@@ -7,45 +7,48 @@ from scipy.stats import t, ttest_ind
 
 from orderdp.cli import main
 from orderdp.comparison.results import read_results
-from orderdp.report.across import Across, Cell, across, mean_difference
+from orderdp.comparison.worth import worth_of
+from orderdp.report.across import Across, _cells, across, mean_difference
 from orderdp.report.page import read_report, write_report
 from orderdp.report.tables_file import as_one_file, table_in
-from reference.reported import methods
+from reference.reported import methods, without_results
 from report.test_page import study_of
 
-FIRST = {"OrderDP 50 %": (88.0, 90.5, 89.5), "full data": (90.0, 92.0, 91.0), "short": (86.0, 88.0, 87.0)}
-SECOND = {"OrderDP 50 %": (85.0, 86.0, 87.0), "full data": (90.0, 92.0, 91.0), "short": (86.0, 86.0, 88.5)}
+SHORT = "full data, steps of OrderDP 50 %"
+FIRST = {"OrderDP 50 %": (88.0, 90.5, 89.5), "full data": (90.0, 92.0, 91.0), SHORT: (86.0, 88.0, 87.0)}
+SECOND = {"OrderDP 50 %": (85.0, 86.0, 87.0), "full data": (90.0, 90.5, 92.0), SHORT: (86.0, 86.0, 88.5)}
 GAINS, LOSSES = (2.0, 2.5, 2.5), (-1.0, 0.0, -1.5)  # OrderDP minus the shorter schedule
 ROWS = {"ours": ["OrderDP"]}
 
 
 @pytest.fixture
 def task(made):
-    """Makes the folder of a task with one method at the ratios of its runs."""
+    """The results of a task with OrderDP at the ratios of its runs, and other methods."""
 
-    def make(name, runs, seeds=(0, 1, 2)):
-        asked = [f"orderdp,prune_ratio={label.split()[-2]}" for label in runs if label.startswith("OrderDP")]
-        asked = [text[: text.index("=") + 1] + str(int(text[text.index("=") + 1 :]) / 100) for text in asked]
-        folder = made(name, methods=methods(*asked), seeds=seeds)
+    def make(name, runs, seeds=(0, 1, 2), others=()):
+        ratios = [int(label.split()[1]) / 100 for label in runs if label.startswith("OrderDP")]
+        folder = made(name, methods=methods(*(f"orderdp,prune_ratio={each}" for each in ratios), *others), seeds=seeds)
         for label, accuracies in runs.items():
-            folder.finish(label.replace("short", "full data, steps of OrderDP 50 %"), accuracies, seeds=seeds)
-        return folder
+            folder.finish(label, accuracies, seeds=seeds)
+        return read_results(folder.path)
 
     return make
 
 
 @pytest.fixture
 def two(task):
-    return {"first": read_results(task("first", FIRST).path), "second": read_results(task("second", SECOND).path)}
+    return {"first": task("first", FIRST), "second": task("second", SECOND)}
 
 
 def cells_of(parts):
-    return [
-        Cell(name, results, entry)
-        for name, results in parts.items()
-        for entry in results.entries.values()
-        if not entry.reference
-    ]
+    return list(_cells(parts, "ours", ["OrderDP"]))
+
+
+def short_of(ratio):
+    return f"full data, steps of OrderDP {ratio} %"
+
+
+# The mean difference.
 
 
 def test_the_mean_over_two_tasks_has_the_interval_of_welch(two):
@@ -56,52 +59,130 @@ def test_the_mean_over_two_tasks_has_the_interval_of_welch(two):
     assert found.seeds == 3
 
 
+def test_tasks_of_other_seeds_count_with_their_own(task):
+    more = (2.0, 1.0, -0.5, 1.5)
+    runs = {SHORT: (86.0, 87.0, 88.0, 87.5), "full data": (90.0, 91.0, 92.0, 91.5)}
+    runs["OrderDP 50 %"] = [short + each for short, each in zip(runs[SHORT], more, strict=True)]
+    parts = {"first": task("first", FIRST), "other": task("other", runs, seeds=(1, 2, 3, 4))}
+    found = mean_difference(cells_of(parts))
+    expected = ttest_ind(GAINS, [-each for each in more], equal_var=False).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((expected.low / 2, expected.high / 2))
+    assert found.seeds == 3
+
+
 def test_cells_of_one_task_share_their_seeds(task):
     """Two ratios whose differences cancel seed by seed leave no spread; as independent cells they would."""
     runs = {
         "OrderDP 50 %": (88.0, 90.0, 89.0),  # 2, 3, 1 above
         "OrderDP 70 %": (80.0, 79.0, 81.0),  # 4, 3, 5 above
         "full data": (90.0, 92.0, 91.0),
-        "short": (86.0, 87.0, 88.0),
-        "full data, steps of OrderDP 70 %": (76.0, 76.0, 76.0),
+        SHORT: (86.0, 87.0, 88.0),
+        short_of(70): (76.0, 76.0, 76.0),
     }
     other = {**SECOND, "OrderDP 50 %": (87.0, 87.0, 90.0)}  # 1, 1, 1.5 above
-    parts = {"both": read_results(task("both", runs).path), "other": read_results(task("other", other).path)}
+    parts = {"both": task("both", runs), "other": task("other", other)}
     found = mean_difference(cells_of(parts))
     assert found.mean == pytest.approx((6.0 + 3.5 / 3) / 3)
     # The first task keeps the spread of rounding to a 360th, twice; the second that of 1, 1, 1.5.
-    one, other = 2 * (100 / 360) ** 2 / 6 / 3, 1 / 12 / 3
-    freedom = (one + other) ** 2 / (one**2 / 2 + other**2 / 2)
-    half = t.ppf(0.975, freedom) * math.sqrt(one + other) / 3
+    one, two = 2 * (100 / 360) ** 2 / 6 / 3, 1 / 12 / 3
+    freedom = (one + two) ** 2 / (one**2 / 2 + two**2 / 2)
+    half = t.ppf(0.975, freedom) * math.sqrt(one + two) / 3
     assert (found.high - found.low) / 2 == pytest.approx(half)
+    at_half = mean_difference([cell for cell in cells_of(parts) if cell.entry.ratio == 0.5])
+    assert at_half.mean == pytest.approx((2.0 + 3.5 / 3) / 2)
+
+
+def test_a_run_without_a_result_takes_its_seed_from_all_cells_of_its_task(task, made):
+    runs = {
+        "OrderDP 50 %": (88.0, 90.0, 89.0, 50.0),
+        "OrderDP 70 %": (80.0, 79.0, 81.0, 76.5),
+        "full data": (90.0, 92.0, 91.0, 91.0),
+        SHORT: (86.0, 87.5, 88.0, 88.0),
+        short_of(70): (76.0, 76.0, 76.0, 76.0),
+    }
+    folder = made("lacking", methods=methods("orderdp,prune_ratio=0.5", "orderdp,prune_ratio=0.7"), seeds=(0, 1, 2, 3))
+    for label, accuracies in runs.items():
+        folder.finish(label, accuracies)
+    without_results(folder, "OrderDP 50 %", 3)
+    parts = {"lacking": read_results(folder.path), "second": task("second", SECOND)}
+    found = mean_difference(cells_of(parts))
+    sums = (2 + 4, 2.5 + 3, 1 + 5)
+    assert found.mean == pytest.approx((sum(sums) / 3 + sum(LOSSES) / 3) / 3)
+    table = across(parts, ROWS).tables[1]
+    assert table.lines[1][1].endswith("] (pairs missing)")
+    assert table.lines[1][2].endswith("] (pairs missing)")
+
+
+# The tables and sentences.
 
 
 def test_the_tables_are_those_of_a_hand_computation(two):
     (may,), (worth, short) = across(two, ROWS)
-    # Full data makes 21 steps, the shorter schedule 12. At first OrderDP lies 7/12 of the way up, then 25/33 below it.
-    assert worth.lines[0] == ["method", "50 %"]
-    share = (268 / 3 - 87) / (91 - 87)
-    ratio = math.sqrt((21 / 12) ** share * 1.0)
-    assert worth.lines[1] == ["ours", f"+{100 * (ratio - 1):.0f} % (2: 1 more, 0 fewer)"]
-    assert short.lines[0] == ["method", "50 %", "all cells", "worst cell", "worse by 0.2"]
-    name, at_half, of_all, worst, worse = short.lines[1]
+    # Full data makes 21 steps, the shorter schedule 12. The first run lies 7/12 of the way up; the second below both.
+    ratio = math.sqrt((21 / 12) ** (7 / 12))
+    assert worth.lines == [["method", "50 %"], ["ours", f"at most +{100 * (ratio - 1):.0f} % (2: 1 more, 0 fewer)"]]
+    assert short.lines[0] == ["method", "50 %", "all cells", "worst cell", "0.2 excluded", "0.2 shown"]
+    name, at_half, of_all, worst, excluded, shown = short.lines[1]
     assert (name, at_half) == ("ours", of_all)
     assert of_all.startswith("+0.75 [")
     assert worst == "−0.83 [−2.73, +1.06] in second at 50 %"
-    assert worse == "0 of 2"
+    assert (excluded, shown) == ("1 of 2", "0 of 2")
     assert may == (
-        f"Over 2 tasks, ours is worth {100 * (ratio - 1):.0f} % more steps than stopping early at 50 %. Its accuracy "
-        f"minus that of the shorter schedule is {of_all} points, the mean over 2 cells; worse by 0.2 points for "
-        "certain: 0 of 2."
+        f"ours is worth at most {100 * (ratio - 1):.0f} % more steps than stopping early at 50 % (2 tasks). Its "
+        f"accuracy minus that of the shorter schedule is {of_all} points, the mean over 2 cells of 2 tasks. A loss of "
+        "0.2 points is excluded in 1 of them and shown in 0."
     )
 
 
-def test_a_cell_is_worse_only_if_it_is_so_beyond_the_margin_after_holm(task):
+@pytest.fixture
+def wide(task):
+    """Two tasks at 50 and 70 %, with one cell that is worth fewer steps for certain and one above the curve."""
+    first = {
+        "OrderDP 50 %": (88.0, 90.1, 88.9),
+        "OrderDP 70 %": (70.0, 71.1, 71.9),
+        "full data": (90.0, 92.0, 91.0),
+        SHORT: (86.0, 88.0, 87.0),
+        short_of(70): (76.0, 77.0, 78.0),
+    }
+    second = {**first, "OrderDP 50 %": (95.0, 96.1, 95.9), "OrderDP 70 %": (77.0, 78.1, 78.9)}
+    return {"first": task("first", first), "second": task("second", second)}
+
+
+def test_each_column_holds_its_own_ratio(wide):
+    may, (worth, short) = across(wide, ROWS)
+    assert worth.lines[0] == ["method", "50 %", "70 %"]
+    expected = []
+    for ratio in (0.5, 0.7):
+        found = [worth_of(cell.results, cell.entry) for cell in cells_of(wide) if cell.entry.ratio == ratio]
+        expected.append(math.exp(sum(math.log(each.ratio) for each in found) / 2))
+    half, hard = (f"{100 * (each - 1):+.0f} %".replace("-", "−") for each in expected)
+    assert worth.lines[1] == ["ours", f"at least {half} (2: 2 more, 0 fewer)", f"at most {hard} (2: 1 more, 1 fewer)"]
+    assert hard != half
+    assert short.lines[1][1].startswith("+5.33 [")  # 2.0 and 8.67
+    assert short.lines[1][2].startswith("−2.50 [")  # -6.0 and 1.0
+    assert short.lines[1][3].startswith("+1.42 [")
+    assert short.lines[1][4].startswith("−6.00 [")
+    assert short.lines[1][4].endswith("in first at 70 %")
+    assert short.lines[1][5:] == ["3 of 4", "1 of 4"]
+    assert f"at least {half[1:]} more steps than stopping early at 50 % (2 tasks)" in may[0]
+
+
+def test_fewer_steps_are_said_as_fewer(task):
+    runs = {**FIRST, "OrderDP 50 %": (70.0, 71.0, 72.0), "full data": (90.0, 92.0, 91.0)}
+    extra = {"OrderDP 70 %": (60.0, 61.0, 62.0), short_of(70): (76.0, 77.5, 78.0)}
+    parts = {name: task(name, {**runs, **extra}) for name in ("first", "second")}
+    (may,), _ = across(parts, ROWS)
+    assert "is worth at least " in may
+    assert " % fewer steps than stopping early at 50 % (2 tasks)" in may
+    assert "shown in 4" in may
+
+
+def test_a_loss_is_shown_only_beyond_the_margin_after_holm(task):
     def of(*below):
         parts = {}
         for number, each in enumerate(below):
-            runs = {**SECOND, "OrderDP 50 %": [short - each for short in SECOND["short"]]}
-            parts[str(number)] = read_results(task(f"{number} {below}", runs).path)
+            runs = {**SECOND, "OrderDP 50 %": [short - each for short in SECOND[SHORT]]}
+            parts[str(number)] = task(f"{number} {below}", runs)
         return across(parts, ROWS).tables[1].lines[1][-1]
 
     # All seeds are equally far below; the test set of 360 images makes the standard error 0.0655. With two degrees of
@@ -112,32 +193,67 @@ def test_a_cell_is_worse_only_if_it_is_so_beyond_the_margin_after_holm(task):
     assert of(0.15, 0.15) == "0 of 2"
 
 
-def test_what_does_not_count_is_left_out(task, two):
+# What does not count.
+
+
+def test_a_task_whose_full_data_gains_nothing_from_its_steps_is_left_out_of_the_worth(task, two):
+    runs = {**SECOND, "full data": (86.5, 86.0, 88.0)}  # 0.5, 0, -0.5 above half of its steps
+    parts = {**two, "flat": task("flat", runs)}
+    (may,), (worth, short) = across(parts, ROWS)
+    _, (without, _) = across(two, ROWS)
+    assert worth.lines == without.lines
+    assert "Left out: flat, where full data" in worth.note
+    assert "Left out" not in without.note
+    assert short.lines[1][-1] == "0 of 3"
+    assert "(2 tasks)" in may
+    assert "3 cells of 3 tasks" in may
+
+
+def test_high_ratios_few_seeds_and_other_methods_are_left_out(task, two):
     runs = {
         "OrderDP 50 %": (88.0, 90.0, 89.0),
-        "OrderDP 90 %": (10.0, 10.0, 10.0),
+        "OrderDP 70 %": (88.0, 90.0, 89.0),
+        "OrderDP 80 %": (10.0, 10.0, 10.0),
         "full data": (90.0, 92.0, 91.0),
-        "short": (86.0, 88.0, 87.0),
-        "full data, steps of OrderDP 90 %": (76.0, 76.0, 76.0),
+        SHORT: (86.0, 88.0, 87.0),
+        short_of(70): (76.0, 76.0, 76.0),  # also the steps of 80 %
     }
-    hard = read_results(task("hard", runs).path)
-    _, (_, short) = across({"first": two["first"], "hard": hard}, {**ROWS, "none": ["UCB"]})
+    few = {label: values[:2] for label, values in SECOND.items()}
+    hard = task("hard", runs)
+    parts = {"first": two["first"], "hard": hard, "few": task("few", few, seeds=(0, 1))}
+    _, (_, short) = across(parts, {**ROWS, "none": ["UCB"]})
     assert [line[0] for line in short.lines] == ["method", "ours"]
-    assert "90 %" not in str(short.lines)
+    assert short.lines[0][1] == "50 %"
+    assert short.lines[1][-1] == "0 of 3"  # 50 % twice, and 70 %
+    assert "few" not in str(short.lines)
     assert across({"first": two["first"]}, ROWS) == Across()
     assert across(two, {}) == Across()
     assert across(two, {"none": ["UCB"]}) == Across()
 
 
-def test_one_seed_has_no_mean(task):
-    parts = {
-        name: read_results(task(name, {label: values[:1] for label, values in runs.items()}, seeds=(0,)).path)
-        for name, runs in (("first", FIRST), ("second", SECOND))
-    }
-    may, (worth, short) = across(parts, ROWS)
-    assert may == []
-    assert short.lines[1][1:] == ["", "", "", ""]
-    assert worth.lines[1][1].endswith("% (2: 0 more, 0 fewer)")
+def test_a_method_that_left_nothing_out_is_left_out(made, two):
+    folder = made("idle", methods=methods("kakurenbo,confidence=0.53,prune_ratio=0.5"), seeds=(0, 1, 2))
+    for label, accuracies in (
+        ("KAKURENBO 50 % confidence 0.53", (89.0, 90.0, 91.0)),
+        ("full data", (90.0, 92.0, 91.0)),
+        ("full data, steps of KAKURENBO 50 % confidence 0.53", (10.0, 10.0, 10.0)),
+    ):
+        folder.finish(label, accuracies, samples_backward=lambda _, epoch: 10_000 * epoch)
+    parts = {**two, "idle": read_results(folder.path)}
+    assert across(parts, {**ROWS, "theirs": ["KAKURENBO confidence 0.53"]}) == across(two, ROWS)
+
+
+def test_a_row_that_names_two_methods_of_a_part_is_refused(task, two):
+    others = ("dynamic_random,prune_ratio=0.5",)
+    parts = {**two, "both": task("both", FIRST, others=others)}
+    message = (
+        "^a row of across must name one method of each part, got OrderDP and dynamic random of both in 'ours'; give"
+    )
+    with pytest.raises(ValueError, match=message):
+        across(parts, {"ours": ["OrderDP", "dynamic random"]})
+
+
+# Where they stand.
 
 
 def test_a_study_shows_them_on_its_page_in_its_files_and_beside_its_archive(task, tmp_path, capsys):
@@ -146,6 +262,7 @@ def test_a_study_shows_them_on_its_page_in_its_files_and_beside_its_archive(task
     page = write_report(tmp_path).read_text(encoding="utf-8")
     assert page.count("All tasks together") == 2  # a link and a heading
     assert "in second at 50" in page
+    assert "A loss of 0.2 points is excluded" in page
     assert "in second at 50 %" in (tmp_path / "report" / "tables" / "across-against_short.csv").read_text("utf-8")
     text = as_one_file(read_report(tmp_path))
     assert table_in(text, "across-worth").count("\n") == 2

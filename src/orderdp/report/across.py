@@ -258,7 +258,8 @@ def _written(cells: Sequence[Cell], found: Mean | Difference | None) -> str:
     """Returns a difference as tables show it, with a mark if a task has fewer pairs than planned."""
     if found is None:
         return ""
-    return interval(Difference(*found), min(len(cell.results.seeds) for cell in cells))
+    lacking = any(cell.difference.seeds < len(cell.results.seeds) for cell in cells)
+    return f"{interval(Difference(*found), found.seeds)}{' (pairs missing)' if lacking else ''}"
 
 
 def _counts(cells: Sequence[Cell]) -> tuple[Cell, int, int]:
