@@ -10,7 +10,7 @@ from report.test_page import study_of
 
 SHORT = "full data, steps of OrderDP 50 %"
 N = SIZES.num_samples
-PRUNED = 0.5
+PRUNED = 0.6
 LIMIT = PRUNED / 20
 
 
