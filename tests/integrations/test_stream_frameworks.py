@@ -343,6 +343,16 @@ def test_the_trainer_does_not_go_on_with_a_new_stream(tmp_path):
         trainer_run("remembered", tmp_path, source=INSIDE, checkpoint=tmp_path / "checkpoint-20", load=False)
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_trainer_may_not_accumulate_over_a_stream(tmp_path, resumed):
+    checkpoint = None
+    if resumed:
+        trainer_run("remembered", tmp_path, source=INSIDE, save_strategy="steps", save_steps=20)
+        checkpoint = tmp_path / "checkpoint-20"
+    with pytest.raises(RuntimeError, match=r"^gradient_accumulation_steps must be 1 .* got 4; it would read"):
+        trainer_run("remembered", tmp_path, source=INSIDE, checkpoint=checkpoint, gradient_accumulation_steps=4)
+
+
 # Two processes.
 
 

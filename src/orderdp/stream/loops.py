@@ -56,26 +56,34 @@ def refuse_accumulation(source: Any) -> None:
         )
 
 
-def refuse_forgotten(caller: FrameType | None) -> None:
-    """Raises RuntimeError if the loop of a Trainer goes on with its run, and a stream's pruner begins anew.
+def refuse_trainers(caller: FrameType | None, *, new: bool) -> None:
+    """Raises RuntimeError for the loop of a Trainer that would train a stream wrongly.
+
+    The Trainer of Transformers reads all batches of an accumulated step ahead, also across the end of a pass.
 
     Args:
         caller: the frame that asks for the first batch.
+        new: whether the stream has no state and has made no pass, so it must not be part of a run that goes on.
     """
     while caller is not None:
         module, trainer = str(caller.f_globals.get("__name__")), caller.f_locals.get("self")
-        cure = ""
+        run = cure = None
         if module in _FIT_LOOPS:
-            cure = 'save it in on_save_checkpoint of the LightningModule and load checkpoint["stream"] in '
-            cure += "on_load_checkpoint"
-            trainer = getattr(trainer, "trainer", None)
+            run = getattr(trainer, "trainer", None)
+            cure = 'in on_save_checkpoint of the LightningModule and load checkpoint["stream"] in on_load_checkpoint'
         elif module == "transformers.trainer":
-            cure = "save it in on_save of a TrainerCallback and load it before trainer.train"
-            trainer = getattr(trainer, "state", None)
-        steps = getattr(trainer, "global_step", 0) if cure else 0
-        if steps:
+            batches = getattr(getattr(trainer, "args", None), "gradient_accumulation_steps", 1)
+            if batches > 1:
+                raise RuntimeError(
+                    f"gradient_accumulation_steps must be 1 to train on a stream under the HF Trainer, got {batches}; "
+                    "it would read the batches of a step before their update. Make the batches of the stream larger, "
+                    "or write a loop of your own"
+                )
+            run = getattr(trainer, "state", None)
+            cure = "in on_save of a TrainerCallback and load it before trainer.train"
+        if new and (steps := getattr(run, "global_step", 0)):
             raise RuntimeError(
-                f"a run that goes on needs the state of its stream, got a new stream after {steps} steps; {cure}. To "
-                "begin without memory, write stream.load_state_dict(stream.state_dict())"
+                f"a run that goes on needs the state of its stream, got a new stream after {steps} steps; save it "
+                f"{cure}. To begin without memory, write stream.load_state_dict(stream.state_dict())"
             )
         caller = caller.f_back

@@ -24,7 +24,7 @@ from orderdp.strategies.draws import draw, positions, shuffle
 from orderdp.strategies.order import largest
 from orderdp.stream.batches import Places, gathered, num_samples_of, taken
 from orderdp.stream.checks import can_resume, check_function, check_source, check_state, checked_keys, checked_scores
-from orderdp.stream.loops import Calls, refuse_accumulation, refuse_forgotten
+from orderdp.stream.loops import Calls, refuse_accumulation, refuse_trainers
 from orderdp.stream.window import StreamReport, Window
 
 _VERSION = 1
@@ -113,8 +113,7 @@ class StreamPruner:
         refuse_lone_rank()
         self._calls.begin_pass()
         refuse_accumulation(self.source)
-        if self._new:
-            refuse_forgotten(sys._getframe(1))
+        refuse_trainers(sys._getframe(1), new=self._new)
         self._new = False
         loaded, self._loaded, self._open, self._inside = self._loaded, None, [], True
         first = loaded is None
