@@ -23,7 +23,6 @@ from test_gpu import pytestmark as needs_cuda
 pytestmark = [
     *streams.pytestmark,
     pytest.mark.filterwarnings("ignore:This property will be removed in 2.0.0. Use .Metric:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:GPU available but not used"),  # Lightning of the CPU cases beside a GPU
 ]
 CUDA = pytest.param("cuda", marks=needs_cuda)
 each_device = pytest.mark.parametrize("device", ["cpu", CUDA])

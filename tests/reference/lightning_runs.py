@@ -20,6 +20,7 @@ QUIETLY = [
     pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated:FutureWarning"),  # torch 2.13
     pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
     pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path., callbacks used to create the checkpoint"),
+    pytest.mark.filterwarnings("ignore:GPU available but not used"),  # where there is one
     pytest.mark.filterwarnings("ignore:This property will be removed in 2.0.0. Use .Metric:DeprecationWarning"),
     # Python 3.12 and later warn of fork where NumPy's or PyTorch's own threads run; DataLoader forks all the same.
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
