@@ -122,10 +122,11 @@ def _sentence(name: str, cells: Sequence[Cell], ratios: Sequence[float], flat: S
 
 def _amount(worth: MeanWorth) -> str:
     """Returns what a method is worth, such as "at least 20 % more"."""
-    fewer = worth.ratio < 1
+    percents = round(100 * (worth.ratio - 1))
+    fewer = percents < 0
     turned = {"at least": "at most", "at most": "at least"}
     beyond = turned.get(worth.beyond, worth.beyond) if fewer else worth.beyond
-    return f"{beyond} {abs(round(100 * (worth.ratio - 1)))} % {'fewer' if fewer else 'more'}".lstrip()
+    return f"{beyond} {abs(percents)} % {'fewer' if fewer else 'more'}".lstrip()
 
 
 def _plural(count: int, what: str) -> str:
@@ -167,7 +168,7 @@ def _worth(rows: Mapping[str, Sequence[Cell]], ratios: Sequence[float], flat: Se
     def written(worth: MeanWorth | None) -> str:
         if worth is None:
             return ""
-        amount = f"{worth.beyond} {100 * (worth.ratio - 1):+.0f} %".lstrip()
+        amount = f"{worth.beyond} {round(100 * (worth.ratio - 1)):+d} %".lstrip()
         return signed(f"{amount} ({worth.tasks}: {worth.more} more, {worth.fewer} fewer)")
 
     lines = [["method", *map(percent, ratios)]]
