@@ -1,6 +1,7 @@
 """The sequential test keeps its error rates, and the bisection its own; both without files."""
 
 import itertools
+import math
 import re
 
 import numpy as np
@@ -177,3 +178,8 @@ def test_a_search_is_the_same_after_it_was_written():
     assert mine.wants("full data", 99)
     assert [mine.wants("mine 0.4", place) for place in (2, 3)] == [True, False]
     assert not mine.wants("mine 0.5", 0)
+
+
+def test_a_difference_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="^differences must be finite, got nan; leave that seed out"):
+        SequentialTest(0.5, 20, 0.05).judge([0.1, math.nan, 0.2])

@@ -230,6 +230,19 @@ def test_a_method_without_a_ratio_to_search_is_refused(tiny_recipe, method, mess
         searching(tiny_recipe(), methods(method), RATIOS, margin=1.0)
 
 
+def test_a_method_with_its_own_ratio_is_refused_on_a_grid_of_one_ratio_too(tiny_recipe):
+    with pytest.raises(
+        ValueError, match=r"^a method of a search gets its prune ratio from the search, got OrderDP 30 %"
+    ):
+        searching(tiny_recipe(), methods("orderdp,prune_ratio=0.3"), [0.5], margin=0.5)
+
+
+@pytest.mark.parametrize(("asked", "seeds"), [((), (0, 1, 2)), (("orderdp",), ())])
+def test_a_search_without_a_method_or_a_seed_is_refused(tiny_recipe, asked, seeds):
+    with pytest.raises(ValueError, match=r"^a search needs a method and a seed at least, got "):
+        searching(tiny_recipe(), methods(*asked), [0.3, 0.5], margin=0.5, seeds=seeds)
+
+
 def test_what_a_search_would_not_plan_is_refused(search, done):
     comparison = search()
     for change in ({"against": ("full", "short")}, {"budgets": (0.5,)}, {"max_lrs": (0.1, 0.2)}):

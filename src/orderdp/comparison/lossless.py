@@ -99,8 +99,10 @@ class SequentialTest:
             least_deviation: smallest standard deviation to assume, since accuracies are rounded.
 
         Raises:
-            ImportError: without SciPy.
+            ValueError: a difference that is not finite. ImportError: without SciPy.
         """
+        if wrong := [each for each in differences if not math.isfinite(each)]:
+            raise ValueError(f"differences must be finite, got {wrong[0]}; leave that seed out")
         judged = Judged(None, statistics.fmean(differences) if differences else math.nan, -math.inf, math.inf, 0)
         judged = judged._replace(seeds=len(differences))
         for seeds in range(FEWEST_SEEDS, min(len(differences), self.seeds_max) + 1):
@@ -198,16 +200,18 @@ class Search:
     also from one that stays undecided: that one is not shown to be lossless. Nothing is concluded about ratios that
     were not tried: bisection is a rule for what to try next, and lossless ratios need not lie side by side.
 
-    One search makes at most `tests` tests for a method. Each has error probability alpha / tests, so the ratio that it
-    names is not lossless with probability at most alpha, whatever the truth at all ratios is: that takes a wrong
-    "lossless" in one of them (Bonferroni).
+    One search makes at most `tests` tests for a method, each with error probability alpha / tests. If no lossless
+    ratio lies above one that is not, a wrong end takes a wrong "lossless" on one path that is fixed beforehand. So the
+    ratio that is named is not lossless with probability at most alpha (Bonferroni). Otherwise the path depends on the
+    results, and the bound is ceil(k/2)·alpha / tests, with k ratios.
 
     Args:
         prune_ratios: the grid, ascending, in (0, 1).
         arms: name of each method to the labels of its runs at these ratios.
         margin: as of `SequentialTest`.
         seeds_max: as of `SequentialTest`, at each ratio.
-        alpha: probability that the ratio named for one method is not lossless.
+        alpha: highest probability that the ratio named for one method is not lossless, if no lossless ratio lies above
+            one that is not.
         seeds_of: label to the number of seeds that its runs are planned for; others are not planned.
 
     Raises:

@@ -17,6 +17,7 @@ from orderdp.comparison.grid import FULL, Comparison, grid, load_comparison, wit
 from orderdp.comparison.lossless import Search, Trail
 from orderdp.comparison.results import Results, read_results
 from orderdp.comparison.verdicts import FEWEST_SEEDS, rounding_of
+from orderdp.strategies.registry import find
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import alone_in
 
@@ -46,6 +47,11 @@ def searching(
     """
     ratios = tuple(sorted(prune_ratios))
     search = Search(ratios, {}, **settings)
+    if not methods or not seeds:
+        raise ValueError(
+            f"a search needs a method and a seed at least, got {len(methods)} methods and {len(seeds)} seeds; write "
+            '[{"name": "orderdp"}] and seeds=(0, 1, 2)'
+        )
     if len(seeds) > search.seeds_max:
         raise ValueError(
             f"seeds_max must be at least the number of seeds to begin with, got {search.seeds_max} for "
@@ -55,7 +61,7 @@ def searching(
     for method in methods:
         tables = grid(recipe, [method], ratios)
         labels = tuple(with_method(recipe, table).label for table in tables)
-        if len(labels) < len(ratios):
+        if len(labels) < len(ratios) or find(method["name"]).has_size(method):
             raise ValueError(
                 f"a method of a search gets its prune ratio from the search, got {labels[0]}, which has its own or "
                 "takes none; leave its size out, or the method"

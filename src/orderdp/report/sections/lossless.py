@@ -55,9 +55,12 @@ def limits(results: Results) -> list[str]:
     return [
         f"The ratio named for a method is not lossless with probability at most {percent(search.alpha)}: a search "
         f"makes {count} for a method, each wrong with probability at most {percent(search.test.alpha)} over all its "
-        "looks. This holds for normal differences, and for each method by itself.",
-        "Ratios that were not tried are not judged. The search takes for granted that above a ratio that is not "
-        "lossless none is; it does not show that.",
+        "looks. This holds for normal differences, for each method by itself, and if no lossless ratio lies above one "
+        "that is not.",
+        "Ratios that were not tried are not judged. The ratio named may be smaller than the largest lossless one, also "
+        "because one above it stayed undecided.",
+        "The mean at the look that ended a test overstates the difference in the direction of its verdict. Its "
+        "interval holds.",
     ]
 
 
@@ -114,10 +117,11 @@ def _note(search: Search) -> str:
         f"The largest of {grid} that bisection found lossless: the true accuracy lies at most {_points(search)} "
         f"below that of full data. Each ratio has a sequential test with a look after each seed from the third, and at "
         f"most {search.seeds_max} seeds; all ratios and methods share the seeds and the runs on full data. Undecided: "
-        f"the last look decided neither way, and the search went on below. {percent(search.alpha)} is the probability "
-        f"that the ratio named for one method is not lossless: {search.tests} times {percent(search.test.alpha)}, that "
-        "of one test over all its looks. Samples left out: the realised prune ratio, for InfoBatch below the ratio "
-        "asked for. Pruned runs: those of all ratios that the search needed. Ratios that were not tried are not judged."
+        f"the last look decided neither way, and the search went on below. The ratio named for one method is not "
+        f"lossless with probability at most {percent(search.alpha)}, shared by at most {search.tests} tests, if no "
+        "lossless ratio lies above one that is not. Accuracies are means over the seeds of each, which may differ. "
+        "Samples left out: the realised prune ratio, for InfoBatch below the ratio asked for. Pruned runs: those of "
+        "all ratios that the search needed. Ratios that were not tried are not judged."
     )
 
 
@@ -126,7 +130,7 @@ def _tests(search: Search, trails: Mapping[str, Trail]) -> Table:
     lines += _tested(trails)
     note = (
         "In percentage points, paired by seed, at the look that ended the test. Brackets: the repeated confidence "
-        f"interval, which holds the true difference at all looks together with probability "
+        f"interval, which holds the true difference at all looks together with probability at least "
         f"{percent(1 - 2 * search.test.alpha)}. “lossless”: it lies above {signed(f'{-search.margin:g}')}. “not "
         "lossless”: it lies below. In the order in which the ratios were tried."
     )
