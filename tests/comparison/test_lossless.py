@@ -181,5 +181,5 @@ def test_a_search_is_the_same_after_it_was_written():
 
 
 def test_a_difference_that_is_not_finite_is_refused():
-    with pytest.raises(ValueError, match="^differences must be finite, got nan; leave that seed out"):
+    with pytest.raises(ValueError, match=r"^differences must be finite, got nan; leave that seed out"):
         SequentialTest(0.5, 20, 0.05).judge([0.1, math.nan, 0.2])
