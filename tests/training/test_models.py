@@ -6,7 +6,7 @@ from torch import nn
 
 from orderdp.training.models import build_model, model_names
 
-SMALL = ["small_cnn", "cnn", "small_resnet"]
+SMALL = ["small_cnn", "cnn", "strided_cnn", "small_resnet"]
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +28,7 @@ def num_parameters(model: nn.Module) -> int:
     [
         ("small_cnn", 1, 28, 13_262),
         ("cnn", 1, 28, 223_530),
+        ("strided_cnn", 3, 32, 224_106),
         ("small_resnet", 3, 32, 78_042),
         ("resnet18", 3, 32, 11_173_962),
         ("resnet50", 3, 32, 23_520_842),
@@ -50,9 +51,15 @@ def test_small_models_take_any_size_and_number_of_channels(name, in_channels, im
 
 
 @pytest.mark.parametrize(
-    ("name", "features"), [("small_cnn", (32, 7, 7)), ("cnn", (128, 7, 7)), ("small_resnet", (64, 7, 7))]
+    ("name", "features"),
+    [
+        ("small_cnn", (32, 7, 7)),
+        ("cnn", (128, 7, 7)),
+        ("strided_cnn", (128, 4, 4)),
+        ("small_resnet", (64, 7, 7)),
+    ],
 )
-def test_small_models_halve_the_image_twice(name, features):
+def test_how_often_small_models_halve_the_image(name, features):
     """Parameter counts do not show a stride."""
     model = build_model(name, num_classes=10, in_channels=1, image_size=28)
     assert model[:-1](torch.zeros(1, 1, 28, 28)).shape[1:] == features

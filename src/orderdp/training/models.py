@@ -108,16 +108,21 @@ def _small_cnn(in_channels: int, num_classes: int) -> nn.Module:
     )
 
 
-def _cnn(in_channels: int, num_classes: int) -> nn.Module:
-    """225 thousand parameters."""
+def _cnn(in_channels: int, num_classes: int, *, stride: int = 1) -> nn.Module:
+    """224 thousand parameters."""
     return nn.Sequential(
-        _convolution(in_channels, 32),
+        _convolution(in_channels, 32, stride=stride),
         _convolution(32, 64, stride=2),
         _convolution(64, 64),
         _convolution(64, 96, stride=2),
         _convolution(96, 128),
         _classifier(128, num_classes),
     )
+
+
+def _strided_cnn(in_channels: int, num_classes: int) -> nn.Module:
+    """The parameters of `cnn`; the stride in the first layer makes it four times as fast on one core."""
+    return _cnn(in_channels, num_classes, stride=2)
 
 
 class _ResidualBlock(nn.Module):
@@ -167,6 +172,7 @@ def _text_bag(vocabulary: int, num_outputs: int) -> nn.Module:
 _SMALL_MODELS: dict[str, Callable[[int, int], nn.Module]] = {
     "small_cnn": _small_cnn,
     "cnn": _cnn,
+    "strided_cnn": _strided_cnn,
     "small_resnet": _small_resnet,
 }
 _RESNETS = ("resnet18", "resnet50")
