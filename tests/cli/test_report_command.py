@@ -94,3 +94,21 @@ def test_a_report_without_a_folder_is_a_mistaken_call(call):
     assert (status, "got 0.8; for 80 % write 80" in err) == (2, True)
     status, _, err = call("report", "run", "--accuracy", "101")
     assert (status, "got 101; write 90" in err) == (2, True)
+
+
+def test_several_folders_and_archives_are_joined(call, made):
+    for seed in (0, 1):
+        made(f"seed{seed}", seeds=(seed,), against=("full",)).finish("full data", (90.0 + seed,)).finish(
+            "OrderDP", (80.0,)
+        )
+    assert call("report", "seed0", "--archive", "seed0.xz") == (0, "seed0.xz\n", "")
+    assert call("report", "seed0.xz", "seed1", "--archive", "all.xz", "--tables", "all.md") == (
+        0,
+        "all.xz\nall.md\n",
+        "",
+    )
+    assert "90.50" in Path("all.md").read_text(encoding="utf-8")
+    assert call("report", "all.xz") == (0, "report/report.html\n", "")
+    line = "the page of a report lies beside one folder or archive, got 2; "
+    line += "join them with --archive FILE, and report that file"
+    assert call("report", "seed0", "seed1") == (2, "", f"orderdp: {line}\n")

@@ -17,21 +17,25 @@ SUMMARY = "a page of tables and charts of finished runs"
 DESCRIPTION = """\
 Writes report/report.html, which needs no network, into the folder of a comparison or a study. The tables are also
 written there as Markdown, CSV and LaTeX. With --archive it writes one compressed file of all results instead, without
-checkpoints. An archive gives the same report as the folder."""
+checkpoints. An archive gives the same report as the folder. Several folders or archives of one comparison or study are
+joined: their parts and their seeds."""
 EXAMPLES = """\
 examples:
   orderdp report runs/mine
   orderdp report runs/mine --archive mine.jsonl.xz
-  orderdp report mine.jsonl.xz --tables tables.md"""
+  orderdp report mine.jsonl.xz --tables tables.md
+  orderdp report mine.jsonl.xz runs/more-seeds --archive all.jsonl.xz"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `orderdp report`."""
     parser.add_argument(
-        "source",
+        "sources",
         metavar="DIR",
+        nargs="+",
         type=some_path,
-        help="folder of 'orderdp compare', 'study' or 'train', or an archive of one",
+        help="folder of 'orderdp compare', 'study' or 'train', or an archive of one; of several, --archive or --tables "
+        "is needed",
     )
     parser.add_argument(
         "--archive", metavar="FILE", type=some_path, help="write an archive of the runs instead of a page"
@@ -61,13 +65,19 @@ def run(options: argparse.Namespace) -> int:
     Returns 1, after a line that names them, if files of runs are damaged.
     """
     from orderdp.comparison.archive import write_archive
+    from orderdp.comparison.joined import join
     from orderdp.output.files import write_whole
     from orderdp.report.outline import collect
     from orderdp.report.page import read_report, write_report
     from orderdp.report.tables_file import as_one_file
 
-    source, accuracies = options.source, tuple(options.accuracy)
-    archive = collect(source)
+    source, accuracies = options.sources[0], tuple(options.accuracy)
+    if len(options.sources) > 1 and options.archive is None and options.tables is None:
+        raise ValueError(
+            f"the page of a report lies beside one folder or archive, got {len(options.sources)}; "
+            "join them with --archive FILE, and report that file"
+        )
+    archive = join([collect(each) for each in options.sources])
     missing = _missing(archive)
     if missing:
         tell(f"orderdp: some runs are missing, {'; '.join(f'{kind}: {runs}' for kind, runs in missing.items())}")

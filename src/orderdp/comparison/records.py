@@ -14,7 +14,7 @@ from orderdp.training.coreset_plan import FILE as CORESET
 from orderdp.training.recipe import Recipe, read_recipe
 from orderdp.training.run_folder import RunFolder
 
-_ELSEWHERE = {"data_root", "download"}  # the place of the data may change
+ELSEWHERE = {"data_root", "download"}  # the place of the data may change
 
 
 class Record(NamedTuple):
@@ -97,7 +97,7 @@ def _check_recipe(run: PlannedRun, path: Path, planned: Planned, runs: Mapping[s
     cut |= {"max_lr": run.max_lr, "augment": run.augment}
     expected = {**planned.recipe, "seed": run.seed}
     expected |= {name: value for name, value in cut.items() if value is not None}
-    for name in sorted((there.keys() | expected.keys()) - _ELSEWHERE - {"strategy"}):
+    for name in sorted((there.keys() | expected.keys()) - ELSEWHERE - {"strategy"}):
         mine, other = _value(there, name), _value(expected, name)
         if mine != other:
             raise _another_recipe(file.parent, name, mine, other)
