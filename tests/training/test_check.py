@@ -8,7 +8,7 @@ import torch
 from orderdp import InfoBatch, OrderDP
 from orderdp.data import imports
 from orderdp.data.base import DataSets, ImageFiles
-from orderdp.training import loop, models, optim
+from orderdp.training import check, loop, models, optim
 from orderdp.training.check import check_recipe
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe
@@ -106,3 +106,18 @@ def test_a_run_is_checked_before_its_model_is_built(tmp_path, tiny, digits, monk
     monkeypatch.setattr(loop, "model_for", None)
     with pytest.raises(ValueError, match=r"^max_steps must be within the 21 steps of 3 epochs, got 99; write more"):
         Run(tiny(strategy="full", max_steps=99), digits, RunFolder(tmp_path), show=False)
+
+
+def test_bf16_on_a_processor_without_instructions_for_it_is_warned_of_once(tiny, monkeypatch, caplog):
+
+    def warned(capability, **settings):
+        check._warn_of_slow_bf16.cache_clear()
+        caplog.clear()
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+        for _ in range(2):
+            check_recipe(tiny(**settings), 200)
+        return caplog.messages
+
+    (line,) = warned("AVX2", precision="bf16")
+    assert line.startswith("this processor (AVX2) has no instructions for bf16: convolutions take many times")
+    assert warned("AVX512", precision="bf16") == warned("AVX2") == []

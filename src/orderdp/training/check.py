@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+from functools import cache
+
+import torch
 from accelerate import PartialState
 
 from orderdp.data.base import DataSets, ImageFiles, Texts
@@ -13,6 +17,8 @@ from orderdp.training.steps import most_steps, num_epochs, total_steps
 
 def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, data: DataSets | None = None) -> None:
     """Raises if a recipe does not fit its data or the machine. Builds no model and reads no sample.
+
+    It warns, once in a process, of bf16 on a processor that has no instructions for it.
 
     Args:
         recipe: the settings.
@@ -29,6 +35,9 @@ def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, data: 
     device = PartialState(cpu=recipe.device == "cpu").device.type
     if recipe.device not in ("auto", device):
         raise ValueError(f"device must exist on this machine, got {recipe.device}; write {device} or auto")
+    # The public name of what oneDNN asks for before it computes in bf16; else PyTorch has plain loops.
+    if (device, recipe.precision) == ("cpu", "bf16") and torch.backends.cpu.get_cpu_capability() == "AVX2":
+        _warn_of_slow_bf16()
     check_model(recipe.model)
     check_optimizer(recipe.optimizer)
     if total_steps(recipe, num_samples, num_ranks) is None:  # then the schedule is as long as that of full data
@@ -42,6 +51,14 @@ def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, data: 
     recipe.strategy.check_files(None if data is None else lambda: data.sha256)
     if data is not None:
         _check_kind(recipe, data)
+
+
+@cache
+def _warn_of_slow_bf16() -> None:
+    logging.getLogger("orderdp").warning(
+        "this processor (AVX2) has no instructions for bf16: convolutions take many times as long as in float32; "
+        'write precision = "float32"'
+    )
 
 
 def _check_kind(recipe: Recipe, data: DataSets) -> None:
