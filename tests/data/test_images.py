@@ -65,6 +65,17 @@ def test_the_resident_path_and_the_sample_path_give_the_same_bits(augment, chann
         assert_same(epoch_of(resident, collate_fn=whole), epoch_of(samples))
 
 
+@pytest.mark.parametrize("augment", AUGMENTS)
+@pytest.mark.parametrize(("channels", "size", "normal"), [(3, 32, COLOUR), (1, 28, GREY), (1, 8, GREY)])
+def test_a_processor_shows_the_same_bits_as_an_accelerator(augment, channels, size, normal, monkeypatch):
+    source = arrays(60, channels, size)
+    here = ResidentImages(source, augment=augment, seed=5, **normal)
+    monkeypatch.setattr(ResidentImages, "_copies_windows", lambda self: False)
+    there = ResidentImages(source, augment=augment, seed=5, **normal)
+    assert_same(here.__getitems__(list(range(60))), there.__getitems__(list(range(60))))
+    assert len(pickle.dumps(here)) < 2.5 * len(pickle.dumps(there))  # of images of 8 pixels with borders of 2
+
+
 def test_without_augmentation_the_stored_images_are_shown_normalised():
     source = arrays()
     images, labels = ResidentImages(source, **COLOUR).__getitems__([3, 0, 59])
@@ -109,6 +120,7 @@ def test_channels_last_changes_the_layout_and_no_value():
 
 @pytest.mark.parametrize("augment", AUGMENTS)
 def test_nothing_that_a_batch_sends_to_the_device_waits_for_it(augment, monkeypatch):
+    monkeypatch.setattr(ResidentImages, "_copies_windows", lambda self: False)  # as on an accelerator
     samples, sent, to = ResidentImages(arrays(), augment=augment, **COLOUR), [], torch.Tensor.to
 
     def noted(tensor, *arguments, **named):

@@ -109,7 +109,6 @@ def test_a_run_is_checked_before_its_model_is_built(tmp_path, tiny, digits, monk
 
 
 def test_bf16_on_a_processor_without_instructions_for_it_is_warned_of_once(tiny, monkeypatch, caplog):
-
     def warned(capability, **settings):
         check._warn_of_slow_bf16.cache_clear()
         caplog.clear()

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -43,7 +44,9 @@ class ResidentImages(AugmentedImages):
     """Images on the device, where a whole batch is gathered, augmented and normalised in one call.
 
     A DataLoader hands `__getitems__` a list of ids and gets the finished batch, so it needs a `collate_fn` that passes
-    it on. This is several times as fast as sample by sample, and bitwise equal to `SampleImages`.
+    it on. This is several times as fast as sample by sample, and bitwise equal to `SampleImages`. For
+    images that are cropped, a processor holds a second copy with their reflected borders: at 32 pixels 1.6 times the
+    bytes of the first.
 
     Args:
         source: images and labels.
@@ -68,7 +71,12 @@ class ResidentImages(AugmentedImages):
         channels_last: bool = False,
     ) -> None:
         super().__init__(source, augment, seed)
+        self._size = (source.images.shape[-2], source.images.shape[-1])
         self._images = source.images.to(device)
+        self._bordered = augment != "none" and self._copies_windows()
+        if self._bordered:
+            around = [(0, 0), (0, 0), *[(padding_of(*self._size),) * 2] * 2]
+            self._images = torch.from_numpy(np.pad(source.images.numpy(), around, mode="reflect"))
         self._labels = source.labels.to(device)
         self._mean, self._std = (_per_channel(values).to(device) for values in (mean, std))
         self._channels_last = channels_last
@@ -79,20 +87,41 @@ class ResidentImages(AugmentedImages):
 
     def __getitems__(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
         """Returns a batch: (b, c, h, w) float32 and (b,) labels."""
-        height, width = self._images.shape[-2:]
         ids = np.asarray(indices, dtype=np.int64)
-        views = draw_views(self.augment, ids, seed=self.seed, epoch=self.epoch, padding=padding_of(height, width))
+        views = draw_views(self.augment, ids, seed=self.seed, epoch=self.epoch, padding=padding_of(*self._size))
+        if self._bordered:
+            images, where = self._windows(ids, views), torch.from_numpy(ids)
+        else:
+            images, where = self._gathered(ids, views)
+        batch = normalize(images, self._mean, self._std, channels_last=self._channels_last)
+        if self.augment == "flip_crop_erase":
+            erase(batch, ids, seed=self.seed, epoch=self.epoch)
+        return batch, self._labels.index_select(0, where)
+
+    def _copies_windows(self) -> bool:
+        """Returns whether windows are copied, or pixels gathered, which an accelerator does in one kernel."""
+        return self._images.device.type == "cpu"
+
+    def _windows(self, ids: npt.NDArray[np.int64], views: npt.NDArray[np.int64]) -> Tensor:
+        """Returns the windows of images with borders: copies of rows, which a processor makes twice as fast."""
+        down, right, flips = views
+        padding = padding_of(*self._size)
+        windows = np.lib.stride_tricks.sliding_window_view(self._images.numpy(), self._size, axis=(2, 3))
+        seen = windows[ids, :, down + padding, right + padding]  # (b, c, h, w), a copy
+        flipped = np.flatnonzero(flips)
+        seen[flipped] = seen[flipped, :, :, ::-1]
+        return torch.from_numpy(seen)
+
+    def _gathered(self, ids: npt.NDArray[np.int64], views: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Returns the images, gathered pixel by pixel if they move, and their ids on the device."""
         # In one array, for one small transfer to the device.
         ids_and_views = torch.from_numpy(np.vstack([ids, views])).to(self._images.device, non_blocking=True)
         where, views_there = ids_and_views[0], ids_and_views[1:]
         images = self._images.index_select(0, where)
         if self.augment != "none":
-            pixels = source_pixels(views_there, height, width)[:, None].expand(-1, images.shape[1], -1)
+            pixels = source_pixels(views_there, *self._size)[:, None].expand(-1, images.shape[1], -1)
             images = images.flatten(2).gather(2, pixels).view_as(images)
-        batch = normalize(images, self._mean, self._std, channels_last=self._channels_last)
-        if self.augment == "flip_crop_erase":
-            erase(batch, ids, seed=self.seed, epoch=self.epoch)
-        return batch, self._labels.index_select(0, where)
+        return images, where
 
 
 class SampleImages(AugmentedImages):
