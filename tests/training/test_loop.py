@@ -20,10 +20,12 @@ from orderdp.data.base import ImageArrays
 from orderdp.data.images import ResidentImages, SampleImages
 from orderdp.data.registry import load_dataset
 from orderdp.training import loop, models, optim, provenance
+from orderdp.training.data_path import DataPath
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.progress import SECONDS
 from orderdp.training.provenance import environment
+from orderdp.training.proxy_training import proxy_model
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import total_steps
 
@@ -180,6 +182,14 @@ def test_the_digest_of_the_choices_is_of_every_epoch(train):
         indices = pruner.preview().indices.astype(np.int64)
         digest = hashlib.sha256(digest.encode() + indices.tobytes()).hexdigest()
     assert result["digests"]["choices"] == digest
+
+
+def test_runs_and_proxies_begin_with_the_initialization_of_the_recipe(tmp_path, tiny, digits):
+    recipe = tiny(model="resnet18", initialization="torch")
+    run = Run(recipe, digits, RunFolder.create(tmp_path / "run", recipe), show=False)
+    proxy = proxy_model(DataPath(recipe, digits, torch.device("cpu")))
+    for model in (run.model, proxy):
+        assert model.conv1.weight.std().item() == pytest.approx((3 * 9) ** -0.5, rel=0.1)  # timm's is a third of it
 
 
 def plain_loop(recipe, data):

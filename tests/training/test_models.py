@@ -78,6 +78,36 @@ def test_the_cifar_stem_starts_as_the_other_convolutions():
         assert convolution.weight.std().item() == pytest.approx((2 / (out * height * width)) ** 0.5, rel=0.1)
 
 
+def test_pytorchs_initialization_gives_each_layer_its_default_deviation():
+    """Uniform with variance 1/(3·fan_in); the model's own is 0.5 to 4.9 times as wide (the paper's ResNets)."""
+    ratios = []
+    for name in ("resnet18", "resnet50"):
+        sizes = {"num_classes": 100, "in_channels": 3, "image_size": 32}
+        own = build_model(name, **sizes)
+        default = build_model(name, **sizes, initialization="torch")
+        for (layer, module), other in zip(default.named_modules(), own.modules(), strict=True):
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                fan_in = module.weight[0].numel()
+                assert module.weight.std().item() == pytest.approx((3 * fan_in) ** -0.5, rel=0.05), layer
+                assert module.weight.abs().max() <= fan_in**-0.5
+            if isinstance(module, nn.Conv2d):
+                ratios.append((other.weight.std() / module.weight.std()).item())
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.weight.eq(1).all()
+    assert (min(ratios), max(ratios)) == (pytest.approx(0.53, abs=0.03), pytest.approx(4.9, abs=0.1))
+
+
+def test_small_models_have_pytorchs_initialization_already():
+    own, reset = (
+        build_model("cnn", num_classes=10, in_channels=3, image_size=32, initialization=one)
+        for one in ("model", "torch")
+    )
+    for one, other in zip(own.parameters(), reset.parameters(), strict=True):
+        if one.dim() > 1:
+            assert one.std().item() == pytest.approx(other.std().item(), rel=0.1)
+            assert not one.equal(other)
+
+
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 @pytest.mark.parametrize(("image_size", "stem_size", "last_size"), [(32, 32, 4), (64, 64, 8), (96, 24, 3)])
 def test_resnets_have_the_cifar_stem_up_to_64_pixels(name, image_size, stem_size, last_size):

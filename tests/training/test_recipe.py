@@ -32,6 +32,7 @@ CIFAR = {
     "weight_decay": 5e-4,
     "strategy": OrderDP(prune_ratio=0.5),
     "augment": "flip_crop",
+    "initialization": "torch",
     **ONECYCLE,
 }
 IMAGENET = {
@@ -40,6 +41,7 @@ IMAGENET = {
     "weight_decay": 1e-5,
     "image_size": 224,
     "augment": "flip_crop",
+    "initialization": "model",
     **ONECYCLE,
 }
 

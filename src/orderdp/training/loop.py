@@ -68,7 +68,7 @@ class Run:
         self._trackers = trackers if self.accelerator.is_main_process else ()
         # The weights and dropout draw from the global generators.
         torch.manual_seed(recipe.seed)  # noqa: TID251
-        self.model = model_for(recipe.model, data)
+        self.model = model_for(recipe.model, data, initialization=recipe.initialization)
         self.objective = objective(data.num_classes, recipe.label_smoothing)
         if recipe.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,6 +1,7 @@
 """Models by name: small ones of images and texts for one processor core, the paper's ResNets, and all of timm's."""
 
 from collections.abc import Callable
+from typing import Literal, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,8 +12,12 @@ from orderdp.output.suggestions import did_you_mean
 
 LARGEST_CIFAR_IMAGE = 64
 
+Initialization: TypeAlias = Literal["model", "torch"]
 
-def build_model(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+
+def build_model(
+    name: str, *, num_classes: int, in_channels: int, image_size: int, initialization: Initialization = "model"
+) -> nn.Module:
     """A freshly initialised classifier from (b, in_channels, image_size, image_size) to (b, num_classes) logits.
 
     The weights come from torch's global generator. Seed it first: equal seeds give equal weights.
@@ -25,6 +30,9 @@ def build_model(name: str, *, num_classes: int, in_channels: int, image_size: in
         num_classes: outputs of the last layer.
         in_channels: 1 for grey images, 3 for colour.
         image_size: side of the square images, in pixels.
+        initialization: "model" for the model's own: for ResNets, normal with variance 2/fan_out, as in timm and
+            torchvision. "torch" for what PyTorch gives convolutions and linear layers by default: uniform with variance
+            1/(3·fan_in). The paper's release trains so on CIFAR.
 
     Raises:
         ValueError: no model of that name, or a size below 1.
@@ -38,16 +46,17 @@ def build_model(name: str, *, num_classes: int, in_channels: int, image_size: in
         if value < 1:
             raise ValueError(f"{argument} must be at least 1, got {value}; write what the data set has")
     if name in _SMALL_MODELS:
-        return _SMALL_MODELS[name](in_channels, num_classes)
-    if name in _RESNETS:
-        return _resnet(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
-    return _timm_model(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+        model = _SMALL_MODELS[name](in_channels, num_classes)
+    else:
+        build = _resnet if name in _RESNETS else _timm_model
+        model = build(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+    return _initialized(model, initialization)
 
 
-def model_for(name: str, data: DataSets) -> nn.Module:
+def model_for(name: str, data: DataSets, *, initialization: Initialization = "model") -> nn.Module:
     """A freshly initialised model of a data set, with one output for each class, or one for a number.
 
-    Its weights come from torch's global generator, as those of `build_model`.
+    Its weights come from torch's global generator, and are initialised, as those of `build_model`.
 
     Raises:
         ValueError, ImportError: as `build_model`, or a model of other inputs.
@@ -55,8 +64,22 @@ def model_for(name: str, data: DataSets) -> nn.Module:
     check_model_reads(name, data)
     outputs = data.num_classes or 1
     if data.vocabulary:
-        return _TEXT_MODELS[name](data.vocabulary, outputs)
-    return build_model(name, num_classes=outputs, in_channels=data.in_channels, image_size=data.image_size)
+        return _initialized(_TEXT_MODELS[name](data.vocabulary, outputs), initialization)
+    return build_model(
+        name,
+        num_classes=outputs,
+        in_channels=data.in_channels,
+        image_size=data.image_size,
+        initialization=initialization,
+    )
+
+
+def _initialized(model: nn.Module, initialization: Initialization) -> nn.Module:
+    if initialization == "torch":
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.reset_parameters()
+    return model
 
 
 def check_model_reads(name: str, data: DataSets) -> None:

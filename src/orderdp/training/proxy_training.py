@@ -48,7 +48,7 @@ def train_proxy(data_path: DataPath, folder: ProxyFolder, *, show: bool = True) 
 def proxy_model(data_path: DataPath) -> torch.nn.Module:
     """Returns the freshly initialised model of a proxy; its weights come from torch's global generator."""
     recipe, data = data_path.recipe, data_path.data
-    model = model_for(recipe.model, data).to(data_path.device)
+    model = model_for(recipe.model, data, initialization=recipe.initialization).to(data_path.device)
     if recipe.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model

@@ -112,6 +112,11 @@ class Recipe(BaseModel):
         description="small_cnn, cnn, strided_cnn, small_resnet, resnet18, resnet50, or the name of any model of timm; "
         "for texts text_bag",
     )
+    initialization: Literal["model", "torch"] = Field(
+        "model",
+        description="first weights: the model's own (model), or PyTorch's default for convolutions and linear layers "
+        "(torch), as in the paper's release on CIFAR",
+    )
     channels_last: bool = Field(default=False, description="lay out images and weights with the channels last")
     compile: bool = Field(default=False, description="compile the model with torch.compile")
     precision: Literal["float32", "bf16"] = Field("float32", description="arithmetic of the model: float32 or bf16")
