@@ -74,19 +74,18 @@ def figure7(n: int = 400, s: int = 100, kept: Sequence[int] = tuple(range(10, 10
 
 
 def figure8(n: int = 400, s: int = 100, kept: Sequence[int] = tuple(range(10, 101, 10))) -> Shown:
-    """Σ_j γ_j/q, which is 1, drawn as its distance from 1 in units of the spacing of floats there."""
+    """Σ_j γ_j/q, which is 1; the title says how far rounding takes it from there, and the table has all digits."""
+    sums = [float(inclusion_probabilities(n, s, q).sum()) / q for q in kept]
+    furthest = max(abs(total - 1) for total in sums)
     picture, axes = new_axes(
         "q",
-        r"$(\Sigma\,\gamma_j/q - 1)\,/\,2^{-52}$",
-        title=rf"$\Sigma\,\gamma_j/q$ is 1 up to rounding, n = {n}, s = {s}",
+        r"$\Sigma\,\gamma_j/q$",
+        title=rf"$\Sigma\,\gamma_j/q$ is 1 up to rounding (at most {furthest:.1e} away), n = {n}, s = {s}",
     )
-    sums = [float(inclusion_probabilities(n, s, q).sum()) / q for q in kept]
-    units = [(total - 1) / np.finfo(np.float64).eps for total in sums]
-    axes.axhline(0, color=GREY, linewidth=1)
-    axes.plot(kept, units, marker="o", linestyle="none", color=SERIES[0])
+    axes.axhline(1, color=GREY, linewidth=1)
+    axes.plot(kept, sums, marker="o", linestyle="none", color=SERIES[0])
     axes.set_xticks(kept)
-    highest = max(4.0, 1.2 * max(abs(unit) for unit in units))
-    axes.set_ylim(-highest, highest)
+    axes.set_ylim(0, 1.2)
     rows = [(n, s, q, total) for q, total in zip(kept, sums, strict=True)]
     return Shown({"figure8": picture}, {"figure8": (("n", "s", "q", "sum"), rows)})
 
