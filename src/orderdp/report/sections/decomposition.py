@@ -1,9 +1,10 @@
-"""How a prune ratio is split into exploration and exploitation, and what accuracy each split has."""
+"""How a prune ratio is split into exploration and exploitation: accuracy and seconds of each split, and over ratios."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,9 @@ from orderdp.comparison.results import Entry, Results
 from orderdp.output.palette import SERIES
 from orderdp.report.canvas import Canvas, Chart
 from orderdp.report.placement import percent, pruned_entries, ratio_of
-from orderdp.report.section import Choices, Section
+from orderdp.report.section import SECONDS, Choices, Section
+from orderdp.strategies import OrderDP
+from orderdp.training.run_folder import spent_s
 
 
 class _Split(NamedTuple):
@@ -24,15 +27,43 @@ class _Split(NamedTuple):
     entry: Entry
 
 
+class _Axis(NamedTuple):
+    """A vertical axis: the name of its files and its columns, its label, and mean and deviation over the seeds."""
+
+    name: str
+    label: str
+    of: Callable[[Entry], tuple[float, float]]
+    note: str = ""
+
+
+def _seconds(entry: Entry) -> tuple[float, float]:
+    spent = [spent_s(result) for result in entry.results.values()]
+    return fmean(spent), stdev(spent) if len(spent) > 1 else math.nan
+
+
+_ACCURACY = _Axis(
+    "accuracy", "final accuracy, %", lambda entry: (entry.mean("accuracy_last"), entry.deviation("accuracy_last"))
+)
+_SECONDS = _Axis("seconds", "seconds without evaluation", _seconds, SECONDS)
+_AXES = (_ACCURACY, _SECONDS)
+_EVEN = 0.005  # explore and exploit this near to each other are an even split
+
+
 def section(results: Results, _choices: Choices) -> Section | None:
-    """Returns a chart for each prune ratio; nothing if no method is given by its split."""
-    splits = [split for entry in pruned_entries(results) if entry.results and (split := _split_of(entry))]
-    if not splits:
+    """Returns charts of accuracy and seconds at each prune ratio, and over them; nothing if no split is given."""
+    found = (_split_of(entry) for entry in pruned_entries(results) if entry.results)
+    splits = [split for split in found if split is not None]
+    given = {ratio_of(split.entry) for split in splits if {"explore", "exploit"} & split.entry.strategy.keys()}
+    if not given:
         return None
     charts = [
-        _chart(ratio, [split for split in splits if ratio_of(split.entry) == ratio])
-        for ratio in sorted({ratio_of(split.entry) for split in splits})
+        _chart(ratio, axis, [split for split in splits if ratio_of(split.entry) == ratio])
+        for ratio in sorted(given)
+        for axis in _AXES
     ]
+    even = [split for split in splits if abs(split.explore - split.exploit) < _EVEN and split.initial_score == math.inf]
+    if len({ratio_of(split.entry) for split in even}) > 1:
+        charts += [_over_ratios(axis, even) for axis in _AXES]
     text = (
         "Explore: share of the data that is drawn. Exploit: share of the draw that is kept, the samples of highest "
         "loss. Both together decide how many samples are trained. At the left, the draw is uniform and all of it is "
@@ -42,40 +73,60 @@ def section(results: Results, _choices: Choices) -> Section | None:
 
 
 def _split_of(entry: Entry) -> _Split | None:
-    """Returns how an entry splits its prune ratio; None if its strategy is not given by a split.
+    """Returns how an entry splits its prune ratio; None if it is not OrderDP's.
 
-    If only one half is given, the other follows from the prune ratio.
+    If only one half is given, the other follows from the prune ratio. A ratio alone is split evenly.
     """
-    given: dict[str, float] = {half: entry.strategy[half] for half in ("explore", "exploit") if half in entry.strategy}
-    if not given:
+    if entry.strategy["name"] != OrderDP.name:
         return None
-    other = round((1 - ratio_of(entry)) / next(iter(given.values())), 6)
+    given: dict[str, float] = {half: entry.strategy[half] for half in ("explore", "exploit") if half in entry.strategy}
+    kept = 1 - ratio_of(entry)
+    other = round(kept / next(iter(given.values())), 6) if given else round(math.sqrt(kept), 6)
     initial = float(entry.strategy.get("initial_score", math.inf))
     return _Split(given.get("explore", other), given.get("exploit", other), initial, entry)
 
 
-def _chart(ratio: float, splits: Sequence[_Split]) -> Chart:
-    columns = ("prune ratio", "explore", "exploit", "initial score", "accuracy", "standard deviation")
-    canvas = Canvas("explore, share of the data", "final accuracy, %", columns)
+def _chart(ratio: float, axis: _Axis, splits: Sequence[_Split]) -> Chart:
+    columns = ("prune ratio", "explore", "exploit", "initial score", axis.name, "standard deviation")
+    canvas = Canvas("explore, share of the data", axis.label, columns)
     initial_scores = sorted({split.initial_score for split in splits}, reverse=True)
     for number, initial in enumerate(initial_scores):
         curve = sorted((split for split in splits if split.initial_score == initial), key=lambda split: split.explore)
-        accuracies = [(split.entry.mean("accuracy_last"), split.entry.deviation("accuracy_last")) for split in curve]
-        mean, deviation = np.array(accuracies).T
-        canvas.axes.errorbar(
-            [split.explore for split in curve],
-            mean,
-            np.nan_to_num(deviation),
-            label="samples without a loss first" if initial == math.inf else f"samples without a loss at {initial:g}",
-            color=SERIES[number % len(SERIES)],
-            marker="o",
-            markersize=4,
-            linewidth=1.4,
-            elinewidth=0.8,
-        )
+        points = [axis.of(split.entry) for split in curve]
+        label = "samples without a loss first" if initial == math.inf else f"samples without a loss at {initial:g}"
+        _draw(canvas, [split.explore for split in curve], points, label, SERIES[number % len(SERIES)])
         canvas.rows += [
-            (ratio, split.explore, split.exploit, initial, *accuracy)
-            for split, accuracy in zip(curve, accuracies, strict=True)
+            (ratio, split.explore, split.exploit, initial, *point) for split, point in zip(curve, points, strict=True)
         ]
-    note = "Mean over the seeds. Bars: one standard deviation over the seeds."
-    return canvas.finish(f"decomposition_{100 * ratio:g}", f"Accuracy by split at {percent(ratio)}", note)
+    name = f"decomposition_{100 * ratio:g}"
+    name, title = (name, "Accuracy") if axis is _ACCURACY else (f"{name}_{axis.name}", axis.name.capitalize())
+    return canvas.finish(name, f"{title} by split at {percent(ratio)}", _note(axis))
+
+
+def _over_ratios(axis: _Axis, splits: Sequence[_Split]) -> Chart:
+    """Returns the chart of the even splits over their prune ratios."""
+    canvas = Canvas("prune ratio", axis.label, ("prune ratio", axis.name, "standard deviation"))
+    curve = sorted(splits, key=lambda split: ratio_of(split.entry))
+    points = [axis.of(split.entry) for split in curve]
+    _draw(canvas, [ratio_of(split.entry) for split in curve], points, "explore = exploit", SERIES[0])
+    canvas.rows += [(ratio_of(split.entry), *point) for split, point in zip(curve, points, strict=True)]
+    return canvas.finish(f"ratios_{axis.name}", f"{axis.name.capitalize()} by prune ratio", _note(axis))
+
+
+def _draw(canvas: Canvas, x: Sequence[float], points: Sequence[tuple[float, float]], label: str, color: str) -> None:
+    mean, deviation = np.array(points).T
+    canvas.axes.errorbar(
+        x,
+        mean,
+        np.nan_to_num(deviation),
+        label=label,
+        color=color,
+        marker="o",
+        markersize=4,
+        linewidth=1.4,
+        elinewidth=0.8,
+    )
+
+
+def _note(axis: _Axis) -> str:
+    return f"Mean over the seeds. Bars: one standard deviation over the seeds. {axis.note}".rstrip()
