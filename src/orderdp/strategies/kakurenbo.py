@@ -38,7 +38,8 @@ class Kakurenbo(Strategy):
     Source: Nguyen et al., "KAKURENBO: adaptively hiding samples in deep neural network training", NeurIPS 2023; the
         decay as in its public code for CIFAR. Departures: hidden samples keep their stored loss; the method runs a
         forward pass on them after every epoch. With label smoothing, exp(-loss) is not the probability. The public code
-        normalises probabilities over the batch instead of over the classes.
+        normalises probabilities over the batch instead of over the classes. Its rate is larger only after the warm-up,
+        of 1 epoch for CIFAR-100 and 5 for ImageNet; the weights here begin with the second epoch.
 
     >>> Kakurenbo(hide=0.3, epochs=100).num_selected(1000, epoch=0)
     1000
