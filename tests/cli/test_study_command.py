@@ -44,6 +44,7 @@ def test_an_unknown_study_gets_one_line(call, here):
 def test_help_lists_the_studies(call):
     out = call("study", "--help")[1]
     assert all(f"  {name} " in out for name in catalogue())
+    assert all(row.takes in out for row in catalogue().values())
     numbered = re.findall(r"^  (figure|table|theorem)(\d+) ", out, flags=re.MULTILINE)
     assert numbered == sorted(numbered, key=lambda name: (name[0], int(name[1])))
 
@@ -69,16 +70,17 @@ def test_a_study_trains_and_writes_its_report_and_goes_on(call):
     assert last == "report: runs/table11-smoke/report/report.html"
     plan, _ = load_comparison(Path("runs/table11-smoke/digits"))
     assert (plan.seeds, plan.recipe.device, plan.recipe.alignment) == ((0,), "cpu", 2)
-    assert labels(plan) == [f"{name} {r} %" for r in (40, 70) for name in ("OrderDP", "InfoBatch", "dynamic random")]
+    release = ["OrderDP 70 % unseen at 3", "OrderDP explore 0.8 exploit 0.375 unseen at 3"]
+    assert labels(plan) == ["OrderDP 70 %", *release, "InfoBatch 70 %", "dynamic random 70 %"]
     count = len(plan.members(200))
     assert len(begun_or_failed(err)) == count
     page = Path("runs/table11-smoke/report/report.html").read_text(encoding="utf-8")
     for text in ("Table 11: where the gradient points", "Direction of the gradient", "0.915 ± 0.044"):
         assert text in page
-    Path("runs/table11-smoke/digits/OrderDP-40-seed0/result.json").unlink()
+    Path("runs/table11-smoke/digits/OrderDP-70-seed0/result.json").unlink()
     Path("runs/table11-smoke/report/report.html").unlink()
     status, again, err = call("study", "--resume", "runs/table11-smoke")
-    assert (status, begun_or_failed(err)) == (0, [f"[1/{count}] OrderDP 40 %, seed 0"])
+    assert (status, begun_or_failed(err)) == (0, [f"[1/{count}] OrderDP 70 %, seed 0"])
     assert again.splitlines()[-1] == last
     assert Path("runs/table11-smoke/report/report.html").exists()
     status, _, err = call("study", "table11")
@@ -106,7 +108,11 @@ def test_a_custom_study_trains_and_writes_its_report(call):
 REFUSED_STUDIES = {
     "unknown study": ("tabel2", "no study named 'tabel2'; did you mean 'table2'?"),
     "unknown size": ("table2 --size smok", "no size named 'smok'; did you mean 'smoke'?"),
-    "sizes for theory": ("figure5 --size cpu", "study figure5 trains nothing, got --size; leave them out"),
+    "sizes for theory": ("figure5 --size cpu", "study figure5 trains nothing, got size cpu; leave it out"),
+    "a size of theorems that is none": (
+        "theorem1 --size cpu",
+        "study theorem1 trains nothing, got size cpu; write smoke, or leave it out",
+    ),
     "settings for theory": (
         "theorem1 --processes 2 --seed 1 --data-root data --device cpu --download",
         "study theorem1 trains nothing, got --data-root --device --download --processes --seed; leave them out",

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from fractions import Fraction
-from math import isclose
+from math import inf, isclose
 
 import pytest
 
@@ -18,7 +18,7 @@ from orderdp.data.registry import DATASETS
 from orderdp.paper import study as study_module
 from orderdp.paper.studies import THEORY, catalogue, find_study
 from orderdp.paper.study import load_study, resume_study, start_study
-from orderdp.paper.study_file import SIZES
+from orderdp.paper.study_file import SIZES, read_study
 from orderdp.paper.table10 import table10
 from orderdp.report import page
 from orderdp.report.outline import SECTIONS, Outline, Published, load_outline
@@ -30,7 +30,7 @@ from reference.log_lines import begun_or_failed
 
 FILES = {row.name: row.file for row in catalogue().values() if row.file is not None}
 TRAINED = ["figure1", "figure3", "figure4", "figure9", "figure10", "figure11", "figure12", "figure13"]
-TRAINED += ["table1", "table2", "table6", "table7", "table8", "table9", "table11"]
+TRAINED += ["appendix_d6", "table1", "table2", "table6", "table7", "table8", "table9", "table11"]
 NUM_SAMPLES = {"digits": 1_437, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000, "sst2": 67_349}
 NUM_SAMPLES["folder"] = 1_281_167  # ImageNet-1K
 
@@ -88,7 +88,9 @@ def test_every_study_asks_something_and_shows_known_sections(name):
     outline = load_study(FILES[name], "smoke").outline
     assert set(outline.sections) <= set(SECTIONS)
     assert len(set(outline.sections)) == len(outline.sections) > 0
-    assert outline.title.startswith(name.replace("figure", "Figure ").replace("table", "Table ") + ": ")
+    printed = {"figure": "Figure ", "table": "Table ", "appendix_d": "Appendix D."}
+    kind = name.rstrip("0123456789")
+    assert outline.title.startswith(f"{printed[kind]}{name[len(kind) :]}: ")
     assert outline.about.endswith((".", "?"))
     assert (outline.edges[0], outline.edges[-1]) == (0, 1)
     assert list(outline.edges) == sorted(set(outline.edges))
@@ -126,7 +128,7 @@ def test_the_published_size_has_the_published_recipes(name):
         assert (recipe.epochs, recipe.batch_size, recipe.precision, recipe.train_size) == (200, 128, "float32", None)
         of_optimizer = f"-{recipe.optimizer}" if name == "table7" else ""
         assert part == f"{recipe.dataset}-{recipe.model}{of_optimizer}"
-        slow = recipe.model == "resnet50" or name in ("figure1", "table8", "table9", "table11")
+        slow = recipe.model == "resnet50" or name in ("appendix_d6", "figure1", "table8", "table9", "table11")
         rates = {"sgd": 0.03 if slow else 0.2, "adamw": 0.001, "lars_release": 5.2, "lamb_release": 0.01}
         assert recipe.max_lr == rates[recipe.optimizer]
 
@@ -138,8 +140,9 @@ def test_every_split_of_a_ratio_keeps_as_many_samples():
             n, steps = samples_of(plan.recipe), {}
             for recipe in plan.pruned():
                 ratio = recipe.strategy.asked_ratio
-                (near,) = (known for known in (0.3, 0.5, 0.7) if isclose(known, ratio, abs_tol=1e-4))
-                steps.setdefault(near, set()).add(total_steps(recipe, n))
+                if recipe.strategy.prune_ratio is None:
+                    (near,) = (known for known in (0.3, 0.5, 0.7) if isclose(known, ratio, abs_tol=1e-4))
+                    steps.setdefault(near, set()).add(total_steps(recipe, n))
             assert all(len(counts) == 1 for counts in steps.values()), (size, part)
 
 
@@ -191,6 +194,9 @@ PRINTED = [
     ("table7", 1, "InfoBatch", "AdamW", "37.0"),
     ("table7", 1, "OrderDP", "LARS", "42.5"),
     ("table7", 1, "OrderDP", "LAMB", "42.6"),
+    ("appendix_d6", 0, "InfoBatch", "70 %", "75.9"),
+    ("appendix_d6", 0, "OrderDP", "70 %", "76.7"),
+    ("appendix_d6", 0, "full data", "70 %", "78.2 ± 0.1"),
     ("table8", 0, "InfoBatch 40 %", "0–20 %", "0.583 ± 0.050"),
     ("table8", 0, "InfoBatch 40 %", "last epoch", "0.522 ± 0.007"),
     ("table8", 0, "OrderDP 40 %", "60–80 %", "0.743 ± 0.023"),
@@ -220,6 +226,7 @@ def test_the_papers_numbers_are_the_papers(name, number, row, column, cell):
 
 # Headings of the sections that the paper's own numbers stand in.
 BESIDE = {
+    "appendix_d6": ["Accuracy"],
     "table1": ["Accuracy"] * 2,
     "table2": ["Accuracy"] * 4,
     "table6": ["Largest lossless ratio"],
@@ -250,14 +257,22 @@ def test_every_study_runs_at_its_smallest_size_and_shows_what_it_asks(name, tmp_
     assert write_report(tmp_path / "run").stat().st_size > 20_000
     if name == "table9":
         assert_even_and_filled(results["digits"], part)
+    if name == "table8":
+        (table,) = (table for table in tables_of(part, "Stability of the selection") if table.name == "jaccard")
+        pruned = {entry.label for entry in results["digits"].entries.values() if not entry.reference}
+        assert all(all(line) for line in table.lines if line[0] in pruned)
+
+
+def tables_of(part, title):
+    (section,) = (section for section in part.sections if section.title == title)
+    return section.tables
 
 
 def assert_even_and_filled(results, part):
     """Raises unless InfoBatch leaves out about as much as OrderDP, and all methods have means in all parts."""
     trained = {label: entry.mean("samples_backward") for label, entry in results.entries.items()}
     assert trained["InfoBatch 99 % least_kept 0.1"] == pytest.approx(trained["OrderDP 41 %"], rel=0.05)
-    (section,) = (section for section in part.sections if section.title == "Progress")
-    tables = [table for table in section.tables if table.name.startswith("progress_")]
+    tables = [table for table in tables_of(part, "Progress") if table.name.startswith("progress_")]
     assert len(tables) == 4
     assert all(all(line) for table in tables for line in table.lines)
 
@@ -271,8 +286,9 @@ def test_methods_that_are_asked_for_different_ratios_are_shown_together_where_a_
     lines = (folder / "report" / "tables" / "digits-accuracy.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "| method | 41 % |"
     names = [re.sub(r" \(prunes.*\)", "", line.split(" | ")[0][2:]) for line in lines[2:]]
-    assert names[:6] == [
+    assert names[:7] == [
         "OrderDP",
+        "OrderDP unseen at 3",
         "InfoBatch 99 % least_kept 0.1",
         "UCB every 1",
         "ε-greedy every 1",
@@ -304,6 +320,21 @@ def test_the_seventh_table_trains_with_each_optimizer():
     assert used == {"smoke": both, "cpu": both, "gpu": published, "paper": published}
     for plan in load_study(FILES["table7"], "paper").parts.values():
         assert (plan.recipe.dataset, plan.recipe.model, plan.recipe.epochs) == ("cifar10", "resnet50", 200)
+
+
+@pytest.mark.parametrize("name", ["table2", "table8", "table9", "table11"])
+def test_the_first_score_of_the_release_is_a_row_beside_the_default(name):
+    for size in SIZES:
+        for part, plan in load_study(FILES[name], size).parts.items():
+            chosen = [recipe.strategy for recipe in plan.pruned() if recipe.strategy.name == "orderdp"]
+            split_evenly = {first: [] for first in (inf, 3.0)}
+            for each in chosen:
+                if each.prune_ratio is not None:
+                    split_evenly[each.initial_score].append(each.prune_ratio)
+            assert split_evenly[inf] == split_evenly[3.0] != [], (size, part)
+            split_by_release = [(0.8, 0.375, 3.0)] if 0.7 in split_evenly[inf] else []
+            given = [each for each in chosen if each.prune_ratio is None]
+            assert [(each.explore, each.exploit, each.initial_score) for each in given] == split_by_release
 
 
 def test_a_published_table_stands_beside_a_section_that_is_shown():
@@ -400,7 +431,7 @@ MISTYPED = {
     "section": ('"stability"', '"stabilty"', "no section named 'stabilty'; did you mean 'stability'?"),
     "recipe": ('recipe = "digits"', 'recipe = "digts"', "no recipe named 'digts'; did you mean 'digits'?"),
     "reference": ("seeds = [0, 1]", 'seeds = [0]\nagainst = ["ful"]', "no reference named 'ful'; did you mean 'full'?"),
-    "key": ("epochs = 4", "epoch = 4", "no recipe key 'epoch'; did you mean 'epochs'?"),
+    "key": ("epochs = 10", "epoch = 10", "no recipe key 'epoch'; did you mean 'epochs'?"),
 }
 
 
@@ -414,10 +445,28 @@ def test_a_mistake_in_a_study_is_refused_with_the_nearest_name(tmp_path, right, 
         load_study(path, "smoke")
 
 
+def test_every_study_says_how_long_it_takes_at_each_of_its_sizes():
+    for row in catalogue().values():
+        if row.file is not None:
+            sizes = [size for size in SIZES if size in read_study(row.file)]
+            assert re.fullmatch(", ".join(rf"{size} [\d.]+ (s|min|h|d)" for size in sizes), row.takes), row.name
+        assert row.takes
+
+
+def test_ten_runs_are_ten_seeds_of_the_published_model():
+    for size, dataset in (("cpu", "cifar100"), ("gpu", "cifar100"), ("paper", "cifar100")):
+        (plan,) = load_study(FILES["appendix_d6"], size).parts.values()
+        assert (plan.seeds, plan.recipe.dataset) == (tuple(range(10)), dataset)
+        assert plan.recipe.model == ("small_cnn" if size == "cpu" else "resnet18")
+
+
 def test_an_unknown_study_is_refused_with_the_nearest_name():
     with raises(ValueError, "no study named 'tabel2'; did you mean 'table2'?"):
         find_study("tabel2")
-    with pytest.raises(ValueError, match=r"^no study named 'x'; choose from figure1, figure3, .*, theorem4, worth$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^no study named 'x'; choose from appendix_d6, figure1, figure3, .*, theorem4, worth$",
+    ):
         find_study("x")
 
 
@@ -522,9 +571,10 @@ def test_a_folder_that_is_no_study_is_refused(tmp_path):
 
 
 RATIOS = {
+    "appendix_d6": [0.7, 0.99],
     "figure1": [0.7],
     "figure3": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
-    "figure4": [0.3, 0.5, 0.7],
+    "figure4": [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
     "figure9": [0.3],
     "figure10": [0.5],
     "figure11": [0.99],

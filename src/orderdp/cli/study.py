@@ -17,8 +17,11 @@ DESCRIPTION = """\
 Reruns a table or figure of the paper, at a size that fits the machine, and writes a report. For the theory, it
 computes a figure or measures a theorem, and writes CSV, SVG and PNG files. A custom study is a TOML file."""
 EXAMPLES = ""
+STUDIES = """\
+studies, and how long they take by estimate: smoke and cpu on one processor core, gpu and paper on one GPU that trains
+10,000 images of CIFAR a second with ResNet-18, and 2,500 with ResNet-50:
+"""
 CUSTOM = """
-
 a custom study, 'orderdp study my.toml':
   title = "Does it help on my data?"
   methods = ["orderdp", "infobatch"]
@@ -33,7 +36,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `orderdp study`."""
     from orderdp.paper.studies import catalogue
 
-    parser.epilog = "studies:\n" + "\n".join(f"  {row.name:10}{row.shows}" for row in catalogue().values()) + CUSTOM
+    rows = "".join(
+        f"  {row.name} {'.' * (15 - len(row.name))} {row.shows}\n      {row.takes}\n" for row in catalogue().values()
+    )
+    parser.epilog = f"{STUDIES}{rows}{CUSTOM}"
     parser.add_argument("name", metavar="NAME", nargs="?", help="one of the studies below, or a TOML file")
     parser.add_argument(
         "--run", metavar="DIR", type=some_path, help="folder to write; default runs/NAME or runs/NAME-SIZE"
@@ -42,8 +48,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     training.add_argument(
         "--size",
         metavar="NAME",
-        help="smoke (seconds), cpu (up to some hours on one processor core), gpu (shortened), paper (as published); "
-        "default the first of these sizes that the study has",
+        help="smoke (seconds to a minute), cpu (hours on one processor core), gpu (shortened), paper (as published); "
+        "default the first of these sizes that the study has. Theorems have smoke, and by default their full size",
     )
     add_engine(training)
     training.add_argument(
@@ -86,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     row = find_study(options.name)
     if row.file is None:
         _refuse_beside_theory(options, changes)
-        for path in run_theory(row, options.run or Path("runs") / row.name):
+        for path in run_theory(row, options.run or Path("runs") / row.name, options.size):
             print(path)
         return 0
     study = load_study(row.file, options.size, seeds=tuple(options.seed or ()), **changes)
@@ -95,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _refuse_beside_theory(options: argparse.Namespace, changes: dict[str, Any]) -> None:
-    given = {name for name in ("size", "seed", *ENGINE_OPTIONS) if getattr(options, name) is not None}
+    given = {name for name in ("seed", *ENGINE_OPTIONS) if getattr(options, name) is not None}
     if given or changes:
         names = sorted(f"--{name.replace('_', '-')}" for name in {*given, *changes})
         raise ValueError(f"study {options.name} trains nothing, got {' '.join(names)}; leave them out")

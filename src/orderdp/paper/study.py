@@ -90,7 +90,7 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
                     "beside static, whose subsets are of all of them; leave one of them out"
                 )
             subsets[name_of(part)] = plan_subsets(comparison, setting)
-    head = {key: value for key, value in table.items() if key not in SIZES}
+    head = {key: value for key, value in table.items() if key not in (*SIZES, "takes")}
     if any("together" in part for part in table[size]):
         given = {name_of(part): {**table, **part} for part in table[size]}
         head["together"] = {name: each["together"] for name, each in given.items() if "together" in each}

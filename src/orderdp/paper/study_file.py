@@ -53,6 +53,10 @@ def _is_search(value: Any) -> bool:
     return _is_table(value) and "margin" in value and set(value) <= {"margin", "seeds_max", "alpha"}
 
 
+def _is_durations(value: Any) -> bool:
+    return _is_table(value) and set(value) <= set(SIZES) and all(map(_is_text, value.values()))
+
+
 def _list_of(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(fits, value))
 
@@ -94,6 +98,7 @@ _STUDY = {
         lambda value: _is_table(value) and all(map(_some(_is_text), value.values())),
         'across = { "OrderDP" = ["OrderDP"] }',
     ),
+    "takes": _Key("a table of sizes to durations", _is_durations, 'takes = { smoke = "10 s", cpu = "2 core-hours" }'),
     "published": _Key("a list of tables", _list_of(_is_table), "[[published]]"),
     **{size: _Key("a list of parts", _some(_is_table), f"[[{size}]]") for size in SIZES},
 }

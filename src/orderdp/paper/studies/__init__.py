@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from orderdp.output.suggestions import did_you_mean
 from orderdp.paper.exhibit import Shown
-from orderdp.paper.study_file import read_study
+from orderdp.paper.study_file import SIZES, read_study
 
 
 class Row(NamedTuple):
@@ -21,26 +21,34 @@ class Row(NamedTuple):
     Args:
         name: its name on the command line.
         shows: one line for a list.
+        takes: how long it takes, by estimate: one duration, or one for each size.
         module: of `orderdp.paper`, which holds a function of the study's name; imported when the study runs. "" if the
             study trains.
         file: TOML file of a study that trains; None for the theory.
+        smoke: whether a study of the theory has a small form, of size smoke.
     """
 
     name: str
     shows: str
+    takes: str = ""
     module: str = ""
     file: Path | None = None
+    smoke: bool = False
+
+
+def _theorem(name: str, shows: str, takes: str) -> Row:
+    return Row(name, shows, takes, name, smoke=True)
 
 
 THEORY = (
-    Row("figure5", "n·γ against its limit as n grows", "figures"),
-    Row("figure6", "γ against uniform sampling, and the gap C_s", "figures"),
-    Row("figure7", "the shares of the training by rank as q grows", "figures"),
-    Row("figure8", "the sum of the shares, which is 1", "figures"),
-    Row("table10", "InfoBatch and OrderDP on five gradients, over every draw", "table10"),
-    Row("theorem1", "OrderDP's mean gradient against those of L_q and L, on digits", "theorem1"),
-    Row("theorem3", "the error after T steps against its bound, on convex problems", "theorem3"),
-    Row("theorem4", "the bias terms over a grid of sizes, on digits", "theorem4"),
+    Row("figure5", "n·γ against its limit as n grows", "2 s", "figures"),
+    Row("figure6", "γ against uniform sampling, and the gap C_s", "2 s", "figures"),
+    Row("figure7", "the shares of the training by rank as q grows", "2 s", "figures"),
+    Row("figure8", "the sum of the shares, which is 1", "2 s", "figures"),
+    Row("table10", "InfoBatch and OrderDP on five gradients, over every draw", "1 s", "table10"),
+    _theorem("theorem1", "OrderDP's mean gradient against those of L_q and L, on digits", "smoke 5 s, full 1 min"),
+    _theorem("theorem3", "the error after T steps against its bound, on convex problems", "smoke 5 s, full 2 min"),
+    _theorem("theorem4", "the bias terms over a grid of sizes, on digits", "smoke 5 s, full 10 s"),
 )
 
 
@@ -52,7 +60,11 @@ def catalogue() -> dict[str, Row]:
 
 
 def _row_of(file: Path) -> Row:
-    return Row(file.stem, read_study(file)["title"], file=file)
+    table = read_study(file)
+    takes = table.get("takes", {})
+    return Row(
+        file.stem, table["title"], ", ".join(f"{size} {takes[size]}" for size in SIZES if size in takes), file=file
+    )
 
 
 def _in_order(row: Row) -> tuple[str, int]:
@@ -75,14 +87,24 @@ def find_study(name: str) -> Row:
     return rows[name]
 
 
-def run_theory(row: Row, folder: Path) -> list[Path]:
+def run_theory(row: Row, folder: Path, size: str | None = None) -> list[Path]:
     """Runs a study of the theory and writes what it shows into the folder, over what an earlier run left there.
+
+    Args:
+        row: the study.
+        folder: where to write.
+        size: "smoke" for its small form; None for the full one.
 
     Returns:
         The files written.
 
     Raises:
-        OSError: a file cannot be written. ImportError: an extra is missing.
+        ValueError: a size that the study does not have. OSError: a file cannot be written. ImportError: an extra is
+            missing.
     """
-    shown: Shown = getattr(import_module(f"orderdp.paper.{row.module}"), row.name)()
+    if size is not None and (size != "smoke" or not row.smoke):
+        others = "write smoke, or leave it out" if row.smoke else "leave it out"
+        raise ValueError(f"study {row.name} trains nothing, got size {size}; {others}")
+    study = getattr(import_module(f"orderdp.paper.{row.module}"), row.name)
+    shown: Shown = study(smoke=True) if size else study()
     return shown.write(row.name, folder)
