@@ -465,7 +465,7 @@ def test_an_unknown_study_is_refused_with_the_nearest_name():
         find_study("tabel2")
     with pytest.raises(
         ValueError,
-        match=r"^no study named 'x'; choose from appendix_d6, figure1, figure3, .*, theorem4, worth$",
+        match=r"^no study named 'x'; choose from appendix_d6, figure1, figure3, .*, theorem4, theorem4_sides, worth$",
     ):
         find_study("x")
 

@@ -12,14 +12,15 @@ import pytest
 import torch
 from scipy.optimize import approx_fprime
 
-from orderdp.paper import theorem1, theorem3, theorem4
+from orderdp.paper import theorem1, theorem3, theorem4, theorem4_sides
 from orderdp.paper.digits_models import digits, losses, models
 from orderdp.paper.exhibit import Shown
-from orderdp.paper.studies import THEORY
+from orderdp.paper.studies import THEORY, find_study, run_theory
 from orderdp.paper.theorem1 import gradient_means, sample_gradients
 from orderdp.paper.theorem3 import best_of_mean, errors_after, problems, slope
 from orderdp.paper.theorem4 import bias_terms
-from orderdp.theory import surrogate_loss
+from orderdp.paper.theorem4_sides import SoftmaxRegression, minimiser, sides
+from orderdp.theory import spectral_risk, spectrum, surrogate_loss
 
 RESULTS = Path(__file__).parents[2] / "results" / "theory"
 
@@ -141,12 +142,74 @@ def test_the_kept_results_say_the_same_at_full_size():
         assert list(old) == pytest.approx(list(new), rel=1e-6, abs=1e-9)
 
 
-@pytest.mark.parametrize("module", [theorem1, theorem3, theorem4], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [theorem1, theorem3, theorem4, theorem4_sides], ids=lambda module: module.__name__)
 def test_the_kept_tables_are_made_of_the_kept_numbers(module, tmp_path):
     name = module.__name__.rpartition(".")[2]
     module.show(kept(module)).write(name, tmp_path)
     for ending in ("md", "csv"):
         assert (tmp_path / f"{name}.{ending}").read_text() == (RESULTS / f"{name}.{ending}").read_text()
+
+
+@pytest.fixture(scope="module")
+def softmax_regression():
+    images, labels = (tensor.numpy() for tensor in digits(120))
+    return SoftmaxRegression(images, labels)
+
+
+def test_softmax_regression_is_what_the_theorem_asks_for(softmax_regression):
+    """Its losses are torch's, its gradients no longer than G, and convex: no minimum lies below L-BFGS's."""
+    problem, rng = softmax_regression, np.random.default_rng(0)
+    images, labels = digits(120)
+    for size in (0.2, 3.0, 1e3):
+        theta = size * rng.standard_normal((65, 10))
+        losses, by_logits = problem.at(theta)
+        logits = images @ torch.from_numpy(theta[:64]) + torch.from_numpy(theta[64])
+        expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none", label_smoothing=0.1)
+        np.testing.assert_allclose(losses, expected.numpy(), rtol=1e-9)
+        norms = np.linalg.norm(by_logits, axis=1) * problem.norms
+        assert norms.max() <= problem.lipschitz * (1 + 1e-12)
+        numeric = approx_fprime(
+            theta.ravel(), lambda flat: problem.at(flat.reshape(65, 10))[0][7], 1e-7 * size
+        ).reshape(65, 10)
+        one = np.zeros(120)
+        one[7] = 1
+        np.testing.assert_allclose(problem.gradient(by_logits, one), numeric, atol=1e-4)
+    assert norms.max() > 0.9 * problem.lipschitz  # at huge weights p is all on one class: G is no larger than needed
+
+
+@pytest.mark.parametrize(("s", "q"), [(120, 120), (120, 30), (60, 30)])
+def test_the_minimiser_of_the_surrogate_is_one(softmax_regression, s, q):
+    sigma = spectrum(120, s, q)
+    best = minimiser(softmax_regression, sigma)
+    least = spectral_risk(softmax_regression.at(best)[0], sigma)
+    rng = np.random.default_rng(0)
+    for size in (1e-3, 0.1, 1.0):
+        for _ in range(5):
+            other = best + size * rng.standard_normal(best.shape)
+            assert spectral_risk(softmax_regression.at(other)[0], sigma) > least - 1e-6
+
+
+def test_both_sides_of_the_fourth_theorem_are_of_their_terms():
+    for row in sides(explore=(0.5,), exploit=(0.4, 1.0), n=100, steps=20, runs=2):
+        assert row.right == pytest.approx(row.sampling - row.bias + row.optimization)
+        assert row.optimization == pytest.approx(row.distance * row.lipschitz / 20**0.5)
+        assert row.left < row.right
+        assert row.largest_gradient <= row.lipschitz
+        assert (row.sampling == 0) == (row.bias < 1e-12) == (row.q == row.s)
+
+
+def test_the_kept_sides_say_what_the_page_says():
+    rows = kept(theorem4_sides)
+    assert {(row.n, row.steps) for row in rows} == {(500, 1_000)}
+    assert all(row.left < 0 < row.right for row in rows)
+    assert all((row.left_limit > row.right_limit) == (row.sampling == 0) for row in rows)
+
+
+@pytest.mark.parametrize("name", ["theorem1", "theorem3", "theorem4", "theorem4_sides"])
+def test_each_theorem_has_a_small_form_that_shows_the_same(name, tmp_path):
+    run_theory(find_study(name), tmp_path, "smoke")
+    small, full = ((folder / f"{name}.md").read_text().splitlines() for folder in (tmp_path, RESULTS))
+    assert small[0] == full[0]
 
 
 def test_each_column_of_the_tables_is_what_its_header_says():

@@ -49,6 +49,7 @@ THEORY = (
     _theorem("theorem1", "OrderDP's mean gradient against those of L_q and L, on digits", "smoke 5 s, full 1 min"),
     _theorem("theorem3", "the error after T steps against its bound, on convex problems", "smoke 5 s, full 2 min"),
     _theorem("theorem4", "the bias terms over a grid of sizes, on digits", "smoke 5 s, full 10 s"),
+    _theorem("theorem4_sides", "both sides of Theorem 4, on softmax regression on digits", "smoke 5 s, full 1 min"),
 )
 
 
