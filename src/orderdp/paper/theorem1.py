@@ -17,7 +17,7 @@ from orderdp.theory import surrogate_weights
 
 def theorem1(*, smoke: bool = False) -> Shown:
     """The measurement of `gradient_means` as a table."""
-    return show(gradient_means(draws=500) if smoke else gradient_means())
+    return show(gradient_means(draws=200, n=300) if smoke else gradient_means())
 
 
 def show(rows: list[GradientRow]) -> Shown:

@@ -20,7 +20,7 @@ Array: TypeAlias = npt.NDArray[np.float64]
 
 def theorem3(*, smoke: bool = False) -> Shown:
     """The measurement of `errors_after` as a picture on logarithmic axes and a table."""
-    return show(errors_after(horizons=(64, 128, 256), runs=2) if smoke else errors_after())
+    return show(errors_after(horizons=(64, 128), runs=1) if smoke else errors_after())
 
 
 def show(rows: list[ConvergenceRow]) -> Shown:
