@@ -94,6 +94,7 @@ _STUDY = {
         lambda value: _is_table(value) and all(map(_some(_is_text), value.values())),
         'across = { "OrderDP" = ["OrderDP"] }',
     ),
+    "hours": _Key("true or false", lambda value: isinstance(value, bool), "hours = true"),
     "published": _Key("a list of tables", _list_of(_is_table), "[[published]]"),
     **{size: _Key("a list of parts", _some(_is_table), f"[[{size}]]") for size in SIZES},
 }
