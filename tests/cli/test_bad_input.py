@@ -204,6 +204,15 @@ BAD = [
     "plan --num-samples 9 --epochs 1 --batch-size 1 --prune-ratio 0.5 --plot p.doc",
     "plan --num-samples 9 --epochs 1 --batch-size 1 --prune-ratio 0.5 --plot no/p.png",
     "methods all",
+    "images",
+    "images --output new",
+    "images --output new --dataset cifar10O --data-root .",
+    "images --output new --dataset digits --image-size 0",
+    "images --output new --dataset digits --image-size small",
+    "images --output new --dataset digits --classes 11",
+    "images --output new --dataset digits --train-size 2000",
+    "images --output new --dataset digits --download",
+    "images --output bad.xz --dataset digits",
 ]
 
 

@@ -125,7 +125,10 @@ def test_no_command_that_reads_imports_what_a_folder_names(request, release, cal
         ["report", "a.xz", "--tables", "tables.md"],
         ["plan", "--num-samples=100", "--epochs=3", "--batch-size=10", "--prune-ratio=0.5"],
         ["methods"],
-        *([command, "--help"] for command in ("train", "compare", "coreset", "study", "report", "plan", "methods")),
+        *(
+            [command, "--help"]
+            for command in ("train", "compare", "coreset", "study", "report", "plan", "methods", "images")
+        ),
     ]
     for arguments in reading:
         status, _, err = call(*arguments)

@@ -391,8 +391,15 @@ def test_a_folder_whose_class_has_no_image_is_refused_by_name(tmp_path):
 def test_a_folder_whose_parts_have_different_classes_is_refused(tmp_path):
     write_images(tmp_path / "train", ["a", "b"])
     write_images(tmp_path / "val", ["a", "c"])
-    message = f"train and test of {tmp_path} must hold the same classes, got b, c in one only; add them"
-    with raises(ValueError, message):
+    start = f"the two parts of {tmp_path} must hold the same classes, got"
+    end = "c in val or test only; add or remove them"
+    with raises(ValueError, f"{start} b in train only and {end}"):
+        load_dataset("folder", data_root=tmp_path)
+    write_images(tmp_path / "val", ["b"])
+    with raises(ValueError, f"{start} {end}"):
+        load_dataset("folder", data_root=tmp_path)
+    write_images(tmp_path / "train", ["c", *"stuvwxyz"])
+    with raises(ValueError, f"{start} s, t, u, v, w and 3 more in train only; add or remove them"):
         load_dataset("folder", data_root=tmp_path)
 
 

@@ -1,6 +1,7 @@
 import pickle
 import random
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -246,6 +247,81 @@ def test_pickled_files_do_not_ask_for_torchvision_when_read_back(files):
     pickled = pickle.dumps(dataset)
     assert b"torchvision" not in pickled
     assert torch.equal(pickle.loads(pickled)[0][0], first[0])
+
+
+@pytest.fixture
+def damaged(files):
+    """Twelve files of two labels, even and odd; those at 2, 4 and 11 cannot be decoded."""
+    from PIL import Image
+
+    rng, paths = np.random.default_rng(1), list(files.paths)
+    for place in range(6, 12):
+        paths.append(paths[0].replace("0.png", f"{place}.jpg"))
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(paths[-1])
+    Path(paths[2]).write_text("no image")
+    Path(paths[4]).write_bytes(b"")
+    Path(paths[11]).write_bytes(Path(paths[11]).read_bytes()[:300])
+    return ImageFiles(tuple(paths), torch.arange(12) % 2)
+
+
+def test_in_the_place_of_an_image_that_cannot_be_decoded_the_next_of_its_label_is_read(damaged, caplog):
+    dataset = FileImages(damaged, image_size=24, **COLOUR)
+    shown = [dataset[i] for i in range(12)]
+    assert [label for _, label in shown] == [0, 1] * 6
+    for bad, instead in ((2, 6), (4, 6), (11, 1)):
+        assert torch.equal(shown[bad][0], shown[instead][0])
+    assert dataset.unreadable == [damaged.paths[place] for place in (2, 4, 11)]
+    # The file at 2 is met first, on the way to 6 that at 4 too; each is named once, also in later epochs.
+    dataset.set_epoch(1)
+    assert torch.equal(dataset[2][0], shown[6][0])
+    assert len(caplog.messages) == 3
+    assert caplog.messages[1] == (
+        f"{damaged.paths[4]} cannot be decoded (cannot identify image file); "
+        f"{damaged.paths[6]} of the same class is read in its place in every epoch; replace or remove the file"
+    )
+
+
+def test_the_image_that_is_read_instead_has_the_view_of_the_sample(damaged):
+    dataset, good = FileImages(damaged, image_size=24, augment="flip_crop", **COLOUR), list(damaged.paths)
+    good[2] = good[6]
+    whole = FileImages(ImageFiles(tuple(good), damaged.labels), image_size=24, augment="flip_crop", **COLOUR)
+    for images in (dataset, whole):
+        images.set_epoch(3)
+    assert torch.equal(dataset[2][0], whole[2][0])
+    assert not torch.equal(dataset[2][0], dataset[6][0])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_workers_replace_the_same_images_and_tell_the_first_process_which(damaged):
+    alone, shared = (FileImages(damaged, image_size=24, augment="flip_crop", **COLOUR) for _ in range(2))
+    assert_same(epoch_of(shared, num_workers=2), epoch_of(alone))
+    assert shared.unreadable == alone.unreadable != []
+
+
+def test_of_many_files_ten_are_named_and_all_are_listed(files, caplog):
+    bad = Path(files.paths[0]).with_name("bad.png")
+    bad.write_text("no image")
+    dataset = FileImages(ImageFiles((*[str(bad)] * 12, files.paths[1]), torch.zeros(13)), image_size=24, **COLOUR)
+    dataset[0]
+    assert len(dataset.unreadable) == 12
+    assert len(caplog.messages) == 10
+    assert [message.endswith("; further files are counted, not named") for message in caplog.messages] == [
+        False
+    ] * 9 + [True]
+
+
+def test_a_class_without_an_image_that_can_be_decoded_is_refused(damaged):
+    only = FileImages(ImageFiles(damaged.paths, torch.arange(12)), image_size=24, **COLOUR)
+    message = f"a class must have an image that can be decoded, got none beside {damaged.paths[2]} (cannot identify"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}.*; add one, or remove the class$"):
+        only[2]
+
+
+def test_a_file_that_was_removed_is_an_error_and_not_replaced(damaged):
+    dataset = FileImages(damaged, image_size=24, **COLOUR)
+    Path(damaged.paths[3]).unlink()
+    with pytest.raises(FileNotFoundError, match=r"3\.png"):
+        dataset[3]
 
 
 def test_no_path_reads_or_moves_the_global_generators(files):

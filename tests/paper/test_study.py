@@ -30,7 +30,7 @@ from reference.log_lines import begun_or_failed
 
 FILES = {row.name: row.file for row in catalogue().values() if row.file is not None}
 TRAINED = ["figure1", "figure3", "figure4", "figure9", "figure10", "figure11", "figure12", "figure13"]
-TRAINED += ["appendix_d6", "table1", "table2", "table6", "table7", "table8", "table9", "table11"]
+TRAINED += ["appendix_d6", "table1", "table2", "table3", "table4", "table6", "table7", "table8", "table9", "table11"]
 NUM_SAMPLES = {"digits": 1_437, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000, "sst2": 67_349}
 NUM_SAMPLES["folder"] = 1_281_167  # ImageNet-1K
 
@@ -183,6 +183,17 @@ PRINTED = [
     ("table2", 3, "OrderDP", "70 %", "77.9"),
     ("table2", 3, "dynamic random", "50 %", "76.1"),
     ("table2", 3, "full data", "30 %", "80.6 ± 0.1"),
+    ("table3", 0, "dynamic random", "40 %", "73.4 ± 0.3"),
+    ("table3", 0, "ε-greedy", "40 %", "75.2 ± 0.3"),
+    ("table3", 0, "OrderDP", "40 %", "76.4 ± 0.2"),
+    ("table3", 1, "UCB", "time, h", "21.1"),
+    ("table3", 1, "InfoBatch", "node hours", "43.2"),
+    ("table3", 1, "OrderDP", "time, h", "21.5"),
+    ("table3", 1, "full data", "node hours", "70.4"),
+    ("table4", 0, "InfoBatch", "40 %", "75.6"),
+    ("table4", 0, "InfoBatch", "60 %", "74.9"),
+    ("table4", 0, "OrderDP", "60 %", "76.0"),
+    ("table4", 0, "full data", "30 %", "76.4 ± 0.1"),
     ("table6", 0, "full data", "ImageNet, R-18", "70.5"),
     ("table6", 0, "InfoBatch, saved", "CIFAR-10, R-18", "36.5"),
     ("table6", 0, "InfoBatch, saved", "ImageNet, R-50", "34.3"),
@@ -229,6 +240,8 @@ BESIDE = {
     "appendix_d6": ["Accuracy"],
     "table1": ["Accuracy"] * 2,
     "table2": ["Accuracy"] * 4,
+    "table3": ["Accuracy", "Cost"],
+    "table4": ["Accuracy"],
     "table6": ["Largest lossless ratio"],
     "table7": ["Accuracy", "Cost"],
     "table8": ["Stability of the selection"],
@@ -309,6 +322,16 @@ def test_a_part_may_show_its_methods_under_a_ratio_of_its_own(size, shown):
         assert asked == {study.outline.together_in(name)}
         assert any(getattr(recipe.strategy, "least_kept", 0) == 0.1 for recipe in plan.pruned())
     assert study.outline.together_in("other") == (shown if size == "gpu" else None)
+
+
+@pytest.mark.parametrize("size", ["cpu", "gpu"])
+def test_the_third_and_fourth_table_train_alike_on_crops_of_56_of_64_pixels(size):
+    third, fourth = (load_study(FILES[name], size).parts for name in ("table3", "table4"))
+    assert [part.recipe for part in third.values()] == [part.recipe for part in fourth.values()]
+    (plan,) = third.values()
+    assert (plan.recipe.dataset, plan.recipe.image_size, plan.recipe.augment) == ("folder", 56, "flip_crop")
+    assert plan.recipe.image_size * 256 // 224 == 64  # what an image is resized to before its centre is cropped
+    assert {recipe.strategy.asked_ratio for recipe in plan.pruned()} == {0.4}
 
 
 def test_the_seventh_table_trains_with_each_optimizer():
@@ -582,6 +605,8 @@ RATIOS = {
     "figure13": [0.7],
     "table1": [0.3, 0.5, 0.7],
     "table2": [0.3, 0.5, 0.7],
+    "table3": [0.4],
+    "table4": [0.3, 0.4, 0.6],
     "table6": [ratio / 100 for ratio in range(5, 80, 5)],
     "table7": [0.426, 0.5],
     "table8": [0.4, 0.7],
@@ -640,6 +665,8 @@ CELLS = {
     "table1": "c2f11425aed6",
     "table11": "7c9e63dbfc97",
     "table2": "3b67f6f36a4c",
+    "table3": "db399cad4ea9",
+    "table4": "b9124ad037e5",
     "table6": "df552bd0fa6a",
     "table7": "061ab1a7e47b",
     "table8": "39f8766ae1ce",

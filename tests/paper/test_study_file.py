@@ -89,6 +89,11 @@ WRONG = {
         '["0.5"]',
         "prune_ratios in '{}' must be a list of numbers, got ['0.5']; write prune_ratios = [0.3, 0.5]",
     ),
+    "a word for true": (
+        "prune_ratios = [0.5]",
+        'prune_ratios = [0.5]\nhours = "yes"',
+        "hours in '{}' must be true or false, got 'yes'; write hours = true",
+    ),
     "an empty list": (
         "seeds = [0]",
         "seeds = []",

@@ -52,6 +52,14 @@ def test_the_facts_name_the_wrong_labels(made, tiny_recipe):
         assert dict(summary_of(read_results(folder.path)).facts)["Data"].endswith(ending)
 
 
+def test_the_facts_count_the_files_that_could_not_be_decoded_each_once(made):
+    folder = made(methods=(), seeds=(0, 1))
+    for seed, names in ((0, ["train/a/0.jpg"]), (1, ["train/a/0.jpg", "val/b/1.jpg"])):
+        folder.finish("full data", [90], seeds=[seed], also={"unreadable": names})
+    told = dict(summary_of(read_results(folder.path)).facts)["Data"]
+    assert told.endswith("test samples; 2 cannot be decoded, and others of their classes are read instead")
+
+
 def test_a_difference_within_the_tolerance_is_said_to_be_one(judged):
     judged.plan.write(judged.path, sizes_of_many_images())
     first = conclusions(read_results(judged.path))[2]

@@ -377,6 +377,7 @@ def test_the_result_says_what_was_run_and_where(train):
             "processor_s",
             "coverage",
             "num_classes",
+            "unreadable",
             "seed",
             "digests",
             "device",

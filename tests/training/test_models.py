@@ -34,6 +34,8 @@ def num_parameters(model: nn.Module) -> int:
         ("resnet50", 3, 32, 23_520_842),
         ("resnet18", 3, 224, 11_181_642),
         ("resnet50", 3, 224, 23_528_522),
+        ("strided_resnet18", 3, 56, 11_181_642),
+        ("strided_resnet50", 3, 56, 23_528_522),
     ],
 )
 def test_parameter_counts_are_those_of_the_architecture(name, in_channels, image_size, expected):
@@ -108,9 +110,14 @@ def test_small_models_have_pytorchs_initialization_already():
             assert not one.equal(other)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-@pytest.mark.parametrize(("image_size", "stem_size", "last_size"), [(32, 32, 4), (64, 64, 8), (96, 24, 3)])
-def test_resnets_have_the_cifar_stem_up_to_64_pixels(name, image_size, stem_size, last_size):
+@pytest.mark.parametrize(
+    ("name", "image_size", "stem_size", "last_size"),
+    [
+        *((name, *sizes) for name in ("resnet18", "resnet50") for sizes in [(32, 32, 4), (64, 64, 8), (96, 24, 3)]),
+        *((name, *sizes) for name in ("strided_resnet18", "strided_resnet50") for sizes in [(56, 14, 2), (96, 24, 3)]),
+    ],
+)
+def test_resnets_have_the_cifar_stem_up_to_64_pixels_unless_they_are_strided(name, image_size, stem_size, last_size):
     model = build_model(name, num_classes=10, in_channels=2, image_size=image_size).eval()
     sizes = {}
     model.layer1.register_forward_pre_hook(lambda _, inputs: sizes.update(stem=inputs[0].shape))
@@ -120,7 +127,7 @@ def test_resnets_have_the_cifar_stem_up_to_64_pixels(name, image_size, stem_size
     assert logits.shape == (1, 10)
     assert sizes["stem"][1:] == (64, stem_size, stem_size)
     assert sizes["last"][2:] == (last_size, last_size)
-    assert model.conv1.kernel_size == ((3, 3) if image_size <= 64 else (7, 7))
+    assert model.conv1.kernel_size == ((3, 3) if image_size <= 64 and name.startswith("resnet") else (7, 7))
 
 
 def test_no_residual_block_starts_as_the_identity():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import orderdp
-from orderdp.cli import compare, coreset, methods, plan, report, study, train
+from orderdp.cli import compare, coreset, images, methods, plan, report, study, train
 
 COMMANDS = {
     "train": train,
@@ -17,6 +17,7 @@ COMMANDS = {
     "plan": plan,
     "study": study,
     "report": report,
+    "images": images,
 }
 
 

@@ -1,6 +1,7 @@
 """Images as a DataLoader reads them: whole batches on the device, one sample at a time, or files."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, get_args
 
@@ -13,6 +14,8 @@ from orderdp.data.augment import Augment, Purpose, draw_views, draws, erase, nor
 from orderdp.data.base import ImageArrays, ImageFiles
 from orderdp.data.imports import import_image_library
 from orderdp.data.samples import Samples
+
+_NAMED = 10  # files that a warning names
 
 
 class AugmentedImages(Samples):
@@ -166,6 +169,11 @@ class FileImages(AugmentedImages):
     "flip_crop_erase" then erases a square. Without augmentation, the image is resized to 256/224 of the size and
     cropped to its centre.
 
+    In the place of an image that cannot be decoded, the next one of its label is read, in every epoch and in every
+    process. So the number of samples, their ids and their labels stay. A warning names each such file once, of many
+    the first ten, and `unreadable` lists all that were met. A file that cannot be read at all, such as one that was
+    removed, is an error.
+
     Args:
         source: paths and labels.
         mean: of each channel, on the scale of 0 to 1.
@@ -188,9 +196,16 @@ class FileImages(AugmentedImages):
         super().__init__(source, augment, seed)
         self._paths = source.paths
         self._settings = (augment, image_size, tuple(mean), tuple(std))
+        self._unreadable = torch.zeros(len(source), dtype=torch.bool)
+        self._unreadable.share_memory_()  # type: ignore[no-untyped-call]  # what a worker notes, all processes see
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The files met so far, by any worker, that cannot be decoded."""
+        return [self._paths[place] for place in self._unreadable.nonzero().flatten().tolist()]
 
     def __getitem__(self, index: int) -> tuple[Tensor, int | float]:
-        image = import_image_library("torchvision.datasets.folder").default_loader(self._paths[index])
+        image = self._decoded(index)
         bits = int(draws(self.seed, self.epoch, [index], Purpose.TRANSFORM)[0])
         # torchvision's transforms draw from torch's global generator only: seed it for them, then restore it.
         # With the generator's own manual_seed, since torch.manual_seed would seed the generators of all devices.
@@ -198,6 +213,50 @@ class FileImages(AugmentedImages):
             torch.default_generator.manual_seed(bits)
             view = _file_transform(*self._settings)(image)
         return self._erased(view, index), self._labels[index].item()
+
+    def _decoded(self, index: int) -> Any:
+        """Returns the image of a sample, or the next one of its label that can be decoded.
+
+        Raises:
+            ValueError: there is none. OSError: a file cannot be read at all.
+        """
+        decode = import_image_library("torchvision.datasets.folder").default_loader
+        failed: dict[int, str] = {}
+        for place in self._in_turn(index):
+            try:
+                image = decode(self._paths[place])
+            except Exception as error:  # Pillow's decoders raise errors of many kinds
+                if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+                    raise
+                # Without the open file, which Pillow names by its address.
+                failed[place] = " ".join(str(error).partition(" <")[0].split()) or type(error).__name__
+                continue
+            for bad, why in failed.items():
+                self._note(bad, why, instead=place)
+            return image
+        raise ValueError(
+            f"a class must have an image that can be decoded, got none beside {self._paths[index]} "
+            f"({failed[index]}); add one, or remove the class"
+        )
+
+    def _in_turn(self, index: int) -> Iterator[int]:
+        """Yields a position, then those of the same label behind it, and from the beginning."""
+        yield index
+        same = (self._labels == self._labels[index]).nonzero().flatten()
+        yield from torch.cat([same[same > index], same[same < index]]).tolist()
+
+    def _note(self, place: int, why: str, *, instead: int) -> None:
+        """Marks a file as unreadable, and warns of it if it is one of the first."""
+        if self._unreadable[place]:
+            return
+        self._unreadable[place] = True
+        count = int(self._unreadable.sum())
+        if count <= _NAMED:
+            more = "; further files are counted, not named" if count == _NAMED else ""
+            logging.getLogger("orderdp").warning(
+                f"{self._paths[place]} cannot be decoded ({why}); {self._paths[instead]} of the same class is read in "
+                f"its place in every epoch; replace or remove the file{more}"
+            )
 
 
 @lru_cache(maxsize=8)  # made in each process, not pickled: torchvision may have to be repaired first

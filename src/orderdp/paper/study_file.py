@@ -99,6 +99,7 @@ _STUDY = {
         'across = { "OrderDP" = ["OrderDP"] }',
     ),
     "takes": _Key("a table of sizes to durations", _is_durations, 'takes = { smoke = "10 s", cpu = "2 core-hours" }'),
+    "hours": _Key("true or false", lambda value: isinstance(value, bool), "hours = true"),
     "published": _Key("a list of tables", _list_of(_is_table), "[[published]]"),
     **{size: _Key("a list of parts", _some(_is_table), f"[[{size}]]") for size in SIZES},
 }

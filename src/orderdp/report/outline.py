@@ -50,6 +50,7 @@ class Outline:
         together: one prune ratio under which tables show all methods. Use it if methods have different ratios but prune
             the same share. A table gives one for each part that it names. None shows each method under its own.
         across: rows of the tables over all parts of a study, each with the names of its method in the parts.
+        hours: whether the cost has a table in hours, as the paper has.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Outline:
     published: tuple[Published, ...] = ()
     together: float | Mapping[str, float] | None = None
     across: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    hours: bool = False
 
     def __post_init__(self) -> None:
         for name in self.sections:
@@ -148,5 +150,6 @@ def outline_of(table: Mapping[str, Any]) -> Outline:
         published=published,
         together=table.get("together"),
         across=table.get("across", {}),
+        hours=table.get("hours", False),
         **given,
     )

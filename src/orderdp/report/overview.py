@@ -14,6 +14,7 @@ from orderdp.report.tables import (
     Column,
     accuracy,
     accuracy_note,
+    all_measured_processor,
     by_run,
     mean,
     passes_note,
@@ -51,9 +52,8 @@ def overview(results: Results) -> Table:
 
 
 def _time_saved(results: Results, full: Entry | None) -> Column:
-    """Returns the column of time saved: of the processor if all runs measured it, since other work disturbs it less."""
-    found = [result.get("processor_s") for entry in results.entries.values() for result in entry.results.values()]
-    if None in found:
+    """Returns the column of time saved: of the processor if all runs measured it."""
+    if not all_measured_processor(results):
         return "time saved", share(spent_s, full, left_out=True, own=False)
     return "processor time saved", share("processor_s", full, left_out=True, own=False)
 

@@ -109,7 +109,7 @@ def read_report(source: Path, *, accuracies: Sequence[float] = (), archive: Arch
             f"a report needs a finished run, got none in {source}; resume with "
             f"orderdp train, compare or study, whichever began it, and --resume {source}"
         )
-    choices = Choices(outline.edges, accuracies)
+    choices = Choices(outline.edges, accuracies, outline.hours)
     parts = [_part(name, each, outline, choices) for name, each in results.items()]
     return Report(outline, parts, across(results, outline.across))
 

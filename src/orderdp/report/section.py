@@ -35,10 +35,12 @@ class Choices(NamedTuple):
     Args:
         edges: borders of the windows that a run is divided into, as shares of it.
         accuracies: in percent; tables show the seconds and samples until each. Empty for three just below full data.
+        hours: whether the cost has a table in hours.
     """
 
     edges: Sequence[float] = EDGES
     accuracies: Sequence[float] = ()
+    hours: bool = False
 
 
 # None: these results have nothing to show there.

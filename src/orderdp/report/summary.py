@@ -67,6 +67,9 @@ def _facts(results: Results) -> list[tuple[str, str]]:
     data = f"{recipe['dataset']}, {sizes.num_samples:,} training and {sizes.num_test_samples:,} test samples"
     if noise := recipe.get("label_noise"):
         data += f", {percent(noise)} of the training labels wrong"
+    finished = [result for entry in results.entries.values() for result in entry.results.values()]
+    if unreadable := {name for result in finished for name in result.get("unreadable", ())}:
+        data += f"; {len(unreadable)} cannot be decoded, and others of their classes are read instead"
     seeds = ", ".join(map(str, results.seeds))
     dates = dates_of(results)
     rates = results.planned.table.get("max_lrs", [])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -31,6 +33,7 @@ class DataPath:
     recipe: Recipe
     data: DataSets
     device: torch.device
+    _files: list[FileImages] = field(default_factory=list, init=False, repr=False, compare=False)  # made so far
 
     def samples(self, source: Part, augment: Augment) -> Samples:
         """Returns a part of the data set as a DataLoader reads it."""
@@ -39,7 +42,8 @@ class DataPath:
             return ResidentTexts(source, device=self.device)
         common: dict[str, Any] = {"mean": data.mean, "std": data.std, "augment": augment, "seed": seed}
         if isinstance(source, ImageFiles):
-            return FileImages(source, image_size=data.image_size, **common)
+            self._files.append(FileImages(source, image_size=data.image_size, **common))
+            return self._files[-1]
         if self.recipe.data_path == "loader":
             return SampleImages(source, **common)
         return ResidentImages(source, device=self.device, channels_last=self.recipe.channels_last, **common)
@@ -49,6 +53,14 @@ class DataPath:
         if isinstance(samples, (ResidentImages, ResidentTexts)):
             return {"collate_fn": _as_it_is}
         return {"num_workers": self.recipe.num_workers, "pin_memory": self.device.type == "cuda"}
+
+    def unreadable(self) -> list[str]:
+        """Returns the files that could not be decoded so far, each once, as PART/CLASS/IMAGE.
+
+        All ranks must call it, since each has met files of its own.
+        """
+        mine = {"/".join(Path(path).parts[-3:]) for files in self._files for path in files.unreadable}
+        return sorted({*gather_object(sorted(mine))}) if self._files else []
 
     def in_order(self, samples: Samples, *, rank: int = 0, num_ranks: int = 1) -> InOrder:
         """Returns samples in order, all or those of one rank, in batches of `eval_batch_size`."""

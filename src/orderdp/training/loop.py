@@ -336,6 +336,7 @@ class Run:
         return outputs.float()
 
     def _write_checkpoint(self, loader_state: dict[str, Any]) -> None:
+        self.progress.unreadable = sorted({*self.progress.unreadable, *self.data_path.unreadable()})
         state = state_of(self, loader_state)
         if self.accelerator.is_main_process:
             self.folder.write_checkpoint(self.progress.step, self.model.state_dict(), state)
@@ -376,6 +377,7 @@ class Run:
             "processor_s": self._processor_s(),
             **measure_at_end(self._moment(len(history))),
             "num_classes": self.data_path.data.num_classes,
+            "unreadable": self.progress.unreadable,
             "seed": self.recipe.seed,
             "digests": {
                 "model": digest(self.model.state_dict()),

@@ -22,8 +22,9 @@ def build_model(
 
     The weights come from torch's global generator. Seed it first: equal seeds give equal weights.
 
-    Up to 64 pixels, ResNets have the CIFAR stem (3×3, stride 1, no max-pool), and above 64 the ImageNet stem. Models of
-    timm with a fixed input size are built for this size. The small models take any size.
+    Up to 64 pixels, ResNets have the CIFAR stem (3×3, stride 1, no max-pool), and above 64 the ImageNet stem. Those
+    called strided have the ImageNet stem at any size: at 56 pixels they are ten times as fast. Models of timm with a
+    fixed input size are built for this size. The small models take any size.
 
     Args:
         name: one of `model_names()`, or a name from `timm.list_models()`.
@@ -198,17 +199,23 @@ _SMALL_MODELS: dict[str, Callable[[int, int], nn.Module]] = {
     "strided_cnn": _strided_cnn,
     "small_resnet": _small_resnet,
 }
-_RESNETS = ("resnet18", "resnet50")
+_RESNETS = {  # name: timm's, and whether the stem always has stride
+    "resnet18": ("resnet18", False),
+    "resnet50": ("resnet50", False),
+    "strided_resnet18": ("resnet18", True),
+    "strided_resnet50": ("resnet50", True),
+}
 _TEXT_MODELS: dict[str, Callable[[int, int], nn.Module]] = {"text_bag": _text_bag}
 
 
 def _resnet(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
     # timm rather than torchvision: it takes the number of channels, and every other model comes from it too.
     # zero_init_last=False: timm would start each block as the identity, torchvision and the usual CIFAR code do not.
+    of_timm, strided = _RESNETS[name]
     model: nn.Module = import_image_library("timm").create_model(
-        name, pretrained=False, num_classes=num_classes, in_chans=in_channels, zero_init_last=False
+        of_timm, pretrained=False, num_classes=num_classes, in_chans=in_channels, zero_init_last=False
     )
-    if image_size <= LARGEST_CIFAR_IMAGE:
+    if image_size <= LARGEST_CIFAR_IMAGE and not strided:
         stem = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as the other convolutions
         model.conv1 = stem

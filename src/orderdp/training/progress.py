@@ -34,6 +34,7 @@ class Progress:
         trained: (n,) bool, the samples trained in the epoch before; None in the first.
         checkpoint: (n,) bool, those of the last epoch at which checkpoints are compared; None before the first.
         gradient_norms: (step,) float32, norm of the gradient of every step so far.
+        unreadable: image files met so far that could not be decoded, on all ranks.
         history: a line of metrics for each finished epoch.
     """
 
@@ -51,6 +52,7 @@ class Progress:
     trained: Tensor | None = None
     checkpoint: Tensor | None = None
     gradient_norms: Tensor = field(default_factory=lambda: torch.empty(0))
+    unreadable: list[str] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def warn_of_ratio(self, ratio: float, num_epochs: int) -> None:

@@ -109,8 +109,8 @@ class Recipe(BaseModel):
 
     model: str = Field(
         "small_cnn",
-        description="small_cnn, cnn, strided_cnn, small_resnet, resnet18, resnet50, or the name of any model of timm; "
-        "for texts text_bag",
+        description="small_cnn, cnn, strided_cnn, small_resnet, resnet18, resnet50, strided_resnet18, strided_resnet50 "
+        "(ImageNet's stem also for small images), or the name of any model of timm; for texts text_bag",
     )
     initialization: Literal["model", "torch"] = Field(
         "model",

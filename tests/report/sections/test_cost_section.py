@@ -38,6 +38,39 @@ def test_without_accuracies_to_reach_three_below_full_datas_are_taken(pair):
     assert [table.name for table in make_section("cost", read_results(pair.path), accuracies=()).tables] == ["cost"]
 
 
+def test_hours_are_shown_where_they_are_asked_for(pair):
+    results = read_results(pair.path)
+    cost, hours, *_ = make_section("cost", results, hours=True).tables
+    assert [table.name for table in (cost, hours)] == ["cost", "hours"]
+    # Full data and OrderDP spend 6 seconds, the shorter schedule 4; no run measured processor time.
+    assert hours.lines == [
+        ["run", "time, h", "node hours"],
+        ["OrderDP 50 %", "0.00167", "0.00167"],
+        ["full data", "0.00167", "0.00167"],
+        [SHORT, "0.00111", "0.00111"],
+    ]
+    assert "hours" not in [table.name for table in make_section("cost", results).tables]
+    without_results(pair, "full data", 0, 1, 2)
+    hours = make_section("cost", read_results(pair.path), hours=True).tables[1]
+    assert hours.lines[2] == ["full data (0 of 3)", "", ""]
+
+
+def test_node_hours_are_hours_of_all_devices_and_processor_hours_stand_where_all_runs_measured_them(made):
+    folder = made(methods=(), seeds=(0, 1))
+    long = {"training_s": 72_000.0, "selection_s": 360.0, "data_s": 3_600.0, "ranks": 2}
+
+    def hours():
+        table = make_section("cost", read_results(folder.path), hours=True).tables[1]
+        return [line for line in table.lines if line[0] in ("run", "full data")]
+
+    folder.finish("full data", [90, 91], also={**long, "processor_s": None})
+    assert hours() == [["run", "time, h", "node hours"], ["full data", "21.1", "42.2"]]
+    folder.finish("full data", [90], seeds=[0], also={**long, "processor_s": 36_000.0})
+    assert hours()[0] == ["run", "time, h", "node hours"]
+    folder.finish("full data", [91], seeds=[1], also={**long, "processor_s": 38_160.0})
+    assert hours() == [["run", "processor hours"], ["full data", "10.3"]]
+
+
 CHOSEN = {"samples_forward": lambda seed, epoch: 336 * epoch, "samples_backward": lambda seed, epoch: 112 * epoch}
 
 

@@ -5,13 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from orderdp.comparison.prices import cost_of, rule_of
 from orderdp.comparison.results import Entry, Results
 from orderdp.output.text_table import Table
 from orderdp.report.placement import full_data
 from orderdp.report.section import SECONDS, Choices, Section
-from orderdp.report.tables import SECONDS_COLUMNS, Column, by_run, cost_note, mean, passes_note, rules_of, share
+from orderdp.report.tables import (
+    SECONDS_COLUMNS,
+    Column,
+    all_measured_processor,
+    by_run,
+    cost_note,
+    mean,
+    passes_note,
+    rules_of,
+    share,
+)
+from orderdp.training.run_folder import spent_s
 
 
 def section(results: Results, choices: Choices) -> Section:
@@ -28,6 +40,7 @@ def section(results: Results, choices: Choices) -> Section:
         ],
     )
     tables = [Table("cost", "Per run", lines, f"Means over the seeds. {SECONDS}{passes_note(results)}")]
+    tables += _in_hours(results) if choices.hours else []
     tables += _priced(results)
     goals = (choices.accuracies if results.has_epochs else ()) or _below_full_data(results)
     if goals:
@@ -42,6 +55,40 @@ def section(results: Results, choices: Choices) -> Section:
         tables.append(Table("time_to_accuracy", "Seconds to an accuracy", seconds, of_time))
         tables.append(Table("samples_to_accuracy", "Samples to an accuracy", samples, of_samples))
     return Section("Cost", tables=tables)
+
+
+def _in_hours(results: Results) -> list[Table]:
+    """Returns the table of hours: of the processor if all runs measured them, else of the clock, also times devices."""
+    if not all_measured_processor(results):
+        columns: list[Column] = [("time, h", _hours(spent_s)), ("node hours", _hours(_device_s))]
+        note = (
+            "Time of training, selection and data, on the clock: it is that of a run alone only if nothing else ran on "
+            "its devices. Node hours, as the paper calls them, are time multiplied by the number of devices."
+        )
+    else:
+        columns = [("processor hours", _hours(lambda result: float(result["processor_s"])))]
+        note = (
+            "Processor time of training, selection and data, over all threads of a run. Other work disturbs it less "
+            "than the clock, so runs side by side may be compared. Alone on one thread, a run takes about as long."
+        )
+    lines = by_run(results.entries.values(), columns)
+    return [Table("hours", "Per run, in hours", lines, f"Means over the seeds. {note}")]
+
+
+def _device_s(result: Mapping[str, Any]) -> float:
+    return spent_s(result) * int(result["ranks"])
+
+
+def _hours(seconds_of: Callable[[Mapping[str, Any]], float]) -> Callable[[Entry], str]:
+    """Returns the cell of the mean hours over the seeds, with three digits at least; blank without results."""
+
+    def cell(entry: Entry) -> str:
+        if not entry.results:
+            return ""
+        hours = entry.mean(seconds_of) / 3600
+        return f"{hours:,.1f}" if hours >= 10 else f"{hours:.3g}"
+
+    return cell
 
 
 def _priced(results: Results) -> list[Table]:
