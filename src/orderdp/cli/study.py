@@ -19,7 +19,7 @@ computes a figure or measures a theorem, and writes CSV, SVG and PNG files. A cu
 EXAMPLES = ""
 STUDIES = """\
 studies, and how long they take by estimate: smoke and cpu on one processor core, gpu and paper on one GPU that trains
-10,000 images of CIFAR a second with ResNet-18, and 2,500 with ResNet-50:
+10,000 images of CIFAR a second with ResNet-18, 2,500 with ResNet-50, and 1,000 of ImageNet with ResNet-50:
 """
 CUSTOM = """
 a custom study, 'orderdp study my.toml':
