@@ -151,6 +151,16 @@ def start_study(study: Study, folder: Path, *, processes: int = 1, engine: Engin
         FileExistsError: the folder exists; nothing in it is changed. Others as `workers.start`.
     """
     data = LoadedData()
+    folder = create_study(study, folder, processes=processes, engine=engine, data=data)
+    return resume_study(folder, processes=processes, engine=engine, log=log, data=data)
+
+
+def create_study(study: Study, folder: Path, *, processes: int, engine: Engine = LOCAL, data: LoadedData) -> Path:
+    """Creates the folder of a study without training, and returns it by the name that all ranks share.
+
+    Raises:
+        FileExistsError: the folder exists; nothing in it is changed. Others as `workers.start`.
+    """
     # All checks come first: nothing is written of a study that lacks one of its data sets.
     sizes = {name: check(part, data, processes=processes, engine=engine) for name, part in study.parts.items()}
     for plan in study.subsets.values():
@@ -167,7 +177,7 @@ def start_study(study: Study, folder: Path, *, processes: int = 1, engine: Engin
             head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
             write_whole(unfinished / "study.toml", tomli_w.dumps({**head, **study.head}).encode())
     PartialState().wait_for_everyone()
-    return resume_study(folder, processes=processes, engine=engine, log=log, data=data)
+    return folder
 
 
 def resume_study(

@@ -101,6 +101,8 @@ _STUDY = {
     "takes": _Key("a table of sizes to durations", _is_durations, 'takes = { smoke = "10 s", cpu = "2 core-hours" }'),
     "hours": _Key("true or false", lambda value: isinstance(value, bool), "hours = true"),
     "published": _Key("a list of tables", _list_of(_is_table), "[[published]]"),
+    "claim": _Key("text", _is_text, 'claim = "What the paper reads from its picture."'),
+    "deviations": _Key("a list of texts", _list_of(_is_text), 'deviations = ["Another learning rate than printed."]'),
     **{size: _Key("a list of parts", _some(_is_table), f"[[{size}]]") for size in SIZES},
 }
 
