@@ -9,7 +9,7 @@ from orderdp.paper.contents import CONTENTS
 from orderdp.paper.page import page_of
 from orderdp.paper.page_text import as_html, as_markdown
 from orderdp.paper.sources import Found, find
-from orderdp.report.beside_print import AGREES, CONTRADICTS
+from orderdp.report.beside_print import OUTSIDE, SAME, WITHIN
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,8 +35,8 @@ def test_the_overview_counts_what_the_tables_say(page):
         text = "\n".join(table.as_markdown() for table in each.tables)
         for mark, count in each.marks.items():
             assert text.count(str(mark)) == count, each.name
-    assert exhibits["table1"].marks[AGREES] > 20
-    assert (exhibits["table10"].marks[AGREES], exhibits["table10"].marks[CONTRADICTS]) == (1, 1)
+    assert exhibits["table1"].marks[SAME] > 20
+    assert (exhibits["table10"].marks[WITHIN], exhibits["table10"].marks[OUTSIDE]) == (1, 1)
     assert exhibits["figure4"].marks == {}  # a picture
     assert any(sentence.startswith("Mixed: ") for sentence in exhibits["figure4"].seen)
     words = " ".join(exhibits["table1"].seen)

@@ -7,10 +7,11 @@ from orderdp.output.text_table import Table
 from orderdp.paper.page import Exhibit, Page
 from orderdp.paper.page_text import as_html
 from orderdp.report.beside_print import (
-    AGREES,
-    CONTRADICTS,
     MARKS,
     OPEN,
+    OTHER,
+    OUTSIDE,
+    SAME,
     differences,
     fitting,
     is_same_task,
@@ -53,14 +54,14 @@ def test_signs_of_differences_are_held_against_the_printed_ones(results):
     assert held.table.lines[0] == ["OrderDP minus", "50 %, printed", "50 %, here"]
     cells = {row[0]: row[1:] for row in held.table.lines[1:]}
     assert list(cells) == ["InfoBatch", "UCB", "dynamic random", "full data"]
-    assert cells["InfoBatch"] == ["+0.5", "+1.00 [+0.72, +1.28] ✓ agrees"]
+    assert cells["InfoBatch"] == ["+0.5", "+1.00 [+0.72, +1.28] ✓ same order"]
     assert (cells["UCB"][0], mark_in(cells["UCB"][1])) == (
         "+1.0",
-        CONTRADICTS,
+        OTHER,
     )  # a method whose settings are not printed
     assert mark_in(cells["dynamic random"][1]) == OPEN
-    assert (cells["full data"][0], mark_in(cells["full data"][1])) == ("+0.0", CONTRADICTS)  # a printed tie
-    assert held.marks == {AGREES: 1, CONTRADICTS: 2, OPEN: 1}
+    assert (cells["full data"][0], mark_in(cells["full data"][1])) == ("+0.0", OTHER)  # a printed tie
+    assert held.marks == {SAME: 1, OTHER: 2, OPEN: 1}
 
 
 def test_two_seeds_show_nothing(results):
@@ -78,8 +79,8 @@ def test_full_data_is_printed_once_for_all_ratios(results):
 def test_numbers_lie_in_the_interval_or_outside(results):
     held = numbers(results, printed({"OrderDP": "93.4", "InfoBatch": "95.0", "another": "90.0"}), EDGES)
     cells = {row[0]: row[1:] for row in held.table.lines[1:]}
-    assert cells["OrderDP"] == ["93.4", "91.00 [88.52, 93.48] ✓ agrees"]
-    assert mark_in(cells["InfoBatch"][1]) == CONTRADICTS
+    assert cells["OrderDP"] == ["93.4", "91.00 [88.52, 93.48] ✓ within"]
+    assert mark_in(cells["InfoBatch"][1]) == OUTSIDE
     assert cells["another"] == ["90.0", ""]
 
 
@@ -91,9 +92,9 @@ def test_parts_of_a_run_are_held_against_columns_of_parts(results):
     assert row == [
         "InfoBatch 50 %",
         "+0.1",
-        "+1.00 [+1.00, +1.00] ✓ agrees",
+        "+1.00 [+1.00, +1.00] ✓ same order",
         "−0.1",
-        "+1.00 [+1.00, +1.00] ✗ contradicts",
+        "+1.00 [+1.00, +1.00] ✗ other order",
     ]
 
 
@@ -101,7 +102,7 @@ def test_the_share_saved_is_held_against_a_table_of_it(results):
     table = printed({"OrderDP": "42.6", "InfoBatch": "37.1"}, ("method", "SGD"), section="cost", measure="saved")
     (row,) = differences(results, table, EDGES).table.lines[1:]
     assert row[:2] == ["InfoBatch", "+5.5"]
-    assert mark_in(row[2]) in (AGREES, CONTRADICTS)
+    assert mark_in(row[2]) in (SAME, OTHER)
 
 
 @pytest.mark.parametrize("section", ["lossless", "cost", "gradients"])
@@ -121,9 +122,8 @@ def test_a_task_is_held_against_the_tables_of_its_data_set_and_compared_in_numbe
 
 
 def test_every_mark_is_said_in_words_and_has_a_colour():
-    lines = [["method", *map(str, range(4))], ["a", *(f"1 {mark}" for mark in MARKS)]]
+    lines = [["method", *map(str, range(len(MARKS)))], ["a", *(f"1 {mark}" for mark in MARKS)]]
     html = as_html(Page("cpu", [Exhibit("table1", "Table 1", "run", tables=[Table("a", "a", lines)])], []))
     for mark in MARKS:
-        name = mark.word.replace(" ", "-")
-        assert f'class="number {name}">1 {mark}</td>' in html
-        assert f".{name} {{ " in html
+        assert f'class="number {mark.color}">1 {mark}</td>' in html
+        assert f".{mark.color} {{ " in html

@@ -18,11 +18,13 @@ from orderdp.paper.studies import compute
 from orderdp.paper.study import Study, load_study
 from orderdp.paper.study_file import SIZES, read_study
 from orderdp.report.beside_print import (
-    AGREES,
-    CONTRADICTS,
     MARKS,
     NOT_COMPARABLE,
     OPEN,
+    OTHER,
+    OUTSIDE,
+    SAME,
+    WITHIN,
     Held,
     Mark,
     differences,
@@ -98,7 +100,7 @@ class Page:
         marks = [mark for mark in MARKS if mark is not NOT_COMPARABLE]
         lines = [["in the paper", "state", *map(str, marks), "minus the shorter schedule"]]
         for each in self.exhibits:
-            counts = [str(each.marks[mark]) if each.marks else "" for mark in marks]
+            counts = [str(each.marks[mark]) if each.marks[mark] else "" for mark in marks]
             shorter = ", ".join(f"{each.shorter[word]} {word}" for word in WORDS.values() if each.shorter[word])
             lines.append([each.title, each.state, *counts, shorter])
         note = (
@@ -182,7 +184,7 @@ def _of_exact(place: Place, summary: tuple[Sequence[str], Sequence[Sequence[Any]
     lines = [list(header)]
     for *cells, last in rows:
         if header[-1].startswith("printed"):
-            mark = AGREES if cells[1] == last else CONTRADICTS
+            mark = WITHIN if cells[1] == last else OUTSIDE
             marks[mark] += 1
             last = f"{last} {mark}"
         lines.append([*cells, last])
@@ -273,12 +275,12 @@ def _what_is_seen(outline: Outline, held: Sequence[tuple[Published, Held]], shor
     order, there = _counted(held, "order"), _counted(held, "numbers")
     if order:
         yield (
-            f"Order: the printed one is seen in {order[AGREES]} of {order.total()} differences, contradicted in "
-            f"{order[CONTRADICTS]}, and open in {order[OPEN]}."
+            f"Order: the printed one is seen in {order[SAME]} of {order.total()} differences, contradicted in "
+            f"{order[OTHER]}, and open in {order[OPEN]}."
         )
     if there:
         yield (
-            f"Numbers: {there[AGREES]} of {there.total()} printed ones lie in the interval, {there[CONTRADICTS]} "
+            f"Numbers: {there[WITHIN]} of {there.total()} printed ones lie in the interval, {there[OUTSIDE]} "
             f"outside, and {there[OPEN]} are open."
         )
     elif outline.published:

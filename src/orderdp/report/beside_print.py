@@ -32,42 +32,49 @@ class Mark(NamedTuple):
     """How a measured number agrees with a printed one.
 
     Args:
-        word: said beside it, and the name of its colour.
+        word: said beside it.
         sign: before the word.
-        meaning: a sentence for the legend.
+        color: name of its colour: agrees, contradicts, open or not-comparable.
+        meaning: for the legend.
     """
 
     word: str
     sign: str
+    color: str
     meaning: str
 
     def __str__(self) -> str:
         return f"{self.sign} {self.word}"
 
 
-AGREES = Mark(
-    "agrees",
+SAME = Mark(
+    "same order",
     "✓",
-    "The whole 95 % interval of the difference lies on the printed side of 0. For a number: the printed one lies in "
-    "the interval of the mean.",
+    "agrees",
+    "The whole 95 % interval of the difference lies on the printed side of 0. Its size may be another.",
 )
-CONTRADICTS = Mark(
-    "contradicts",
+OTHER = Mark(
+    "other order",
     "✗",
-    "The whole interval lies on the other side of 0, or on either side where a tie is printed. For a number: the "
-    "printed one lies outside the interval.",
+    "contradicts",
+    "The whole interval lies on the other side of 0, or on either side where a tie is printed.",
 )
-OPEN = Mark("open", "○", f"The interval holds 0, or there are fewer than {FEWEST_SEEDS} seeds: neither is shown.")
+WITHIN = Mark("within", "✓", "agrees", "The printed number lies in the 95 % interval of the mean, or is exact.")
+OUTSIDE = Mark("outside", "✗", "contradicts", "The printed number lies outside the 95 % interval, or is not exact.")
+OPEN = Mark("open", "○", "open", f"The interval of a difference holds 0, or there are fewer than {FEWEST_SEEDS} seeds.")
 NOT_COMPARABLE = Mark(
-    "not comparable", "–", "Another data set, network or schedule, or a picture without numbers: no colour."
+    "not comparable",
+    "–",
+    "not-comparable",
+    "Another data set, network or schedule, or a picture without numbers: no colour.",
 )
-MARKS = (AGREES, CONTRADICTS, OPEN, NOT_COMPARABLE)
+MARKS = (SAME, OTHER, WITHIN, OUTSIDE, OPEN, NOT_COMPARABLE)
 
 
 def mark_in(cell: str) -> Mark | None:
     """Returns the mark at the end of a cell; None if there is none.
 
-    >>> mark_in("+0.35 [+0.10, +0.60] ✓ agrees").word
+    >>> mark_in("+0.35 [+0.10, +0.60] ✓ same order").color
     'agrees'
     """
     return next((mark for mark in MARKS if cell.endswith(str(mark))), None)
@@ -183,7 +190,7 @@ def numbers(results: Results, table: Published, edges: Sequence[float]) -> Held 
             mean = paired_difference(values, dict.fromkeys(values, 0.0), test_size=_test_size(results, table))
             half = 0.5 * 10.0**-digits  # the printed number is rounded
             inside = mean.low - half <= _number(text) <= mean.high + half
-            mark = OPEN if mean.seeds < FEWEST_SEEDS else AGREES if inside else CONTRADICTS
+            mark = OPEN if mean.seeds < FEWEST_SEEDS else WITHIN if inside else OUTSIDE
             marks[mark] += 1
             cells += [text, f"{_interval(mean, digits, sign='')} {mark}"]
         rows.append([label, *cells])
@@ -299,7 +306,7 @@ def _test_size(results: Results, table: Published) -> int | None:
 
 def _mark_of(gap: float, difference: Difference) -> Mark:
     sign = sign_of(difference)
-    return OPEN if not sign else AGREES if sign * gap > 0 else CONTRADICTS
+    return OPEN if not sign else SAME if sign * gap > 0 else OTHER
 
 
 def _interval(difference: Difference, digits: int, *, sign: str = "+") -> str:

@@ -68,4 +68,4 @@ def _is_number(cell: str) -> bool:
 def _mark(cell: str) -> str:
     """Returns the class of a cell that ends with a mark of agreement; "" for any other cell."""
     mark = mark_in(cell)
-    return "" if mark is None else mark.word.replace(" ", "-")
+    return "" if mark is None else mark.color
