@@ -17,6 +17,7 @@ from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
 
 SIZES = ("smoke", "cpu", "gpu", "paper")
+OF_PAGE = ("claim", "deviations", "takes")  # keys that no report reads
 
 
 class _Key(NamedTuple):
