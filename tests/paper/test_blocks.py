@@ -81,7 +81,9 @@ def test_every_study_gets_its_first_seeds_first(size, tmp_path):
         else:
             assert (each.round, each.seed) == (2, None)  # as the third seeds of others
     assert len({each.name for each in blocks}) == len(blocks)
-    assert all(each.stated_s for each in trained)
+    stated = {each.row.name for each in trained if each.stated_s}
+    assert stated == {each.row.name for each in trained if f"{size} " in each.row.takes}
+    assert len(stated) > 10
 
 
 @pytest.fixture
