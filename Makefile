@@ -24,6 +24,7 @@ results: $(VENV)/ready
 	for archive in $$(find results -name runs.jsonl.xz | sort); do \
 		$(BIN)/orderdp report $$archive --tables $$(dirname $$archive)/tables.md || exit 1; \
 	done
+	$(BIN)/orderdp paper --size cpu --archives results --page docs/paper.md
 	$(BIN)/python tools/embed_tables.py
 
 lint: $(VENV)/ready

@@ -17,7 +17,7 @@ from filelock import Timeout
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.results import read_results
 from orderdp.output.text_table import Table
-from orderdp.report import page
+from orderdp.report import page, rendering
 from orderdp.report.outline import SECTIONS, Outline, load_outline
 from orderdp.report.page import write_report
 from orderdp.report.section import Choices
@@ -307,7 +307,7 @@ def test_accuracies_to_reach_may_be_given(pair):
 def test_a_table_that_is_wider_than_a_screen_says_how_to_see_it_all(pair, cells, reach):
     header = ["method", *(f"{number} %" for number in range(len(cells)))]
     table = Table("a", "a", [header, ["OrderDP", *cells]])
-    assert page._reach(table) == reach
+    assert rendering._reach(table) == reach
     found = read(write_report(pair.path))
     figures = [a.get("class") for a in found.all("figure")]
     assert {"", "wide", "vast"} <= {*figures}

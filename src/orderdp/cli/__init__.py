@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _how_to_resume(options: Any) -> str:
+    if again := getattr(options, "again", None):
+        return f"; {again}"
     begun = getattr(options, "run_folder", None)
     return f"; resume with {options.parser.prog} --resume {begun}" if begun and begun.exists() else ""
 

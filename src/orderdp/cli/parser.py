@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import orderdp
-from orderdp.cli import compare, coreset, images, methods, plan, report, study, train
+from orderdp.cli import compare, coreset, images, methods, paper, plan, report, study, train
 
 COMMANDS = {
     "train": train,
@@ -16,6 +16,7 @@ COMMANDS = {
     "methods": methods,
     "plan": plan,
     "study": study,
+    "paper": paper,
     "report": report,
     "images": images,
 }

@@ -115,6 +115,21 @@ def read_archive(path: Path) -> Archive:
     return Archive(header["title"], header["study"], parts)
 
 
+def study_in(path: Path) -> dict[str, Any] | None:
+    """Returns the content of the study's `study.toml` in an archive, without reading its runs; None for no study.
+
+    Raises:
+        ValueError: it is no archive.
+    """
+    try:
+        with lzma.open(path) as file:
+            header = json.loads(file.readline())
+        return dict(header["study"]) if header["study"] is not None else None
+    except (OSError, ValueError, KeyError, TypeError, lzma.LZMAError, EOFError):
+        read_archive(path)  # which says what is wrong
+        raise
+
+
 def _found(line: Mapping[str, Any]) -> Record | Missing:
     if "missing" in line:
         return Missing(*line["missing"])

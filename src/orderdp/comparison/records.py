@@ -98,7 +98,7 @@ def _check_recipe(run: PlannedRun, path: Path, planned: Planned, runs: Mapping[s
     expected = {**planned.recipe, "seed": run.seed}
     expected |= {name: value for name, value in cut.items() if value is not None}
     for name in sorted((there.keys() | expected.keys()) - ELSEWHERE - {"strategy"}):
-        mine, other = _value(there, name), _value(expected, name)
+        mine, other = value_in(there, name), value_in(expected, name)
         if mine != other:
             raise _another_recipe(file.parent, name, mine, other)
     for name in sorted((there["strategy"].keys() | run.strategy.keys()) - _not_compared(run.strategy)):
@@ -113,7 +113,7 @@ def _not_compared(strategy: Mapping[str, Any]) -> set[str]:
     return set() if known is None else {field.name for field in fields(known) if not field.compare}  # type: ignore[arg-type]
 
 
-def _value(recipe: Mapping[str, Any], name: str) -> Any:
+def value_in(recipe: Mapping[str, Any], name: str) -> Any:
     """Returns the value of a key in a plain recipe, which leaves out None, and keys of later releases."""
     if name in recipe or name not in Recipe.model_fields:
         return recipe.get(name)

@@ -84,7 +84,7 @@ def holm(p_values: Sequence[float]) -> list[bool]:
     return found
 
 
-def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], *, test_size: int) -> Difference:
+def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], *, test_size: int | None) -> Difference:
     """Returns mean and 95 % confidence interval of run - reference over the seeds of both, by Student's t.
 
     Pairing by seed takes out what both share: the first weights and the augmentation of each sample in each epoch. The
@@ -97,7 +97,8 @@ def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], 
     Args:
         run: seed to accuracy, in percent.
         reference: the same for the runs of the reference.
-        test_size: m, number of images that the accuracies were measured on.
+        test_size: m, number of images that the accuracies were measured on; None for numbers that are no accuracies,
+            which have no such least deviation.
 
     Raises:
         TypeError: `test_size` no whole number. ValueError: no seed in common, or an accuracy that is not finite.
@@ -106,7 +107,7 @@ def paired_difference(run: Mapping[int, float], reference: Mapping[int, float], 
     >>> paired_difference({0: 90.0, 1: 91.0, 2: 92.0}, {0: 90.5, 1: 91.5, 2: 92.5}, test_size=10_000).verdict
     'loses'
     """
-    rounding = rounding_of(test_size)
+    rounding = 0.0 if test_size is None else rounding_of(test_size)
     seeds = sorted(set(run) & set(reference))
     if not seeds:
         raise ValueError(

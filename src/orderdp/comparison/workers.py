@@ -11,12 +11,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from orderdp.comparison.budget import Budget
 from orderdp.comparison.checks import LoadedData, check, check_processes, check_recipes, sharing_threads
 from orderdp.comparison.engines.base import Engine, Left, Log, Work
 from orderdp.comparison.engines.local import LOCAL
@@ -130,6 +132,7 @@ def resume(
     show: bool = True,
     log: Log = _silent,
     data: LoadedData | None = None,
+    budget: Budget | None = None,
 ) -> list[Outcome]:
     """Trains the runs in these folders that are not finished, and returns the outcome of each folder.
 
@@ -142,6 +145,7 @@ def resume(
         show: show progress bars, or a line an epoch if standard error is no terminal.
         log: called with one line as each run begins, ends or fails.
         data: the data that is already loaded.
+        budget: which runs may still begin; None for all.
 
     Raises:
         ValueError: the folder holds no comparison, or it holds a run of another recipe than planned.
@@ -162,13 +166,13 @@ def resume(
         return resume(folders, processes=processes, engine=engine, show=show, log=log, data=data)
 
     def here(*, alone: bool) -> None:
-        _work(paths, data, show=show and alone, log=log)
+        _work(paths, data, show=show and alone, log=log, budget=budget)
 
     for path in paths:
         tune(path, data, train, _create_or_extend, log)
     planned, before = _plan(paths, log), None
     while planned != before:  # a search plans further runs when it has the results of those before
-        engine.share(Work(paths, _help, here, lambda: _left(paths)), processes, log)
+        engine.share(Work(paths, partial(_help, budget=budget), here, lambda: _left(paths)), processes, log)
         planned, before = _plan(paths, log), planned
     return [summarize(path) for path in paths]
 
@@ -251,8 +255,8 @@ def _write_down_runs(comparison: Comparison, path: Path, sizes: Sizes) -> None:
     PartialState().wait_for_everyone()
 
 
-def _help(paths: Sequence[Path], log: Log) -> None:
-    _work(paths, LoadedData(), show=False, log=log)
+def _help(paths: Sequence[Path], log: Log, *, budget: Budget | None) -> None:
+    _work(paths, LoadedData(), show=False, log=log, budget=budget)
 
 
 def _left(paths: Sequence[Path]) -> Left:
@@ -272,7 +276,7 @@ def _left(paths: Sequence[Path]) -> Left:
     return Left(found, frozenset(held))
 
 
-def _work(paths: Sequence[Path], loaded: LoadedData, *, show: bool, log: Log) -> None:
+def _work(paths: Sequence[Path], loaded: LoadedData, *, show: bool, log: Log, budget: Budget | None) -> None:
     """Trains runs until none is left that this process can train."""
     for path in paths:
         comparison, sizes = load_comparison(path)
@@ -289,7 +293,7 @@ def _work(paths: Sequence[Path], loaded: LoadedData, *, show: bool, log: Log) ->
             trained = False
             for number, member in enumerate(members, 1):
                 folder = RunFolder(path / member.name)
-                with _claimed(member, folder, sizes) as recipe:
+                with _claimed(member, folder, sizes, budget) as recipe:
                     if recipe is not None:
                         trained = True
                         of = trying(comparison) or f", seed {member.recipe.seed}"
@@ -300,8 +304,8 @@ def _work(paths: Sequence[Path], loaded: LoadedData, *, show: bool, log: Log) ->
 
 
 @contextmanager
-def _claimed(member: Member, folder: RunFolder, sizes: Sizes) -> Iterator[Recipe | None]:
-    """Yields the recipe of a run to train and holds its lock; yields None if there is nothing to do."""
+def _claimed(member: Member, folder: RunFolder, sizes: Sizes, budget: Budget | None) -> Iterator[Recipe | None]:
+    """Yields the recipe of a run to train and holds its lock; yields None if there is nothing to do, or no time."""
     with ExitStack() as stack:
         recipe = None
         if PartialState().is_main_process:  # the other ranks follow: the folder may change meanwhile
@@ -309,6 +313,7 @@ def _claimed(member: Member, folder: RunFolder, sizes: Sizes) -> Iterator[Recipe
             if (
                 recipe is None
                 or not _is_open(folder)
+                or not (budget is None or budget.allows(folder, member.label, recipe, sizes))
                 or not stack.enter_context(folder.locked())
                 or not _is_open(folder)  # it may have been finished before the lock was taken
             ):

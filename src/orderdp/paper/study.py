@@ -26,7 +26,7 @@ from orderdp.comparison.workers import same_on_all_ranks
 from orderdp.data.registry import PLACE, sharing_folder
 from orderdp.output.files import new_folder, write_whole
 from orderdp.output.suggestions import did_you_mean
-from orderdp.paper.study_file import SIZES, name_of, read_study
+from orderdp.paper.study_file import OF_PAGE, SIZES, name_of, read_study
 from orderdp.paper.subsets import check_subsets, choose_subsets, has_subsets, plan_subsets, write_subset_plan
 from orderdp.report.outline import Outline, load_outline, outline_of
 from orderdp.strategies import DynamicRandom
@@ -46,7 +46,7 @@ class Study:
         size: one of `SIZES`.
         outline: what its report shows.
         parts: name of a folder to the comparison in it, without the static methods.
-        head: the study's file without the sizes.
+        head: the study's file without the sizes, and without what the page of the paper alone reads.
         subsets: name of a folder to what its static methods are asked for; only of parts with static methods.
     """
 
@@ -90,7 +90,7 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
                     "beside static, whose subsets are of all of them; leave one of them out"
                 )
             subsets[name_of(part)] = plan_subsets(comparison, setting)
-    head = {key: value for key, value in table.items() if key not in (*SIZES, "takes")}
+    head = {key: value for key, value in table.items() if key not in (*SIZES, *OF_PAGE)}
     if any("together" in part for part in table[size]):
         given = {name_of(part): {**table, **part} for part in table[size]}
         head["together"] = {name: each["together"] for name, each in given.items() if "together" in each}
@@ -151,6 +151,16 @@ def start_study(study: Study, folder: Path, *, processes: int = 1, engine: Engin
         FileExistsError: the folder exists; nothing in it is changed. Others as `workers.start`.
     """
     data = LoadedData()
+    folder = create_study(study, folder, processes=processes, engine=engine, data=data)
+    return resume_study(folder, processes=processes, engine=engine, log=log, data=data)
+
+
+def create_study(study: Study, folder: Path, *, processes: int, engine: Engine = LOCAL, data: LoadedData) -> Path:
+    """Creates the folder of a study without training, and returns it by the name that all ranks share.
+
+    Raises:
+        FileExistsError: the folder exists; nothing in it is changed. Others as `workers.start`.
+    """
     # All checks come first: nothing is written of a study that lacks one of its data sets.
     sizes = {name: check(part, data, processes=processes, engine=engine) for name, part in study.parts.items()}
     for plan in study.subsets.values():
@@ -167,7 +177,7 @@ def start_study(study: Study, folder: Path, *, processes: int = 1, engine: Engin
             head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
             write_whole(unfinished / "study.toml", tomli_w.dumps({**head, **study.head}).encode())
     PartialState().wait_for_everyone()
-    return resume_study(folder, processes=processes, engine=engine, log=log, data=data)
+    return folder
 
 
 def resume_study(

@@ -17,6 +17,7 @@ from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
 
 SIZES = ("smoke", "cpu", "gpu", "paper")
+OF_PAGE = ("claim", "deviations", "takes")  # keys that no report reads
 
 
 class _Key(NamedTuple):
@@ -101,6 +102,8 @@ _STUDY = {
     "takes": _Key("a table of sizes to durations", _is_durations, 'takes = { smoke = "10 s", cpu = "2 core-hours" }'),
     "hours": _Key("true or false", lambda value: isinstance(value, bool), "hours = true"),
     "published": _Key("a list of tables", _list_of(_is_table), "[[published]]"),
+    "claim": _Key("text", _is_text, 'claim = "What the paper reads from its picture."'),
+    "deviations": _Key("a list of texts", _list_of(_is_text), 'deviations = ["Another learning rate than printed."]'),
     **{size: _Key("a list of parts", _some(_is_table), f"[[{size}]]") for size in SIZES},
 }
 

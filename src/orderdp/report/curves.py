@@ -112,16 +112,17 @@ def by_part(
     parts = [f"{100 * low:g}–{100 * high:g} %" for low, high in pairwise(edges)]
     lines = [["run", *parts, "last epoch"]]
     for entry in results.entries.values():
-        rows = [_part_means(run, edges, value) for run in entry.metrics.values()]
+        rows = [part_means(run, edges, value) for run in entry.metrics.values()]
         if any(cell is not None for row in rows for cell in row):
             cells = [_spread(column, digits) for column in zip(*rows, strict=True)]
             lines.append([f"{entry.label}{entry.mark}", *cells])
     return lines
 
 
-def _part_means(
+def part_means(
     run: Sequence[Line], edges: Sequence[float], value: Callable[[Line], float | None]
 ) -> list[float | None]:
+    """Returns the means of a value over the parts of a run, and that of the last epoch; None where there is none."""
     done = [(number / len(run), value(line)) for number, line in enumerate(run, 1)]
     cells: list[float | None] = []
     for low, high in pairwise(edges):

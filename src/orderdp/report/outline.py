@@ -25,12 +25,14 @@ class Published:
         columns: headings, the first of them over the labels.
         rows: label to its cells.
         section: the section that shows it.
+        measure: what its numbers are, as in `orderdp.report.beside_print`; "" for what its section shows first.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: Mapping[str, Sequence[str]]
     section: str = "accuracy"
+    measure: str = ""
 
     def lines(self) -> list[list[str]]:
         """Returns header and rows."""
@@ -139,7 +141,13 @@ def _study_table(folder: Path) -> dict[str, Any]:
 def outline_of(table: Mapping[str, Any]) -> Outline:
     """Returns the outline that the table of a study's file describes."""
     published = tuple(
-        Published(given["title"], tuple(given["columns"]), given["rows"], given.get("section", "accuracy"))
+        Published(
+            given["title"],
+            tuple(given["columns"]),
+            given["rows"],
+            given.get("section", "accuracy"),
+            given.get("measure", ""),
+        )
         for given in table.get("published", ())
     )
     given: dict[str, Any] = {"edges": tuple(table["edges"])} if "edges" in table else {}

@@ -7,19 +7,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
-import orderdp
 from orderdp.comparison.archive import Archive
 from orderdp.comparison.results import Results, results_of
 from orderdp.output.files import write_whole
-from orderdp.output.palette import THEME
 from orderdp.output.text_table import Table
 from orderdp.report.across import ACROSS, Across, across
 from orderdp.report.origins import values_of
 from orderdp.report.outline import Outline, collect, outline_of_archive
 from orderdp.report.overview import overview
 from orderdp.report.published_order import order_table
+from orderdp.report.rendering import rendered
 from orderdp.report.section import Choices, Section
 from orderdp.report.sections import SECTIONS
 from orderdp.report.summary import Summary, summary_of
@@ -27,8 +25,6 @@ from orderdp.training.run_folder import alone_in
 
 _PUBLISHED = "As printed in the paper, for its own networks, data and schedules. Only size “paper” repeats those."
 _FOLDED = 12  # rows from which the overview is folded
-# Letters of a table's row: of the first column, which wraps; between columns; on a telephone's screen, and a tablet's.
-_FIRST_LETTERS, _PADDING, _TELEPHONE, _TABLET = 18, 3, 50, 105
 
 
 class Report(NamedTuple):
@@ -125,7 +121,7 @@ def _write(page: Path, report: Report) -> None:
         texts = {"md": table.as_markdown(), "csv": table.as_csv(), "tex": table.as_latex()}
         for ending, text in texts.items():
             write_whole(folder / f"{name}.{ending}", text.encode())
-    write_whole(page, _html(report).encode())
+    write_whole(page, rendered("report.html.j2", folded=_FOLDED, **report._asdict()).encode())
 
 
 def _part(name: str, results: Results, outline: Outline, choices: Choices) -> Part:
@@ -172,46 +168,3 @@ def _sections(results: Results, outline: Outline, choices: Choices) -> list[Sect
             order = order_table(results, printed) if name == "accuracy" else []
             sections.append(section._replace(tables=[*section.tables, *beside, *order]))
     return sections
-
-
-def _html(report: Report) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("orderdp.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["download"] = _download
-    environment.filters["reach"] = _reach
-    environment.filters["whole"] = lambda cell: cell.replace(" %", "\N{NO-BREAK SPACE}%")  # "30 %" stays in one line
-    environment.tests["number"] = _is_number
-    return environment.get_template("report.html.j2").render(
-        **report._asdict(), theme=THEME, folded=_FOLDED, version=orderdp.__version__
-    )
-
-
-def _download(text: str, kind: str) -> str:
-    """Returns a link that holds the text itself."""
-    return f"data:{kind};charset=utf-8,{quote(text)}"
-
-
-def _reach(table: Table) -> str:
-    """Returns how wide a table is: "" fits a phone, "wide" fits a tablet, "vast" needs a wide screen.
-
-    A page without scripts cannot measure itself, so the page shows its hint to scroll by this estimate.
-    """
-    header, *rows = table.lines
-    first, *cells = (max((len(row[column]) for row in rows), default=0) for column in range(len(header)))
-    words = [max(map(len, heading.split()), default=0) for heading in header[1:]]  # headings wrap on a telephone
-    telephone, tablet = (
-        min(first, _FIRST_LETTERS) + sum(max(pair) + _PADDING for pair in zip(cells, headings, strict=True))
-        for headings in (words, map(len, header[1:]))
-    )
-    return "" if telephone <= _TELEPHONE else "wide" if tablet <= _TABLET else "vast"
-
-
-def _is_number(cell: str) -> bool:
-    return cell[:1].isdigit() or cell[:1] in "+−" or cell in ("", "never", "missing")

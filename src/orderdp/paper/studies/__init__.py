@@ -106,6 +106,15 @@ def run_theory(row: Row, folder: Path, size: str | None = None) -> list[Path]:
     if size is not None and (size != "smoke" or not row.smoke):
         others = "write smoke, or leave it out" if row.smoke else "leave it out"
         raise ValueError(f"study {row.name} trains nothing, got size {size}; {others}")
+    return compute(row, smoke=size is not None).write(row.name, folder)
+
+
+def compute(row: Row, *, smoke: bool = False) -> Shown:
+    """Returns what a study of the theory shows, in its small or its full form.
+
+    Raises:
+        ImportError: an extra is missing.
+    """
     study = getattr(import_module(f"orderdp.paper.{row.module}"), row.name)
-    shown: Shown = study(smoke=True) if size else study()
-    return shown.write(row.name, folder)
+    shown: Shown = study(smoke=True) if smoke else study()
+    return shown

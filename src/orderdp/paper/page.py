@@ -1,0 +1,324 @@
+"""The page that joins the paper: each table and figure in its order, what was measured beside what is printed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from orderdp.comparison.results import Results, results_of
+from orderdp.comparison.searched import search_of
+from orderdp.output.text_table import Table
+from orderdp.paper.contents import DRAWN, INSTANT, Place, places
+from orderdp.paper.runs_shown import WORDS, Task, against_short, origins, other_settings, reports
+from orderdp.paper.sources import Found
+from orderdp.paper.studies import compute
+from orderdp.paper.study import Study, load_study
+from orderdp.paper.study_file import SIZES, read_study
+from orderdp.report.beside_print import (
+    MARKS,
+    NOT_COMPARABLE,
+    OPEN,
+    OTHER,
+    OUTSIDE,
+    SAME,
+    WITHIN,
+    Held,
+    Mark,
+    differences,
+    fitting,
+    is_same_task,
+    numbers,
+)
+from orderdp.report.canvas import Chart
+from orderdp.report.outline import Outline, Published, outline_of
+from orderdp.report.section import Choices, Section
+from orderdp.report.sections import SECTIONS
+from orderdp.report.sections.lossless import joined as joined_searches
+
+# What differs from the paper in every study.
+OF_ALL = (
+    "Accuracy is that of the last epoch; the paper's public release reports the best epoch on the test set.",
+    "Samples without a loss come first; in the release, first scores are 3.0 on CIFAR.",
+    "CIFAR-10 has a head of 10 classes; in the release it has 100.",
+)
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One table, figure or theorem on the page.
+
+    Args:
+        name: of its study.
+        title: its heading.
+        state: whether it was run, in a few words.
+        asks: what its study asks.
+        claim: what the paper reads from a picture; "" for none.
+        seen: what was found, a sentence each.
+        tables: printed and measured numbers.
+        charts: drawn from the runs; for figures.
+        pictures: SVG files of the theory.
+        deviations: of the study from the paper, a sentence each.
+        marks: how often each mark stands in its tables.
+        shorter: how often the first method was better, worse or neither than the shorter schedule.
+        reports: name of a task to the file with all its tables.
+    """
+
+    name: str
+    title: str
+    state: str
+    asks: str = ""
+    claim: str = ""
+    seen: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    charts: Sequence[Chart] = ()
+    pictures: Sequence[Path] = ()
+    deviations: Sequence[str] = ()
+    marks: Counter[Mark] = field(default_factory=Counter)
+    shorter: Counter[str] = field(default_factory=Counter)
+    reports: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Page:
+    """All exhibits of one size.
+
+    Args:
+        size: of the studies.
+        exhibits: what the paper shows, in its order.
+        others: titles of the studies that the paper has not.
+    """
+
+    size: str
+    exhibits: Sequence[Exhibit]
+    others: Sequence[str]
+
+    def overview(self) -> Table:
+        """Returns a row for each exhibit."""
+        marks = [mark for mark in MARKS if mark is not NOT_COMPARABLE]
+        lines = [["in the paper", "state", *map(str, marks), "minus the shorter schedule"]]
+        for each in self.exhibits:
+            counts = [str(each.marks[mark]) if each.marks[mark] else "" for mark in marks]
+            shorter = ", ".join(f"{each.shorter[word]} {word}" for word in WORDS.values() if each.shorter[word])
+            lines.append([each.title, each.state, *counts, shorter])
+        note = (
+            "Counted are printed numbers and printed differences between OrderDP and another method, each with an "
+            "interval of its own: without true differences, about one in twenty would still get a colour. Last column: "
+            "the method named first, minus full data for as many steps, by task and prune ratio."
+        )
+        return Table("overview", "All tables and figures", lines, note)
+
+
+def page_of(size: str, found: Found, *, charts: bool = True) -> Page:
+    """Returns the page of all results of one size.
+
+    Args:
+        size: of the studies.
+        found: the results.
+        charts: whether to draw the charts of figures, which Markdown does not show.
+
+    Raises:
+        ValueError: a damaged source. ImportError: an extra is missing.
+    """
+    there = places()
+    exhibits = [_exhibit(place, size, found, charts=charts) for place in there if place.in_paper]
+    return Page(size, exhibits, [place.title for place in there if not place.in_paper])
+
+
+def _exhibit(place: Place, size: str, found: Found, *, charts: bool) -> Exhibit:
+    name, title, row, _ = place
+    if name in DRAWN:
+        return Exhibit(name, title, "nothing to compute")
+    if row is None:
+        return Exhibit(name, title, "no study yet")
+    if row.file is None:
+        return _of_theory(place, found)
+    table = read_study(row.file)
+    about: dict[str, Any] = {"asks": table.get("about", ""), "claim": table.get("claim", "")}
+    if size not in table:
+        sizes = [each for each in SIZES if each in table]
+        return Exhibit(name, title, f"no size {size}, only {', '.join(sizes)}", **about)
+    study = load_study(row.file, size)
+    about["deviations"] = tuple(table.get("deviations", ()))
+    joined = found.joined(name)
+    if not joined:
+        return Exhibit(name, title, "not run at this size", **about)
+    outline = outline_of({**table, **study.head})
+    tasks = {
+        part: Task(results_of(each.records, together=outline.together_in(part)), each, _num_seeds(study, part))
+        for part, each in joined.items()
+    }
+    shown = _of_runs(Exhibit(name, title, _state(study, tasks), **about), row.file, study, outline, tasks)
+    if charts and name.startswith("figure"):
+        return replace(shown, charts=list(_charts(outline, tasks)))
+    return shown
+
+
+def _num_seeds(study: Study, part: str) -> int | None:
+    plan = study.parts.get(part)
+    return None if plan is None or plan.lossless else len(plan.seeds)
+
+
+def _of_theory(place: Place, found: Found) -> Exhibit:
+    assert place.row is not None
+    name, folder = place.name, found.computed.get(place.name)
+    if name in INSTANT:
+        shown = compute(place.row)
+        return _of_exact(place, shown.summary)
+    if folder is None:
+        return Exhibit(name, place.title, "not run")
+    summary = folder / f"{name}.md"
+    lines = _cells(summary.read_text(encoding="utf-8")) if summary.exists() else []
+    tables = [Table("summary", "Measured here", lines)] if lines else []
+    picture = folder / f"{name}.svg"
+    pictures = [picture] if picture.exists() else []
+    return Exhibit(name, place.title, "measured" if lines else "exact", tables=tables, pictures=pictures)
+
+
+def _of_exact(place: Place, summary: tuple[Sequence[str], Sequence[Sequence[Any]]] | None) -> Exhibit:
+    """Returns an exhibit of exact numbers, the first beside the printed one if the last column holds that."""
+    header, rows = summary or ((), ())
+    marks: Counter[Mark] = Counter()
+    lines = [list(header)]
+    for *cells, last in rows:
+        if header[-1].startswith("printed"):
+            mark = WITHIN if cells[1] == last else OUTSIDE
+            marks[mark] += 1
+            last = f"{last} {mark}"
+        lines.append([*cells, last])
+    return Exhibit(place.name, place.title, "exact", tables=[Table("summary", "Computed here", lines)], marks=marks)
+
+
+def _cells(markdown: str) -> list[list[str]]:
+    """Returns the header and the rows of a table of Markdown."""
+    lines = [line.strip()[1:-1].split("|") for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line] for number, line in enumerate(lines) if number != 1]
+
+
+def _state(study: Study, tasks: Mapping[str, Task]) -> str:
+    """Returns how much of a study was run: tasks and seeds."""
+    whole = [part for part in study.parts if part in tasks and not _lacking(study, part, tasks[part])]
+    if len(whole) == len(study.parts):
+        return "run"
+    return f"partly run: {len(whole)} of {len(study.parts)} tasks whole, {len(tasks)} begun"
+
+
+def _lacking(study: Study, part: str, task: Task) -> list[str]:
+    """Returns what a task lacks of its study at this size."""
+    results, plan, subsets = task.results, study.parts.get(part), study.subsets.get(part)
+    if plan is None:
+        return []
+    lacking = []
+    if task.seeds is not None and len(results.seeds) < task.seeds:
+        lacking.append(f"{task.seeds - len(results.seeds)} of {task.seeds} seeds")
+    if missing := sum(len(entry.missing) for entry in results.entries.values()):
+        lacking.append(f"{missing} runs")
+    methods = {entry.method for entry in results.entries.values()}
+    wanted = [recipe.label for recipe in plan.pruned()] if plan.lossless is None else []
+    absent = [label for label in wanted if label not in results.entries]
+    absent += [label for label in ({} if subsets is None else subsets.labels()).values() if label not in methods]
+    if absent:
+        lacking.append(f"{len(absent)} of the methods and prune ratios, such as {absent[0]}")
+    return lacking
+
+
+def _of_runs(bare: Exhibit, file: Path, study: Study, outline: Outline, tasks: Mapping[str, Task]) -> Exhibit:
+    """Returns an exhibit with what its runs show."""
+    held = list(_held(study.size, outline, tasks))
+    short, shorter = against_short(tasks)
+    tables = [each.table for _, each in held]
+    shown = [table for table, _ in held]
+    rest = [table for table in outline.published if table not in shown]
+    if rest or not outline.published:
+        tables += [Table("printed", f"In the paper: {table.title}", table.lines()) for table in rest]
+        tables += _measured(outline, tasks, [table.section for table in rest] or outline.sections)
+    blocks, mixed = origins(tasks)
+    lacking = [(part, _lacking(study, part, task)) for part, task in tasks.items()]
+    return replace(
+        bare,
+        seen=[
+            *_what_is_seen(outline, held, shorter),
+            *(f"{part} lacks {' and '.join(what)}." for part, what in lacking if what),
+            *(f"Mixed: runs of a seed of {part} come from several commits or machines." for part in mixed),
+            *(f"Left out: {why}." for task in tasks.values() for why in task.joined.left_out),
+        ],
+        tables=[*tables, *short, blocks, *other_settings(file, study, tasks)],
+        marks=_counted(held),
+        shorter=shorter,
+        reports=reports(tasks),
+    )
+
+
+def _held(size: str, outline: Outline, tasks: Mapping[str, Task]) -> Iterator[tuple[Published, Held]]:
+    """Yields the printed tables that a task can be held against, each with what it shows."""
+    for part, task in tasks.items():
+        for table in fitting(task.results, outline.published):
+            ways = [differences]
+            if size == SIZES[-1] and is_same_task(task.results, table):
+                ways.insert(0, numbers)
+            for way in ways:
+                found = way(task.results, table, outline.edges)
+                if found is not None:
+                    title = f"{part}, held against: {table.title}"
+                    yield table, found._replace(table=found.table._replace(title=title))
+
+
+def _counted(held: Sequence[tuple[Published, Held]], name: str | None = None) -> Counter[Mark]:
+    """Returns how often each mark stands in the tables of a name, or in all."""
+    return sum((each.marks for _, each in held if name in (None, each.table.name)), Counter())
+
+
+def _what_is_seen(outline: Outline, held: Sequence[tuple[Published, Held]], shorter: Counter[str]) -> Iterator[str]:
+    """Yields whether the printed order and the printed numbers are seen, and what the shorter schedule says."""
+    order, there = _counted(held, "order"), _counted(held, "numbers")
+    if order:
+        yield (
+            f"Order: the printed one is seen in {order[SAME]} of {order.total()} differences, contradicted in "
+            f"{order[OTHER]}, and open in {order[OPEN]}."
+        )
+    if there:
+        yield (
+            f"Numbers: {there[WITHIN]} of {there.total()} printed ones lie in the interval, {there[OUTSIDE]} "
+            f"outside, and {there[OPEN]} are open."
+        )
+    elif outline.published:
+        yield f"Numbers: {NOT_COMPARABLE}, since data, network or schedule differ."
+    else:
+        yield f"Numbers: {NOT_COMPARABLE}, since the paper prints a picture."
+    if shorter:
+        yield (
+            f"Shorter schedule: the method named first is better in {shorter['better']} of {shorter.total()} cases, "
+            f"worse in {shorter['worse']}, and open in {shorter['open']}."
+        )
+
+
+def _measured(outline: Outline, tasks: Mapping[str, Task], sections: Sequence[str]) -> list[Table]:
+    """Returns the first table of the first of these sections that has one, by task; of searches one over all tasks."""
+    searches = {part: task.results for part, task in tasks.items() if search_of(task.results) is not None}
+    if searches:
+        return [table._replace(title=f"Measured here: {table.title.lower()}") for table in joined_searches(searches)]
+    tables = []
+    for part, task in tasks.items():
+        for section in _sections(outline, task.results, sections):
+            if section.tables:
+                tables.append(section.tables[0]._replace(title=f"{part}: {section.title}"))
+                break
+    return tables
+
+
+def _charts(outline: Outline, tasks: Mapping[str, Task]) -> Iterator[Chart]:
+    """Yields the charts of a figure: those of the first section that has any, by task."""
+    for part, task in tasks.items():
+        for section in _sections(outline, task.results, outline.sections):
+            if section.charts:
+                yield from (replace(chart, title=f"{part}: {chart.title}") for chart in section.charts)
+                break
+
+
+def _sections(outline: Outline, results: Results, names: Sequence[str]) -> Iterator[Section]:
+    for name in outline.sections:
+        section = SECTIONS[name](results, Choices(outline.edges)) if name in names else None
+        if section is not None:
+            yield section

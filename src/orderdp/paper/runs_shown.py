@@ -1,0 +1,126 @@
+"""What the page says of the runs of a study: the shorter schedule, their origins, settings unlike the paper's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orderdp.comparison.results import Results
+from orderdp.output.text_table import Table
+from orderdp.paper.sources import Joined
+from orderdp.paper.study import Study, load_study
+from orderdp.paper.study_file import SIZES, read_study
+from orderdp.report.placement import first_methods, percent
+from orderdp.report.tables import interval, sign_of
+
+_SETTINGS = ("dataset", "train_size", "model", "epochs", "batch_size", "optimizer", "max_lr", "precision")
+WORDS = {1: "better", -1: "worse", 0: "open"}  # sign of a difference to how it ended
+
+
+class Task(NamedTuple):
+    """A task of a study, read for the page.
+
+    Args:
+        results: of its runs.
+        joined: where they are.
+        seeds: how many it has at this size; None for a search.
+    """
+
+    results: Results
+    joined: Joined
+    seeds: int | None
+
+
+def against_short(tasks: Mapping[str, Task]) -> tuple[list[Table], Counter[str]]:
+    """Returns the method named first minus the shorter schedule, by task and prune ratio, and how that ended."""
+    rows: list[dict[float, str]] = []
+    counts: Counter[str] = Counter()
+    labels = []
+    for part, task in tasks.items():
+        cells = {}
+        for ratio, entry in first_methods(task.results).items():
+            difference = task.results.against_short(entry)
+            if difference is not None:
+                word = WORDS[sign_of(difference)]
+                counts[word] += 1
+                cells[ratio] = f"{interval(difference, len(task.results.seeds))} {word}"
+        if cells:
+            first = next(iter(first_methods(task.results).values())).method
+            labels.append(f"{part}, {first}")
+            rows.append(cells)
+    ratios = sorted({ratio for cells in rows for ratio in cells})
+    if not rows:
+        return [], counts
+    lines = [["task and method", *map(percent, ratios)]]
+    lines += [[label, *(cells.get(ratio, "") for ratio in ratios)] for label, cells in zip(labels, rows, strict=True)]
+    note = "In percentage points, with 95 % intervals. Better, worse: the whole interval lies above or below 0."
+    return [Table("against_short", "Minus full data for as many steps, which the paper has not", lines, note)], counts
+
+
+def origins(tasks: Mapping[str, Task]) -> tuple[Table, list[str]]:
+    """Returns the table of where the runs come from, and the tasks in which runs of one seed do not belong together."""
+    lines = [["task", "seeds", "runs", "commit", "machine", "finished"]]
+    mixed = []
+    for part, task in tasks.items():
+        groups: dict[tuple[tuple[str, ...], ...], list[int]] = {}
+        made: Counter[int] = Counter()
+        planned: Counter[int] = Counter()
+        for entry in task.results.entries.values():
+            made.update(list(entry.results))
+            planned.update([*entry.results, *entry.missing])
+        for seed in sorted(made):
+            runs = [entry.results[seed] for entry in task.results.entries.values() if seed in entry.results]
+            groups.setdefault(tuple(_origin(runs, key) for key in ("commit", "device", "finished")), []).append(seed)
+        for origin, seeds in groups.items():
+            counts = [sum(count[seed] for seed in seeds) for count in (made, planned)]
+            seeds_of = ", ".join(map(str, seeds))
+            lines.append([part, seeds_of, " of ".join(map(str, dict.fromkeys(counts))), *map(" and ".join, origin)])
+        if any(len(values) > 1 for commits, devices, _ in groups for values in (commits, devices)):
+            mixed.append(part)
+    note = "All runs of one task and seed are compared with each other; they should be of one commit and machine."
+    return Table("blocks", "Runs, commits and machines", lines, note), mixed
+
+
+def _origin(runs: Sequence[Mapping[str, Any]], key: str) -> tuple[str, ...]:
+    """Returns the distinct values of a key of runs, such as their commits; of days the first and the last."""
+    values = sorted({str(run[key])[:10] if key == "finished" else str(run[key]) for run in runs if run.get(key)})
+    if not values:
+        return ("not recorded",)
+    return (values[0], values[-1]) if key == "finished" and len(values) > 1 else tuple(values)
+
+
+def other_settings(file: Path, study: Study, tasks: Mapping[str, Task]) -> list[Table]:
+    """Returns in which settings the runs differ from those of size paper; nothing if in none."""
+    if study.size == SIZES[-1] or SIZES[-1] not in read_study(file):
+        return []
+    paper = load_study(file, SIZES[-1]).parts.values()
+    lines = [["setting", f"size {study.size}", "size paper"]]
+    for key in _SETTINGS:
+        here = _values([task.results.recipe.get(key) for task in tasks.values()])
+        there = _values([part.recipe.model_dump(mode="json").get(key) for part in paper])
+        if here != there:
+            lines.append([key, here, there])
+    seeds = [
+        _values([len(task.results.seeds) for task in tasks.values()]),
+        _values([len(part.seeds) for part in paper]),
+    ]
+    if seeds[0] != seeds[1]:
+        lines.append(["seeds", *seeds])
+    return [Table("settings", "Settings other than the paper's", lines)] if len(lines) > 1 else []
+
+
+def _values(values: Sequence[Any]) -> str:
+    return ", ".join(dict.fromkeys("all" if value is None else str(value) for value in values))
+
+
+def reports(tasks: Mapping[str, Task]) -> dict[str, Path]:
+    """Returns the files with all tables, of archives that have one beside them."""
+    found = {}
+    for part, task in tasks.items():
+        for path in dict.fromkeys(task.joined.sources.values()):
+            beside = path.parent / "tables.md"
+            if path.is_file() and beside.exists():
+                found[part] = beside
+    return found

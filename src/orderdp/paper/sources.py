@@ -1,0 +1,197 @@
+"""Where the results of the paper's studies are: folders of fresh runs and archives, joined.
+
+Runs of one task may come from several machines. All runs of one seed come from one source, since a difference between
+runs of one source is free of what differs between machines and commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orderdp.comparison.archive import study_in
+from orderdp.comparison.grid import Comparison
+from orderdp.comparison.records import Missing, Records, value_in
+from orderdp.comparison.results import results_of
+from orderdp.comparison.searched import KEY as SEARCH
+from orderdp.comparison.searched import trails_of
+from orderdp.output.toml import parse_toml, read_toml
+from orderdp.paper.contents import CONTENTS
+from orderdp.report.outline import collect
+from orderdp.training.recipe import gathered
+
+_ARCHIVES = "*.jsonl.xz"
+_OF_MACHINE = {
+    "data_root",
+    "download",
+    "device",
+    "num_threads",
+    "seed",
+}  # of a recipe; what runs compute stays the same
+
+
+class Source(NamedTuple):
+    """Runs of one task of a study.
+
+    Args:
+        path: archive, or folder of the study.
+        records: the runs.
+    """
+
+    path: Path
+    records: Records
+
+
+class Joined(NamedTuple):
+    """Runs of one task from all its sources.
+
+    Args:
+        records: the runs.
+        sources: seed to where its runs are.
+        left_out: sources that were not joined, each with the reason.
+    """
+
+    records: Records
+    sources: Mapping[int, Path]
+    left_out: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """All results of one size.
+
+    Args:
+        tasks: name of a study to its tasks, each with its sources.
+        computed: name of a study of the theory to the folder with its files.
+    """
+
+    tasks: dict[str, dict[str, list[Source]]] = field(default_factory=dict)
+    computed: dict[str, Path] = field(default_factory=dict)
+
+    def joined(self, study: str) -> dict[str, Joined]:
+        """Returns the tasks of a study, each with its runs from all sources; only tasks with a finished run."""
+        found = {name: join(sources) for name, sources in self.tasks.get(study, {}).items()}
+        return {name: each for name, each in found.items() if _finished(each.records)}
+
+
+def find(size: str, folder: Path | None = None, archives: Sequence[Path] = ()) -> Found:
+    """Returns the results of one size in a folder of `orderdp paper`, and in archives.
+
+    Args:
+        size: one of the sizes of studies.
+        folder: holds a folder for each study; None, or a folder that does not exist, for none.
+        archives: files, or folders in which all archives count.
+
+    Raises:
+        FileNotFoundError: there is no such archive. ValueError: a file that is none, or a damaged folder.
+    """
+    found = Found()
+    for path in (*_folders(folder), *_files(archives)):
+        study = (study_in(path) if path.is_file() else read_toml(path / "study.toml", "a study", example="")) or {}
+        if study.get("study") in CONTENTS and study.get("size") == size:
+            tasks = found.tasks.setdefault(study["study"], {})
+            for name, records in collect(path).parts.items():
+                tasks.setdefault(name, []).append(Source(path, records))
+    fresh = [] if folder is None else folder.glob("*/*.csv")
+    for file in (*sorted(fresh), *(file for place in archives for file in sorted(place.rglob("*.csv")))):
+        if file.stem in CONTENTS:
+            found.computed.setdefault(file.stem, file.parent)
+    return found
+
+
+def _folders(folder: Path | None) -> list[Path]:
+    return [] if folder is None else [file.parent for file in sorted(folder.glob("*/study.toml"))]
+
+
+def _files(places: Sequence[Path]) -> Iterator[Path]:
+    for place in places:
+        if not place.exists():
+            raise FileNotFoundError(
+                f"archives must be files or folders, got {place}, which does not exist; write what "
+                "'orderdp report --archive' wrote, or a folder that holds it"
+            )
+        yield from sorted(place.rglob(_ARCHIVES)) if place.is_dir() else [place]
+
+
+def join(sources: Sequence[Source]) -> Joined:
+    """Returns the runs of a task from all its sources: of each seed, those of the source that has most of them.
+
+    A source with another recipe or other data than the first is left out. The first is the one with most finished
+    runs. A search for the largest lossless ratio is not joined, since its seeds depend on its own differences.
+    """
+    first, *others = sorted(sources, key=lambda source: -_finished(source.records))
+    left_out, using = [], [first]
+    for source in others:
+        if why := _why_apart(first, source):
+            left_out.append(f"{source.path}, which has {why}")
+        else:
+            using.append(source)
+    planned = first.records.planned
+    if len(using) == 1:  # also a search, whose seeds have an order
+        return Joined(first.records, dict.fromkeys(planned.seeds, first.path), left_out)
+    seeds = sorted({seed for source in using for seed in source.records.planned.seeds})
+    of_seed = {seed: max(using, key=lambda source: _finished(source.records, seed)) for seed in seeds}
+    chosen = [
+        (run, source.records.runs[run.name])
+        for seed, source in of_seed.items()
+        for run in source.records.planned.runs
+        if run.seed == seed
+    ]
+    runs = tuple(run for run, _ in chosen)
+    planned = replace(planned, seeds=tuple(seeds), runs=runs, table={**planned.table, "seeds": seeds})
+    records = Records(planned, {run.name: found for run, found in chosen}, first.records.unplanned)
+    return Joined(records, {seed: source.path for seed, source in of_seed.items()}, left_out)
+
+
+def covers(sources: Sequence[Source], comparison: Comparison, labels: Collection[str], seed: int) -> bool:
+    """Returns whether one of the sources holds all finished runs of a task and a seed, by the same recipe.
+
+    Args:
+        sources: of the task.
+        comparison: what the study plans there, without static methods.
+        labels: of its static methods.
+        seed: the seed; any of a search, which is covered when it has ended.
+    """
+    return any(_covers(source.records, comparison, labels, seed) for source in sources)
+
+
+def _covers(records: Records, comparison: Comparison, labels: Collection[str], seed: int) -> bool:
+    planned = records.planned
+    recipe = gathered(parse_toml(comparison.recipe.to_toml()))
+    if _first_difference(recipe, planned.recipe) is not None:
+        return False
+    if comparison.lossless is not None:
+        trails = trails_of(results_of(records))
+        return set(trails) == set(comparison.lossless.arms) and all(trail.asks is None for trail in trails.values())
+    finished = {run.name: run.method for run in planned.runs if not isinstance(records.runs[run.name], Missing)}
+    members = comparison.members(planned.sizes.num_samples, planned.sizes.num_ranks)
+    wanted = {member.name for member in members if member.recipe.seed == seed}
+    return wanted <= finished.keys() and set(labels) <= set(finished.values())
+
+
+def _first_difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """Returns the first key in which two recipes compute something else, and its values; None if there is none."""
+    for key in sorted((mine.keys() | theirs.keys()) - _OF_MACHINE - {"strategy"}):
+        here, there = value_in(mine, key), value_in(theirs, key)
+        if here != there:
+            return key, here, there
+    return None
+
+
+def _why_apart(first: Source, other: Source) -> str:
+    """Returns why two sources cannot be joined; "" if they can."""
+    mine, theirs = first.records.planned, other.records.planned
+    if SEARCH in mine.table or SEARCH in theirs.table:
+        return "a search of its own"
+    if (found := _first_difference(mine.recipe, theirs.recipe)) is not None:
+        key, here, there = found
+        return f"another {key}, {there} instead of {here}"
+    return "" if mine.sizes[:2] == theirs.sizes[:2] else "data of another size"
+
+
+def _finished(records: Records, seed: int | None = None) -> int:
+    """Returns how many runs are finished, of one seed or of all."""
+    runs = (run for run in records.planned.runs if seed in (None, run.seed))
+    return sum(not isinstance(records.runs[run.name], Missing) for run in runs)

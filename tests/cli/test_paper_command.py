@@ -1,0 +1,86 @@
+"""`orderdp paper` on the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from orderdp.paper import blocks, study
+from orderdp.paper.contents import places
+
+REFUSED = {
+    "unknown size": ("--size cpuu", "no size named 'cpuu'; did you mean 'cpu'?"),
+    "no hours": (
+        "--hours 0",
+        "--hours must be a finite number above 0, got 0; write 10, or leave it out to train nothing",
+    ),
+    "endless": (
+        "--hours inf",
+        "--hours must be a finite number above 0, got inf; write 10, or leave it out to train nothing",
+    ),
+    "no number": (
+        "--hours nan",
+        "--hours must be a finite number above 0, got nan; write 10, or leave it out to train nothing",
+    ),
+    "a word": (
+        "--hours ten",
+        "--hours must be a finite number above 0, got ten; write 10, or leave it out to train nothing",
+    ),
+    "no page": ("--page mine.pdf", "--page must end in .md or .html, got mine.pdf; write mine.html"),
+    "no archive": (
+        "--archives nowhere",
+        "--archives must be files or folders, got nowhere, which does not exist; write what 'orderdp report --archive' "
+        "wrote, or a folder that holds it",
+    ),
+    "no process": (
+        "--hours 1 --processes 0",
+        "--processes must be a whole number from 1, and 1 under several ranks, got 0; write --processes 1",
+    ),
+    "nothing to show": (
+        "",
+        "the page needs results of size cpu, got none in runs/paper-cpu; write --hours 10 to train, or --archives PATH",
+    ),
+}
+
+
+@pytest.mark.parametrize(("typed", "line"), REFUSED.values(), ids=REFUSED)
+def test_a_wrong_call_gets_one_line_and_writes_nothing(call, here, typed, line):
+    assert call("paper", *typed.split()) == (2, "", f"orderdp: {line}\n")
+    assert not list(here.iterdir())
+
+
+@pytest.fixture
+def two_studies(monkeypatch):
+    """The paper has a figure of the theory, and a study that is shrunk to an epoch of 200 digits."""
+    there = [place for place in places() if place.name in ("figure8", "figure9")]
+    monkeypatch.setattr(blocks, "places", lambda: there)
+    tiny = {"train_size": 200, "epochs": 1, "num_threads": 1}
+    recipes_of = study._recipes
+    monkeypatch.setattr(study, "_recipes", lambda *given: [each.model_copy(update=tiny) for each in recipes_of(*given)])
+
+
+@pytest.mark.usefixtures("two_studies")
+def test_the_page_is_written_after_the_runs_and_again_from_archives(call):
+    status, out, err = call("paper", "--size", "smoke", "--hours", "1", "--device", "cpu")
+    assert (status, out) == (0, "runs/paper-smoke/paper.md\nruns/paper-smoke/paper.html\n")
+    assert err.endswith("3 of 3 blocks are finished: a block is all runs of one task and one seed\n")
+    page = Path("runs/paper-smoke/paper.html").read_text(encoding="utf-8")
+    assert '<h2 id="figure9">Figure 9: how often samples are used at 30 %</h2>' in page
+    assert call("report", "runs/paper-smoke/figure9", "--archive", "kept.jsonl.xz")[0] == 0
+    assert (
+        call("paper", "--size", "smoke", "--run", "none", "--archives", "kept.jsonl.xz", "--page", "p.md")[1]
+        == "p.md\n"
+    )
+    text = Path("p.md").read_text(encoding="utf-8")
+    assert "| digits | 0, 1 | 8 |" in text
+    assert not Path("none").exists()
+
+
+@pytest.mark.usefixtures("two_studies")
+def test_an_interrupted_call_says_how_to_go_on(call, monkeypatch):
+    def interrupt(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(blocks, "_make", interrupt)
+    status, out, err = call("paper", "--size", "smoke", "--hours", "1")
+    assert (status, out) == (130, "")
+    assert err.splitlines()[-1] == "orderdp: stopped; the same call continues"

@@ -1,0 +1,64 @@
+"""The page of the paper: docs/paper.md is that of the archives, and it claims no more than was run."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from orderdp.paper.contents import CONTENTS
+from orderdp.paper.page import page_of
+from orderdp.paper.page_text import as_html, as_markdown
+from orderdp.paper.sources import Found, find
+from orderdp.report.beside_print import OUTSIDE, SAME, WITHIN
+
+ROOT = Path(__file__).parents[2]
+
+in_repository = pytest.mark.skipif(not (ROOT / "results").exists(), reason="the sdist holds no results")
+
+
+@pytest.fixture(scope="module")
+def page():
+    return page_of("cpu", find("cpu", None, [ROOT / "results"]), charts=False)
+
+
+@in_repository
+def test_the_page_in_the_repository_is_that_of_its_archives(page):
+    written = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    assert as_markdown(page, ROOT / "docs") == written, "write: make results"
+
+
+@in_repository
+def test_the_overview_counts_what_the_tables_say(page):
+    exhibits = {each.name: each for each in page.exhibits}
+    assert list(exhibits) == list(CONTENTS)
+    for each in page.exhibits:
+        text = "\n".join(table.as_markdown() for table in each.tables)
+        for mark, count in each.marks.items():
+            assert text.count(str(mark)) == count, each.name
+    assert exhibits["table1"].marks[SAME] > 20
+    assert (exhibits["table10"].marks[WITHIN], exhibits["table10"].marks[OUTSIDE]) == (1, 1)
+    assert exhibits["figure4"].marks == {}  # a picture
+    assert any(sentence.startswith("Mixed: ") for sentence in exhibits["figure4"].seen)
+    words = " ".join(exhibits["table1"].seen)
+    assert re.search(r"the printed one is seen in \d+ of 94 differences", words)
+    assert "Numbers: – not comparable" in words
+    assert re.search(r"better in \d of 6 cases, worse in \d, and open in \d\.", words)
+
+
+def test_without_results_nothing_is_claimed():
+    page = page_of("cpu", Found())
+    for each in page.exhibits:
+        assert each.state in ("not run", "not run at this size", "no study yet", "nothing to compute", "exact")
+        assert bool(each.tables) == (each.state == "exact"), each.name
+    text = as_html(page)
+    assert text.count("<h2 id=") == len(CONTENTS) + 2  # and the legend, and the studies that the paper has not
+    assert "not run at this size" in text
+
+
+def test_a_size_that_a_study_has_not_is_named(monkeypatch):
+    from orderdp.paper import page as module
+
+    read = module.read_study
+    monkeypatch.setattr(module, "read_study", lambda file: {k: v for k, v in read(file).items() if k != "gpu"})
+    states = {each.name: each.state for each in page_of("gpu", Found()).exhibits}
+    assert states["table2"] == "no size gpu, only smoke, cpu, paper"

@@ -1,0 +1,78 @@
+"""Results of several machines joined: all runs of a seed from one source, and only what computes the same."""
+
+import shutil
+
+import pytest
+
+from orderdp.comparison.archive import Archive, write_archive
+from orderdp.comparison.records import read_folder
+from orderdp.comparison.results import results_of
+from orderdp.paper.sources import Source, covers, find, join
+
+PLAN = {"methods": ({"name": "orderdp", "prune_ratio": 0.5},), "against": ("full",)}
+
+
+def source(folder):
+    return Source(folder.path, read_folder(folder.path))
+
+
+@pytest.fixture
+def two(made):
+    """Seeds 0 and 1 on one machine, 1 and 2 on another, where seed 1 is not finished."""
+    first = made("first", seeds=(0, 1), **PLAN)
+    first.finish("OrderDP 50 %", (90.0, 91.0)).finish("full data", (92.0, 93.0))
+    second = made("second", seeds=(1, 2), **PLAN)
+    second.finish("OrderDP 50 %", (80.0, 81.0)).finish("full data", (83.0,), seeds=(2,))
+    return first, second
+
+
+def test_all_runs_of_a_seed_come_from_the_source_with_most_of_them(two):
+    joined = join([source(each) for each in two[::-1]])
+    assert joined.sources == {0: two[0].path, 1: two[0].path, 2: two[1].path}
+    results = results_of(joined.records)
+    assert results.seeds == (0, 1, 2)
+    assert results.entries["OrderDP 50 %"].values("accuracy_last") == {0: 90.0, 1: 91.0, 2: 81.0}
+    assert results.entries["full data"].values("accuracy_last") == {0: 92.0, 1: 93.0, 2: 83.0}
+    assert joined.left_out == []
+
+
+def test_a_source_that_computes_something_else_is_left_out_and_named(two, made, tiny_recipe):
+    other = made("other", recipe=tiny_recipe(max_lr=0.07), seeds=(5,), **PLAN).finish("full data", (50.0,))
+    joined = join([*map(source, two), source(other)])
+    assert set(joined.sources) == {0, 1, 2}
+    assert joined.left_out == [f"{other.path}, which has another max_lr, 0.07 instead of {two[0].plan.recipe.max_lr}"]
+
+
+def test_the_machine_makes_no_difference(two, made, tiny_recipe):
+    other = made("other", recipe=tiny_recipe(num_threads=2), seeds=(5,), **PLAN).finish("full data", (50.0,))
+    assert set(join([*map(source, two), source(other)]).sources) == {0, 1, 2, 5}
+
+
+def test_a_seed_is_covered_when_all_its_runs_are_finished_in_one_source(two, tiny_recipe):
+    sources = [source(each) for each in two]
+    plan = two[0].plan
+    three = type(plan)(plan.recipe, plan.methods, (0, 1, 2, 3), plan.against)
+    assert [covers(sources, three, (), seed) for seed in range(4)] == [True, True, True, False]
+    assert not covers(sources, three, ("EL2N",), 0)
+    assert not covers(sources, type(plan)(tiny_recipe(epochs=4), plan.methods, (0,), plan.against), (), 0)
+    more = (*plan.methods, {"name": "ucb", "prune_ratio": 0.5})
+    assert not covers(sources, type(plan)(plan.recipe, more, (0,), plan.against), (), 0)
+
+
+def test_archives_are_found_by_study_and_size_beside_fresh_runs(two, tmp_path):
+    head = {"study": "table8", "size": "smoke", "title": "Table 8", "parts": ["digits"]}
+    place = tmp_path / "archives" / "deep"
+    place.mkdir(parents=True)
+    for number, (changes, folder) in enumerate([({}, two[1]), ({"size": "cpu"}, two[0]), ({"study": "mine"}, two[0])]):
+        archive = Archive("Table 8", {**head, **changes}, {"digits": read_folder(folder.path)})
+        write_archive(place / f"{number}.jsonl.xz", archive)
+    fresh = tmp_path / "paper" / "table8"
+    shutil.copytree(two[0].path, fresh / "digits")
+    (fresh / "study.toml").write_text('study = "table8"\nsize = "smoke"\ntitle = "Table 8"\nparts = ["digits"]\n')
+    found = find("smoke", tmp_path / "paper", [tmp_path / "archives"])
+    assert list(found.tasks) == ["table8"]
+    assert set(found.joined("table8")["digits"].sources) == {0, 1, 2}
+    assert find("gpu", tmp_path / "paper", [tmp_path / "archives"]).tasks == {}
+    (place / "wrong.jsonl.xz").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"^an archive must be a complete file .*wrong\.jsonl\.xz"):
+        find("smoke", None, [tmp_path / "archives"])

@@ -1,0 +1,129 @@
+"""Measured numbers held against printed ones, on folders whose accuracies are known."""
+
+import pytest
+
+from orderdp.comparison.results import read_results
+from orderdp.output.text_table import Table
+from orderdp.paper.page import Exhibit, Page
+from orderdp.paper.page_text import as_html
+from orderdp.report.beside_print import (
+    MARKS,
+    OPEN,
+    OTHER,
+    OUTSIDE,
+    SAME,
+    differences,
+    fitting,
+    is_same_task,
+    mark_in,
+    numbers,
+)
+from orderdp.report.outline import Published
+from orderdp.report.section import EDGES
+from orderdp.strategies.registry import parse
+
+METHODS = ("orderdp", "infobatch", "ucb,every=1", "dynamic_random")
+ACCURACIES = {
+    "OrderDP 50 %": (90.0, 91.0, 92.0),
+    "InfoBatch 50 %": (89.0, 90.1, 90.9),  # about 1 below: shown
+    "UCB 50 % every 1": (91.1, 92.0, 92.9),  # about 1 above: shown
+    "dynamic random 50 %": (89.0, 92.0, 92.0),  # neither is shown
+    "full data": (90.5, 91.5, 92.4),
+}
+
+
+@pytest.fixture
+def results(made):
+    methods = tuple({**parse(method), "prune_ratio": 0.5} for method in METHODS)
+    folder = made(methods=methods, against=("full",), seeds=(0, 1, 2))
+    for label, accuracies in ACCURACIES.items():
+        of = label == "OrderDP 50 %"
+        folder.finish(label, accuracies, jaccard=lambda seed, epoch, more=of: more + seed / 100)
+    return read_results(folder.path)
+
+
+def printed(rows, columns=("method", "50 %"), **more):
+    return Published("Digits, small_cnn: accuracy, %", columns, {name: [cell] for name, cell in rows.items()}, **more)
+
+
+ROWS = {"OrderDP": "95.0", "InfoBatch": "94.5", "UCB": "94.0", "dynamic random": "93.0", "full data": "95.0"}
+
+
+def test_signs_of_differences_are_held_against_the_printed_ones(results):
+    held = differences(results, printed(ROWS), EDGES)
+    assert held.table.lines[0] == ["OrderDP minus", "50 %, printed", "50 %, here"]
+    cells = {row[0]: row[1:] for row in held.table.lines[1:]}
+    assert list(cells) == ["InfoBatch", "UCB", "dynamic random", "full data"]
+    assert cells["InfoBatch"] == ["+0.5", "+1.00 [+0.72, +1.28] ✓ same order"]
+    assert (cells["UCB"][0], mark_in(cells["UCB"][1])) == (
+        "+1.0",
+        OTHER,
+    )  # a method whose settings are not printed
+    assert mark_in(cells["dynamic random"][1]) == OPEN
+    assert (cells["full data"][0], mark_in(cells["full data"][1])) == ("+0.0", OTHER)  # a printed tie
+    assert held.marks == {SAME: 1, OTHER: 2, OPEN: 1}
+
+
+def test_two_seeds_show_nothing(results):
+    for entry in results.entries.values():
+        del entry.results[2]
+    assert set(differences(results, printed(ROWS), EDGES).marks) == {OPEN}
+
+
+def test_full_data_is_printed_once_for_all_ratios(results):
+    rows = {"OrderDP": ["95.6", "95.0"], "full data": ["95.5 ± 0.1", ""]}
+    held = differences(results, Published("", ("method", "30 %", "50 %"), rows), EDGES)
+    assert held.table.lines[1][:2] == ["full data", "−0.5"]
+
+
+def test_numbers_lie_in_the_interval_or_outside(results):
+    held = numbers(results, printed({"OrderDP": "93.4", "InfoBatch": "95.0", "another": "90.0"}), EDGES)
+    cells = {row[0]: row[1:] for row in held.table.lines[1:]}
+    assert cells["OrderDP"] == ["93.4", "91.00 [88.52, 93.48] ✓ within"]
+    assert mark_in(cells["InfoBatch"][1]) == OUTSIDE
+    assert cells["another"] == ["90.0", ""]
+
+
+def test_parts_of_a_run_are_held_against_columns_of_parts(results):
+    rows = {"InfoBatch 50 %": ["0.5", "0.6"], "OrderDP 50 %": ["0.6", "0.5"]}
+    table = Published("", ("method and ratio", "60–80 %", "last epoch"), rows, section="stability")
+    held = differences(results, table, EDGES)
+    (row,) = held.table.lines[1:]
+    assert row == [
+        "InfoBatch 50 %",
+        "+0.1",
+        "+1.00 [+1.00, +1.00] ✓ same order",
+        "−0.1",
+        "+1.00 [+1.00, +1.00] ✗ other order",
+    ]
+
+
+def test_the_share_saved_is_held_against_a_table_of_it(results):
+    table = printed({"OrderDP": "42.6", "InfoBatch": "37.1"}, ("method", "SGD"), section="cost", measure="saved")
+    (row,) = differences(results, table, EDGES).table.lines[1:]
+    assert row[:2] == ["InfoBatch", "+5.5"]
+    assert mark_in(row[2]) in (SAME, OTHER)
+
+
+@pytest.mark.parametrize("section", ["lossless", "cost", "gradients"])
+def test_a_table_of_other_numbers_is_not_compared(results, section):
+    assert differences(results, printed(ROWS, section=section), EDGES) is None
+    assert numbers(results, printed(ROWS, section=section), EDGES) is None
+
+
+def test_a_task_is_held_against_the_tables_of_its_data_set_and_compared_in_numbers_with_its_network_only(results):
+    tables = [
+        Published(title, ("method",), {}) for title in ("CIFAR-10, small_cnn", "Digits, R-50", "digits, small-cnn")
+    ]
+    assert fitting(results, tables) == tables[1:]
+    assert fitting(results, tables[:1] * 2) == tables[:1]
+    results.recipe["model"] = "smallcnn"
+    assert [is_same_task(results, table) for table in tables] == [False, False, True]
+
+
+def test_every_mark_is_said_in_words_and_has_a_colour():
+    lines = [["method", *map(str, range(len(MARKS)))], ["a", *(f"1 {mark}" for mark in MARKS)]]
+    html = as_html(Page("cpu", [Exhibit("table1", "Table 1", "run", tables=[Table("a", "a", lines)])], []))
+    for mark in MARKS:
+        assert f'class="number {mark.color}">1 {mark}</td>' in html
+        assert f".{mark.color} {{ " in html
