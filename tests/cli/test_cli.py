@@ -21,6 +21,7 @@ import torch
 import orderdp
 from orderdp import UCB, DynamicRandom, FullData, InfoBatch, OrderDP, OrderedSGD, SeTa
 from orderdp.cli.messages import in_flags
+from orderdp.cli.settings import add_settings
 from orderdp.comparison import workers
 from orderdp.data import fashion_mnist
 from orderdp.report import outline, plots
@@ -50,6 +51,12 @@ def test_each_level_explains_itself(call):
 def test_the_help_of_train_names_every_setting(call):
     _, out, _ = call("train", "--help")
     assert all(f"--{name.replace('_', '-')} " in out for name in Recipe.model_fields)
+
+
+def test_the_keys_of_a_second_stage_are_given_as_names_and_values():
+    parser = argparse.ArgumentParser()
+    add_settings(parser)
+    assert parser.parse_args(["--finetune", "epochs=2", "mixup=0.8"]).finetune == {"epochs": 2, "mixup": 0.8}
 
 
 def test_the_version_is_the_packages(call):

@@ -15,7 +15,7 @@ from orderdp.data.imports import import_image_library
 
 COLOUR = {"mean": (0.5074, 0.4867, 0.4411), "std": (0.2011, 0.1987, 0.2025)}
 GREY = {"mean": (0.3,), "std": (0.37,)}
-AUGMENTS = ("none", "crop", "flip_crop", "flip_crop_erase")
+AUGMENTS = ("none", "crop", "flip_crop", "flip_crop_erase", "flip_crop_random_erase")
 
 
 def arrays(n=60, channels=3, size=32):
@@ -162,8 +162,8 @@ def test_an_id_beyond_the_end_is_an_index_error(kind):
 @pytest.mark.parametrize("kind", [ResidentImages, SampleImages, FileImages])
 def test_an_unknown_augmentation_is_refused(kind, files):
     source = files if kind is FileImages else arrays()
-    message = "augment must be one of 'none', 'crop', 'flip_crop', 'flip_crop_erase', got 'flip'; write augment='none'"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)} for none$"):
+    message = f"augment must be one of {', '.join(map(repr, AUGMENTS))}, got 'flip'; write augment='none' for none"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         kind(source, augment="flip", **COLOUR)
 
 
@@ -204,6 +204,22 @@ def test_erasing_changes_a_square_of_an_image_that_is_flipped_and_cropped_alike(
             where = (after == 0).all(0)
             assert torch.equal(after[:, ~where], before[:, ~where])
             assert 8 * 8 <= int(where.sum()) <= 16 * 16
+
+
+def test_random_erasing_puts_noise_into_a_rectangle_of_a_quarter_of_the_images():
+    plain, erased = (
+        epoch_of(ResidentImages(arrays(), augment=augment, **COLOUR), collate_fn=whole)[0]
+        for augment in ("flip_crop", "flip_crop_random_erase")
+    )
+    changed = (plain != erased).any(1)  # (60, 32, 32)
+    of_image = changed.flatten(1).sum(1)
+    assert 6 <= int((of_image > 0).sum()) <= 24
+    for image in changed[of_image > 0]:
+        rows, columns = (int(image.any(side).sum()) for side in (1, 0))
+        assert int(image.sum()) == rows * columns <= 32 * 32 / 3 + 32
+    noise = erased.permute(0, 2, 3, 1)[changed]
+    assert abs(float(noise.mean())) < 0.1
+    assert abs(float(noise.std()) - 1) < 0.1
 
 
 @pytest.mark.parametrize("augment", ["crop", "flip_crop"])

@@ -30,7 +30,19 @@ from reference.log_lines import begun_or_failed
 
 FILES = {row.name: row.file for row in catalogue().values() if row.file is not None}
 TRAINED = ["figure1", "figure3", "figure4", "figure9", "figure10", "figure11", "figure12", "figure13"]
-TRAINED += ["appendix_d6", "table1", "table2", "table3", "table4", "table6", "table7", "table8", "table9", "table11"]
+TRAINED += [
+    "appendix_d6",
+    "table1",
+    "table2",
+    "table3",
+    "table4",
+    "table5",
+    "table6",
+    "table7",
+    "table8",
+    "table9",
+    "table11",
+]
 NUM_SAMPLES = {"digits": 1_437, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000, "sst2": 67_349}
 NUM_SAMPLES["folder"] = 1_281_167  # ImageNet-1K
 
@@ -123,6 +135,8 @@ def test_the_published_size_has_the_published_recipes(name):
         recipe = plan.recipe
         if recipe.dataset == "folder":
             assert part == f"imagenet-{recipe.model}"
+            if name == "table5":
+                continue
             assert (recipe.epochs, recipe.optimizer, recipe.image_size) == (90, "lars", 224)
             continue
         assert (recipe.epochs, recipe.batch_size, recipe.precision, recipe.train_size) == (200, 128, "float32", None)
@@ -194,6 +208,9 @@ PRINTED = [
     ("table4", 0, "InfoBatch", "60 %", "74.9"),
     ("table4", 0, "OrderDP", "60 %", "76.0"),
     ("table4", 0, "full data", "30 %", "76.4 ± 0.1"),
+    ("table5", 0, "OrderDP", "Swin-T", "81.4"),
+    ("table5", 0, "full data", "ViT-B (MAE)", "82.8"),
+    ("table5", 1, "OrderDP", "R-50, timm's recipe", "29.8"),
     ("table6", 0, "full data", "ImageNet, R-18", "70.5"),
     ("table6", 0, "InfoBatch, saved", "CIFAR-10, R-18", "36.5"),
     ("table6", 0, "InfoBatch, saved", "ImageNet, R-50", "34.3"),
@@ -242,6 +259,7 @@ BESIDE = {
     "table2": ["Accuracy"] * 4,
     "table3": ["Accuracy", "Cost"],
     "table4": ["Accuracy"],
+    "table5": ["Accuracy", "Cost"],
     "table6": ["Largest lossless ratio"],
     "table7": ["Accuracy", "Cost"],
     "table8": ["Stability of the selection"],
@@ -332,6 +350,19 @@ def test_the_third_and_fourth_table_train_alike_on_crops_of_56_of_64_pixels(size
     assert (plan.recipe.dataset, plan.recipe.image_size, plan.recipe.augment) == ("folder", 56, "flip_crop")
     assert plan.recipe.image_size * 256 // 224 == 64  # what an image is resized to before its centre is cropped
     assert {recipe.strategy.asked_ratio for recipe in plan.pruned()} == {0.4}
+
+
+def test_the_fifth_table_has_a_strong_recipe_a_swin_transformer_and_a_masked_autoencoder():
+    for size in SIZES:
+        strong, swin, masked = (plan.recipe for plan in load_study(FILES["table5"], size).parts.values())
+        assert (strong.mixes, strong.ema > 0, strong.augment) == (True, True, "flip_crop_random_erase")
+        assert strong.label_smoothing == swin.label_smoothing == 0.1
+        assert "swin" in swin.model
+        assert (swin.drop_path > 0, swin.clip_norm, swin.schedule) == (True, 5.0, "cosine")
+        assert masked.finetune is not None
+        assert masked.finetuning().strategy.name == "full"
+    published = [plan.recipe.epochs for plan in load_study(FILES["table5"], "paper").parts.values()]
+    assert (published[1:], masked.finetuning().epochs) == ([300, 300], 100)
 
 
 def test_the_seventh_table_trains_with_each_optimizer():
@@ -607,6 +638,7 @@ RATIOS = {
     "table2": [0.3, 0.5, 0.7],
     "table3": [0.4],
     "table4": [0.3, 0.4, 0.6],
+    "table5": [0.221, 0.298, 0.308],
     "table6": [ratio / 100 for ratio in range(5, 80, 5)],
     "table7": [0.426, 0.5],
     "table8": [0.4, 0.7],
@@ -653,8 +685,13 @@ def test_what_a_search_has_no_place_for_is_refused(tmp_path, beside):
 
 @every_study
 def test_the_published_size_asks_for_the_published_ratios(name):
-    for plan in load_study(FILES[name], "paper").parts.values():
-        assert sorted({round(recipe.strategy.asked_ratio, 3) for recipe in plan.pruned()}) == RATIOS[name]
+    asked = [
+        sorted({round(recipe.strategy.asked_ratio, 3) for recipe in plan.pruned()})
+        for plan in load_study(FILES[name], "paper").parts.values()
+    ]
+    if name == "table5":  # a ratio for each model
+        asked = [sorted(ratio for ratios in asked for ratio in ratios)]
+    assert all(ratios == RATIOS[name] for ratios in asked)
 
 
 # Digests of all published cells, each held against the paper: one that changes is to be held against it anew.
@@ -667,6 +704,7 @@ CELLS = {
     "table2": "3b67f6f36a4c",
     "table3": "db399cad4ea9",
     "table4": "b9124ad037e5",
+    "table5": "6cadb77f661e",
     "table6": "df552bd0fa6a",
     "table7": "061ab1a7e47b",
     "table8": "39f8766ae1ce",

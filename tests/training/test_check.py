@@ -103,7 +103,7 @@ def test_what_fits_passes_and_builds_nothing(monkeypatch):
 
 
 def test_a_run_is_checked_before_its_model_is_built(tmp_path, tiny, digits, monkeypatch):
-    monkeypatch.setattr(loop, "model_for", None)
+    monkeypatch.setattr(loop, "learning", None)
     with pytest.raises(ValueError, match=r"^max_steps must be within the 21 steps of 3 epochs, got 99; write more"):
         Run(tiny(strategy="full", max_steps=99), digits, RunFolder(tmp_path), show=False)
 

@@ -75,6 +75,48 @@ def test_a_run_makes_exactly_the_steps_and_samples_of_its_method(train, settings
         assert pruner.total_steps(3, 32, drop_last=recipe.drop_last) == steps
 
 
+def test_the_average_of_the_weights_is_evaluated(train, digits):
+    folder = train(**FULL, ema=0.75, epochs=2)
+    recipe = folder.recipe()
+    run = Run(recipe, digits, folder, show=False)
+    run._resume()
+    assert run.average is not None
+    images, labels = ResidentImages(digits.test, mean=digits.mean, std=digits.std).__getitems__(range(360))
+    with torch.no_grad():
+        losses = [F.cross_entropy(net.eval()(images), labels) for net in (run.average.module, run.model)]
+    assert folder.metrics()[-1]["test_loss"] == pytest.approx(float(losses[0]), rel=1e-5)
+    assert not math.isclose(float(losses[0]), float(losses[1]), rel_tol=1e-3)
+
+
+def test_a_gradient_is_cut_to_the_largest_norm_and_recorded_as_it_was(train, digits):
+    plain = {**FULL, "max_steps": 1, "schedule": "constant", "momentum": 0.0, "weight_decay": 0.0, "max_lr": 0.5}
+    whole, cut = (train(str(norm), **plain, clip_norm=norm) for norm in (None, 1e-3))
+    norms = [float(np.load(folder.path / "gradient_norms.npy")[0]) for folder in (whole, cut)]
+    assert norms[0] == norms[1] > 1e-2
+    for folder, norm in ((whole, norms[0]), (cut, 1e-3)):
+        run = Run(folder.recipe(), digits, folder, show=False)
+        before = torch.cat([parameter.detach().flatten() for parameter in run.model.parameters()])
+        run._resume()
+        after = torch.cat([parameter.detach().flatten() for parameter in run.model.parameters()])
+        assert float((after - before).norm()) == pytest.approx(0.5 * norm, rel=1e-3)
+
+
+def test_mixed_batches_train_alike_on_every_path_and_tell_nothing_of_what_is_mastered(train):
+    mixing = {**ORDERDP, "mixup": 0.8, "cutmix": 1.0, "augment": "flip_crop_random_erase"}
+    folders = [train(path, **mixing, data_path=path) for path in ("loader", "resident")]
+    assert len({folder.result()["digests"]["model"] for folder in folders}) == 1
+    assert folders[0].metrics()[-1]["mastered"] is None
+    assert folders[0].result()["digests"]["model"] != train("plain", **ORDERDP).result()["digests"]["model"]
+
+
+def test_mixing_is_refused_where_the_choice_is_within_the_batch(tiny):
+    with raises(
+        ValueError,
+        "ordered_sgd chooses within its batch, and mixup mixes the samples of a batch, got 0.8; write mixup = 0",
+    ):
+        tiny(**ORDERED, mixup=0.8)
+
+
 def test_max_steps_beyond_the_epochs_is_refused(tiny):
     with raises(ValueError, "max_steps must be within the 12 steps of 3 epochs, got 13; write more epochs"):
         total_steps(tiny(**ORDERDP, max_steps=13), N)
@@ -143,7 +185,7 @@ def test_the_arithmetic_has_the_threads_asked_for(tmp_path, tiny, digits):
 def test_the_evaluation_has_batches_of_its_own_size_and_draws_nothing(tmp_path, tiny, digits, monkeypatch):
     run = Run(tiny(eval_batch_size=100), digits, RunFolder(tmp_path), show=False)
     sizes, logits = [], run._outputs
-    monkeypatch.setattr(run, "_outputs", lambda images: sizes.append(len(images)) or logits(images))
+    monkeypatch.setattr(run, "_outputs", lambda batch, net: sizes.append(len(batch[1])) or logits(batch, net))
     before = torch.get_rng_state()
     run._evaluate()
     assert sizes == [100, 100, 100, 60]
@@ -321,12 +363,12 @@ def test_seconds_before_and_after_an_interruption_add_up(train, monkeypatch):
         clock[0] += 1000
         return select(*arguments)
 
-    def slow_update(*arguments):
+    def slow_update(*arguments, **named):
         calls.append(None)
         if len(calls) == 7:  # the third step of the second epoch
             raise KeyboardInterrupt
         clock[0] += 10
-        return update(*arguments)
+        return update(*arguments, **named)
 
     def slow_read(*arguments):
         clock[0] += 0.125

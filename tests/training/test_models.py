@@ -30,6 +30,8 @@ def num_parameters(model: nn.Module) -> int:
         ("cnn", 1, 28, 223_530),
         ("strided_cnn", 3, 32, 224_106),
         ("small_resnet", 3, 32, 78_042),
+        ("small_swin", 3, 32, 136_822),
+        ("vit_base", 3, 224, 85_806_346),
         ("resnet18", 3, 32, 11_173_962),
         ("resnet50", 3, 32, 23_520_842),
         ("resnet18", 3, 224, 11_181_642),

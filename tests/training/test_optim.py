@@ -177,7 +177,16 @@ def test_a_constant_schedule_leaves_the_momentum_alone():
     assert momenta == [0.9] * 5
 
 
-@pytest.mark.parametrize("schedule_name", ["onecycle", "constant"])
+def test_a_cosine_rises_in_a_straight_line_and_leaves_the_momentum_alone():
+    rates, momenta = curve(21, name="cosine", pct_start=0.2, div_factor=10.0, final_div_factor=10.0)
+    assert rates[:5] == pytest.approx([0.02, 0.065, 0.11, 0.155, 0.2])
+    assert rates[12] == pytest.approx(0.101)  # halfway down to 0.002
+    assert rates[-1] == pytest.approx(0.002)
+    assert momenta == [0.9] * 21
+    assert curve(1, name="cosine")[0] == [0.2]
+
+
+@pytest.mark.parametrize("schedule_name", ["onecycle", "cosine", "constant"])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_resumed_run_makes_the_same_steps(name, schedule_name):
     def build(seed: int):
@@ -208,5 +217,5 @@ def test_an_unknown_name_is_refused():
     names = "'sgd', 'adamw', 'lars', 'lamb', 'lars_release' or 'lamb_release'"
     with pytest.raises(ValueError, match=f"^no optimizer named 'adam'; write {names}$"):
         optimizer_of(small_model(), name="adam")
-    with pytest.raises(ValueError, match=r"^no schedule named 'cosine'; write 'onecycle' or 'constant'$"):
-        build_schedule(optimizer_of(small_model()), total_steps=10, max_lr=0.2, name="cosine")
+    with pytest.raises(ValueError, match=r"^no schedule named 'step'; write 'onecycle', 'cosine' or 'constant'$"):
+        build_schedule(optimizer_of(small_model()), total_steps=10, max_lr=0.2, name="step")

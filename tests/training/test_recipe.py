@@ -97,7 +97,9 @@ others = st.fixed_dictionaries(
         "max_lr": st.floats(0, exclude_min=True, allow_infinity=False),
         "momentum": fractions,
         "weight_decay": st.floats(0, allow_infinity=False),
-        "schedule": st.sampled_from(["onecycle", "constant"]),
+        "schedule": st.sampled_from(["onecycle", "cosine", "constant"]),
+        "ema": fractions,
+        "clip_norm": st.none() | factors,
         "pct_start": fractions,
         "div_factor": factors,
         "final_div_factor": factors,
@@ -139,7 +141,8 @@ def test_a_written_recipe_reads_back_equal(tmp_path_factory, data, strategy, res
 def test_the_toml_holds_every_key_that_is_set():
     recipe = Recipe(strategy=OrderDP(prune_ratio=0.5), data_root="data")
     keys, _, strategy = recipe.to_toml().partition("\n[strategy]\n")
-    left_out = {"num_threads", "train_size", "image_size", "max_steps", "checkpoint_steps", "strategy"}
+    left_out = {"num_threads", "train_size", "image_size", "max_steps", "checkpoint_steps", "clip_norm"}
+    left_out |= {"finetune", "strategy"}
     assert {line.split(" = ")[0] for line in keys.splitlines()} == set(Recipe.model_fields) - left_out
     assert strategy.splitlines() == ['name = "orderdp"', "prune_ratio = 0.5"]
 

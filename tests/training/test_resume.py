@@ -60,11 +60,14 @@ MOMENTS = {
 
 @pytest.fixture
 def dropout(monkeypatch):
-    """Gives every model a layer of dropout, which draws from torch's global generator at each step."""
+    """Gives every sequential model a layer of dropout, which draws from torch's global generator at each step."""
     build = models.build_model
 
     def with_dropout(name, **sizes):
-        *layers, last = build(name, **sizes)
+        model = build(name, **sizes)
+        if not isinstance(model, torch.nn.Sequential):
+            return model
+        *layers, last = model
         return torch.nn.Sequential(*layers, torch.nn.Dropout(0.3), last)
 
     monkeypatch.setattr(models, "build_model", with_dropout)
@@ -107,6 +110,18 @@ OTHERS = {
     "lars of the release": {"optimizer": "lars_release", "max_lr": 1.0},
     "lamb of the release": {"optimizer": "lamb_release", "max_lr": 0.01},
     "max_steps": {"strategy": "full", "max_steps": 21},
+    "mixed, erased, averaged": {
+        "data_path": "loader",
+        "num_workers": 1,
+        "augment": "flip_crop_random_erase",
+        "mixup": 0.8,
+        "cutmix": 1.0,
+        "ema": 0.9,
+        "clip_norm": 1.0,
+        "schedule": "cosine",
+        "epochs": 2,
+    },
+    "masked": {"model": "tiny_vit", "optimizer": "adamw", "max_lr": 0.003, "epochs": 2, "finetune": {"epochs": 1}},
 }
 
 

@@ -38,7 +38,10 @@ examples:
 _WIDEST = 150  # letters of a line of a table that is printed
 _DEFAULT = ("random", "el2n", "forgetting")
 _OWN = ("methods", "prune_ratio", "proxies", "seed", "quotas", "validation", "cache", "output", "recipe")
-_LEFT_OUT = ("seed", "drop_last", "max_steps", "checkpoint_steps", "alignment")
+_LEFT_OUT = (
+    *("seed", "drop_last", "max_steps", "checkpoint_steps", "alignment"),
+    *("mixup", "cutmix", "drop_path", "clip_norm", "ema", "finetune"),
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -39,6 +39,8 @@ def add_settings(
         text = str(field.description).replace("%", "%%")
         if field.annotation is bool:
             settings.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+        elif name == "finetune":
+            settings.add_argument(flag, nargs="+", type=setting, action=_Table, metavar="NAME=VALUE", help=text)
         elif name in several:
             text += "; several values make a run each"
             settings.add_argument(flag, nargs="+", type=one_of_several, metavar="N", help=text)
@@ -46,6 +48,13 @@ def add_settings(
             settings.add_argument(flag, type=not_empty, metavar="NAME", help=text)
         else:
             settings.add_argument(flag, type=number_or_text, metavar=_metavar(field.annotation), help=text)
+
+
+class _Table(argparse.Action):
+    """Stores pairs of name and value as a table."""
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, values: Any, option: object = None) -> None:
+        setattr(namespace, self.dest, dict(values))
 
 
 STRATEGY_OPTIONS = ("strategy", "prune_ratio", "explore", "exploit", "settings")

@@ -4,6 +4,9 @@ The random numbers of a sample are a hash of seed, epoch and id, not draws from 
 rest of the batch, on workers, ranks or restarts.
 """
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from functools import lru_cache
 from typing import Literal, TypeAlias
@@ -13,7 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Augment: TypeAlias = Literal["none", "crop", "flip_crop", "flip_crop_erase"]
+from orderdp.data.imports import import_image_library
+
+Augment: TypeAlias = Literal["none", "crop", "flip_crop", "flip_crop_erase", "flip_crop_random_erase"]
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _LOW = np.uint64(2**31 - 1)
@@ -28,6 +33,8 @@ class Purpose(IntEnum):
     NOISE = 3
     ANGLE = 4
     ERASE = 5
+    MIX = 6
+    MASK = 7
 
 
 def draws(seed: int, epoch: int, ids: npt.ArrayLike, purpose: Purpose) -> npt.NDArray[np.uint64]:
@@ -74,8 +81,8 @@ def draw_views(augment: Augment, ids: npt.ArrayLike, *, seed: int, epoch: int, p
     """Returns how each sample is seen in an epoch: moved down, moved right, flipped.
 
     Args:
-        augment: "none", "crop" (a window moved by at most the padding), "flip_crop" (then a flip or not), or
-            "flip_crop_erase", which moves and flips alike.
+        augment: "none", "crop" (a window moved by at most the padding), "flip_crop" (then a flip or not), or one that
+            also erases, which moves and flips alike.
         ids: (b,) integers, positions in the data set.
         seed: seed of the run.
         epoch: number of the epoch, from 0.
@@ -151,6 +158,52 @@ def erase(images: Tensor, ids: npt.ArrayLike, *, seed: int, epoch: int) -> Tenso
         inside.append((first <= places) & (places < first + side // 2))  # (b, side)
     rows, columns = (each.to(images.device, non_blocking=True) for each in inside)
     return images.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+
+
+def erase_at_random(images: Tensor, ids: npt.ArrayLike, *, seed: int, epoch: int) -> Tensor:
+    """Sets a rectangle of a quarter of the images to noise, by timm's random erasing, in place; returns the images.
+
+    The noise is standard normal, of each pixel. A rectangle covers 2 to 33 % of the image.
+
+    Args:
+        images: (b, c, h, w), normalised.
+        ids: (b,) integers, positions in the data set.
+        seed: seed of the run.
+        epoch: number of the epoch, from 0.
+
+    Raises:
+        ImportError: timm is not installed.
+
+    Source: Zhong et al., "Random erasing data augmentation", AAAI 2020, with timm's numbers for vision transformers.
+    """
+    erasing = import_image_library("timm.data.random_erasing").RandomErasing(probability=1, mode="pixel", device="cpu")
+    bits = draws(seed, epoch, ids, Purpose.ERASE)
+    for i in np.flatnonzero(bits % np.uint64(4) == 0):  # a quarter; seeding takes longer than erasing
+        with seeded(int(bits[i])):
+            erasing(images[i])
+    return images
+
+
+@contextmanager
+def seeded(bits: int) -> Iterator[None]:
+    """Seeds Python's, NumPy's and torch's global generators of the host inside, and restores them afterwards.
+
+    For functions of other libraries that draw from them only.
+
+    Args:
+        bits: the seed, in [0, 2**64).
+    """
+    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    # With the generator's own manual_seed, since torch.manual_seed would seed the generators of all devices.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(bits)
+        random.seed(bits)  # noqa: TID251
+        np.random.seed([bits & 0xFFFFFFFF, bits >> 32])  # noqa: NPY002 TID251
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)  # noqa: NPY002
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor, *, channels_last: bool = False) -> Tensor:

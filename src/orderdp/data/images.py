@@ -10,12 +10,24 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from orderdp.data.augment import Augment, Purpose, draw_views, draws, erase, normalize, padding_of, source_pixels
+from orderdp.data.augment import (
+    Augment,
+    Purpose,
+    draw_views,
+    draws,
+    erase,
+    erase_at_random,
+    normalize,
+    padding_of,
+    seeded,
+    source_pixels,
+)
 from orderdp.data.base import ImageArrays, ImageFiles
 from orderdp.data.imports import import_image_library
 from orderdp.data.samples import Samples
 
 _NAMED = 10  # files that a warning names
+_ERASING = {"flip_crop_erase": erase, "flip_crop_random_erase": erase_at_random}
 
 
 class AugmentedImages(Samples):
@@ -37,10 +49,10 @@ class AugmentedImages(Samples):
         super().__init__(source.labels, seed)
         self.augment: Augment = augment
 
-    def _erased(self, image: Tensor, index: int) -> Tensor:
-        if self.augment == "flip_crop_erase":
-            erase(image[None], [index], seed=self.seed, epoch=self.epoch)
-        return image
+    def _erased(self, images: Tensor, ids: npt.ArrayLike) -> Tensor:
+        if self.augment in _ERASING:
+            _ERASING[self.augment](images, ids, seed=self.seed, epoch=self.epoch)
+        return images
 
 
 class ResidentImages(AugmentedImages):
@@ -55,8 +67,7 @@ class ResidentImages(AugmentedImages):
         source: images and labels.
         mean: of each channel, on the scale of 0 to 1.
         std: of each channel, on the scale of 0 to 1.
-        augment: "none", "crop", "flip_crop" or "flip_crop_erase"; crops reflect 4 pixels, or 2 in images smaller than
-            16.
+        augment: one of `Augment`; crops reflect 4 pixels, or 2 in images smaller than 16.
         seed: seed of the augmentation.
         device: that holds the images and the batches.
         channels_last: lay batches out with the channels last.
@@ -97,9 +108,7 @@ class ResidentImages(AugmentedImages):
         else:
             images, where = self._gathered(ids, views)
         batch = normalize(images, self._mean, self._std, channels_last=self._channels_last)
-        if self.augment == "flip_crop_erase":
-            erase(batch, ids, seed=self.seed, epoch=self.epoch)
-        return batch, self._labels.index_select(0, where)
+        return self._erased(batch, ids), self._labels.index_select(0, where)
 
     def _copies_windows(self) -> bool:
         """Returns whether windows are copied, or pixels gathered, which an accelerator does in one kernel."""
@@ -159,15 +168,16 @@ class SampleImages(AugmentedImages):
             views = draw_views(self.augment, [index], seed=self.seed, epoch=self.epoch, padding=padding)
             pixels = source_pixels(torch.from_numpy(views), height, width)[0]
             image = image.flatten(1)[:, pixels].view_as(image)
-        return self._erased(normalize(image, self._mean, self._std), index), self._labels[index].item()
+        normal = normalize(image, self._mean, self._std)
+        return self._erased(normal[None], [index])[0], self._labels[index].item()
 
 
 class FileImages(AugmentedImages):
     """Images in files, decoded and transformed sample by sample with torchvision.
 
-    "crop" resizes a random part, 8 to 100 % of the area. "flip_crop" also mirrors half of the images, and
-    "flip_crop_erase" then erases a square. Without augmentation, the image is resized to 256/224 of the size and
-    cropped to its centre.
+    "crop" resizes a random part, 8 to 100 % of the area. "flip_crop" also mirrors half of the images. Two others then
+    erase: "flip_crop_erase" a square, "flip_crop_random_erase" a rectangle of some of the images. Without augmentation,
+    the image is resized to 256/224 of the size and cropped to its centre.
 
     In the place of an image that cannot be decoded, the next one of its label is read, in every epoch and in every
     process. So the number of samples, their ids and their labels stay. A warning names each such file once, of many
@@ -207,12 +217,9 @@ class FileImages(AugmentedImages):
     def __getitem__(self, index: int) -> tuple[Tensor, int | float]:
         image = self._decoded(index)
         bits = int(draws(self.seed, self.epoch, [index], Purpose.TRANSFORM)[0])
-        # torchvision's transforms draw from torch's global generator only: seed it for them, then restore it.
-        # With the generator's own manual_seed, since torch.manual_seed would seed the generators of all devices.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(bits)
+        with seeded(bits):  # torchvision's transforms draw from torch's global generator only
             view = _file_transform(*self._settings)(image)
-        return self._erased(view, index), self._labels[index].item()
+        return self._erased(view[None], [index])[0], self._labels[index].item()
 
     def _decoded(self, index: int) -> Any:
         """Returns the image of a sample, or the next one of its label that can be decoded.

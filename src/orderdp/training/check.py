@@ -9,6 +9,7 @@ import torch
 from accelerate import PartialState
 
 from orderdp.data.base import DataSets, ImageFiles, Texts
+from orderdp.training.masked import VITS
 from orderdp.training.models import check_model, check_model_reads
 from orderdp.training.optim import check_optimizer
 from orderdp.training.recipe import Recipe
@@ -38,7 +39,14 @@ def check_recipe(recipe: Recipe, num_samples: int, num_ranks: int = 1, *, data: 
     # The public name of what oneDNN asks for before it computes in bf16; else PyTorch has plain loops.
     if (device, recipe.precision) == ("cpu", "bf16") and torch.backends.cpu.get_cpu_capability() == "AVX2":
         _warn_of_slow_bf16()
-    check_model(recipe.model)
+    check_model(recipe.model, drop_path=recipe.drop_path)
+    if recipe.finetune is not None:
+        if recipe.model not in VITS:
+            raise ValueError(
+                f"finetune is for a masked autoencoder, got model {recipe.model!r}; choose from {', '.join(VITS)}"
+            )
+        recipe.strategy.for_labels(None)  # raises if the method needs classes
+        check_recipe(recipe.finetuning(), num_samples, num_ranks, data=data)
     check_optimizer(recipe.optimizer)
     if total_steps(recipe, num_samples, num_ranks) is None:  # then the schedule is as long as that of full data
         most_steps(recipe, num_samples, num_ranks)
@@ -72,6 +80,9 @@ def _check_kind(recipe: Recipe, data: DataSets) -> None:
                 raise ValueError(f"{name} is for images, got {getattr(recipe, name)} for texts; leave it out")
         if recipe.data_path == "loader":
             raise ValueError("data_path 'loader' is for images, got texts; leave it out")
+    if recipe.mixes and (isinstance(data.train, Texts) or not data.num_classes):
+        kind = "texts" if isinstance(data.train, Texts) else "labels that are numbers"
+        raise ValueError(f"mixup and cutmix are for images of classes, got {kind}; leave them out")
     if not data.num_classes:
         _check_numbers(recipe, data)
 

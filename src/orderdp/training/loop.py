@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
-from datetime import datetime, timezone
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,18 +19,19 @@ from orderdp.data.base import DataSets
 from orderdp.data.samples import Samples
 from orderdp.diagnostics import gradient_norm
 from orderdp.diagnostics.moment import Moment, When, due, evenly
-from orderdp.diagnostics.registry import measure, measure_at_end
+from orderdp.diagnostics.registry import measure
 from orderdp.pruner import Pruner
 from orderdp.stopping import Stopped, StopRequest
 from orderdp.training.check import check_recipe
 from orderdp.training.data_path import DataPath
-from orderdp.training.models import model_for
-from orderdp.training.objective import EVALUATED, objective
+from orderdp.training.learning import averaging, learning
+from orderdp.training.masked import MaskedAutoencoder
+from orderdp.training.objective import EVALUATED
 from orderdp.training.optim import optimization
 from orderdp.training.passes import first_pass, measure_passes, warm_up
-from orderdp.training.progress import SECONDS, Progress
-from orderdp.training.provenance import digest, environment
+from orderdp.training.progress import Progress
 from orderdp.training.recipe import Recipe
+from orderdp.training.result import result_of
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.saved import restore, state_of
 from orderdp.training.shown import Shown
@@ -46,6 +46,7 @@ class Run:
         recipe: the settings.
         data: the data set that the recipe names.
         folder: where the run is written.
+        start: weights to begin with, of some of the model's; None for fresh ones.
         show: show progress bars, or a line an epoch if standard error is no terminal.
         trackers: names of the trackers that get a row an epoch.
 
@@ -54,7 +55,14 @@ class Run:
     """
 
     def __init__(
-        self, recipe: Recipe, data: DataSets, folder: RunFolder, *, show: bool = True, trackers: Sequence[str] = ()
+        self,
+        recipe: Recipe,
+        data: DataSets,
+        folder: RunFolder,
+        *,
+        start: Mapping[str, Tensor] | None = None,
+        show: bool = True,
+        trackers: Sequence[str] = (),
     ) -> None:
         sizes = len(data.train), PartialState(cpu=recipe.device == "cpu").num_processes
         check_recipe(recipe, *sizes, data=data)
@@ -68,13 +76,16 @@ class Run:
         self._trackers = trackers if self.accelerator.is_main_process else ()
         # The weights and dropout draw from the global generators.
         torch.manual_seed(recipe.seed)  # noqa: TID251
-        self.model = model_for(recipe.model, data, initialization=recipe.initialization)
-        self.objective = objective(data.num_classes, recipe.label_smoothing)
+        self.model, self.objective, self.view, self.plain_view = learning(recipe, data)
+        if start is not None:
+            self.model.load_state_dict({**self.model.state_dict(), **start})
         if recipe.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.net: Any = self.accelerator.prepare_model(self.model)
         if recipe.compile:
             self.net = torch.compile(self.net)
+        # After the model is on its device.
+        self.average: Any = averaging(self.model, recipe.ema) if recipe.ema else None
         # The ranks have no gradients of a first pass to exchange.
         alone = self.accelerator.num_processes == 1
         self.chooser: Any = self.net if alone else torch.compile(self.model) if recipe.compile else self.model
@@ -82,7 +93,8 @@ class Run:
         # If the number of steps depends on the losses, the rate follows the share of the run, in these steps.
         self.schedule_steps = self.num_steps or most_steps(recipe, *sizes)
         self.optimizer, self.schedule = optimization(self.model, recipe, total_steps=self.schedule_steps)
-        strategy = recipe.strategy.for_labels(data.train.labels if data.num_classes else None)
+        labelled = data.num_classes and recipe.finetune is None
+        strategy = recipe.strategy.for_labels(data.train.labels if labelled else None)
         self.pruner = Pruner(strategy, len(data.train), seed=recipe.seed)
         self.data_path = DataPath(recipe, data, self.device)
         self.train_set = self.data_path.samples(data.train, recipe.augment)
@@ -113,7 +125,7 @@ class Run:
             self._measure_passes()
         with self.stop:
             self._train_epochs()
-            result = self._result()
+            result = result_of(self)
             if self.accelerator.is_main_process:
                 self.folder.write_gradient_norms(progress.gradient_norms)
                 self.folder.write_result(result)
@@ -136,8 +148,8 @@ class Run:
     def _measure_passes(self) -> None:
         """Measures what the passes of a step cost on this machine: the mean over the ranks. Warms up before."""
         data, steps = self.data_path.data, self.schedule_steps
-        warm_up(self.model, self.recipe, data, self._losses)
-        found = measure_passes(self.model, self.recipe, data, self._losses, steps=steps)
+        warm_up(self.model, self.recipe, data, self._losses_of_made_up)
+        found = measure_passes(self.model, self.recipe, data, self._losses_of_made_up, steps=steps)
         if found is not None:
             mine = torch.tensor([*found.values()], dtype=torch.float64, device=self.device)
             self.progress.pass_s = dict(zip(found, self.accelerator.reduce(mine, "mean").tolist(), strict=True))
@@ -171,6 +183,8 @@ class Run:
             losses, loss = self._forward(index, batch)
             loss.backward()  # type: ignore[no-untyped-call]
             norms.append(gradient_norm(parameters))
+            if self.recipe.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(parameters, self.recipe.clip_norm)
             lr = self.optimizer.param_groups[0]["lr"]
             self.optimizer.step()
             progress.epoch_step += 1
@@ -179,6 +193,8 @@ class Run:
             loss_sum += losses.detach().sum()
             progress.loss_count += len(losses)
             progress.step += 1
+            if self.average is not None:
+                self.average.update(self.model, step=progress.step)
             shown.step()
             before_s, now_s = now_s, time.perf_counter()
             progress.training_s += now_s - before_s
@@ -204,17 +220,21 @@ class Run:
 
     def _forward(self, index: Tensor, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Returns the losses of the samples that a step trains, and the scalar to back-propagate."""
+        inputs, labels = (each.to(self.device, non_blocking=True) for each in batch)
+        inputs, targets = self.view(index, (inputs, labels), self.train_set.epoch)
         if self.pruner.chooses_in_batch:
             self.progress.first_count += len(index)
-            index, inputs, labels = (each.to(self.device, non_blocking=True) for each in (index, *batch))
+            index = index.to(self.device, non_blocking=True)
             with first_pass(self.model):
-                first = self._losses((inputs, labels), self.chooser)
+                first = self._losses((inputs, targets), self.chooser)
             kept = self.pruner.choose(index, first)
             if not len(kept):  # none of the losses is finite
                 self.progress.check_finite(float(first.sum()), "training loss", "in", self.recipe.max_lr)
-            index, batch = index[kept], (inputs[kept], labels[kept])
-        losses = self._losses(batch)
-        return losses, self.pruner.update(index, losses)
+            index, inputs, labels, targets = (each[kept] for each in (index, inputs, labels, targets))
+        outputs = self._outputs((inputs, targets))
+        losses = self.objective.losses(outputs, targets)
+        scores = self.view.scores(outputs.detach(), labels, targets)
+        return losses, self.pruner.update(index, losses, scores=scores)
 
     def _keep(self, norms: list[Tensor]) -> None:
         """Moves the gradient norms of the last steps to the host."""
@@ -246,10 +266,12 @@ class Run:
         asked = self.recipe.evaluations
         evaluated = not asked or epoch in evenly(asked, self.num_epochs)
         found = self._evaluate() if evaluated else dict.fromkeys(EVALUATED)
+        if self.recipe.finetune is not None and epoch == self.num_epochs:
+            found |= self._fine_tune()
         evaluation_s = time.perf_counter() - began_s
         loader_state = self.loader.state_dict()  # exchanges what the ranks have seen, so before the report
         kinds = due(epoch, self.num_epochs, asked=self.recipe.alignment)
-        moment = self._moment(epoch, before=progress.trained, checkpoint=progress.checkpoint)
+        moment = self.moment(epoch, before=progress.trained, checkpoint=progress.checkpoint)
         selection_s = moment.report.selection_s - sum(line["selection_s"] for line in history)
         progress.samples_forward += samples
         history.append(
@@ -280,7 +302,7 @@ class Run:
         self._write_checkpoint(loader_state)
         self._write_metrics()
 
-    def _moment(self, epochs: int, *, before: Tensor | None = None, checkpoint: Tensor | None = None) -> Moment:
+    def moment(self, epochs: int, *, before: Tensor | None = None, checkpoint: Tensor | None = None) -> Moment:
         """Returns the state of the run after this many epochs, for the diagnostics."""
         self.net.eval()
         history = self.progress.history
@@ -306,33 +328,57 @@ class Run:
         return self.data_path.samples(self.data_path.data.train, "none")
 
     def _losses(self, batch: tuple[Tensor, Tensor], net: Any = None) -> Tensor:
-        """Returns (b,) losses with gradient, as they are back-propagated; `net` as in `_outputs`."""
-        inputs, labels = batch
-        return self.objective.losses(self._outputs(inputs, net), labels.to(self.device, non_blocking=True))
+        """Returns (b,) losses with gradient of inputs and targets, as they are trained; `net` as in `_outputs`."""
+        return self.objective.losses(self._outputs(batch, net), batch[1].to(self.device, non_blocking=True))
+
+    def _losses_of_made_up(self, batch: tuple[Tensor, Tensor], net: Any) -> Tensor:
+        """Returns the losses of a batch of samples that are not in the data set."""
+        return self._losses(self.plain_view(torch.arange(len(batch[1])), batch, 0), net)
+
+    def _fine_tune(self) -> dict[str, float | None]:
+        """Returns the accuracies of the model after its second stage, which is a run in a folder of its own.
+
+        A run that is killed meanwhile repeats its own last epoch, and resumes the second stage.
+        """
+        assert isinstance(self.model, MaskedAutoencoder)
+        recipe, folder = self.recipe.finetuning(), RunFolder(self.folder.path / "finetune")
+        if self.accelerator.is_main_process:
+            folder.begin(recipe)
+        self.accelerator.wait_for_everyone()
+        stage = Run(recipe, self.data_path.data, folder, start=self.model.encoder(), show=self._show)
+        result = stage.train()
+        return {"accuracy": result["accuracy_last"], "accuracy_worst_class": result["accuracy_worst_class"]}
 
     def _evaluate(self) -> dict[str, float | None]:
-        """Returns `EVALUATED` on the test set."""
+        """Returns `EVALUATED` on the test set, by the averaged weights if there are any."""
+        evaluated = self.model if self.average is None else self.average.module
         if self.accelerator.num_processes > 1:
-            broadcast(list(self.model.buffers()))  # running means differ between ranks; rank 0's are saved
+            nets = dict.fromkeys((self.model, evaluated))
+            broadcast([each for net in nets for each in net.buffers()])  # running means differ; rank 0's are saved
         self.net.eval()
         rank, num_ranks = self.accelerator.process_index, self.accelerator.num_processes
         batches = self.data_path.in_order(self.test_set, rank=rank, num_ranks=num_ranks)
         sums = torch.zeros(self.objective.num_sums, dtype=torch.float64, device=self.device)
         with torch.no_grad():
-            for _, (inputs, labels) in batches:
-                sums += self.objective.sums(self._outputs(inputs), labels.to(self.device, non_blocking=True))
+            for index, batch in batches:
+                batch = self.plain_view(index, batch, 0)
+                sums += self.objective.sums(
+                    self._outputs(batch, evaluated), batch[1].to(self.device, non_blocking=True)
+                )
         found: list[float] = self.accelerator.reduce(sums).tolist()
         self.progress.check_finite(found[0], "test loss", "after", self.recipe.max_lr)
         return self.objective.evaluation(found)
 
-    def _outputs(self, inputs: Tensor, net: Any = None) -> Tensor:
+    def _outputs(self, batch: tuple[Tensor, Tensor], net: Any = None) -> Tensor:
         """Returns (b, outputs) float32, by `net`; by default the one to train, and the bare model in evaluation."""
+        inputs, targets = batch
         if net is None:
             net = self.net if self.net.training else self.model
         layout = torch.channels_last if self.recipe.channels_last else torch.preserve_format
         inputs = inputs.to(self.device, non_blocking=True, memory_format=layout)
+        masks = () if self.recipe.finetune is None else (targets.to(self.device, non_blocking=True),)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            outputs: Tensor = net(inputs)
+            outputs: Tensor = net(inputs, *masks)
         return outputs.float()
 
     def _write_checkpoint(self, loader_state: dict[str, Any]) -> None:
@@ -352,39 +398,3 @@ class Run:
             return
         restore(self, *saved)
         self._write_metrics()  # the run may have been killed between a checkpoint and its line of metrics
-
-    def _processor_s(self) -> float | None:
-        """Returns processor seconds without evaluation; None if not all was computed, or measured, in this process."""
-        found: list[Any] = [line.get("processor_s") for line in self.progress.history]
-        others = self.device.type != "cpu" or self.recipe.num_workers or self.accelerator.num_processes > 1
-        return None if others or None in found else sum(found)
-
-    def _result(self) -> dict[str, Any]:
-        history = self.progress.history
-        last = history[-1]
-        return {
-            "name": self.folder.name,
-            "accuracy_last": last["accuracy"],
-            "accuracy_worst_class": last["accuracy_worst_class"],
-            "accuracy_best": max(line["accuracy"] for line in history if line["accuracy"] is not None),
-            "epochs": len(history),
-            "steps": last["step"],
-            "samples_forward": last["samples_forward"],
-            "samples_backward": last["samples_backward"],
-            "samples_before": self.recipe.strategy.samples_before,
-            "pass_s": self.progress.pass_s,
-            **{name: sum(line[name] for line in history) for name in SECONDS},
-            "processor_s": self._processor_s(),
-            **measure_at_end(self._moment(len(history))),
-            "num_classes": self.data_path.data.num_classes,
-            "unreadable": self.progress.unreadable,
-            "seed": self.recipe.seed,
-            "digests": {
-                "model": digest(self.model.state_dict()),
-                "scores": digest(self.pruner.scores()),
-                "choices": self.progress.choices,
-            },
-            "ranks": self.accelerator.num_processes,
-            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            **environment(self.device),
-        }

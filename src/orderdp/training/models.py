@@ -1,7 +1,7 @@
 """Models by name: small ones of images and texts for one processor core, the paper's ResNets, and all of timm's."""
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from orderdp.data.base import DataSets
 from orderdp.data.imports import import_image_library
 from orderdp.output.suggestions import did_you_mean
+from orderdp.training.masked import VITS, VisionTransformer, check_vit
 
 LARGEST_CIFAR_IMAGE = 64
 
@@ -16,7 +17,13 @@ Initialization: TypeAlias = Literal["model", "torch"]
 
 
 def build_model(
-    name: str, *, num_classes: int, in_channels: int, image_size: int, initialization: Initialization = "model"
+    name: str,
+    *,
+    num_classes: int,
+    in_channels: int,
+    image_size: int,
+    initialization: Initialization = "model",
+    drop_path: float = 0.0,
 ) -> nn.Module:
     """A freshly initialised classifier from (b, in_channels, image_size, image_size) to (b, num_classes) logits.
 
@@ -34,10 +41,11 @@ def build_model(
         initialization: "model" for the model's own: for ResNets, normal with variance 2/fan_out, as in timm and
             torchvision. "torch" for what PyTorch gives convolutions and linear layers by default: uniform with variance
             1/(3·fan_in). The paper's release trains so on CIFAR.
+        drop_path: share of the residual branches that are dropped in training, in [0, 1); of models of timm only.
 
     Raises:
-        ValueError: no model of that name, or a size below 1.
-        ImportError: the model is timm's, and timm is not installed.
+        ValueError: no model of that name, a size below 1, or patches that do not fill the images.
+        ImportError: the model is of timm or transformers, which is not installed.
 
     >>> import torch
     >>> build_model("small_cnn", num_classes=10, in_channels=1, image_size=8)(torch.zeros(2, 1, 8, 8)).shape
@@ -48,13 +56,20 @@ def build_model(
             raise ValueError(f"{argument} must be at least 1, got {value}; write what the data set has")
     if name in _SMALL_MODELS:
         model = _SMALL_MODELS[name](in_channels, num_classes)
+    elif name in VITS:
+        model = VisionTransformer(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
     else:
-        build = _resnet if name in _RESNETS else _timm_model
-        model = build(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
+        settings: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
+        if drop_path:
+            settings["drop_path_rate"] = drop_path
+        build = _resnet if name in _RESNETS else _small_swin if name == _SMALL_SWIN else _timm_model
+        model = build(name, image_size, **settings)
     return _initialized(model, initialization)
 
 
-def model_for(name: str, data: DataSets, *, initialization: Initialization = "model") -> nn.Module:
+def model_for(
+    name: str, data: DataSets, *, initialization: Initialization = "model", drop_path: float = 0.0
+) -> nn.Module:
     """A freshly initialised model of a data set, with one output for each class, or one for a number.
 
     Its weights come from torch's global generator, and are initialised, as those of `build_model`.
@@ -72,6 +87,7 @@ def model_for(name: str, data: DataSets, *, initialization: Initialization = "mo
         in_channels=data.in_channels,
         image_size=data.image_size,
         initialization=initialization,
+        drop_path=drop_path,
     )
 
 
@@ -91,23 +107,28 @@ def check_model_reads(name: str, data: DataSets) -> None:
         raise ValueError(f"model {name!r} reads {kinds[0]}, got {kinds[1]}; choose from {', '.join(known)}")
 
 
-def check_model(name: str) -> None:
+def check_model(name: str, *, drop_path: float = 0.0) -> None:
     """Raises unless there is a model of that name; builds nothing.
 
     Raises:
-        ValueError: there is none.
-        ImportError: the model is timm's, and timm is not installed.
+        ValueError: there is none, or it drops no paths.
+        ImportError: the model is of timm or transformers, which is not installed.
     """
-    if name not in _SMALL_MODELS and name not in _TEXT_MODELS:
+    own = {*_SMALL_MODELS, *_TEXT_MODELS, *VITS}
+    if drop_path and name in own:
+        raise ValueError(f"drop_path is for models of timm, got {drop_path:g} for {name}; write drop_path = 0")
+    if name in VITS:
+        check_vit()
+    elif name not in own:
         timm = import_image_library("timm")
-        if name not in _RESNETS and not timm.is_model(name):
+        if name not in (*_RESNETS, _SMALL_SWIN) and not timm.is_model(name):
             meant = did_you_mean(name, [*model_names(), *_TEXT_MODELS, *timm.list_models()])
             raise ValueError(f"no model named {name!r}{meant} (model_names() and timm.list_models() list them)")
 
 
 def model_names() -> list[str]:
     """The names of images that mean the same whatever timm is installed; timm's own may be used as well."""
-    return [*_SMALL_MODELS, *_RESNETS]
+    return [*_SMALL_MODELS, *_RESNETS, _SMALL_SWIN, *VITS]
 
 
 def _convolution(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Sequential:
@@ -205,28 +226,47 @@ _RESNETS = {  # name: timm's, and whether the stem always has stride
     "strided_resnet18": ("resnet18", True),
     "strided_resnet50": ("resnet50", True),
 }
+_SMALL_SWIN = "small_swin"
 _TEXT_MODELS: dict[str, Callable[[int, int], nn.Module]] = {"text_bag": _text_bag}
 
 
-def _resnet(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+def _resnet(name: str, image_size: int, **settings: Any) -> nn.Module:
     # timm rather than torchvision: it takes the number of channels, and every other model comes from it too.
     # zero_init_last=False: timm would start each block as the identity, torchvision and the usual CIFAR code do not.
     of_timm, strided = _RESNETS[name]
     model: nn.Module = import_image_library("timm").create_model(
-        of_timm, pretrained=False, num_classes=num_classes, in_chans=in_channels, zero_init_last=False
+        of_timm, pretrained=False, zero_init_last=False, **settings
     )
     if image_size <= LARGEST_CIFAR_IMAGE and not strided:
-        stem = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
+        stem = nn.Conv2d(settings["in_chans"], 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as the other convolutions
         model.conv1 = stem
         model.maxpool = nn.Identity()
     return model
 
 
-def _timm_model(name: str, *, num_classes: int, in_channels: int, image_size: int) -> nn.Module:
+def _small_swin(name: str, image_size: int, **settings: Any) -> nn.Module:
+    """A Swin transformer of two stages with two blocks each, width 32: 137 thousand parameters.
+
+    Its windows are of 4×4 patches, and its patches of 4×4 pixels, or of one pixel below 16.
+
+    Source: Liu et al., "Swin transformer", ICCV 2021, by timm's code.
+    """
+    small: dict[str, Any] = {"embed_dim": 32, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4}
+    small |= {"img_size": image_size, "patch_size": 4 if image_size >= 16 else 1}
+    model: nn.Module = import_image_library("timm").create_model(
+        "swin_tiny_patch4_window7_224",
+        pretrained=False,
+        **small,
+        **settings,
+    )
+    return model
+
+
+def _timm_model(name: str, image_size: int, **settings: Any) -> nn.Module:
     check_model(name)
     timm = import_image_library("timm")
     # Convolutional models take any size and refuse the argument.
     size = {"img_size": image_size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
-    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **size)
+    model: nn.Module = timm.create_model(name, pretrained=False, **size, **settings)
     return model

@@ -1,4 +1,4 @@
-"""What a run minimises, and how well it predicts: classes or numbers."""
+"""What a run minimises, and how well it predicts: classes, numbers or masked patches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Objective(Protocol):
     mastered_at: float  # loss at or below which a sample counts as mastered; nan for none
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Returns (b,) losses, of (b, k) outputs of the model and (b,) labels."""
+        """Returns (b,) losses, of (b, k) outputs of the model and (b,) labels, or (b, k) shares of classes."""
         ...
 
     def sums(self, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -33,9 +33,12 @@ class Objective(Protocol):
         ...
 
 
-def objective(num_classes: int, label_smoothing: float) -> Objective:
-    """Returns the objective for labels that are classes, or for numbers if there are no classes."""
-    return Classes(num_classes, label_smoothing) if num_classes else Numbers()
+def objective(num_classes: int, label_smoothing: float, *, mixed: bool = False) -> Objective:
+    """Returns the objective for labels that are classes, or for numbers if there are no classes.
+
+    The losses of mixed images do not say which samples are mastered.
+    """
+    return Classes(num_classes, label_smoothing, mixed=mixed) if num_classes else Numbers()
 
 
 class Classes:
@@ -44,12 +47,14 @@ class Classes:
     Args:
         num_classes: outputs of the model.
         label_smoothing: of the losses that are trained.
+        mixed: whether samples are mixed in training.
     """
 
-    def __init__(self, num_classes: int, label_smoothing: float) -> None:
+    def __init__(self, num_classes: int, label_smoothing: float, *, mixed: bool = False) -> None:
         self._num_classes, self._label_smoothing = num_classes, label_smoothing
         self.num_sums = 1 + 2 * num_classes
-        self.mastered_at = loss_at(0.5, num_classes, label_smoothing) if num_classes > 1 else math.nan
+        known = num_classes > 1 and not mixed
+        self.mastered_at = loss_at(0.5, num_classes, label_smoothing) if known else math.nan
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Returns (b,) losses with label smoothing."""
@@ -90,3 +95,22 @@ class Numbers:
         error, count, total, squares = sums
         explained = 1 - error / (squares - total**2 / count)
         return dict(zip(EVALUATED, (error / count, 100 * explained, None), strict=True))
+
+
+class Patches:
+    """The losses that a `MaskedAutoencoder` returns; without labels, there is no accuracy."""
+
+    num_sums = 2
+    mastered_at = math.nan
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Returns the outputs, (b,) losses."""
+        return outputs
+
+    def sums(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Returns the loss and the number of images."""
+        return torch.stack([outputs.double().sum(), torch.tensor(len(outputs), device=outputs.device).double()])
+
+    def evaluation(self, sums: list[float]) -> dict[str, float | None]:
+        """Returns the mean loss."""
+        return dict(zip(EVALUATED, (sums[0] / sums[1], None, None), strict=True))

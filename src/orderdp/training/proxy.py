@@ -47,6 +47,12 @@ _NOT_OF_A_PROXY: dict[str, Any] = {
     "checkpoint_steps": None,
     "alignment": 0,
     "evaluations": 0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+    "clip_norm": None,
+    "ema": 0.0,
+    "drop_path": 0.0,
+    "finetune": None,
 }
 _KNOWN = {"labels", "validation", "presented", "learning_rates", *ALONG, *AT_AN_EPOCH}
 _OF_IMAGES = {"perturbations", "alignments"}  # embeddings of tokens have no gradient by input and no forward mode

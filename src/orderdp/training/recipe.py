@@ -1,11 +1,10 @@
 """The recipe of one training run: every setting that the run depends on, typed, checked and kept as TOML."""
 
-import re
 from collections.abc import Mapping
 from math import inf
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import tomli_w
 from pydantic import (
@@ -22,10 +21,10 @@ from typing_extensions import Self
 
 from orderdp.data.augment import Augment
 from orderdp.data.registry import DATASETS, check_image_size
-from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
-from orderdp.strategies import OrderDP, Strategy
+from orderdp.strategies import FullData, OrderDP, Strategy
 from orderdp.strategies.registry import find, from_table, to_table
+from orderdp.training.recipe_messages import example, one_line
 
 # Release 0.1 wrote the strategy as flat keys: `strategy` was a name and `settings` a table. Every recipe held these
 # keys of OrderDP, at these defaults if it had another strategy.
@@ -37,6 +36,11 @@ _FLAT = {
     "uniform_share": 0.0,
     "per": "epoch",
     "fresh": False,
+}
+_NOT_FOR_MASKS = ("mixup", "cutmix", "drop_path", "ema")
+_OF_BOTH_STAGES = {
+    *("dataset", "data_root", "download", "train_size", "held_out", "label_noise", "image_size", "model", "device"),
+    *("seed", "strategy", "max_steps", "alignment", "finetune"),
 }
 STRATEGY_KEYS = {"strategy", "settings", *_FLAT}  # of a recipe, in any release
 
@@ -103,14 +107,25 @@ class Recipe(BaseModel):
     num_workers: int = Field(0, ge=0, description="worker processes of the DataLoader, in [0, inf)")
     augment: Augment = Field(
         "none",
-        description="augmentation of the training images: none, crop, flip_crop (horizontal flip and crop) or "
-        "flip_crop_erase (then a square is erased)",
+        description="augmentation of the training images: none, crop, flip_crop (horizontal flip and crop), "
+        "flip_crop_erase (then a square is erased) or flip_crop_random_erase (then timm's random erasing)",
     )
+    mixup: float = Field(
+        0.0, ge=0, description="α of timm's Mixup, in [0, inf); 0 for none; beside cutmix, a step has one of them"
+    )
+    cutmix: float = Field(0.0, ge=0, description="α of timm's CutMix, in [0, inf); 0 for none")
 
     model: str = Field(
         "small_cnn",
-        description="small_cnn, cnn, strided_cnn, small_resnet, resnet18, resnet50, strided_resnet18, strided_resnet50 "
-        "(ImageNet's stem also for small images), or the name of any model of timm; for texts text_bag",
+        description="small_cnn, cnn, strided_cnn, small_resnet, small_swin, resnet18, resnet50, strided_resnet18, "
+        "strided_resnet50 (ImageNet's stem also for small images), tiny_vit, vit_base, or the name of any model of "
+        "timm; for texts text_bag",
+    )
+    drop_path: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the residual branches that a step drops, in [0, 1); for models of timm",
     )
     initialization: Literal["model", "torch"] = Field(
         "model",
@@ -145,17 +160,29 @@ class Recipe(BaseModel):
     )
     nesterov: bool = Field(default=False, description="Nesterov's form of the momentum; for optimizer sgd")
     weight_decay: float = Field(5e-4, ge=0, description="weight decay of the optimiser, in [0, inf)")
-    schedule: Literal["onecycle", "constant"] = Field(
-        "onecycle", description="schedule of the learning rate: onecycle or constant"
+    clip_norm: float | None = Field(
+        None,
+        gt=0,
+        description="largest norm of the gradient of all weights together, in (0, inf); default no limit",
+        examples=[5.0],
+    )
+    schedule: Literal["onecycle", "cosine", "constant"] = Field(
+        "onecycle", description="schedule of the learning rate: onecycle, cosine (after a straight rise) or constant"
     )
     pct_start: float = Field(
-        0.3, ge=0, lt=1, description="onecycle: fraction of the steps in which the rate rises, in [0, 1)"
+        0.3, ge=0, lt=1, description="onecycle, cosine: fraction of the steps in which the rate rises, in [0, 1)"
     )
     div_factor: float = Field(
-        25.0, ge=1, description="onecycle: max_lr divided by the first learning rate, in [1, inf)"
+        25.0, ge=1, description="onecycle, cosine: max_lr divided by the first learning rate, in [1, inf)"
     )
     final_div_factor: float = Field(
-        1e4, ge=1, description="onecycle: first learning rate divided by the last, in [1, inf)"
+        1e4, ge=1, description="onecycle, cosine: first learning rate divided by the last, in [1, inf)"
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of the moving average of the weights that is evaluated, in [0, 1); 0 evaluates the weights",
     )
     label_smoothing: float = Field(
         0.1, ge=0, lt=1, description="label smoothing: share of the target spread evenly over all classes, in [0, 1)"
@@ -182,6 +209,13 @@ class Recipe(BaseModel):
     )
     eval_batch_size: int = Field(512, ge=1, description="samples per batch in the evaluation, in [1, inf)")
 
+    finetune: dict[str, Any] | None = Field(
+        None,
+        description="train without labels, as a masked autoencoder, and evaluate by fine-tuning on full data after the "
+        "last epoch: a table of keys that change for it",
+        examples=[{"epochs": 20}],
+    )
+
     # After the epochs and the seed, which some strategies need.
     strategy: Strategy = Field(
         OrderDP(), description="how each epoch's samples are selected: a strategy, or a table of its name and settings"
@@ -191,7 +225,7 @@ class Recipe(BaseModel):
         try:
             super().__init__(**settings)
         except ValidationError as error:
-            raise ValueError(_one_line(error)) from None
+            raise ValueError(one_line(error, type(self).model_fields, STRATEGY_KEYS)) from None
 
     @field_validator("strategy", mode="before")
     @classmethod
@@ -216,6 +250,10 @@ class Recipe(BaseModel):
                 f"{needing.name} needs plain losses, and label smoothing keeps them high, got "
                 f"label_smoothing {self.label_smoothing:g}; write label_smoothing = 0" + (advice and f", or {advice}")
             )
+        if self.mixes:
+            self._check_mixing()
+        if self.finetune is not None:
+            self._check_finetune(self.finetune)
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise ValueError(
                 f"nesterov needs sgd with momentum, got optimizer {self.optimizer} and momentum {self.momentum:g}; "
@@ -224,6 +262,50 @@ class Recipe(BaseModel):
         if self.dataset in DATASETS:
             check_image_size(DATASETS[self.dataset], self.image_size)
         return self
+
+    def _check_mixing(self) -> None:
+        name = "mixup" if self.mixup else "cutmix"
+        if self.strategy.needs_plain_losses or self.strategy.chooses_in_batch:
+            why = "chooses within its batch" if self.strategy.chooses_in_batch else "needs plain losses"
+            raise ValueError(
+                f"{self.strategy.name} {why}, and {name} mixes the samples of a batch, got {getattr(self, name):g}; "
+                f"write {name} = 0"
+            )
+
+    def _check_finetune(self, table: Mapping[str, Any]) -> None:
+        for name in _NOT_FOR_MASKS:
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name} is for labels, got {getattr(self, name):g} beside finetune; write it in [finetune]"
+                )
+        if self.initialization != "model":
+            raise ValueError(
+                f"a masked autoencoder has first weights of its own, got initialization {self.initialization}; write "
+                'initialization = "model"'
+            )
+        if self.alignment:
+            raise ValueError(
+                f"alignment is not measured without labels, got {self.alignment} beside finetune; write alignment = 0"
+            )
+        if wrong := sorted(set(table) & _OF_BOTH_STAGES):
+            raise ValueError(
+                f"finetune changes how the second stage trains, got {wrong[0]}; write it outside the table [finetune]"
+            )
+        if self.strategy.needs_plain_losses:
+            raise ValueError(
+                f"{self.strategy.name} reads probabilities off its losses, got errors of masked patches; choose another"
+            )
+        self.finetuning()  # which refuses what is no key
+
+    @property
+    def mixes(self) -> bool:
+        """Whether batches are mixed."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    def finetuning(self) -> Self:
+        """The recipe of the second stage: all samples with their labels, from the weights of this one."""
+        own = {"alignment": 0, "max_steps": None, "strategy": FullData(), "finetune": None}
+        return self.model_copy(update={**(self.finetune or {}), **own})
 
     @property
     def label(self) -> str:
@@ -272,7 +354,7 @@ def read_recipe(path: str | PathLike[str], /) -> dict[str, Any]:
     Raises:
         ValueError: the file cannot be read or is not TOML.
     """
-    return gathered(read_toml(Path(path), "a recipe", example=_example("dataset")))
+    return gathered(read_toml(Path(path), "a recipe", example=example(Recipe.model_fields["dataset"], "dataset")))
 
 
 def gathered(keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -304,51 +386,3 @@ def find_recipe(dataset: str, model: str | None = None) -> Path | None:
     """The shipped recipe for a data set and model, or else for the data set; None if there is none."""
     shipped = shipped_recipes()
     return shipped.get(f"{dataset}_{model}") or shipped.get(dataset)
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first error in the house form, and how many more there are."""
-    first, *others = error.errors()
-    message = _message(first["type"], str(first["loc"][0]) if first["loc"] else "", first["input"], first["msg"])
-    return f"{message} (and {len(others)} more)" if others else message
-
-
-def _message(kind: str, name: str, value: object, text: str) -> str:
-    fields = Recipe.model_fields
-    if kind == "extra_forbidden" and name in STRATEGY_KEYS:
-        return f"no recipe key '{name}'; write it in the table [strategy]"
-    if kind == "is_instance_of":
-        return (
-            f'strategy must be a Strategy, or a table of name and settings, got {value!r}; write {{"name": "orderdp"}}'
-        )
-    if kind == "value_error":
-        return text.removeprefix("Value error, ")
-    if kind == "extra_forbidden":
-        return f"no recipe key '{name}'" + (did_you_mean(name, fields) or "; 'orderdp train --help' lists the keys")
-    if kind == "literal_error":
-        choices = get_args(fields[name].annotation)
-        return f"no {name} named {value!r}" + (
-            did_you_mean(str(value), choices) or f"; choose from {', '.join(choices)}"
-        )
-    if kind in _TYPES:
-        return f"{name} must be {_TYPES[kind]}, got {value!r}; write {_example(name)}"
-    return f"{name} {_rule(name, value)}"
-
-
-_TYPES = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "text"}
-
-
-def _rule(name: str, value: Any) -> str:
-    """What is wrong with a number outside the range in its description, and what to write."""
-    description = Recipe.model_fields[name].description or ""
-    interval = re.findall(r"in ([\[(].+?[\])])", description)[0]
-    if not re.match(r"(\w[\w ]*: )?(fraction|share) of ", description):
-        return f"must lie in {interval}, got {value!r}; write {_example(name)}"
-    meant = f"for {value:g} % write {value / 100:g}" if 1 < value < 100 else f"write {_example(name)}"
-    return f"is a fraction and must lie in {interval}, got {value!r}; {meant}"
-
-
-def _example(name: str) -> str:
-    """The line of TOML that sets a key to its default, or to an example if the default is None."""
-    field = Recipe.model_fields[name]
-    return tomli_w.dumps({name: field.examples[0] if field.examples else field.default}).strip()

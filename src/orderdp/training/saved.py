@@ -27,6 +27,7 @@ def state_of(run: Any, loader_state: dict[str, Any]) -> dict[str, Any]:
     return {
         "loader": loader_state,
         "optimizer": run.optimizer.state_dict(),
+        **({} if run.average is None else {"average": run.average.module.state_dict()}),
         "schedule": run.schedule.state_dict(),
         "ranks": gather_object([mine]),
         "progress": asdict(run.progress),
@@ -54,6 +55,8 @@ def restore(run: Any, model: dict[str, Tensor], state: dict[str, Any]) -> None:
     run.model.load_state_dict(model)
     run.optimizer.load_state_dict(state["optimizer"])
     run.schedule.load_state_dict(state["schedule"])
+    if run.average is not None:
+        run.average.module.load_state_dict(state["average"])
     run.loader.load_state_dict(state["loader"])
     mine = saved_ranks[run.accelerator.process_index]
     torch.set_rng_state(mine["cpu"])

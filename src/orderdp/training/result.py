@@ -1,0 +1,49 @@
+"""What a finished run hands out of all its epochs."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from orderdp.diagnostics.registry import measure_at_end
+from orderdp.training.progress import SECONDS
+from orderdp.training.provenance import digest, environment
+
+
+def result_of(run: Any) -> dict[str, Any]:
+    """Returns the result of a `Run` that has made its epochs."""
+    history = run.progress.history
+    last = history[-1]
+    return {
+        "name": run.folder.name,
+        "accuracy_last": last["accuracy"],
+        "accuracy_worst_class": last["accuracy_worst_class"],
+        "accuracy_best": max(line["accuracy"] for line in history if line["accuracy"] is not None),
+        "epochs": len(history),
+        "steps": last["step"],
+        "samples_forward": last["samples_forward"],
+        "samples_backward": last["samples_backward"],
+        "samples_before": run.recipe.strategy.samples_before,
+        "pass_s": run.progress.pass_s,
+        **{name: sum(line[name] for line in history) for name in SECONDS},
+        "processor_s": _processor_s(run),
+        **measure_at_end(run.moment(len(history))),
+        "num_classes": run.data_path.data.num_classes,
+        "unreadable": run.progress.unreadable,
+        "seed": run.recipe.seed,
+        "digests": {
+            "model": digest(run.model.state_dict()),
+            "scores": digest(run.pruner.scores()),
+            "choices": run.progress.choices,
+        },
+        "ranks": run.accelerator.num_processes,
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        **environment(run.device),
+    }
+
+
+def _processor_s(run: Any) -> float | None:
+    """Returns processor seconds without evaluation; None if not all was computed, or measured, in this process."""
+    found: list[Any] = [line.get("processor_s") for line in run.progress.history]
+    others = run.device.type != "cpu" or run.recipe.num_workers or run.accelerator.num_processes > 1
+    return None if others or None in found else sum(found)
