@@ -35,6 +35,7 @@ from orderdp.lost_ranks import LostRankError, is_loss, reason_of_loss
 from orderdp.output.files import new_folder
 from orderdp.strategies import FullData
 from orderdp.strategies.registry import to_table
+from orderdp.training.heap import keep_freed_memory
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder, alone_in, spent_s
@@ -334,6 +335,7 @@ def _train(recipe: Recipe, data: DataSets, folder: RunFolder, *, what: str, show
     if state.is_main_process:
         folder.begin(recipe)
     state.wait_for_everyone()
+    keep_freed_memory()
     try:
         trackers = read_trackers(folder.path.parent)
         result = Run(recipe, data, folder, show=show, trackers=trackers).train()
