@@ -62,3 +62,25 @@ def test_a_size_that_a_study_has_not_is_named(monkeypatch):
     monkeypatch.setattr(module, "read_study", lambda file: {k: v for k, v in read(file).items() if k != "gpu"})
     states = {each.name: each.state for each in page_of("gpu", Found()).exhibits}
     assert states["table2"] == "no size gpu, only smoke, cpu, paper"
+
+
+def test_a_run_that_no_source_has_planned_is_lacking(made):
+    from orderdp.comparison.records import read_folder
+    from orderdp.comparison.results import results_of
+    from orderdp.paper.page import _lacking
+    from orderdp.paper.runs_shown import Task
+    from orderdp.paper.sources import Source, join
+    from orderdp.paper.study import Study
+    from orderdp.strategies.registry import parse
+
+    both = [{**parse(name), "prune_ratio": 0.5} for name in ("orderdp", "dynamic_random")]
+    labels = ("full data", "OrderDP 50 %", "dynamic random 50 %")
+    folders = [
+        made(f"seed{seed}", methods=tuple(both[: 2 - seed]), against=("full",), seeds=(seed,)) for seed in (0, 1)
+    ]
+    for folder, there in zip(folders, (labels, labels[:2]), strict=True):
+        for label in there:
+            folder.finish(label, (90.0,))
+    joined = join([Source(folder.path, read_folder(folder.path)) for folder in folders])
+    study = Study("mine", "cpu", None, {"digits": folders[0].plan}, {}, {})
+    assert _lacking(study, "digits", Task(results_of(joined.records), joined, 2)) == ["1 run"]

@@ -36,6 +36,14 @@ def test_all_runs_of_a_seed_come_from_the_source_with_most_of_them(two):
     assert joined.left_out == []
 
 
+def test_a_seed_without_a_finished_run_keeps_its_planned_runs(two, made):
+    third = made("third", seeds=(7,), **PLAN)
+    joined = join([*map(source, two), source(third)])
+    assert joined.sources[7] == third.path
+    assert [run.seed for run in joined.records.planned.runs].count(7) == 2
+    assert set(results_of(joined.records).entries["full data"].missing) == {7}
+
+
 def test_a_source_that_computes_something_else_is_left_out_and_named(two, made, tiny_recipe):
     other = made("other", recipe=tiny_recipe(max_lr=0.07), seeds=(5,), **PLAN).finish("full data", (50.0,))
     joined = join([*map(source, two), source(other)])

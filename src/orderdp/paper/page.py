@@ -213,8 +213,10 @@ def _lacking(study: Study, part: str, task: Task) -> list[str]:
     lacking = []
     if task.seeds is not None and len(results.seeds) < task.seeds:
         lacking.append(f"{task.seeds - len(results.seeds)} of {task.seeds} seeds")
-    if missing := sum(len(entry.missing) for entry in results.entries.values()):
-        lacking.append(f"{missing} runs")
+    # A source of a seed may have planned fewer methods than that of another; a search plans seeds by method.
+    asked = set(results.seeds) if task.seeds is not None else set()
+    if missing := sum(len((asked | set(entry.missing)) - set(entry.results)) for entry in results.entries.values()):
+        lacking.append("1 run" if missing == 1 else f"{missing} runs")
     methods = {entry.method for entry in results.entries.values()}
     wanted = [recipe.label for recipe in plan.pruned()] if plan.lossless is None else []
     absent = [label for label in wanted if label not in results.entries]

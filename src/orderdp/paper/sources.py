@@ -132,7 +132,7 @@ def join(sources: Sequence[Source]) -> Joined:
     if len(using) == 1:  # also a search, whose seeds have an order
         return Joined(first.records, dict.fromkeys(planned.seeds, first.path), left_out)
     seeds = sorted({seed for source in using for seed in source.records.planned.seeds})
-    of_seed = {seed: max(using, key=lambda source: _finished(source.records, seed)) for seed in seeds}
+    of_seed = {seed: max(using, key=lambda source: _share(source.records, seed)) for seed in seeds}
     chosen = [
         (run, source.records.runs[run.name])
         for seed, source in of_seed.items()
@@ -189,6 +189,11 @@ def _why_apart(first: Source, other: Source) -> str:
         key, here, there = found
         return f"another {key}, {there} instead of {here}"
     return "" if mine.sizes[:2] == theirs.sizes[:2] else "data of another size"
+
+
+def _share(records: Records, seed: int) -> tuple[int, int]:
+    """Returns how many runs of a seed are finished, and planned: a seed that nobody has begun is still lacking."""
+    return _finished(records, seed), sum(run.seed == seed for run in records.planned.runs)
 
 
 def _finished(records: Records, seed: int | None = None) -> int:
