@@ -65,6 +65,19 @@ def test_a_finished_run_counts_before_a_missing_one_and_more_epochs_before_fewer
     assert isinstance(join([open_, open_]).parts[""].runs["full-data-seed1"], Missing)
 
 
+def test_a_damaged_or_failed_run_is_not_hidden_by_one_that_was_not_begun(seeds_of):
+    whole = archive_of(seeds_of("a", (0,)))
+    kinds = [
+        Archive(whole.title, None, {"": whole.parts[""]._replace(runs=dict.fromkeys(whole.parts[""].runs, missing))})
+        for missing in (Missing("open", "not finished"), Missing("failed", "no memory"), Missing("damaged", "half"))
+    ]
+    for worst in range(3):
+        for order in (kinds[: worst + 1], kinds[worst::-1]):
+            assert {found.kind for found in join(order).parts[""].runs.values()} == {
+                ("open", "failed", "damaged")[worst]
+            }
+
+
 def test_runs_that_are_planned_elsewhere_are_not_unplanned(seeds_of):
     one = archive_of(seeds_of("a", (0,)))
     records = one.parts[""]._replace(unplanned=("another", "full-data-seed1"))

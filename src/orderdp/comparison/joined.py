@@ -56,7 +56,7 @@ def _joined(mine: Records, other: Records, name: str) -> Records:
 
 
 def _either(mine: Record | Missing | None, other: Record | Missing | None, name: str) -> Record | Missing:
-    """Returns the finished one of two records of a run."""
+    """Returns the finished one of two records of a run; of two missing ones, that which asks for more."""
     finished = [record for record in (mine, other) if isinstance(record, Record)]
     if len(finished) == 2 and finished[0].result != finished[1].result:
         raise ValueError(
@@ -66,8 +66,10 @@ def _either(mine: Record | Missing | None, other: Record | Missing | None, name:
     # Of equal ones that with more epochs, since an archive may hold the last only.
     if finished:
         return max(finished, key=lambda record: len(record.epochs))
-    (missing, *_) = [record for record in (mine, other) if isinstance(record, Missing)]
-    return missing
+    return min(
+        (record for record in (mine, other) if isinstance(record, Missing)),
+        key=lambda missing: ("damaged", "failed", "open").index(missing.kind),
+    )
 
 
 def _check_equal(mine: Mapping[str, Any], other: Mapping[str, Any], *, without: set[str], what: str, name: str) -> None:
