@@ -1,10 +1,12 @@
 """Which block comes next, and running blocks: in order, within the time, after a stop, once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from orderdp.comparison import workers
+from orderdp.comparison.checks import LoadedData
 from orderdp.comparison.grid import load_comparison
 from orderdp.paper import blocks as module
 from orderdp.paper import study as study_module
@@ -138,6 +140,18 @@ def test_a_stopped_call_continues_and_a_finished_one_does_nothing(tmp_path, monk
     other = blocks_of("smoke", tmp_path / "other")
     assert run(other, tmp_path / "other", hours=1, archived=found, log=lines.append) == {}
     assert lines == []
+
+
+@pytest.mark.usefixtures("small")
+def test_data_that_was_moved_is_found_by_the_next_call(tmp_path, monkeypatch):
+    monkeypatch.setattr(LoadedData, "checked", lambda *given: None)  # digits lie in no folder
+    there = blocks_of("smoke", tmp_path)[1]
+    study_module.create_study(there.study, there.folder, processes=1, data=LoadedData())
+    plan = there.study.parts["digits"]
+    for root, expected in (("elsewhere", "elsewhere"), (None, "elsewhere")):
+        part = replace(plan, recipe=plan.recipe.model_copy(update={"data_root": root}))
+        module._move_data(replace(there, study=replace(there.study, parts={"digits": part})), LoadedData())
+        assert load_comparison(there.path)[0].recipe.data_root == expected
 
 
 @pytest.mark.usefixtures("small")

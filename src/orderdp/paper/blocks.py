@@ -299,6 +299,7 @@ def _make(block: Block, budget: Budget, processes: int, log: Log) -> dict[str, s
     data = LoadedData()  # of this block alone, so that the data of all studies is not held at once
     if not block.folder.exists():
         create_study(_of_first_seeds(block.study), block.folder, processes=processes, data=data)
+    _move_data(block, data)
     if has_subsets(block.path):
         add_seeds(block.path, [] if block.seed is None else [block.seed])
         choose_subsets([block.path], processes=processes, log=log, data=data)
@@ -309,6 +310,14 @@ def _make(block: Block, budget: Budget, processes: int, log: Log) -> dict[str, s
     (outcome,) = workers.resume([block.path], processes=processes, log=log, data=data, budget=of_run)
     missing: dict[str, str] = {**outcome.failed, **outcome.damaged}
     return {f"{block.row.name}, {block.part}, {run}": why for run, why in missing.items()}
+
+
+def _move_data(block: Block, data: LoadedData) -> None:
+    """Records where the data of a task is now, if this call names another folder than the one before."""
+    assert block.study is not None
+    root = block.study.parts[block.part].recipe.data_root
+    if root is not None and root != load_comparison(block.path)[0].recipe.data_root:
+        workers.extend(block.path, data_root=root, data=data)
 
 
 def _of_first_seeds(study: Study) -> Study:
