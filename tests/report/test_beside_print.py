@@ -64,6 +64,20 @@ def test_signs_of_differences_are_held_against_the_printed_ones(results):
     assert held.marks == {SAME: 1, OTHER: 2, OPEN: 1}
 
 
+def test_what_prunes_otherwise_than_asked_is_named(results):
+    for label, samples in (
+        ("full data", 600),
+        ("OrderDP 50 %", 300),
+        ("InfoBatch 50 %", 420),
+        ("UCB 50 % every 1", 311),
+    ):
+        for result in results.entries[label].results.values():
+            result["samples_backward"] = samples
+    del results.entries["dynamic random 50 %"]
+    note = differences(results, printed(ROWS), EDGES).table.note
+    assert note.endswith("paired by seed. Pruned otherwise than asked: InfoBatch 30 % instead of 50 %.")
+
+
 def test_two_seeds_show_nothing(results):
     for entry in results.entries.values():
         del entry.results[2]

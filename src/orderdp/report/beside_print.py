@@ -21,7 +21,7 @@ from orderdp.output.text_table import Table
 from orderdp.report.curves import part_means
 from orderdp.report.outline import Published
 from orderdp.report.placement import full_data, percent, pruned_entries, ratios_of
-from orderdp.report.tables import sign_of, signed
+from orderdp.report.tables import CLOSE, sign_of, signed
 
 OWN = "OrderDP"  # the paper's method, which its others are subtracted from
 _LAST = ("last epoch", "final")
@@ -157,7 +157,22 @@ def differences(results: Results, table: Published, edges: Sequence[float]) -> H
         return None
     headings = [f"{column.heading}, {which}" for column in columns for which in ("printed", "here")]
     note = f"{OWN} minus the method of the row. Brackets: 95 % intervals over the seeds, paired by seed."
+    pairs = [(own, label) for label, *_ in rows if (own := _own_row(label)) is not None]
+    note += _pruned_otherwise(
+        results, [_entry(results, name, each.ratio) for each in columns for pair in pairs for name in pair]
+    )
     return Held(Table("order", table.title, [[f"{OWN} minus", *headings], *rows], note), marks)
+
+
+def _pruned_otherwise(results: Results, entries: Sequence[Entry | None]) -> str:
+    """Returns which methods prune more or less than their column says, after a space; nothing if none does."""
+    full, found = full_data(results), {}
+    for entry in entries:
+        if full is not None and entry is not None and entry.ratio is not None and entry.results:
+            really = 1 - entry.mean("samples_backward") / full.mean("samples_backward")
+            if abs(really - entry.ratio) > CLOSE:
+                found[entry.label] = f"{entry.method} {100 * really:.0f} % instead of {percent(entry.ratio)}"
+    return f" Pruned otherwise than asked: {'; '.join(sorted(found.values()))}." if found else ""
 
 
 def _gap(results: Results, table: Published, label: str, column: _Column) -> tuple[float, Difference] | None:

@@ -14,7 +14,7 @@ from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.verdicts import FEWEST_SEEDS, Difference
 from orderdp.report.placement import full_data, is_of_budget, percent, ratios_of
 
-_CLOSE = 0.02  # a realised prune ratio this near to the one asked for needs no mention
+CLOSE = 0.02  # a realised prune ratio this near to the one asked for needs no mention
 
 # A heading and what stands below it for an entry.
 Column: TypeAlias = tuple[str, Callable[[Entry], str]]
@@ -66,7 +66,7 @@ def _realised(results: Results, row: Mapping[float | None, Entry]) -> str:
         passes = "masked loss, passes" if "masked" in rules else "first pass"
         return f" ({passes} on {'all data' if set(shares) == {100} else ', '.join(map(str, shares)) + ' %'})"
     realised = [(ratio, 1 - entry.mean("samples_backward") / full.mean("samples_backward")) for ratio, entry in pruned]
-    if all(abs(really - (ratio or 0)) <= _CLOSE for ratio, really in realised):
+    if all(abs(really - (ratio or 0)) <= CLOSE for ratio, really in realised):
         return ""
     return signed(f" (prunes {', '.join(f'{100 * really:.0f}' for _, really in realised)} %)")
 
