@@ -84,15 +84,15 @@ def run(options: argparse.Namespace) -> int:
     wrong: dict[str, str] = {}
     if options.hours is not None:
         wrong = _train(options, folder, find(options.size, None, options.archives))
+    for name, why in wrong.items():  # before the page, which may lack any run to show
+        tell(f"orderdp: {name} failed: {why}")
     found = find(options.size, folder, options.archives)
     if not (found.tasks or found.computed):
         raise ValueError(
-            f"the page needs results of size {options.size}, got none in {folder}; write --hours 10 to train, or "
-            "--archives PATH"
+            f"the page needs results of size {options.size}, got none in {folder}; write "
+            f"{'--hours 10 to train' if options.hours is None else 'more --hours'}, or --archives PATH"
         )
     _write(options.size, found, pages)
-    for name, why in wrong.items():
-        tell(f"orderdp: {name} failed: {why}")
     return 1 if wrong else 0
 
 
