@@ -8,6 +8,8 @@ from orderdp.comparison.archive import Archive, read_archive, write_archive
 from orderdp.comparison.joined import join
 from orderdp.comparison.records import Missing, Record, read_folder
 from orderdp.comparison.results import results_of
+from orderdp.comparison.searched import searching
+from reference.made_runs import SIZES
 
 METHODS = ({"name": "orderdp", "prune_ratio": 0.5},)
 LABELS = ("full data", "OrderDP 50 %", "full data, steps of OrderDP 50 %")
@@ -89,7 +91,7 @@ def test_two_results_of_one_run_are_refused(seeds_of, made):
     one = archive_of(seeds_of("a", (0,)))
     other = made("b", methods=METHODS, seeds=(0,))
     other.finish("full data", (12.5,))
-    with pytest.raises(ValueError, match=r"got two different results of one run of ''; leave one of them out"):
+    with pytest.raises(ValueError, match=r"got two different results of full-data-seed0 in ''; leave one"):
         join([one, archive_of(other)])
 
 
@@ -98,7 +100,7 @@ def test_other_recipes_plans_and_studies_are_refused(seeds_of, tiny_recipe):
     other = archive_of(seeds_of("b", (1,), recipe=tiny_recipe(max_lr=0.7)), "part")
     with pytest.raises(ValueError, match=r"must be of one recipe, got max_lr .* and 0\.7 in 'part'; report them apart"):
         join([one, other])
-    moved = seeds_of("d", (1,), recipe=tiny_recipe(data_root="elsewhere", seed=5))
+    moved = seeds_of("d", (1,), recipe=tiny_recipe(data_root="elsewhere", seed=5, num_threads=3))
     assert join([one, archive_of(moved, "part")]).parts["part"].planned.seeds == (0, 1)
     other = archive_of(seeds_of("c", (1,), budgets=(0.5,)), "part")
     with pytest.raises(ValueError, match=r"must be of one comparison, got budgets .* in 'part'; report them apart"):
@@ -109,6 +111,19 @@ def test_other_recipes_plans_and_studies_are_refused(seeds_of, tiny_recipe):
     assert join([one, one._replace(study={**one.study, "about": "reworded"})]).study == one.study
     with pytest.raises(ValueError, match=r"got one of each, 'study' and 'mine'; join those of one kind"):
         join([one, Archive("mine", None, {})])
+
+
+def test_two_searches_of_other_seeds_are_refused(tmp_path, tiny_recipe):
+    parts = []
+    for seeds in ((2, 0, 1), (3, 4, 5)):
+        plan = searching(tiny_recipe(), [{"name": "orderdp"}], (0.3, 0.5), seeds, margin=0.5)
+        folder = tmp_path / f"{seeds[0]}"
+        folder.mkdir()
+        plan.write(folder, SIZES)
+        parts.append(Archive("search", None, {"": read_folder(folder)}))
+    assert join([parts[0], parts[0]]).parts[""].planned.seeds == (2, 0, 1)
+    with pytest.raises(ValueError, match=r"one comparison, got seeds \[2, 0, 1\] and \[3, 4, 5\] in 'search'"):
+        join(parts)
 
 
 def test_the_records_of_the_first_are_left_as_they_are(seeds_of):

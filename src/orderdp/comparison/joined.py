@@ -7,7 +7,8 @@ from typing import Any
 
 from orderdp.comparison.archive import Archive
 from orderdp.comparison.planned import planned_of
-from orderdp.comparison.records import ELSEWHERE, Missing, Record, Records
+from orderdp.comparison.records import OF_MACHINE, Missing, Record, Records, value_in
+from orderdp.comparison.searched import KEY as SEARCH
 
 _TEXTS = {"about", "published"}  # of a study; they may be reworded
 _OF_SEEDS = {"seeds", "runs"}
@@ -42,25 +43,30 @@ def join(archives: Sequence[Archive]) -> Archive:
 
 
 def _joined(mine: Records, other: Records, name: str) -> Records:
-    recipes = [records.planned.recipe for records in (mine, other)]
-    _check_equal(*recipes, without={*ELSEWHERE, "seed"}, what="recipe", name=name)
+    keys = mine.planned.recipe.keys() | other.planned.recipe.keys()
+    recipes = [{key: value_in(records.planned.recipe, key) for key in keys} for records in (mine, other)]
+    _check_equal(*recipes, without={*OF_MACHINE, "seed"}, what="recipe", name=name)
     tables = [records.planned.table for records in (mine, other)]
-    _check_equal(*tables, without=_OF_SEEDS, what="comparison", name=name)
+    # A search chooses its seeds by its own results, so those of another are not its own; their order counts.
+    searches = any(SEARCH in table for table in tables)
+    _check_equal(*tables, without={"runs"} if searches else _OF_SEEDS, what="comparison", name=name)
     by_name = {run["name"]: run for table in reversed(tables) for run in table["runs"]}
-    seeds = sorted({seed for table in tables for seed in table["seeds"]})
+    seeds = tables[0]["seeds"] if searches else sorted({seed for table in tables for seed in table["seeds"]})
     # As one comparison of all these seeds would have planned them: seed by seed, each in the order of its own plan.
     runs = sorted(by_name.values(), key=lambda run: int(run["seed"]))
-    found = {run["name"]: _either(mine.runs.get(run["name"]), other.runs.get(run["name"]), name) for run in runs}
+    found = {
+        run["name"]: _either(mine.runs.get(run["name"]), other.runs.get(run["name"]), name, run["name"]) for run in runs
+    }
     planned = planned_of(mine.planned.recipe_text, {**mine.planned.table, "seeds": seeds, "runs": runs})
     return Records(planned, found, tuple(sorted({*mine.unplanned, *other.unplanned} - set(by_name))))
 
 
-def _either(mine: Record | Missing | None, other: Record | Missing | None, name: str) -> Record | Missing:
+def _either(mine: Record | Missing | None, other: Record | Missing | None, name: str, run: str) -> Record | Missing:
     """Returns the finished one of two records of a run; of two missing ones, that which asks for more."""
     finished = [record for record in (mine, other) if isinstance(record, Record)]
     if len(finished) == 2 and finished[0].result != finished[1].result:
         raise ValueError(
-            f"each run may be finished once among the runs to join, got two different results of one run of {name!r}; "
+            f"each run may be finished once among the runs to join, got two different results of {run} in {name!r}; "
             "leave one of them out"
         )
     # Of equal ones that with more epochs, since an archive may hold the last only.

@@ -15,6 +15,7 @@ from orderdp.training.recipe import Recipe, read_recipe
 from orderdp.training.run_folder import RunFolder
 
 ELSEWHERE = {"data_root", "download"}  # the place of the data may change
+OF_MACHINE = {*ELSEWHERE, "device", "num_threads"}  # of a recipe; what runs compute stays the same
 
 
 class Record(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from orderdp.comparison.archive import study_in
 from orderdp.comparison.grid import Comparison
-from orderdp.comparison.records import Missing, Records, value_in
+from orderdp.comparison.records import OF_MACHINE, Missing, Records, value_in
 from orderdp.comparison.results import results_of
 from orderdp.comparison.searched import KEY as SEARCH
 from orderdp.comparison.searched import trails_of
@@ -23,13 +23,6 @@ from orderdp.report.outline import collect
 from orderdp.training.recipe import gathered
 
 _ARCHIVES = "*.jsonl.xz"
-_OF_MACHINE = {
-    "data_root",
-    "download",
-    "device",
-    "num_threads",
-    "seed",
-}  # of a recipe; what runs compute stays the same
 
 
 class Source(NamedTuple):
@@ -173,7 +166,7 @@ def _covers(records: Records, comparison: Comparison, labels: Collection[str], s
 
 def _first_difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
     """Returns the first key in which two recipes compute something else, and its values; None if there is none."""
-    for key in sorted((mine.keys() | theirs.keys()) - _OF_MACHINE - {"strategy"}):
+    for key in sorted((mine.keys() | theirs.keys()) - OF_MACHINE - {"seed", "strategy"}):
         here, there = value_in(mine, key), value_in(theirs, key)
         if here != there:
             return key, here, there
