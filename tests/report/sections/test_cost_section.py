@@ -71,6 +71,15 @@ def test_node_hours_are_hours_of_all_devices_and_processor_hours_stand_where_all
     assert hours() == [["run", "processor hours"], ["full data", "10.3"]]
 
 
+def test_hours_say_that_proxies_are_not_in_them(pair):
+    def note():
+        return make_section("cost", read_results(pair.path), hours=True).tables[1].note
+
+    assert "proxies" not in note()
+    pair.finish("OrderDP 50 %", (90.0,), seeds=(0,), also={"samples_before": 400})
+    assert note().endswith("The hours of a fixed subset leave out the training of its proxies.")
+
+
 CHOSEN = {"samples_forward": lambda seed, epoch: 336 * epoch, "samples_backward": lambda seed, epoch: 112 * epoch}
 
 

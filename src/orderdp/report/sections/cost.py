@@ -71,6 +71,8 @@ def _in_hours(results: Results) -> list[Table]:
             "Processor time of training, selection and data, over all threads of a run. Other work disturbs it less "
             "than the clock, so runs side by side may be compared. Alone on one thread, a run takes about as long."
         )
+    if any(result.get("samples_before") for entry in results.entries.values() for result in entry.results.values()):
+        note += " The hours of a fixed subset leave out the training of its proxies."
     lines = by_run(results.entries.values(), columns)
     return [Table("hours", "Per run, in hours", lines, f"Means over the seeds. {note}")]
 
