@@ -128,3 +128,14 @@ def test_a_folder_that_exists_is_left_alone(colours, tmp_path):
     message = f"output must be a new folder, got {tmp_path}, which exists; write another, or remove it"
     with raises(FileExistsError, message):
         make_folder(colours, tmp_path, image_size=8)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_images_that_no_jpeg_file_can_hold_are_refused(channels, colours, tmp_path):
+    part = ImageArrays(colours.test.images[:, :1].expand(-1, channels, -1, -1), colours.test.labels)
+    message = (
+        f"images must be grey or have three colours to be JPEG files, got {channels} channels; choose three of them"
+    )
+    with raises(ValueError, message):
+        make_folder(DataSets(part, part, 12), tmp_path / "made", image_size=8)
+    assert list(tmp_path.iterdir()) == []

@@ -72,6 +72,11 @@ def make_folder(
         raise ValueError(
             "dataset must hold images in memory and their classes, got other inputs or labels; write cifar100"
         )
+    if data.train.images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"images must be grey or have three colours to be JPEG files, got {data.train.images.shape[1]} channels; "
+            "choose three of them"
+        )
     count = data.num_classes if classes is None else classes
     if count > data.num_classes:
         raise ValueError(f"classes must lie in [1, {data.num_classes}], got {count}; leave it out to take all")
