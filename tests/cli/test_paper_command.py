@@ -48,6 +48,15 @@ def test_a_wrong_call_gets_one_line_and_writes_nothing(call, here, typed, line):
     assert not list(here.iterdir())
 
 
+def test_what_failed_is_said_even_if_nothing_is_left_to_show(call, here, monkeypatch):
+    monkeypatch.setattr(blocks, "blocks_of", lambda *given, **changes: [])
+    monkeypatch.setattr(blocks, "run", lambda *given, **named: {"table8, digits, seed 0": "no memory"})
+    status, printed, told = call("paper", "--hours", "1")
+    assert (status, printed) == (2, "")
+    assert "orderdp: table8, digits, seed 0 failed: no memory\n" in told
+    assert told.endswith("got none in runs/paper-cpu; write more --hours, or --archives PATH\n")
+
+
 @pytest.fixture
 def two_studies(monkeypatch):
     """The paper has a figure of the theory, and a study that is shrunk to an epoch of 200 digits."""
