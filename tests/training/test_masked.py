@@ -95,7 +95,19 @@ REFUSED = {
         {"finetune": {"model": "cnn"}},
         "finetune changes how the second stage trains, got model; write it outside the table [finetune]",
     ),
-    "an unknown key": ({"finetune": {"epoch": 2}}, "no recipe key 'epoch'; did you mean 'epochs'?"),
+    "an unknown key": ({"finetune": {"epoch": 2}}, "in [finetune], no recipe key 'epoch'; did you mean 'epochs'?"),
+    "a value": (
+        {"finetune": {"epochs": 0}},
+        "in [finetune], epochs must lie in [1, inf), got 0; write epochs = 30",
+    ),
+    "no epochs": (
+        {"finetune": {"max_lr": 0.001}},
+        "finetune needs epochs of its own, got none; write [finetune] epochs = 20",
+    ),
+    "first weights, which come from the first stage": (
+        {"finetune": {"epochs": 2, "initialization": "torch"}},
+        "finetune changes how the second stage trains, got initialization; write it outside the table [finetune]",
+    ),
     "no table": ({"finetune": 3}, "finetune must be a table, got 3; write [finetune] epochs = 20"),
     "probabilities": (
         {"strategy": "kakurenbo", "prune_ratio": 0.3, "label_smoothing": 0.0},

@@ -40,7 +40,7 @@ _FLAT = {
 _NOT_FOR_MASKS = ("mixup", "cutmix", "drop_path", "ema")
 _OF_BOTH_STAGES = {
     *("dataset", "data_root", "download", "train_size", "held_out", "label_noise", "image_size", "model", "device"),
-    *("seed", "strategy", "max_steps", "alignment", "finetune"),
+    *("initialization", "seed", "strategy", "max_steps", "alignment", "finetune"),
 }
 STRATEGY_KEYS = {"strategy", "settings", *_FLAT}  # of a recipe, in any release
 
@@ -252,8 +252,6 @@ class Recipe(BaseModel):
             )
         if self.mixes:
             self._check_mixing()
-        if self.finetune is not None:
-            self._check_finetune(self.finetune)
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise ValueError(
                 f"nesterov needs sgd with momentum, got optimizer {self.optimizer} and momentum {self.momentum:g}; "
@@ -261,6 +259,8 @@ class Recipe(BaseModel):
             )
         if self.dataset in DATASETS:
             check_image_size(DATASETS[self.dataset], self.image_size)
+        if self.finetune is not None:
+            self._check_finetune(self.finetune)
         return self
 
     def _check_mixing(self) -> None:
@@ -295,7 +295,12 @@ class Recipe(BaseModel):
             raise ValueError(
                 f"{self.strategy.name} reads probabilities off its losses, got errors of masked patches; choose another"
             )
-        self.finetuning()  # which refuses what is no key
+        try:
+            self.finetuning()
+        except ValueError as error:
+            raise ValueError(f"in [finetune], {error}") from None
+        if "epochs" not in table:  # a shorter schedule, which has fewer epochs, would fine-tune less too
+            raise ValueError("finetune needs epochs of its own, got none; write [finetune] epochs = 20")
 
     @property
     def mixes(self) -> bool:
