@@ -201,3 +201,16 @@ def test_sizes_below_one_are_refused(argument):
     sizes = {"num_classes": 10, "in_channels": 1, "image_size": 8, argument: 0}
     with pytest.raises(ValueError, match=rf"^{argument} must be at least 1, got 0; write what the data set has$"):
         build_model("small_cnn", **sizes)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("small_cnn", "drop_path is for models of timm, got 0.1 for small_cnn; write drop_path = 0"),
+        ("tiny_vit", "drop_path is for models of timm, got 0.1 for tiny_vit; write drop_path = 0"),
+        ("vgg11", "vgg11 drops no paths, got drop_path 0.1; write drop_path = 0"),
+    ],
+)
+def test_a_model_that_drops_no_paths_is_refused(name, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        build_model(name, num_classes=10, in_channels=3, image_size=32, drop_path=0.1)

@@ -44,7 +44,8 @@ def build_model(
         drop_path: share of the residual branches that are dropped in training, in [0, 1); of models of timm only.
 
     Raises:
-        ValueError: no model of that name, a size below 1, or patches that do not fill the images.
+        ValueError: no model of that name, a size below 1, patches that do not fill the images, or a model that drops no
+            paths.
         ImportError: the model is of timm or transformers, which is not installed.
 
     >>> import torch
@@ -54,6 +55,7 @@ def build_model(
     for argument, value in (("num_classes", num_classes), ("in_channels", in_channels), ("image_size", image_size)):
         if value < 1:
             raise ValueError(f"{argument} must be at least 1, got {value}; write what the data set has")
+    check_model(name, drop_path=drop_path)
     if name in _SMALL_MODELS:
         model = _SMALL_MODELS[name](in_channels, num_classes)
     elif name in VITS:
@@ -63,7 +65,12 @@ def build_model(
         if drop_path:
             settings["drop_path_rate"] = drop_path
         build = _resnet if name in _RESNETS else _small_swin if name == _SMALL_SWIN else _timm_model
-        model = build(name, image_size, **settings)
+        try:
+            model = build(name, image_size, **settings)
+        except TypeError as error:
+            if "drop_path_rate" not in str(error):
+                raise
+            raise ValueError(f"{name} drops no paths, got drop_path {drop_path:g}; write drop_path = 0") from None
     return _initialized(model, initialization)
 
 
@@ -264,7 +271,6 @@ def _small_swin(name: str, image_size: int, **settings: Any) -> nn.Module:
 
 
 def _timm_model(name: str, image_size: int, **settings: Any) -> nn.Module:
-    check_model(name)
     timm = import_image_library("timm")
     # Convolutional models take any size and refuse the argument.
     size = {"img_size": image_size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
