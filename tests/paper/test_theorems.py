@@ -203,6 +203,9 @@ def test_the_kept_sides_say_what_the_page_says():
     assert {(row.n, row.steps) for row in rows} == {(500, 1_000)}
     assert all(row.left < 0 < row.right for row in rows)
     assert all((row.left_limit > row.right_limit) == (row.sampling == 0) for row in rows)
+    times = [row.sampling / row.left_limit for row in rows if row.sampling]
+    page = (Path(__file__).parents[2] / "docs" / "theory.md").read_text()
+    assert f"the sampling term is {min(times):.0f} to {max(times):.0f} times the left side" in page
 
 
 @pytest.mark.parametrize("name", ["theorem1", "theorem3", "theorem4", "theorem4_sides"])

@@ -189,7 +189,9 @@ def generalization_bound(
     lipschitz: float,
     averaged: bool = False,
 ) -> GeneralizationBound:
-    """Bounds L(θ*) - E[L_q(θ)], the expected risk at the optimum minus the surrogate loss that was reached.
+    """Bounds L(θ*) - E[L_q(θ)], the mean loss at the optimum minus the surrogate loss that was reached.
+
+    L is the mean loss of the n samples. The paper prints the expected risk, for which no term stands: see the errata.
 
     Args:
         losses: (n,) losses in nats at one iterate, or (T, n) at several. B is the largest of them all. The paper prints
