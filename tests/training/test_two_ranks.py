@@ -109,6 +109,27 @@ def test_two_ranks_measure_what_one_process_does(train, train_on_two_ranks, monk
             assert line["alignment"][name] == pytest.approx(values, rel=1e-4)
 
 
+def test_two_ranks_average_the_weights_as_one_process_does(train, train_on_two_ranks, monkeypatch):
+    monkeypatch.setattr(
+        models, "build_model", lambda name, **sizes: torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    )
+    settings = {"strategy": "full", "ema": 0.75, "epochs": 2}
+    one, two = train("one", **settings, batch_size=10), train_on_two_ranks("two", **settings, batch_size=5)
+    plain = train("plain", **{**settings, "ema": 0.0}, batch_size=10)
+    for line, expected, other in zip(two.metrics(), one.metrics(), plain.metrics(), strict=True):
+        assert line["test_loss"] == pytest.approx(expected["test_loss"], rel=1e-4)
+        assert line["test_loss"] != pytest.approx(other["test_loss"], rel=1e-3)
+
+
+def test_two_ranks_evaluate_by_one_second_stage(train_on_two_ranks):
+    settings = {"model": "tiny_vit", "optimizer": "adamw", "max_lr": 0.003, "prune_ratio": 0.5, "batch_size": 25}
+    folder = train_on_two_ranks("run", **settings, epochs=1, finetune={"epochs": 1, "ema": 0.5, "mixup": 0.8})
+    second = RunFolder(folder.path / "finetune").result()
+    assert (folder.result()["steps"], folder.result()["ranks"]) == (2, 2)
+    assert (second["steps"], second["ranks"], second["samples_backward"]) == (4, 2, 200)
+    assert folder.result()["accuracy_last"] == folder.metrics()[-1]["accuracy"] == second["accuracy_last"]
+
+
 def test_two_ranks_evaluate_a_test_set_that_they_cannot_halve(train_on_two_ranks, digits):
     data = dataclasses.replace(digits, test=digits.test.subset(np.arange(121)))
     folder = train_on_two_ranks("run", data, strategy="full", eval_batch_size=60, batch_size=16)  # two batches and one
