@@ -33,21 +33,27 @@ class StopRequest:
     """Notes a SIGTERM while it is entered, and lets all ranks stop after the same step.
 
     A signal reaches the ranks at different steps, or only some of them. So each rank tells the others with every step,
-    in a collective of one number that nobody waits for until the next step. One rank alone sends nothing.
+    in a collective of one number that nobody waits for until the next step. One rank alone sends nothing. It may be
+    entered again inside, by a run within a run.
     """
 
     def __init__(self) -> None:
         self._asked = False
+        self._entered = 0
         self._before: Any = None
         self._told: tuple[Any, torch.Tensor] | None = None  # the collective under way, and its number
 
     def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():  # only the main thread may set signals
+        self._entered += 1
+        if (
+            self._entered == 1 and threading.current_thread() is threading.main_thread()
+        ):  # only the main thread may set signals
             self._before = signal.signal(signal.SIGTERM, self._ask) or signal.SIG_DFL
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
+        self._entered -= 1
+        if not self._entered and self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
     def _ask(self, *_: object) -> None:

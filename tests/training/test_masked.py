@@ -1,11 +1,14 @@
 """Masked autoencoders: the loss of each image, and a run whose evaluation is a second stage."""
 
+import os
 import re
+import signal
 
 import pytest
 import torch
 
 from orderdp import OrderDP
+from orderdp.stopping import Stopped
 from orderdp.training.check import check_recipe
 from orderdp.training.loop import Run
 from orderdp.training.masked import MaskedAutoencoder, VisionTransformer, num_patches
@@ -82,6 +85,27 @@ def test_a_run_is_evaluated_by_its_second_stage_and_resumes_within_it(
     in_child(work)
     assert (folder.path / "finetune" / "checkpoint").exists()
     assert folder.result() is None
+    assert outcome(train()) == outcome(whole)
+
+
+def test_a_signal_after_the_last_step_of_the_first_stage_stops_the_second(
+    tmp_path, tiny, digits, train, outcome, monkeypatch
+):
+    whole = train("unbroken", **MASKED)
+    folder = RunFolder.create(tmp_path / "run", tiny(**MASKED))
+    before, evaluate = signal.getsignal(signal.SIGTERM), Run._evaluate
+
+    def signalled(run):
+        if run.recipe.finetune is not None and run._finished():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(run)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_evaluate", signalled)
+        with pytest.raises(Stopped):
+            Run(folder.recipe(), digits, folder, show=False).train()
+    assert RunFolder(folder.path / "finetune").result() is None
+    assert signal.getsignal(signal.SIGTERM) == before
     assert outcome(train()) == outcome(whole)
 
 

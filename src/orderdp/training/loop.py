@@ -346,6 +346,7 @@ class Run:
             folder.begin(recipe)
         self.accelerator.wait_for_everyone()
         stage = Run(recipe, self.data_path.data, folder, start=self.model.encoder(), show=self._show)
+        stage.stop = self.stop  # a signal may have come since the last step
         result = stage.train()
         return {"accuracy": result["accuracy_last"], "accuracy_worst_class": result["accuracy_worst_class"]}
 
@@ -362,9 +363,8 @@ class Run:
         with torch.no_grad():
             for index, batch in batches:
                 batch = self.plain_view(index, batch, 0)
-                sums += self.objective.sums(
-                    self._outputs(batch, evaluated), batch[1].to(self.device, non_blocking=True)
-                )
+                outputs = self._outputs(batch, evaluated)
+                sums += self.objective.sums(outputs, batch[1].to(self.device, non_blocking=True))
         found: list[float] = self.accelerator.reduce(sums).tolist()
         self.progress.check_finite(found[0], "test loss", "after", self.recipe.max_lr)
         return self.objective.evaluation(found)
