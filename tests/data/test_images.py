@@ -314,6 +314,17 @@ def test_workers_replace_the_same_images_and_tell_the_first_process_which(damage
     assert shared.unreadable == alone.unreadable != []
 
 
+def test_an_error_that_is_no_decoders_ends_the_run(damaged, monkeypatch):
+    def killed(path):
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+    monkeypatch.setattr(import_image_library("torchvision.datasets.folder"), "default_loader", killed)
+    dataset = FileImages(damaged, image_size=24, **COLOUR)
+    with pytest.raises(RuntimeError, match="killed by signal"):
+        dataset[0]
+    assert dataset.unreadable == []
+
+
 def test_of_many_files_ten_are_named_and_all_are_listed(files, caplog):
     bad = Path(files.paths[0]).with_name("bad.png")
     bad.write_text("no image")

@@ -1,6 +1,8 @@
 """Images as a DataLoader reads them: whole batches on the device, one sample at a time, or files."""
 
 import logging
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, get_args
@@ -27,6 +29,11 @@ from orderdp.data.imports import import_image_library
 from orderdp.data.samples import Samples
 
 _NAMED = 10  # files that a warning names
+# What Pillow's decoders raise. Other errors may be those of a signal, such as that of a worker that was killed.
+_UNDECODABLE = (
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError),
+    *(struct.error, zlib.error),
+)
 _ERASING = {"flip_crop_erase": erase, "flip_crop_random_erase": erase_at_random}
 
 
@@ -232,8 +239,8 @@ class FileImages(AugmentedImages):
         for place in self._in_turn(index):
             try:
                 image = decode(self._paths[place])
-            except Exception as error:  # Pillow's decoders raise errors of many kinds
-                if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+            except _UNDECODABLE as error:
+                if getattr(error, "errno", None) is not None:
                     raise
                 # Without the open file, which Pillow names by its address.
                 failed[place] = " ".join(str(error).partition(" <")[0].split()) or type(error).__name__
