@@ -160,7 +160,7 @@ BAD = [
     "train --dataset os:sep",
     "train --model nothing",
     "train --optimizer sdg",
-    "train --schedule cosine",
+    "train --schedule sine",
     "train --precision fp16",
     "train --seed -1",
     "train --seed 99999999999999999999",

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -687,7 +688,7 @@ def is_free(folder):
 
 
 def test_a_helper_that_cannot_go_on_says_so_in_one_line(tmp_path, capfd):
-    with joined_by(1, workers._help, [tmp_path], say):
+    with joined_by(1, partial(workers._help, budget=None), [tmp_path], say):
         pass
     out, err = capfd.readouterr()
     assert out == ""

@@ -108,4 +108,4 @@ def _transformers() -> Any:
     try:
         return import_module("transformers")
     except ModuleNotFoundError as error:
-        raise ImportError(f"vision transformers need {error.name}: pip install 'orderdp[transformers]'") from error
+        raise ImportError(f"vision transformers need {error.name}: pip install 'transformers>=5.24'") from error
