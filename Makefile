@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: train test coverage docs results lint types format versions
+.PHONY: train test slow coverage docs results lint types format versions
 
 train: $(VENV)/ready
 	$(BIN)/orderdp train
 
+# Without the tests that take more than ten seconds each.
 test: lint types
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 -m "not slow"
+
+# Those alone: whole studies, kills and restarts, every example.
+slow: $(VENV)/ready
+	$(BIN)/pytest -n 2 -m slow
 
 # Doubles the time of the tests.
 coverage: $(VENV)/ready
