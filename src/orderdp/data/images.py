@@ -122,7 +122,7 @@ class ResidentImages(AugmentedImages):
         return self._images.device.type == "cpu"
 
     def _windows(self, ids: npt.NDArray[np.int64], views: npt.NDArray[np.int64]) -> Tensor:
-        """Returns the windows of images with borders: copies of rows, which a processor makes twice as fast."""
+        """Returns the windows of images with borders, which are copies of rows rather than of single pixels."""
         down, right, flips = views
         padding = padding_of(*self._size)
         windows = np.lib.stride_tricks.sliding_window_view(self._images.numpy(), self._size, axis=(2, 3))
