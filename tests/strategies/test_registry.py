@@ -208,7 +208,7 @@ LISTED = "('orderdp methods' lists them)"
         ("ucb,c", "a setting is NAME=VALUE without spaces, got 'c'; write epsilon=0.2"),
         (
             "ucb,",
-            "a setting is NAME=VALUE without spaces, got ''; leave out a comma with nothing after it, or write epsilon=0.2",
+            "a setting is NAME=VALUE without spaces, got ''; leave out the last comma, or write epsilon=0.2",
         ),
         ("ucb,c=", "a setting is NAME=VALUE without spaces, got 'c='; write epsilon=0.2"),
         ("ucb,=1", "a setting is NAME=VALUE without spaces, got '=1'; write epsilon=0.2"),
