@@ -75,21 +75,20 @@ def test_a_schedule_that_cannot_be_called_with_strategy_and_epoch_is_refused_at_
         Pruner(PRUNED, 40, schedule=schedule)
 
 
-def test_a_schedule_without_a_signature_of_its_own_is_called():
-    pruner = Pruner(PRUNED, 40, schedule=getattr)  # it has none
+def test_a_schedule_without_a_signature_is_called():
     with pytest.raises(TypeError, match="attribute name must be string"):
-        pruner.begin_epoch()
+        Pruner(PRUNED, 40, schedule=getattr)
 
 
+@pytest.mark.parametrize("named", [0.1, None, OrderDP])
 @pytest.mark.parametrize(
     "ask",
-    [Pruner.begin_epoch, Pruner.num_selected, lambda pruner: pruner.total_steps(2, 10)],
-    ids=["begin_epoch", "num_selected", "total_steps"],
+    [lambda pruner: pruner.num_selected(epoch=1), lambda pruner: pruner.total_steps(2, 10)],
+    ids=["num_selected", "total_steps"],
 )
-@pytest.mark.parametrize("named", [0.1, None, OrderDP])
-def test_a_schedule_that_returns_no_strategy_is_told_apart(ask, named):
-    pruner = Pruner(PRUNED, 40, schedule=lambda strategy, epoch: named)
-    message = f"schedule must return a strategy, got {named!r} for epoch 0; write OrderDP(prune_ratio=0.5)"
+def test_a_schedule_that_returns_no_strategy_is_refused(ask, named):
+    pruner = Pruner(PRUNED, 40, schedule=lambda strategy, epoch: named if epoch else strategy)
+    message = f"schedule must return a strategy, got {named!r} for epoch 1; write OrderDP(prune_ratio=0.5)"
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         ask(pruner)
 
