@@ -63,7 +63,7 @@ class Ledger:
         self.strategy = strategy
         self.num_samples = check_integer("num_samples", num_samples, 1, 2**63, "write len(dataset)")
         self.seed = check_integer("seed", seed, 0, 2**64, "write a number such as 0")
-        self.schedule = Constant() if schedule is None else schedule
+        self.schedule: Schedule = Constant() if schedule is None else schedule
         check_schedule(self.schedule)
         self.fingerprint = data
         self.selection_s = 0.0  # seconds spent on selection so far
