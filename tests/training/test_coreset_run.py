@@ -321,7 +321,7 @@ REQUESTS = {
         "hard_cutof does not apply to static method 'ccs', got 0.1; did you mean 'hard_cutoff'?"
     ),
     "el2n,epoch=2,epoch=3": "epoch is given twice, as 2 and 3; write it once",
-    "el2n,": "a setting is NAME=VALUE without spaces, got ''; write epsilon=0.2",
+    "el2n,": "a setting is NAME=VALUE without spaces, got ''; leave out the last comma, or write epsilon=0.2",
 }
 
 
