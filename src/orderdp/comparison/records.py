@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from orderdp.comparison.grid import planned_in
+from orderdp.comparison.grid import another_augment, planned_in
 from orderdp.comparison.planned import Planned, PlannedRun
 from orderdp.strategies.registry import BY_NAME
 from orderdp.training.coreset_plan import FILE as CORESET
@@ -95,9 +95,12 @@ def _check_recipe(run: PlannedRun, path: Path, planned: Planned, runs: Mapping[s
             return
         # How many epochs hold so many steps depends on the data.
         cut = {"max_steps": leader.result["steps"], "epochs": there.get("epochs")}
-    cut |= {"max_lr": run.max_lr, "augment": run.augment}
+    cut["max_lr"] = run.max_lr
     expected = {**planned.recipe, "seed": run.seed}
     expected |= {name: value for name, value in cut.items() if value is not None}
+    if run.augment is not None:
+        own = value_in(expected, "augment")
+        expected |= another_augment(run.augment, own=own, finetune=expected.get("finetune"))
     for name in sorted((there.keys() | expected.keys()) - ELSEWHERE - {"strategy"}):
         mine, other = value_in(there, name), value_in(expected, name)
         if mine != other:
