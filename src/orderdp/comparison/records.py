@@ -117,6 +117,18 @@ def _not_compared(strategy: Mapping[str, Any]) -> set[str]:
     return set() if known is None else {field.name for field in fields(known) if not field.compare}  # type: ignore[arg-type]
 
 
+def told_apart(strategy: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that tell two strategies apart whatever the seed of the run."""
+    left_out = {*_not_compared(strategy), *by_seed_in(strategy)}
+    return {name: value for name, value in strategy.items() if name not in left_out}
+
+
+def by_seed_in(strategy: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the settings of a strategy that hold a value for each seed."""
+    known = BY_NAME.get(strategy["name"])
+    return () if known is None else tuple(name for name in known.by_seed if name in strategy)
+
+
 def value_in(recipe: Mapping[str, Any], name: str) -> Any:
     """Returns the value of a key in a plain recipe, which leaves out None, and keys of later releases."""
     if name in recipe or name not in Recipe.model_fields:
