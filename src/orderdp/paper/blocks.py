@@ -26,7 +26,7 @@ from orderdp.comparison.results import results_of
 from orderdp.comparison.searched import trails_of
 from orderdp.output.files import new_folder
 from orderdp.output.suggestions import did_you_mean
-from orderdp.paper.contents import places
+from orderdp.paper.contents import Kind, places
 from orderdp.paper.sources import Found, covers
 from orderdp.paper.studies import Row, run_theory
 from orderdp.paper.study import Study, create_study, load_study
@@ -106,7 +106,7 @@ def check_hours(hours: float) -> None:
 
 
 def blocks_of(size: str, folder: Path, **changes: Any) -> list[Block]:
-    """Returns all blocks of the paper's studies at one size, in the order of the paper.
+    """Returns all blocks at one size: of the paper's studies, in its order, then of what it leaves open.
 
     Args:
         size: one of the sizes of studies; a study without it has no block.
@@ -119,7 +119,7 @@ def blocks_of(size: str, folder: Path, **changes: Any) -> list[Block]:
     blocks: list[Block] = []
     for place in places():
         row = place.row
-        if row is None or not place.in_paper:
+        if row is None or place.kind is Kind.OWN:
             continue
         if row.file is None:
             blocks.append(Block(row, folder / row.name))
