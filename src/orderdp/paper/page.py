@@ -149,7 +149,7 @@ def _exhibit(place: Place, size: str, found: Found, *, charts: bool) -> Exhibit:
     if row is None:
         return Exhibit(name, title, "no study yet")
     if row.file is None:
-        return _of_theory(place, found)
+        return _of_computed(place, found)
     table = read_study(row.file)
     about: dict[str, Any] = {
         "printed": kind is Kind.PRINTED,
@@ -180,20 +180,21 @@ def _num_seeds(study: Study, part: str) -> int | None:
     return None if plan is None or plan.lossless else len(plan.seeds)
 
 
-def _of_theory(place: Place, found: Found) -> Exhibit:
+def _of_computed(place: Place, found: Found) -> Exhibit:
     assert place.row is not None
     name, folder = place.name, found.computed.get(place.name)
+    about: dict[str, Any] = {"printed": place.kind is Kind.PRINTED, "asks": place.row.asks}
     if name in INSTANT:
         shown = compute(place.row)
         return _of_exact(place, shown.summary)
     if folder is None:
-        return Exhibit(name, place.title, "not run")
+        return Exhibit(name, place.title, "not run", **about)
     summary = folder / f"{name}.md"
     lines = _cells(summary.read_text(encoding="utf-8")) if summary.exists() else []
     tables = [Table("summary", "Measured here", lines)] if lines else []
     picture = folder / f"{name}.svg"
     pictures = [picture] if picture.exists() else []
-    return Exhibit(name, place.title, "measured" if lines else "exact", tables=tables, pictures=pictures)
+    return Exhibit(name, place.title, "measured" if lines else "exact", tables=tables, pictures=pictures, **about)
 
 
 def _of_exact(place: Place, summary: tuple[Sequence[str], Sequence[Sequence[Any]]] | None) -> Exhibit:
