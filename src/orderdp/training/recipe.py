@@ -91,6 +91,7 @@ class Recipe(BaseModel):
         ge=1,
         description="keep one training sample in N of each class of the second half, the same in every run, in "
         "[1, inf); the test set stays as it is",
+        examples=[10.0],
     )
     label_noise: float = Field(
         0.0,
