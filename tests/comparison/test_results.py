@@ -11,11 +11,12 @@ from orderdp.comparison.grid import Comparison
 from orderdp.comparison.results import read_results
 from orderdp.comparison.workers import extend, start
 from orderdp.data import registry
+from orderdp.training.objective import OF_CLASSES
 from orderdp.training.recipe import load_recipe
 from orderdp.training.run_folder import RunFolder
 from reference.made_runs import SIZES, line, result
 
-LATER = ("accuracy_worst_class", "mastered", "processor_s")
+LATER = (*OF_CLASSES, "mastered", "processor_s")
 SHORT = "full data, steps of OrderDP 50 %"
 
 

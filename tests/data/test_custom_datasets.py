@@ -229,6 +229,14 @@ OTHER_THAN_IT_SAYS = {
         "Texts(torch.tensor([[1, 2]]), torch.tensor([1])), num_classes=2, vocabulary=2",
         "tokens must lie in [0, vocabulary), got 1 to 2 and vocabulary 2 from {name}; write vocabulary=3 or more",
     ),
+    "numbers that are missing": (
+        "Features(torch.tensor([[1.0, float('nan')]]), torch.tensor([1])), num_classes=2",
+        "values must be finite, got some that are not from {name}; fill in what is missing",
+    ),
+    "whole numbers": (
+        "Features(torch.tensor([[1, 2]]), torch.tensor([1])), num_classes=2",
+        "values of both parts must be float32 of shape (n, k) with the same k, got int64 of (1, 2) from {name}; conv",
+    ),
     "a vocabulary of images": (
         "ImageFiles(('a.png',), torch.tensor([1])), num_classes=2, vocabulary=2",
         "vocabulary is of texts, got 2 for images from {name}; leave it out",
@@ -242,7 +250,7 @@ def test_data_sets_of_other_classes_or_tokens_than_they_say_are_refused(written,
     name = written(
         f"""
 import torch
-from orderdp.data.base import DataSets, ImageFiles, Texts
+from orderdp.data.base import DataSets, Features, ImageFiles, Texts
 
 def load():
     part = {part})

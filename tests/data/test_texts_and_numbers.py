@@ -140,10 +140,43 @@ def test_a_recipe_asks_for_noise_and_holds_out_noisy_labels():
     assert 0.35 < np.mean(held) < 0.65
 
 
+def test_imbalance_leaves_one_sample_in_n_of_the_classes_of_the_second_half():
+    data = load_dataset("digits")
+    counts = torch.bincount(data.train.labels)
+    uneven = data.with_imbalance(10)
+    left = torch.bincount(uneven.train.labels)
+    assert torch.equal(left[:5], counts[:5])
+    assert left[5:].tolist() == [round(int(count) / 10) for count in counts[5:]]
+    assert uneven.rare_classes == (5, 6, 7, 8, 9)
+    assert torch.equal(uneven.test.labels, data.test.labels)
+    assert torch.equal(data.train.labels[torch.from_numpy(uneven.rows)], uneven.train.labels)
+    assert set(data.with_imbalance(20).rows) < set(uneven.rows) < set(data.with_imbalance(2).rows)
+    assert torch.bincount(data.with_imbalance(1e9).train.labels)[5:].tolist() == [1] * 5
+    odd = replace(data, num_classes=9, train=data.train.subset(np.flatnonzero(data.train.labels < 9)))
+    assert torch.equal(torch.bincount(odd.with_imbalance(10).train.labels)[:5], counts[:5])
+
+
+def test_a_recipe_asks_for_imbalance_before_wrong_labels_and_held_out_samples():
+    loaded = LoadedData()
+    uneven = loaded.of(Recipe(train_size=400, imbalance=10))
+    assert (len(uneven.train), len(uneven.test)) == (220, 360)
+    noisy = loaded.of(Recipe(train_size=400, imbalance=10, label_noise=0.5, held_out=0.5))
+    assert (len(noisy.train), len(noisy.test)) == (110, 110)
+    before = dict(zip(uneven.rows.tolist(), uneven.train.labels.tolist(), strict=True))
+    wrong = [before[row] != label for row, label in zip(noisy.rows.tolist(), noisy.train.labels.tolist(), strict=True)]
+    assert 0.35 < np.mean(wrong) < 0.65
+    with pytest.raises(ValueError, match=r"^imbalance must lie in \[1, inf\), got 0.5; write imbalance = 10.0$"):
+        Recipe(imbalance=0.5)
+
+
 def test_numbers_cannot_have_wrong_classes(turned):
     _, data = turned
     with pytest.raises(ValueError, match=r"^label_noise needs labels of several classes, got 0.2 for numbers; leave"):
         data.with_label_noise(0.2)
+    with pytest.raises(
+        ValueError, match=r"^imbalance needs labels of several classes, got 10 for numbers; leave it out$"
+    ):
+        data.with_imbalance(10)
     with pytest.raises(ValueError, match=r"^label_noise needs labels of several classes, got 0.2 for one class; leave"):
         replace(data, num_classes=1).with_label_noise(0.2)
     with pytest.raises(

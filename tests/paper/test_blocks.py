@@ -11,7 +11,7 @@ from orderdp.comparison.grid import load_comparison
 from orderdp.paper import blocks as module
 from orderdp.paper import study as study_module
 from orderdp.paper.blocks import Block, State, blocks_of, next_block, run, state_of
-from orderdp.paper.contents import places
+from orderdp.paper.contents import Kind, places
 from orderdp.paper.page import page_of
 from orderdp.paper.page_text import as_markdown
 from orderdp.paper.sources import find
@@ -75,7 +75,9 @@ def test_no_part_of_a_block_with_proxies_is_made(tmp_path):
 def test_every_study_gets_its_first_seeds_first(size, tmp_path):
     blocks = blocks_of(size, tmp_path)
     trained = [each for each in blocks if each.study is not None]
-    assert {each.row.name for each in blocks} == {place.name for place in places() if place.row and place.in_paper}
+    there = {place.name for place in places() if place.row and place.kind is not Kind.OWN}
+    lacking = {name for name in there if name.startswith("open_") and size == "paper"}  # too large for no one
+    assert {each.row.name for each in blocks} == there - lacking
     for each in trained:
         part = each.study.parts[each.part]
         if part.lossless is None:

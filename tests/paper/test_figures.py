@@ -9,7 +9,7 @@ import pytest
 
 from orderdp.paper import figures
 from orderdp.paper.exhibit import Shown
-from orderdp.paper.studies import find_study, run_theory
+from orderdp.paper.studies import find_study, run_computed
 from reference.gamma import gammas
 
 RESULTS = Path(__file__).parents[2] / "results" / "theory"
@@ -24,7 +24,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def written(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("studies")
     for name in ("figure5", "figure6", "figure7", "figure8"):
-        run_theory(find_study(name), folder)
+        run_computed(find_study(name), folder)
     return folder
 
 
@@ -85,7 +85,7 @@ def test_the_kept_numbers_are_those_of_the_command(written, name):
 
 
 def test_the_same_bytes_come_twice(written, tmp_path):
-    for path in run_theory(find_study("figure6"), tmp_path):
+    for path in run_computed(find_study("figure6"), tmp_path):
         assert path.read_bytes() == (written / path.name).read_bytes(), path.name
 
 

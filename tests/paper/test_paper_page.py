@@ -47,11 +47,13 @@ def test_the_overview_counts_what_the_tables_say(page):
 
 def test_without_results_nothing_is_claimed():
     page = page_of("cpu", Found())
-    for each in page.exhibits:
+    for each in (*page.exhibits, *page.left_open):
         assert each.state in ("not run", "not run at this size", "no study yet", "nothing to compute", "exact")
         assert bool(each.tables) == (each.state == "exact"), each.name
     text = as_html(page)
-    assert text.count("<h2 id=") == len(CONTENTS) + 2  # and the legend, and the studies that the paper has not
+    # And the legend, what the paper leaves open, and the studies that the paper has not.
+    assert text.count("<h2 id=") == len(CONTENTS) + 3
+    assert text.count('<h3 id="open_') == len(page.left_open) > 0
     assert "not run at this size" in text
 
 

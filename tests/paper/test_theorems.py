@@ -15,7 +15,7 @@ from scipy.optimize import approx_fprime
 from orderdp.paper import theorem1, theorem3, theorem4, theorem4_sides
 from orderdp.paper.digits_models import digits, losses, models
 from orderdp.paper.exhibit import Shown
-from orderdp.paper.studies import THEORY, find_study, run_theory
+from orderdp.paper.studies import LOOPS, THEORY, find_study, run_computed
 from orderdp.paper.theorem1 import gradient_means, sample_gradients
 from orderdp.paper.theorem3 import best_of_mean, errors_after, problems, slope
 from orderdp.paper.theorem4 import bias_terms
@@ -210,7 +210,7 @@ def test_the_kept_sides_say_what_the_page_says():
 
 @pytest.mark.parametrize("name", ["theorem1", "theorem3", "theorem4", "theorem4_sides"])
 def test_each_theorem_has_a_small_form_that_shows_the_same(name, tmp_path):
-    run_theory(find_study(name), tmp_path, "smoke")
+    run_computed(find_study(name), tmp_path, "smoke")
     small, full = ((folder / f"{name}.md").read_text().splitlines() for folder in (tmp_path, RESULTS))
     assert small[0] == full[0]
 
@@ -264,7 +264,7 @@ def test_the_table_and_the_picture_of_the_bias_terms_show_them():
 
 
 def test_every_study_has_a_function_of_its_name():
-    for row in THEORY:
+    for row in (*THEORY, *LOOPS):
         assert getattr(import_module(f"orderdp.paper.{row.module}"), row.name).__module__.endswith(row.module)
 
 

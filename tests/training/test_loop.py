@@ -409,6 +409,8 @@ def test_the_result_says_what_was_run_and_where(train):
             "accuracy_last",
             "accuracy_best",
             "accuracy_worst_class",
+            "accuracy_mean_class",
+            "accuracy_rare_classes",
             "epochs",
             "steps",
             "samples_forward",

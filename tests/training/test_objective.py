@@ -8,9 +8,9 @@ import torch
 from sklearn import metrics
 from torch.nn import functional as F
 
-from orderdp.data.base import DataSets, ImageArrays, Texts, from_arrays
+from orderdp.data.base import DataSets, Features, ImageArrays, Texts, from_arrays
 from orderdp.training.check import check_recipe
-from orderdp.training.objective import EVALUATED, objective
+from orderdp.training.objective import EVALUATED, OF_CLASSES, objective
 
 
 def evaluated(goal, outputs, labels, *, parts=3):
@@ -23,7 +23,7 @@ def test_classes_are_evaluated_without_the_smoothing_that_is_trained():
     rng = torch.Generator().manual_seed(0)
     outputs = torch.randn((200, 4), generator=rng)
     labels = torch.randint(3, (200,), generator=rng)  # none of the fourth class
-    goal = objective(4, 0.1)
+    goal = objective(4, 0.1, rare=(2, 3))
     assert torch.equal(
         goal.losses(outputs, labels), F.cross_entropy(outputs, labels, reduction="none", label_smoothing=0.1)
     )
@@ -34,6 +34,8 @@ def test_classes_are_evaluated_without_the_smoothing_that_is_trained():
     assert found["accuracy"] == pytest.approx(100 * metrics.accuracy_score(labels, predicted))
     recalls = metrics.recall_score(labels, predicted, average=None, labels=[0, 1, 2])
     assert found["accuracy_worst_class"] == pytest.approx(100 * recalls.min())
+    assert found["accuracy_mean_class"] == pytest.approx(100 * recalls.mean())
+    assert found["accuracy_rare_classes"] == pytest.approx(100 * recalls[2])  # of class 3 there is no test sample
 
 
 def test_numbers_are_evaluated_by_the_variance_explained():
@@ -46,7 +48,7 @@ def test_numbers_are_evaluated_by_the_variance_explained():
     found = evaluated(goal, outputs, labels)
     assert found["test_loss"] == pytest.approx(metrics.mean_squared_error(labels, outputs[:, 0]), rel=1e-6)
     assert found["accuracy"] == pytest.approx(100 * metrics.r2_score(labels, outputs[:, 0]), rel=1e-6)
-    assert found["accuracy_worst_class"] is None
+    assert [found[name] for name in OF_CLASSES] == [None] * 3
     assert evaluated(goal, -outputs, labels)["accuracy"] < 0
 
 
@@ -96,6 +98,18 @@ def test_a_run_learns_texts(train, texts):
     )
     assert folder.result()["accuracy_last"] > 80
     assert folder.result()["num_classes"] == 2
+
+
+def test_a_run_learns_rows_of_numbers(train):
+    rng = torch.Generator().manual_seed(0)
+    labels = (torch.rand(240, generator=rng) < 0.15).long()  # the second class is rare
+    values = torch.randn(240, 3, generator=rng) + 2 * labels[:, None]
+    parts = [Features(values[part], labels[part]) for part in (slice(200), slice(200, None))]
+    settings = {"model": "mlp", "optimizer": "adamw", "max_lr": 0.02, "strategy": "orderdp", "prune_ratio": 0.3}
+    result = train(data=DataSets(*parts, num_classes=2), **settings, **PLAIN).result()
+    assert result["accuracy_last"] > 85
+    assert result["accuracy_rare_classes"] == result["accuracy_worst_class"] > 50
+    assert result["accuracy_mean_class"] > result["accuracy_worst_class"]
 
 
 def test_a_run_learns_numbers(train, numbers):

@@ -199,7 +199,7 @@ def _show(found: Coresets, plan: CoresetPlan, data: DataSets, path: Path) -> Non
 
 def _data_options(recipe: Recipe) -> str:
     """Returns the options that name the data of a recipe, each after a space."""
-    names = ("dataset", "data_root", "train_size", "image_size", "label_noise", "held_out")
+    names = ("dataset", "data_root", "train_size", "image_size", "imbalance", "label_noise", "held_out")
     default = type(recipe)()
     values = {name: getattr(recipe, name) for name in names if getattr(recipe, name) != getattr(default, name)}
     return "".join(f" --{name.replace('_', '-')} {shlex.quote(str(value))}" for name, value in values.items())

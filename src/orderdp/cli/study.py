@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orderdp.cli.engines import ENGINE_OPTIONS, add_engine, engine_given, processes_given
 from orderdp.cli.folders import extend_all, refuse_beside_resume, show_comparison, status_of
 from orderdp.cli.messages import tell_imports, teller
 from orderdp.cli.settings import not_empty, one_of_several, some_path
+
+if TYPE_CHECKING:
+    from orderdp.paper.studies import Row
 
 SUMMARY = "a table, figure or theorem of the paper, or a custom study"
 DESCRIPTION = """\
@@ -67,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs a study and prints where its report or its files are."""
     from orderdp.comparison.checks import LoadedData
-    from orderdp.paper.studies import find_study, run_theory
+    from orderdp.paper.studies import find_study, run_computed
     from orderdp.paper.study import load_study, resume_study, start_study
     from orderdp.paper.subsets import add_seeds, has_subsets
     from orderdp.report.outline import load_outline
@@ -91,8 +94,8 @@ def run(options: argparse.Namespace) -> int:
         options.parser.error("the following arguments are required: NAME")
     row = find_study(options.name)
     if row.file is None:
-        _refuse_beside_theory(options, changes)
-        for path in run_theory(row, options.run or Path("runs") / row.name, options.size):
+        _refuse_beside_computed(options, row, changes)
+        for path in run_computed(row, options.run or Path("runs") / row.name, options.size, **changes):
             print(path)
         return 0
     study = load_study(row.file, options.size, seeds=tuple(options.seed or ()), **changes)
@@ -100,11 +103,15 @@ def run(options: argparse.Namespace) -> int:
     return _report_on(start_study(study, folder, **workers, log=tell), folder, options)
 
 
-def _refuse_beside_theory(options: argparse.Namespace, changes: dict[str, Any]) -> None:
+def _refuse_beside_computed(options: argparse.Namespace, row: Row, changes: dict[str, Any]) -> None:
+    from orderdp.data.registry import PLACE
+    from orderdp.paper.studies import own_way
+
     given = {name for name in ("seed", *ENGINE_OPTIONS) if getattr(options, name) is not None}
-    if given or changes:
-        names = sorted(f"--{name.replace('_', '-')}" for name in {*given, *changes})
-        raise ValueError(f"study {options.name} trains nothing, got {' '.join(names)}; leave them out")
+    taken = PLACE if row.dataset and options.size is None else ()
+    if wrong := {*given, *changes}.difference(taken):
+        names = sorted(f"--{name.replace('_', '-')}" for name in wrong)
+        raise ValueError(f"study {row.name} {own_way(row)}, got {' '.join(names)}; leave them out")
 
 
 def _report_on(outcomes: Sequence[Any], folder: Path, options: argparse.Namespace) -> int:

@@ -40,6 +40,8 @@ class LoadedData:
                 download=recipe.download,
             )
         data = self._loaded[key]
+        if recipe.imbalance > 1:
+            data = data.with_imbalance(recipe.imbalance)
         if recipe.label_noise:  # first: who has wrong labels has them in what is held out too
             data = data.with_label_noise(recipe.label_noise)
         return data.holding_out(recipe.held_out) if recipe.held_out else data

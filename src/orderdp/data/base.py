@@ -80,7 +80,28 @@ class Texts:
         return Texts(self.tokens[where], self.labels[where])
 
 
-Part: TypeAlias = ImageArrays | ImageFiles | Texts
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Rows of a table in memory, as numbers.
+
+    Args:
+        values: (n, k) float32, of each row k numbers, best with mean 0 and variance 1 over the training part.
+        labels: (n,) as in `ImageArrays`.
+    """
+
+    values: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: npt.NDArray[np.int64]) -> "Features":
+        """Returns the rows at these positions."""
+        where = torch.from_numpy(indices)
+        return Features(self.values[where], self.labels[where])
+
+
+Part: TypeAlias = ImageArrays | ImageFiles | Texts | Features
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +130,20 @@ class DataSets:
     vocabulary: int = 0
     rows: npt.NDArray[np.int64] | None = None
 
+    @property
+    def kind(self) -> str:
+        """What its samples are: images, texts or rows of numbers."""
+        kinds: dict[type, str] = {Texts: "texts", Features: "rows of numbers"}
+        return kinds.get(type(self.train), "images")
+
+    @property
+    def rare_classes(self) -> tuple[int, ...]:
+        """Classes with less than half of the training samples that each would have if all had as many."""
+        if not self.num_classes:
+            return ()
+        counts = torch.bincount(self.train.labels, minlength=self.num_classes)
+        return tuple(torch.nonzero(2 * self.num_classes * counts < len(self.train)).flatten().tolist())
+
     @cached_property
     def sha256(self) -> str:
         """Returns the digest of the training part: inputs and labels, or the names of its files and their labels."""
@@ -117,7 +152,7 @@ class DataSets:
             for path in self.train.paths:  # not where the folder lies
                 found.update("/".join(Path(path).parts[-2:]).encode() + b"\n")
         else:
-            inputs = self.train.tokens if isinstance(self.train, Texts) else self.train.images
+            inputs = inputs_of(self.train)
             found.update(repr(tuple(inputs.shape)).encode())
             found.update(inputs.contiguous().numpy().tobytes())
         return found.hexdigest()
@@ -125,6 +160,27 @@ class DataSets:
     def with_train_size(self, size: int) -> "DataSets":
         """Returns the data set with a stratified subset of this many training samples, and the same mean and std."""
         return self._training_on(subset(self.train.labels, size))
+
+    def with_imbalance(self, ratio: float) -> "DataSets":
+        """Returns the data set with one training sample in `ratio` of each class of the second half, at least one.
+
+        With an odd number of classes, the one in the middle keeps all. Which samples stay is random and the same in
+        every run; those at one ratio stay at a smaller one too. The test part has its classes as before.
+
+        Raises:
+            ValueError: the labels are numbers, or there is one class.
+
+        Source: Cao et al., "Learning imbalanced datasets with label-distribution-aware margin loss", NeurIPS 2019,
+        section 4: step imbalance with half of the classes in the minority.
+        """
+        self._check_classes("imbalance", ratio)
+        order = stratified_order(self.train.labels)
+        classes = self.train.labels.numpy()[order]
+        kept = [order[classes < (self.num_classes + 1) // 2]]
+        for rare in range((self.num_classes + 1) // 2, self.num_classes):
+            members = order[classes == rare]
+            kept.append(members[: max(1, round(len(members) / ratio))])
+        return self._training_on(np.sort(np.concatenate(kept)))
 
     def with_label_noise(self, share: float) -> "DataSets":
         """Returns the data set with wrong labels for a random share of the training samples, the same in every run.
@@ -134,9 +190,7 @@ class DataSets:
         Raises:
             ValueError: the labels are numbers, or there is one class.
         """
-        if self.num_classes < 2:
-            kind = "one class" if self.num_classes else "numbers"
-            raise ValueError(f"label_noise needs labels of several classes, got {share:g} for {kind}; leave it out")
+        self._check_classes("label_noise", share)
         labels = self.train.labels.numpy()
         ids = np.arange(len(labels))
         wrong = np.argsort(draws(0, 0, ids, Purpose.NOISE), kind="stable")[: round(share * len(labels))]
@@ -161,6 +215,11 @@ class DataSets:
         held, rest = np.sort(order[:count]), np.sort(order[count:])
         return replace(self._training_on(rest), test=self.train.subset(held))
 
+    def _check_classes(self, name: str, value: float) -> None:
+        if self.num_classes < 2:
+            kind = "one class" if self.num_classes else "numbers"
+            raise ValueError(f"{name} needs labels of several classes, got {value:g} for {kind}; leave it out")
+
     def _training_on(self, kept: npt.NDArray[np.int64]) -> "DataSets":
         return replace(self, train=self.train.subset(kept), rows=kept if self.rows is None else self.rows[kept])
 
@@ -182,6 +241,13 @@ class DataSetRow:
     load: Callable[..., DataSets]
     takes: tuple[Option, ...] = ()
     is_installed: Callable[[], bool] = lambda: False
+
+
+def inputs_of(part: ImageArrays | Texts | Features) -> Tensor:
+    """Returns (n, ...) what a model sees of the samples in memory, images before they are normalised."""
+    if isinstance(part, Texts):
+        return part.tokens
+    return part.values if isinstance(part, Features) else part.images
 
 
 def from_arrays(

@@ -2,8 +2,8 @@
 
 The function returns ((train_images, train_labels), (test_images, test_labels)) of arrays or tensors. Images are uint8
 of shape (n, c, h, w), square; labels are whole numbers from 0, shape (n,). Classes, channels, size, mean and standard
-deviation come from the training part. A function whose inputs are files or texts, or whose labels are numbers to
-predict, returns a `DataSets`.
+deviation come from the training part. A function whose inputs are files, texts or rows of numbers, or whose labels are
+numbers to predict, returns a `DataSets`.
 
 The function may take `data_root`, `download` and `image_size`; it gets the ones in its signature.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orderdp.data.base import DataSetRow, DataSets, ImageArrays, Option, Part, Texts, from_arrays
+from orderdp.data.base import DataSetRow, DataSets, Features, ImageArrays, Option, Part, Texts, from_arrays
 from orderdp.output.custom import import_custom
 
 _RESULT = "((train images, train labels), (test images, test labels))"
@@ -60,6 +60,7 @@ def _checked(name: str, function: Callable[..., Any]) -> Callable[..., DataSets]
             return data_sets(found, name)
         for part in (found.train, found.test):
             _check_part(part, found, name)
+        _check_features(found, name)
         return found
 
     return load
@@ -75,12 +76,27 @@ def _check_part(part: Part, data: DataSets, name: str) -> None:
         )
     tokens = part.tokens if isinstance(part, Texts) else None
     if tokens is None and data.vocabulary:
-        raise ValueError(f"vocabulary is of texts, got {data.vocabulary} for images from {name}; leave it out")
+        raise ValueError(f"vocabulary is of texts, got {data.vocabulary} for {data.kind} from {name}; leave it out")
     if tokens is not None and (tokens.min() < 0 or tokens.max() >= data.vocabulary):
         raise ValueError(
             f"tokens must lie in [0, vocabulary), got {tokens.min()} to {tokens.max()} and vocabulary {data.vocabulary}"
             f" from {name}; write vocabulary={int(tokens.max()) + 1} or more"
         )
+
+
+def _check_features(data: DataSets, name: str) -> None:
+    """Raises ValueError if a part holds other rows of numbers than a model could learn from the training part."""
+    if not isinstance(data.train, Features):
+        return
+    for part in (data.train, data.test):
+        values = part.values if isinstance(part, Features) else torch.zeros(0)
+        if values.dtype != torch.float32 or values.shape[1:] != data.train.values.shape[1:] or values.ndim != 2:
+            raise ValueError(
+                f"values of both parts must be float32 of shape (n, k) with the same k, got {_dtype(values)} of "
+                f"{tuple(values.shape)} from {name}; convert them"
+            )
+        if not values.isfinite().all():
+            raise ValueError(f"values must be finite, got some that are not from {name}; fill in what is missing")
 
 
 def data_sets(found: Any, name: str) -> DataSets:

@@ -9,6 +9,7 @@ from orderdp.data.custom import custom_row
 from orderdp.data.digits import load_digits
 from orderdp.data.fashion_mnist import is_installed, load_fashion_mnist
 from orderdp.data.folder import load_folder
+from orderdp.data.mlbench import letters_installed, load_letters, load_shuttle, shuttle_installed
 from orderdp.data.rotated import load_rotated
 from orderdp.data.sst2 import load_sst2
 from orderdp.output.suggestions import did_you_mean
@@ -26,6 +27,8 @@ _ROWS = (
     DataSetRow("cifar10", "images of 32 x 32, ten classes", load_cifar10, ("data_root", "download")),
     DataSetRow("cifar100", "images of 32 x 32, 100 classes", load_cifar100, ("data_root", "download")),
     DataSetRow("sst2", "phrases of film reviews, two classes", load_sst2, ("data_root",)),
+    DataSetRow("letters", "rows of 16 numbers, 26 classes", load_letters, ("data_root",), letters_installed),
+    DataSetRow("shuttle", "rows of 9 numbers, 7 unequal classes", load_shuttle, ("data_root",), shuttle_installed),
     DataSetRow("folder", "images in train/CLASS and val/CLASS", load_folder, ("data_root", "image_size")),
 )
 DATASETS = {row.name: row for row in _ROWS}

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,17 @@ from orderdp.comparison.processes import reason_of
 from orderdp.comparison.records import Missing, read_folder
 from orderdp.comparison.results import results_of
 from orderdp.comparison.searched import trails_of
+from orderdp.data.registry import DATASETS, PLACE
 from orderdp.output.files import new_folder
 from orderdp.output.suggestions import did_you_mean
-from orderdp.paper.contents import places
+from orderdp.paper.contents import Kind, places
 from orderdp.paper.sources import Found, covers
-from orderdp.paper.studies import Row, run_theory
+from orderdp.paper.studies import Row, run_computed
 from orderdp.paper.study import Study, create_study, load_study
 from orderdp.paper.study_file import SIZES, read_study
 from orderdp.paper.subsets import add_seeds, choose_subsets, has_subsets
 from orderdp.training.run_folder import claimed
 
-_THEORY_S = 120.0  # what the longest study of the theory takes
 _SECONDS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "core-hours": 3_600}
 
 
@@ -47,18 +47,20 @@ class Block:
         folder: of the study.
         round: blocks of a lower round come first.
         stated_s: how long it is said to take on one core; None if nobody has said.
-        study: all of the study at its size; None for the theory.
-        part: name of the task; "" for the theory.
-        seed: its seed; None for the theory or a search.
+        study: all of the study at its size; None for one without a file.
+        part: name of the task; "" without a file.
+        seed: its seed; None without a file, or for a search.
+        options: of `run_computed`, without a file.
     """
 
     row: Row
     folder: Path
     round: int = 0
-    stated_s: float | None = _THEORY_S
+    stated_s: float | None = None
     study: Study | None = None
     part: str = ""
     seed: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -106,7 +108,7 @@ def check_hours(hours: float) -> None:
 
 
 def blocks_of(size: str, folder: Path, **changes: Any) -> list[Block]:
-    """Returns all blocks of the paper's studies at one size, in the order of the paper.
+    """Returns all blocks at one size: of the paper's studies, in its order, then of what it leaves open.
 
     Args:
         size: one of the sizes of studies; a study without it has no block.
@@ -119,14 +121,25 @@ def blocks_of(size: str, folder: Path, **changes: Any) -> list[Block]:
     blocks: list[Block] = []
     for place in places():
         row = place.row
-        if row is None or not place.in_paper:
+        if row is None or place.kind is Kind.OWN:
             continue
         if row.file is None:
-            blocks.append(Block(row, folder / row.name))
+            options = _of_computed(row, size, changes)
+            stated_s = seconds_in(row.stated("full" if options.get("size") is None else size))
+            blocks.append(Block(row, folder / row.name, stated_s=stated_s, options=options))
         elif size in (table := read_study(row.file)):
             study = load_study(row.file, size, **changes)
             blocks += _of_study(row, study, folder / row.name, seconds_in(table.get("takes", {}).get(size, "")))
     return blocks
+
+
+def _of_computed(row: Row, size: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of a study without a file: its small form at size smoke, else where its data are."""
+    if size == SIZES[0] and row.smoke:
+        return {"size": size}
+    if not row.dataset or DATASETS[row.dataset].is_installed():
+        return {}
+    return {name: changes[name] for name in PLACE if name in changes}
 
 
 def seconds_in(duration: str) -> float | None:
@@ -294,7 +307,7 @@ def _make(block: Block, budget: Budget, processes: int, log: Log) -> dict[str, s
     """Runs a block, as far as the time allows, and returns the runs that failed."""
     if block.study is None:
         with new_folder(block.path) as unfinished:
-            run_theory(block.row, unfinished)
+            run_computed(block.row, unfinished, **block.options)
         return {}
     data = LoadedData()  # of this block alone, so that the data of all studies is not held at once
     if not block.folder.exists():

@@ -1,8 +1,12 @@
-"""What the paper shows, in the order in which it shows it, and the study of each, as the catalogue has it."""
+"""What the paper shows, in the order in which it shows it, and the study of each, as the catalogue has it.
+
+A study whose name begins with `open_` is on what the paper leaves open. It needs no line here.
+"""
 
 from __future__ import annotations
 
 import re
+from enum import Enum
 from typing import NamedTuple
 
 from orderdp.paper.studies import Row, catalogue
@@ -41,22 +45,31 @@ CONTENTS = {
 }
 DRAWN = ("figure2",)  # what there is nothing to compute of
 INSTANT = ("table10",)  # of the theory, what the page computes itself
+_OPEN = "open_"
+
+
+class Kind(Enum):
+    """Whose question a place answers."""
+
+    PRINTED = "the paper shows it"
+    OPEN = "the paper names it and leaves it open"
+    OWN = "the paper has nothing of it"
 
 
 class Place(NamedTuple):
-    """A table, figure or theorem of the paper, or a study that the paper has not.
+    """A table, figure or theorem of the paper, a question that it leaves open, or a study that it has not.
 
     Args:
         name: as studies are named.
         title: such as "Table 2: dynamic pruning on CIFAR-10 and CIFAR-100".
         row: its study; None if there is none.
-        in_paper: whether the paper has it.
+        kind: whose question it is.
     """
 
     name: str
     title: str
     row: Row | None
-    in_paper: bool
+    kind: Kind
 
 
 def places() -> list[Place]:
@@ -67,9 +80,19 @@ def places() -> list[Place]:
 
 
 def _place(name: str, row: Row | None) -> Place:
-    trains = row is not None and row.file is not None
-    title = row.shows if row is not None and trains else f"{label_of(name)}: {row.shows if row else CONTENTS[name]}"
-    return Place(name, title, row, name in CONTENTS)
+    kind = kind_of(name)
+    stands_alone = row is not None and (row.file is not None or kind is not Kind.PRINTED)
+    title = row.shows if row and stands_alone else f"{label_of(name)}: {row.shows if row else CONTENTS[name]}"
+    return Place(name, title, row, kind)
+
+
+def kind_of(name: str) -> Kind:
+    """Returns whose question a study answers, by its name.
+
+    >>> kind_of("open_mae")
+    <Kind.OPEN: 'the paper names it and leaves it open'>
+    """
+    return Kind.PRINTED if name in CONTENTS else Kind.OPEN if name.startswith(_OPEN) else Kind.OWN
 
 
 def label_of(name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from orderdp.comparison.results import Results, results_of
 from orderdp.comparison.searched import search_of
 from orderdp.output.text_table import Table
-from orderdp.paper.contents import DRAWN, INSTANT, Place, places
+from orderdp.paper.contents import DRAWN, INSTANT, Kind, Place, places
 from orderdp.paper.runs_shown import WORDS, Task, against_short, origins, other_settings, reports
 from orderdp.paper.sources import Found
 from orderdp.paper.studies import compute
@@ -48,12 +48,13 @@ OF_ALL = (
 
 @dataclass(frozen=True)
 class Exhibit:
-    """One table, figure or theorem on the page.
+    """One table, figure or theorem on the page, or one question that the paper leaves open.
 
     Args:
         name: of its study.
         title: its heading.
         state: whether it was run, in a few words.
+        printed: whether the paper shows it.
         asks: what its study asks.
         claim: what the paper reads from a picture; "" for none.
         seen: what was found, a sentence each.
@@ -69,6 +70,7 @@ class Exhibit:
     name: str
     title: str
     state: str
+    printed: bool = True
     asks: str = ""
     claim: str = ""
     seen: Sequence[str] = ()
@@ -88,11 +90,13 @@ class Page:
     Args:
         size: of the studies.
         exhibits: what the paper shows, in its order.
+        left_open: what the paper names and leaves open.
         others: titles of the studies that the paper has not.
     """
 
     size: str
     exhibits: Sequence[Exhibit]
+    left_open: Sequence[Exhibit]
     others: Sequence[str]
 
     def overview(self) -> Table:
@@ -101,14 +105,23 @@ class Page:
         lines = [["in the paper", "state", *map(str, marks), "minus the shorter schedule"]]
         for each in self.exhibits:
             counts = [str(each.marks[mark]) if each.marks[mark] else "" for mark in marks]
-            shorter = ", ".join(f"{each.shorter[word]} {word}" for word in WORDS.values() if each.shorter[word])
-            lines.append([each.title, each.state, *counts, shorter])
+            lines.append([each.title, each.state, *counts, _in_words(each.shorter)])
         note = (
             "Counted are printed numbers and printed differences between OrderDP and another method, each with an "
             "interval of its own: without true differences, about one in twenty would still get a colour. Last column: "
             "the method named first, minus full data for as many steps, by task and prune ratio."
         )
         return Table("overview", "All tables and figures", lines, note)
+
+    def overview_of_open(self) -> Table:
+        """Returns a row for each question that the paper leaves open."""
+        lines = [["left open", "state", "minus the shorter schedule"]]
+        lines += [[each.title, each.state, _in_words(each.shorter)] for each in self.left_open]
+        return Table("overview_of_open", "All questions", lines)
+
+
+def _in_words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{counts[word]} {word}" for word in WORDS.values() if counts[word])
 
 
 def page_of(size: str, found: Found, *, charts: bool = True) -> Page:
@@ -122,21 +135,27 @@ def page_of(size: str, found: Found, *, charts: bool = True) -> Page:
     Raises:
         ValueError: a damaged source. ImportError: an extra is missing.
     """
-    there = places()
-    exhibits = [_exhibit(place, size, found, charts=charts) for place in there if place.in_paper]
-    return Page(size, exhibits, [place.title for place in there if not place.in_paper])
+    of: dict[Kind, list[Place]] = {kind: [place for place in places() if place.kind is kind] for kind in Kind}
+    printed, left_open = (
+        [_exhibit(place, size, found, charts=charts) for place in of[kind]] for kind in (Kind.PRINTED, Kind.OPEN)
+    )
+    return Page(size, printed, left_open, [place.title for place in of[Kind.OWN]])
 
 
 def _exhibit(place: Place, size: str, found: Found, *, charts: bool) -> Exhibit:
-    name, title, row, _ = place
+    name, title, row, kind = place
     if name in DRAWN:
         return Exhibit(name, title, "nothing to compute")
     if row is None:
         return Exhibit(name, title, "no study yet")
     if row.file is None:
-        return _of_theory(place, found)
+        return _of_computed(place, found)
     table = read_study(row.file)
-    about: dict[str, Any] = {"asks": table.get("about", ""), "claim": table.get("claim", "")}
+    about: dict[str, Any] = {
+        "printed": kind is Kind.PRINTED,
+        "asks": table.get("about", ""),
+        "claim": table.get("claim", ""),
+    }
     if size not in table:
         sizes = [each for each in SIZES if each in table]
         return Exhibit(name, title, f"no size {size}, only {', '.join(sizes)}", **about)
@@ -161,20 +180,21 @@ def _num_seeds(study: Study, part: str) -> int | None:
     return None if plan is None or plan.lossless else len(plan.seeds)
 
 
-def _of_theory(place: Place, found: Found) -> Exhibit:
+def _of_computed(place: Place, found: Found) -> Exhibit:
     assert place.row is not None
     name, folder = place.name, found.computed.get(place.name)
+    about: dict[str, Any] = {"printed": place.kind is Kind.PRINTED, "asks": place.row.asks}
     if name in INSTANT:
         shown = compute(place.row)
         return _of_exact(place, shown.summary)
     if folder is None:
-        return Exhibit(name, place.title, "not run")
+        return Exhibit(name, place.title, "not run", **about)
     summary = folder / f"{name}.md"
     lines = _cells(summary.read_text(encoding="utf-8")) if summary.exists() else []
     tables = [Table("summary", "Measured here", lines)] if lines else []
     picture = folder / f"{name}.svg"
     pictures = [picture] if picture.exists() else []
-    return Exhibit(name, place.title, "measured" if lines else "exact", tables=tables, pictures=pictures)
+    return Exhibit(name, place.title, "measured" if lines else "exact", tables=tables, pictures=pictures, **about)
 
 
 def _of_exact(place: Place, summary: tuple[Sequence[str], Sequence[Sequence[Any]]] | None) -> Exhibit:
@@ -241,7 +261,8 @@ def _of_runs(bare: Exhibit, file: Path, study: Study, outline: Outline, tasks: M
     return replace(
         bare,
         seen=[
-            *_what_is_seen(outline, held, shorter),
+            *(_against_print(outline, held) if bare.printed else ()),
+            *_against_shorter(shorter),
             *(f"{part} lacks {' and '.join(what)}." for part, what in lacking if what),
             *(f"Mixed: runs of a seed of {part} come from several commits or machines." for part in mixed),
             *(f"Left out: {why}." for task in tasks.values() for why in task.joined.left_out),
@@ -272,8 +293,8 @@ def _counted(held: Sequence[tuple[Published, Held]], name: str | None = None) ->
     return sum((each.marks for _, each in held if name in (None, each.table.name)), Counter())
 
 
-def _what_is_seen(outline: Outline, held: Sequence[tuple[Published, Held]], shorter: Counter[str]) -> Iterator[str]:
-    """Yields whether the printed order and the printed numbers are seen, and what the shorter schedule says."""
+def _against_print(outline: Outline, held: Sequence[tuple[Published, Held]]) -> Iterator[str]:
+    """Yields whether the printed order and the printed numbers are seen."""
     order, there = _counted(held, "order"), _counted(held, "numbers")
     if order:
         yield (
@@ -289,6 +310,10 @@ def _what_is_seen(outline: Outline, held: Sequence[tuple[Published, Held]], shor
         yield f"Numbers: {NOT_COMPARABLE}, since data, network or schedule differ."
     else:
         yield f"Numbers: {NOT_COMPARABLE}, since the paper prints a picture."
+
+
+def _against_shorter(shorter: Counter[str]) -> Iterator[str]:
+    """Yields what the shorter schedule says."""
     if shorter:
         yield (
             f"Shorter schedule: the method named first is better in {shorter['better']} of {shorter.total()} cases, "

@@ -18,6 +18,11 @@ _OPENING = (
     "whom. The shorter schedule is full data for as many steps; the paper does not have it.",
 )
 
+OF_OPEN = (
+    "The paper names these settings in its Appendices B and F, and shows nothing of them. Each study here compares "
+    "OrderDP with full data, with the shorter schedule and with a random choice of as many samples."
+)
+
 
 def title_of(page: Page) -> str:
     """Returns the heading of the page."""
@@ -43,6 +48,14 @@ def _paragraphs(page: Page, folder: Path) -> Iterator[str]:
     yield _as_list(OF_ALL)
     for exhibit in page.exhibits:
         yield f"## {exhibit.title}"
+        yield from _of_exhibit(exhibit, folder)
+    if page.left_open:
+        yield "## What the paper leaves open"
+        yield OF_OPEN
+        yield _of_table(page.overview_of_open())
+    for exhibit in page.left_open:
+        yield f"### {exhibit.title}"
+        yield exhibit.asks
         yield from _of_exhibit(exhibit, folder)
     if page.others:
         yield "## Studies that the paper has not"
@@ -81,13 +94,17 @@ def as_html(page: Page) -> str:
     Raises:
         OSError: a picture cannot be read. ImportError: an extra is missing.
     """
-    pictures = {each.name: [b64encode(path.read_bytes()).decode() for path in each.pictures] for each in page.exhibits}
+    pictures = {
+        each.name: [b64encode(path.read_bytes()).decode() for path in each.pictures]
+        for each in (*page.exhibits, *page.left_open)
+    }
     return rendered(
         "paper.html.j2",
         title=title_of(page),
         opening=_OPENING,
         marks=MARKS,
         of_all=OF_ALL,
+        of_open=OF_OPEN,
         page=page,
         pictures=pictures,
     )

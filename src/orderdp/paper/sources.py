@@ -19,7 +19,7 @@ from orderdp.comparison.results import results_of
 from orderdp.comparison.searched import KEY as SEARCH
 from orderdp.comparison.searched import trails_of
 from orderdp.output.toml import parse_toml, read_toml
-from orderdp.paper.contents import CONTENTS
+from orderdp.paper.contents import Kind, kind_of
 from orderdp.report.outline import collect
 from orderdp.training.recipe import gathered
 
@@ -84,13 +84,14 @@ def find(size: str, folder: Path | None = None, archives: Sequence[Path] = ()) -
     found = Found()
     for path in (*_folders(folder), *_files(archives)):
         study = (study_in(path) if path.is_file() else read_toml(path / "study.toml", "a study", example="")) or {}
-        if study.get("study") in CONTENTS and study.get("size") == size:
-            tasks = found.tasks.setdefault(study["study"], {})
-            for name, records in collect(path).parts.items():
-                tasks.setdefault(name, []).append(Source(path, records))
+        name = study.get("study", "")
+        if kind_of(name) is not Kind.OWN and study.get("size") == size:
+            tasks = found.tasks.setdefault(name, {})
+            for part, records in collect(path).parts.items():
+                tasks.setdefault(part, []).append(Source(path, records))
     fresh = [] if folder is None else folder.glob("*/*.csv")
     for file in (*sorted(fresh), *(file for place in archives for file in sorted(place.rglob("*.csv")))):
-        if file.stem in CONTENTS:
+        if kind_of(file.stem) is not Kind.OWN:
             found.computed.setdefault(file.stem, file.parent)
     return found
 

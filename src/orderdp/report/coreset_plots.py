@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from orderdp.data.base import DataSets, ImageFiles, Texts
+from orderdp.data.base import DataSets, Features, ImageFiles, Texts
 from orderdp.data.images import FileImages
 from orderdp.output.drawing import new_figure, save, set_style, thousands
 from orderdp.output.palette import GREY, INK, SERIES
@@ -46,7 +46,7 @@ def draw_coreset_plots(coresets: Coresets, data: DataSets, folder: Path) -> list
     drawn = {"scores": _draw_histograms(coresets)}
     if len(coresets.scores) > 1:
         drawn["correlations"] = _draw_correlations(coresets)
-    for key, scores in coresets.scores.items() if not isinstance(data.train, Texts) else ():
+    for key, scores in coresets.scores.items() if data.kind == "images" else ():
         drawn[f"images-{key}"] = _draw_images(coresets.labels[key], scores, data)
     return [save(figure, folder / f"{name}.png") for name, figure in drawn.items()]
 
@@ -138,7 +138,7 @@ def _draw_images(label: str, scores: npt.NDArray[np.float64], data: DataSets) ->
 def _images(data: DataSets, ids: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float32]]:
     """Returns images as (h, w) or (h, w, 3) in 0 .. 1."""
     train = data.train
-    assert not isinstance(train, Texts)
+    assert not isinstance(train, Texts | Features)
     if isinstance(train, ImageFiles):
         plain = (0.0,) * data.in_channels, (1.0,) * data.in_channels
         files = FileImages(train, mean=plain[0], std=plain[1], image_size=data.image_size)

@@ -65,6 +65,8 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         compared.append(f"the same with augment {augment}")
     against = listed(compared) or "nothing"
     data = f"{recipe['dataset']}, {sizes.num_samples:,} training and {sizes.num_test_samples:,} test samples"
+    if (imbalance := recipe.get("imbalance", 1)) > 1:
+        data += f", half of the classes at 1 in {imbalance:g} of their training samples"
     if noise := recipe.get("label_noise"):
         data += f", {percent(noise)} of the training labels wrong"
     finished = [result for entry in results.entries.values() for result in entry.results.values()]

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 from accelerate import PartialState
 
-from orderdp.data.base import DataSets, ImageFiles, Texts
+from orderdp.data.base import DataSets, ImageFiles
 from orderdp.training.masked import VITS
 from orderdp.training.models import check_model, check_model_reads
 from orderdp.training.optim import check_optimizer
@@ -74,14 +74,14 @@ def _check_kind(recipe: Recipe, data: DataSets) -> None:
     check_model_reads(recipe.model, data)
     if isinstance(data.train, ImageFiles) and recipe.data_path == "resident":
         raise ValueError("data_path 'resident' is for samples in memory, got files; write data_path = \"loader\"")
-    if isinstance(data.train, Texts):
+    if data.kind != "images":
         for name, value in {"augment": "none", "channels_last": False}.items():
             if getattr(recipe, name) != value:
-                raise ValueError(f"{name} is for images, got {getattr(recipe, name)} for texts; leave it out")
+                raise ValueError(f"{name} is for images, got {getattr(recipe, name)} for {data.kind}; leave it out")
         if recipe.data_path == "loader":
-            raise ValueError("data_path 'loader' is for images, got texts; leave it out")
-    if recipe.mixes and (isinstance(data.train, Texts) or not data.num_classes):
-        kind = "texts" if isinstance(data.train, Texts) else "labels that are numbers"
+            raise ValueError(f"data_path 'loader' is for images, got {data.kind}; leave it out")
+    if recipe.mixes and (data.kind != "images" or not data.num_classes):
+        kind = data.kind if data.kind != "images" else "labels that are numbers"
         raise ValueError(f"mixup and cutmix are for images of classes, got {kind}; leave them out")
     if not data.num_classes:
         _check_numbers(recipe, data)

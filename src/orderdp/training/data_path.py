@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from orderdp.data.augment import Augment
-from orderdp.data.base import DataSets, ImageFiles, Part, Texts
+from orderdp.data.base import DataSets, Features, ImageFiles, Part, Texts
+from orderdp.data.features import ResidentFeatures
 from orderdp.data.images import FileImages, ResidentImages, SampleImages
 from orderdp.data.samples import Samples
 from orderdp.data.texts import ResidentTexts
@@ -40,6 +41,8 @@ class DataPath:
         data, seed = self.data, self.recipe.seed
         if isinstance(source, Texts):
             return ResidentTexts(source, device=self.device)
+        if isinstance(source, Features):
+            return ResidentFeatures(source, device=self.device)
         common: dict[str, Any] = {"mean": data.mean, "std": data.std, "augment": augment, "seed": seed}
         if isinstance(source, ImageFiles):
             self._files.append(FileImages(source, image_size=data.image_size, **common))
@@ -50,7 +53,7 @@ class DataPath:
 
     def loading(self, samples: Samples) -> dict[str, Any]:
         """Returns further arguments of the DataLoader that reads these samples."""
-        if isinstance(samples, (ResidentImages, ResidentTexts)):
+        if isinstance(samples, (ResidentImages, ResidentTexts, ResidentFeatures)):
             return {"collate_fn": _as_it_is}
         return {"num_workers": self.recipe.num_workers, "pin_memory": self.device.type == "cuda"}
 

@@ -26,7 +26,7 @@ from orderdp.training.check import check_recipe
 from orderdp.training.data_path import DataPath
 from orderdp.training.learning import averaging, learning
 from orderdp.training.masked import MaskedAutoencoder
-from orderdp.training.objective import EVALUATED
+from orderdp.training.objective import EVALUATED, OF_CLASSES
 from orderdp.training.optim import optimization
 from orderdp.training.passes import first_pass, measure_passes, warm_up
 from orderdp.training.progress import Progress
@@ -348,7 +348,7 @@ class Run:
         stage = Run(recipe, self.data_path.data, folder, start=self.model.encoder(), show=self._show)
         stage.stop = self.stop  # a signal may have come since the last step
         result = stage.train()
-        return {"accuracy": result["accuracy_last"], "accuracy_worst_class": result["accuracy_worst_class"]}
+        return {"accuracy": result["accuracy_last"], **{name: result[name] for name in OF_CLASSES}}
 
     def _evaluate(self) -> dict[str, float | None]:
         """Returns `EVALUATED` on the test set, by the averaged weights if there are any."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import fmean
 from typing import Protocol
 
 import torch
@@ -11,7 +13,8 @@ from torch.nn import functional as F
 
 from orderdp.theory import loss_at
 
-EVALUATED = ("test_loss", "accuracy", "accuracy_worst_class")
+OF_CLASSES = ("accuracy_worst_class", "accuracy_mean_class", "accuracy_rare_classes")
+EVALUATED = ("test_loss", "accuracy", *OF_CLASSES)
 
 
 class Objective(Protocol):
@@ -29,16 +32,19 @@ class Objective(Protocol):
         ...
 
     def evaluation(self, sums: list[float]) -> dict[str, float | None]:
-        """Returns `EVALUATED`, from the sums over the whole test set: the mean loss, and accuracies in percent."""
+        """Returns `EVALUATED`, from the sums over the whole test set: the mean loss, and accuracies in percent.
+
+        What a run does not have is None, such as the accuracy of rare classes if no class is rare.
+        """
         ...
 
 
-def objective(num_classes: int, label_smoothing: float, *, mixed: bool = False) -> Objective:
+def objective(num_classes: int, label_smoothing: float, *, mixed: bool = False, rare: Sequence[int] = ()) -> Objective:
     """Returns the objective for labels that are classes, or for numbers if there are no classes.
 
     The losses of mixed images do not say which samples are mastered.
     """
-    return Classes(num_classes, label_smoothing, mixed=mixed) if num_classes else Numbers()
+    return Classes(num_classes, label_smoothing, mixed=mixed, rare=rare) if num_classes else Numbers()
 
 
 class Classes:
@@ -48,10 +54,13 @@ class Classes:
         num_classes: outputs of the model.
         label_smoothing: of the losses that are trained.
         mixed: whether samples are mixed in training.
+        rare: classes with few training samples.
     """
 
-    def __init__(self, num_classes: int, label_smoothing: float, *, mixed: bool = False) -> None:
-        self._num_classes, self._label_smoothing = num_classes, label_smoothing
+    def __init__(
+        self, num_classes: int, label_smoothing: float, *, mixed: bool = False, rare: Sequence[int] = ()
+    ) -> None:
+        self._num_classes, self._label_smoothing, self._rare = num_classes, label_smoothing, rare
         self.num_sums = 1 + 2 * num_classes
         known = num_classes > 1 and not mixed
         self.mastered_at = loss_at(0.5, num_classes, label_smoothing) if known else math.nan
@@ -68,10 +77,17 @@ class Classes:
         return torch.cat([loss[None], right.double(), count.double()])
 
     def evaluation(self, sums: list[float]) -> dict[str, float | None]:
-        """Returns the mean loss, the accuracy and that of the worst class."""
+        """Returns the mean loss, the accuracy, and of the accuracies of single classes the lowest and two means.
+
+        The means are over all classes of the test set, and over the rare ones among them.
+        """
         rights, counts = sums[1 : 1 + self._num_classes], sums[1 + self._num_classes :]
-        worst = min(100 * right / count for right, count in zip(rights, counts, strict=True) if count)
-        return dict(zip(EVALUATED, (sums[0] / sum(counts), 100 * sum(rights) / sum(counts), worst), strict=True))
+        of_class = {each: 100 * right / counts[each] for each, right in enumerate(rights) if counts[each]}
+        rare = [of_class[each] for each in self._rare if each in of_class]
+        total = sum(counts)
+        means = fmean(of_class.values()), fmean(rare) if rare else None
+        found = sums[0] / total, 100 * sum(rights) / total, min(of_class.values()), *means
+        return dict(zip(EVALUATED, found, strict=True))
 
 
 class Numbers:
@@ -94,7 +110,7 @@ class Numbers:
         """Returns the mean squared error and R², which is below 0 where the mean label predicts better."""
         error, count, total, squares = sums
         explained = 1 - error / (squares - total**2 / count)
-        return dict(zip(EVALUATED, (error / count, 100 * explained, None), strict=True))
+        return {**dict.fromkeys(EVALUATED), "test_loss": error / count, "accuracy": 100 * explained}
 
 
 class Patches:
@@ -113,4 +129,4 @@ class Patches:
 
     def evaluation(self, sums: list[float]) -> dict[str, float | None]:
         """Returns the mean loss."""
-        return dict(zip(EVALUATED, (sums[0] / sums[1], None, None), strict=True))
+        return {**dict.fromkeys(EVALUATED), "test_loss": sums[0] / sums[1]}

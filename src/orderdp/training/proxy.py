@@ -55,7 +55,7 @@ _NOT_OF_A_PROXY: dict[str, Any] = {
     "finetune": None,
 }
 _KNOWN = {"labels", "validation", "presented", "learning_rates", *ALONG, *AT_AN_EPOCH}
-_OF_IMAGES = {"perturbations", "alignments"}  # embeddings of tokens have no gradient by input and no forward mode
+_OF_IMAGES = {"perturbations", "alignments"}  # other models have no gradient by input and no forward mode here
 _OVER_TIME = {"presented", "learning_rates", *ALONG}
 
 
@@ -193,8 +193,8 @@ class Proxy:
             raise ValueError(f"epoch must lie in 0 .. {last}, the epochs of the proxy, got {epoch}; write more epochs")
         if unknown := sorted(needs - _KNOWN):
             raise ValueError(f"a proxy does not know {', '.join(unknown)}; add it to the evidence yourself")
-        if self._data.vocabulary and (images := sorted(needs & _OF_IMAGES)):
-            raise ValueError(f"{images[0]} are of images, got texts; choose another static method")
+        if self._data.kind != "images" and (images := sorted(needs & _OF_IMAGES)):
+            raise ValueError(f"{images[0]} are of images, got {self._data.kind}; choose another static method")
         if epoch == 0 and needs & _OVER_TIME:
             raise ValueError(f"{min(needs & _OVER_TIME)} needs at least one epoch, got epoch 0; write epoch 1 or later")
         if "validation" in needs and not len(self.held_out):

@@ -27,8 +27,8 @@ from orderdp.training.recipe import Recipe
 
 _VERSION = 1
 _ELSEWHERE = {"data_root", "download"}  # the place of the data may change
-# What is held out and wrong labels show in the data, and a proxy is never evaluated.
-_NOT_TRAINED_BY = {"held_out", "label_noise", "evaluations"}
+# What is held out or left out and wrong labels show in the data, and a proxy is never evaluated.
+_NOT_TRAINED_BY = {"held_out", "imbalance", "label_noise", "evaluations"}
 
 
 class ProxyFolder:

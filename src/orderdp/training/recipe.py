@@ -39,8 +39,8 @@ _FLAT = {
 }
 _NOT_FOR_MASKS = ("mixup", "cutmix", "drop_path", "ema")
 _OF_BOTH_STAGES = {
-    *("dataset", "data_root", "download", "train_size", "held_out", "label_noise", "image_size", "model", "device"),
-    *("initialization", "seed", "strategy", "max_steps", "alignment", "finetune"),
+    *("dataset", "data_root", "download", "train_size", "held_out", "imbalance", "label_noise", "image_size"),
+    *("model", "device", "initialization", "seed", "strategy", "max_steps", "alignment", "finetune"),
 }
 STRATEGY_KEYS = {"strategy", "settings", *_FLAT}  # of a recipe, in any release
 
@@ -86,6 +86,13 @@ class Recipe(BaseModel):
         description="share of the training samples, the same of each class, to evaluate on instead of the test set and "
         "to train without, in [0, 1)",
     )
+    imbalance: float = Field(
+        1.0,
+        ge=1,
+        description="keep one training sample in N of each class of the second half, the same in every run, in "
+        "[1, inf); the test set stays as it is",
+        examples=[10.0],
+    )
     label_noise: float = Field(
         0.0,
         ge=0,
@@ -119,7 +126,7 @@ class Recipe(BaseModel):
         "small_cnn",
         description="small_cnn, cnn, strided_cnn, small_resnet, small_swin, resnet18, resnet50, strided_resnet18, "
         "strided_resnet50 (ImageNet's stem also for small images), tiny_vit, vit_base, or the name of any model of "
-        "timm; for texts text_bag",
+        "timm; for texts text_bag; for rows of numbers mlp",
     )
     drop_path: float = Field(
         0.0,

@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from orderdp.diagnostics.registry import measure_at_end
+from orderdp.training.objective import OF_CLASSES
 from orderdp.training.progress import SECONDS
 from orderdp.training.provenance import digest, environment
 
@@ -17,7 +18,7 @@ def result_of(run: Any) -> dict[str, Any]:
     return {
         "name": run.folder.name,
         "accuracy_last": last["accuracy"],
-        "accuracy_worst_class": last["accuracy_worst_class"],
+        **{name: last[name] for name in OF_CLASSES},
         "accuracy_best": max(line["accuracy"] for line in history if line["accuracy"] is not None),
         "epochs": len(history),
         "steps": last["step"],

@@ -47,6 +47,23 @@ def test_the_worst_class_has_a_table_if_every_run_measured_it(pair):
     assert table.lines[:2] == [["method", "50 %"], ["OrderDP (prunes 43 %)", "60.00 ± 10.00"]]
 
 
+def test_mean_and_rare_classes_have_tables_where_they_say_something_else(pair):
+    def tables_with(mean, rare):
+        for label in ("OrderDP 50 %", "full data", SHORT):
+            for seed in range(3):
+                run = pair.folder(label, seed)
+                found = run.result()
+                own = {"accuracy_mean_class": found["accuracy_last"] + mean, "accuracy_rare_classes": rare}
+                run.write_result({**found, **own})
+        return make_section("accuracy", read_results(pair.path)).tables
+
+    assert [table.name for table in tables_with(0.4, None)] == ["accuracy"]
+    of_all, of_mean, of_rare = tables_with(-1, 40.0)
+    assert (of_mean.title, of_rare.title) == ("Mean accuracy of the classes", "Accuracy of the rare classes")
+    assert (of_all.lines[1][1], of_mean.lines[1][1]) == ("91.00 ± 1.00", "90.00 ± 1.00")
+    assert of_rare.lines[1][1] == "40.00 ± 0.00"
+
+
 def test_where_labels_are_numbers_the_tables_say_what_accuracy_is(pair):
     results = read_results(pair.path)
     for table in (overview(results), *make_section("accuracy", results).tables):

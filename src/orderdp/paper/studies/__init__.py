@@ -1,14 +1,15 @@
 """The catalogue of studies: one row each.
 
-A study that trains is a TOML file in this folder, and its row follows from the file. A study of the theory trains
-nothing and has a row in `THEORY`. A custom study is named by the path of its TOML file.
+A study that trains recipes is a TOML file in this folder, and its row follows from the file. A study of the theory
+trains nothing and has a row in `THEORY`. One with a training loop of its own has a row in `LOOPS`. A custom study is
+named by the path of its TOML file.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from orderdp.output.suggestions import did_you_mean
 from orderdp.paper.exhibit import Shown
@@ -23,9 +24,11 @@ class Row(NamedTuple):
         shows: one line for a list.
         takes: how long it takes, by estimate: one duration, or one for each size.
         module: of `orderdp.paper`, which holds a function of the study's name; imported when the study runs. "" if the
-            study trains.
-        file: TOML file of a study that trains; None for the theory.
-        smoke: whether a study of the theory has a small form, of size smoke.
+            study has a file.
+        file: TOML file of a study that trains recipes; None for others.
+        smoke: whether a study without a file has a small form, of size smoke.
+        asks: what a study without a file asks; "" if `shows` says it.
+        dataset: data set that a study without a file reads in its full form; "" for none, or one without files.
     """
 
     name: str
@@ -34,6 +37,17 @@ class Row(NamedTuple):
     module: str = ""
     file: Path | None = None
     smoke: bool = False
+    asks: str = ""
+    dataset: str = ""
+
+    def stated(self, size: str) -> str:
+        """Returns how long it takes at one size, by estimate; "" if nobody has said.
+
+        >>> find_study("theorem1").stated("full")
+        '1 min'
+        """
+        durations = [part.partition(" ")[::2] for part in self.takes.split(", ")]
+        return dict(durations).get(size, "") if len(durations) > 1 else self.takes
 
 
 def _theorem(name: str, shows: str, takes: str) -> Row:
@@ -51,12 +65,24 @@ THEORY = (
     _theorem("theorem4", "the bias terms over a grid of sizes, on digits", "smoke 5 s, full 10 s"),
     _theorem("theorem4_sides", "both sides of Theorem 4, on softmax regression on digits", "smoke 5 s, full 1 min"),
 )
+LOOPS = (
+    Row(
+        "open_stream",
+        "Streams: OrderDP on samples that cannot be asked for",
+        "smoke 5 s, full 20 min",
+        "open_stream",
+        smoke=True,
+        asks="Is OrderDP on a stream, seen once or a few times, better than stopping early, and than a random choice "
+        "from the stream, at equal cost? Every forward pass that scores a sample is paid: a third of a training step.",
+        dataset="fashion_mnist",
+    ),
+)
 
 
 def catalogue() -> dict[str, Row]:
     """Returns the row of every study that comes with the library, by name, in the order of their numbers."""
     files = Path(__file__).parent.glob("*.toml")
-    rows = [*THEORY, *(_row_of(file) for file in files)]
+    rows = [*THEORY, *LOOPS, *(_row_of(file) for file in files)]
     return {row.name: row for row in sorted(rows, key=_in_order)}
 
 
@@ -88,33 +114,39 @@ def find_study(name: str) -> Row:
     return rows[name]
 
 
-def run_theory(row: Row, folder: Path, size: str | None = None) -> list[Path]:
-    """Runs a study of the theory and writes what it shows into the folder, over what an earlier run left there.
+def run_computed(row: Row, folder: Path, size: str | None = None, **place: Any) -> list[Path]:
+    """Runs a study without a file and writes what it shows into the folder, over what an earlier run left there.
 
     Args:
         row: the study.
         folder: where to write.
         size: "smoke" for its small form; None for the full one.
+        **place: `data_root` and `download` of its data set; not of its small form.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: a size that the study does not have. OSError: a file cannot be written. ImportError: an extra is
-            missing.
+        ValueError: a size that the study does not have, or data of another content. OSError: a file cannot be read or
+            written. ImportError: an extra is missing.
     """
     if size is not None and (size != "smoke" or not row.smoke):
         others = "write smoke, or leave it out" if row.smoke else "leave it out"
-        raise ValueError(f"study {row.name} trains nothing, got size {size}; {others}")
-    return compute(row, smoke=size is not None).write(row.name, folder)
+        raise ValueError(f"study {row.name} {own_way(row)}, got size {size}; {others}")
+    return compute(row, smoke=size is not None, **place).write(row.name, folder)
 
 
-def compute(row: Row, *, smoke: bool = False) -> Shown:
-    """Returns what a study of the theory shows, in its small or its full form.
+def own_way(row: Row) -> str:
+    """Returns why a study without a file takes no settings of recipes."""
+    return "has a loop of its own" if row in LOOPS else "trains nothing"
+
+
+def compute(row: Row, *, smoke: bool = False, **place: Any) -> Shown:
+    """Returns what a study without a file shows, in its small or its full form; `place` as of `run_computed`.
 
     Raises:
-        ImportError: an extra is missing.
+        ValueError, OSError: as `load_dataset`. ImportError: an extra is missing.
     """
     study = getattr(import_module(f"orderdp.paper.{row.module}"), row.name)
-    shown: Shown = study(smoke=True) if smoke else study()
+    shown: Shown = study(smoke=True) if smoke else study(**place)
     return shown

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from orderdp.comparison.results import Results
+from collections.abc import Sequence
+from functools import partial
+
+from orderdp.comparison.results import Entry, Results
 from orderdp.output.text_table import Table
 from orderdp.report.section import Choices, Section
 from orderdp.report.tables import accuracy, accuracy_note, by_method, passes_note
 
-_WORST = "accuracy_worst_class"
+_MEAN, _WORST, _RARE = "accuracy_mean_class", "accuracy_worst_class", "accuracy_rare_classes"
+_OF_CLASSES = {
+    _MEAN: (
+        "Mean accuracy of the classes",
+        "The mean over the classes of the test set, in which each counts alike, after the last epoch, in percent.",
+    ),
+    _WORST: (
+        "Accuracy of the worst class",
+        "The class of the test set with the lowest accuracy after the last epoch, in percent, in each run its own.",
+    ),
+    _RARE: (
+        "Accuracy of the rare classes",
+        "The mean over the classes that have less than half of the training samples of an even share, after the last "
+        "epoch, in percent.",
+    ),
+}
+_UNEQUAL = 0.5  # points between mean and accuracy from which the classes of a test set are not alike
 
 
 def section(results: Results, _choices: Choices) -> Section:
@@ -21,15 +40,20 @@ def section(results: Results, _choices: Choices) -> Section:
     )
     finished = [entry for entry in results.entries.values() if entry.results]
     tables = [Table("accuracy", "Measured here", lines, note)]
-    if all(result.get(_WORST) is not None for entry in finished for result in entry.results.values()):
-        worst = by_method(results, finished, lambda entry: accuracy(entry, _WORST))
-        about = (
-            "The class of the test set with the lowest accuracy after the last epoch, in percent, in each run its own."
-        )
-        tables.append(Table("accuracy_worst_class", "Accuracy of the worst class", worst, about))
+    for name, (title, about) in _OF_CLASSES.items():
+        if _is_worth_a_table(name, finished):
+            tables.append(Table(name, title, by_method(results, finished, partial(accuracy, name=name)), about))
     chosen = {run.label: run.max_lr for run in results.planned.runs if run.max_lr is not None}
     if chosen:
         rates = by_method(results, finished, lambda entry: f"{chosen[entry.label]:g}" if entry.label in chosen else "")
         about = "The learning rate of each run, the best on held-out training samples with a seed of its own."
         tables.append(Table("max_lr", "Learning rates chosen", rates, about))
     return Section("Accuracy", tables=tables)
+
+
+def _is_worth_a_table(name: str, finished: Sequence[Entry]) -> bool:
+    """Returns whether every run measured it; and of the mean, whether it says something else than the accuracy."""
+    found = [result for entry in finished for result in entry.results.values()]
+    if any(result.get(name) is None for result in found):
+        return False
+    return name != _MEAN or any(abs(result[_MEAN] - result["accuracy_last"]) > _UNEQUAL for result in found)

@@ -1,0 +1,112 @@
+"""The study of streams: what its arms cost, what a stream gives, and what its table says."""
+
+import pytest
+import torch
+
+from orderdp.data.registry import load_dataset
+from orderdp.paper.open_stream import Arm, Run, Stream, _Source, arms, open_stream, show, train
+from orderdp.strategies import OrderDP
+from orderdp.training.data_path import DataPath
+from orderdp.training.recipe import Recipe
+
+RECIPE = Recipe(dataset="digits", model="small_cnn", batch_size=16, device="cpu", num_threads=1, seed=3)
+STREAM = Stream("2 times", 320, 2)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_dataset("digits").with_train_size(STREAM.num_samples)
+
+
+@pytest.fixture(scope="module")
+def runs(data):
+    return {arm.name: train(RECIPE, data, STREAM, arm) for arm in arms([0.5], repeats=True)}
+
+
+def test_forward_passes_of_samples_that_are_not_kept_are_paid(runs):
+    whole, fresh = runs["read in full"], runs["OrderDP, fresh losses"]
+    assert (whole.read, whole.trained, whole.scored, whole.cost, whole.steps) == (640, 640, 0, 640, 40)
+    assert (fresh.read, fresh.trained, fresh.scored) == (640, 320, 453)
+    assert fresh.cost == pytest.approx(320 + 453 / 3)
+    assert runs["OrderDP, remembered losses"].cost == 320
+
+
+def test_what_is_compared_costs_as_much(runs):
+    for method, cost in (("OrderDP, fresh losses", "equal cost"), ("OrderDP, remembered losses", "as many samples")):
+        for other in ("stopped early", "random choice"):
+            assert runs[f"{other}, {cost}"].cost == pytest.approx(runs[method].cost, abs=2)
+    assert runs["stopped early, as many samples"].read == 320
+    assert runs["random choice, as many samples"].read == 640
+
+
+def test_equal_seeds_give_equal_runs_and_draws_from_nowhere_else(data, runs):
+    arm = next(arm for arm in arms([0.5], repeats=True) if arm.scores == "fresh")
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    again = train(RECIPE, data, STREAM, arm)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert again._replace(processor_s=0) == runs[arm.name]._replace(processor_s=0)
+    assert train(RECIPE.model_copy(update={"seed": 4}), data, STREAM, arm).accuracy != again.accuracy
+
+
+def test_remembered_losses_choose_nothing_in_a_stream_that_is_seen_once():
+    assert not any(arm.scores == "remembered" for arm in arms([0.5, 0.7], repeats=False))
+    assert {arm.ratio for arm in arms([0.5, 0.7], repeats=False)} == {None, 0.5, 0.7}
+
+
+def test_a_stream_gives_every_sample_once_a_pass_in_an_order_of_its_own(data):
+    samples = DataPath(RECIPE, data, torch.device("cpu")).samples(data.train, "none")
+    source = _Source(samples, 480, RECIPE)
+    first, second = (torch.cat([ids for ids, _, _ in source]) for _ in range(2))
+    assert torch.equal(first, second)
+    assert sorted(first[:320].tolist()) == list(range(320))
+    assert len(set(first[320:].tolist())) == len(first[320:]) == 160
+    assert not torch.equal(first[:160], first[320:])
+    for ids, inputs, labels in source:
+        assert torch.equal(labels, data.train.labels[ids])
+        assert torch.equal(inputs, samples.__getitems__(ids)[0])
+
+
+def test_the_table_pairs_each_orderdp_with_what_costs_as_much():
+    accuracies = {
+        "read in full": 90.0,
+        "OrderDP, fresh losses": 80.0,
+        "stopped early, equal cost": 81.0,
+        "random choice, equal cost": 82.0,
+        "OrderDP, remembered losses": 70.0,
+        "stopped early, as many samples": 74.0,
+        "random choice, as many samples": 67.0,
+    }
+    made = [
+        Run(
+            "s",
+            name,
+            0.0 if name == "read in full" else 0.5,
+            seed,
+            value + seed,
+            100,
+            0,
+            50,
+            4,
+            cost=cost,
+            processor_s=2.0,
+        )
+        for seed in (0, 1, 2)
+        for (name, value), cost in zip(accuracies.items(), (100, 74, 74, 74, 50, 50, 50), strict=True)
+    ]
+    header, lines = show(made, 10_000).summary
+    assert header[-2:] == ("minus stopped early", "minus random choice")
+    of = {line[0]: line for line in lines}
+    assert of["s, 50 %: OrderDP, fresh losses"][1:5] == ("81.00", "74", "100", "4")
+    assert [cell.split()[0] for cell in of["s, 50 %: OrderDP, fresh losses"][5:]] == ["−1.00", "−2.00"]
+    assert [cell.split()[0] for cell in of["s, 50 %: OrderDP, remembered losses"][5:]] == ["−4.00", "+3.00"]
+    assert of["s: read in full"][1:] == ("91.00", "100", "100", "4", "", "")
+
+
+def test_the_full_size_finds_its_data_where_it_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError, match="fashion_mnist"):
+        open_stream(data_root=str(tmp_path))
+
+
+def test_an_arm_of_the_whole_stream_keeps_all_of_it():
+    assert arms([], repeats=True) == [Arm("read in full", None, OrderDP(explore=1.0, exploit=1.0))]
