@@ -78,13 +78,15 @@ def commit_of(checkout: Path) -> str:
 
 
 def write(path: Path | None, device: torch.device, numbers: dict[str, Any], **checkouts: Path | None) -> None:
-    """Writes the numbers, their environment and the commits that they are compared with as JSON, if `path` is given.
+    """Writes the numbers, their environment and the commits that they are compared with as JSON, if `path` is given."""
+    if path is not None:
+        commits = {
+            f"{name}_commit": commit_of(checkout) for name, checkout in checkouts.items() if checkout is not None
+        }
+        save(path, {**environment(device), **commits, **numbers})
 
-    The file is whole at any moment, so a script may write it again after each result.
-    """
-    if path is None:
-        return
+
+def save(path: Path, numbers: dict[str, Any]) -> None:
+    """Writes numbers as JSON; the file is whole at any moment, so a script may write it again after each result."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    commits = {f"{name}_commit": commit_of(checkout) for name, checkout in checkouts.items() if checkout is not None}
-    text = json.dumps({**environment(device), **commits, **numbers}, indent=2)
-    write_whole(path, f"{text}\n".encode())
+    write_whole(path, f"{json.dumps(numbers, indent=2)}\n".encode())

@@ -238,16 +238,22 @@ def check_waits_for_nothing(pruner: Pruner, chunk: list[Tensor], device: torch.d
 
 
 def kernels_and_copies(pruner: Pruner, chunk: list[Tensor], device: torch.device) -> dict[str, float]:
-    """Returns how many kernels a call runs on the device, and how many copies and fills beside them."""
+    """Returns how many kernels a call runs on the device, how many copies and fills beside them, and its waits."""
     values = [fresh_losses(index, device) for index in chunk]
     torch.cuda.synchronize()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         for index, losses in zip(chunk, values, strict=True):
             pruner.update(index, losses)
         torch.cuda.synchronize()
-    names = [event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA]
+    events = profile.events()
+    names = [event.name for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
     copies = sum(name.startswith(("Memcpy", "Memset")) for name in names)
-    return {"kernels": (len(names) - copies) / len(chunk), "copies": copies / len(chunk)}
+    if len(names) == copies:  # an update has at least the kernels of its mean
+        raise RuntimeError("the profiler saw no kernel of update; it must be allowed to trace the device")
+    # A second opinion on waits: the debug mode does not know of all of them.
+    waits = sum(event.name in ("cudaStreamSynchronize", "cudaEventSynchronize") for event in events)
+    counts = {"kernels": len(names) - copies, "copies": copies, "waits_traced": waits}
+    return {name: count / len(chunk) for name, count in counts.items()}
 
 
 def seconds_on_device(pruner: Pruner, chunk: list[Tensor], device: torch.device) -> float:

@@ -16,7 +16,8 @@ ROOT = Path(orderdp.__file__).parent
 LAYERS = [
     {"theory", "output", "rng", "version", "lost_ranks", "states", "checks"},
     {"strategies"},
-    {"ranks", "scores", "schedule", "log", "accelerate_state", "early_states", "foreign_loops"},
+    {"schedule"},
+    {"ranks", "scores", "log", "accelerate_state", "early_states", "foreign_loops"},
     {"lookup"},
     {"record", "epochs", "stopping"},
     {"notices", "samplers", "within_batch"},

@@ -1,13 +1,17 @@
 """benchmarks/gpu.py without a GPU: its smallest form, its limits of time, and how it plans the runs on CIFAR-10."""
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -94,6 +98,7 @@ def test_the_smallest_form_runs_on_a_processor_without_the_package_being_install
     results = {name: part.get("result") for name, part in found["parts"].items()}
     assert results["tests"]["counts"]["skipped" if not torch.cuda.is_available() else "passed"] > 50
     assert results["update"]["rows"][0]["update"]["median"] > 0
+    assert (results["update"]["epoch"]["steps"], results["update"]["epoch"]["waits"]) == (2, 0)
     assert [row["target"] for row in results["ratio"]["rows"]] == [0.31, 0.51, 0.71]
     assert all(row["time_ratio"]["median"] > 0 for row in results["ratio"]["rows"])
     assert {"full_epoch", "data_path_batch_128", "data_path_batch_1024"} <= set(results["images"])
@@ -179,16 +184,107 @@ def test_a_part_that_would_pass_the_total_is_skipped_and_a_shorter_one_runs(call
         "short": "done",
         "rest": "done",
     }
-    assert found["parts"]["long"]["why"] == "60 s are left, and it needs 61 s"
+    why = found["parts"]["long"]["why"]
+    assert re.fullmatch(r"(5\d|60) s are left, and it needs 61 s", why)
     assert 55 <= found["parts"]["rest"]["budget_s"] <= 60
     assert found["commit"] == "abc"
-    assert "long: skipped, 60 s are left, and it needs 61 s\nshort: done\n" in capsys.readouterr().out
+    assert f"long: skipped, {why}\nshort: done\n" in capsys.readouterr().out
 
 
 def test_accuracy_is_left_out_without_the_images(call):
     part = call(parts={"accuracy": (1,)})["parts"]["accuracy"]
     assert part["state"] == "skipped"
     assert part["why"].startswith("CIFAR-10 is not here (no --data-root), and made-up images say nothing")
+
+
+def test_parts_that_are_named_are_added_to_a_file_of_the_same_kind(call, tmp_path, monkeypatch):
+    parts = dict.fromkeys(("tests", "update", "ratio"), (1,))
+    found = call("--parts", "update", parts=parts)["parts"]
+    assert list(found) == ["update"]
+    assert list(call("--parts", "ratio", "tests", parts=parts)["parts"]) == ["update", "ratio", "tests"]
+    assert list(call(parts=parts)["parts"]) == list(parts)  # a call of all parts begins anew
+    message = f"--parts adds to a file of the same commit, got {tmp_path / 'f'} of another; write another --json"
+    with pytest.raises(SystemExit, match=f"^{re.escape(message)}$"):
+        call("--parts", "ratio", "--commit", "another", parts=parts)
+    (tmp_path / "f").write_text("[]")
+    with pytest.raises(SystemExit, match=r"^--json must be a file that gpu\.py wrote, got .*; write another name$"):
+        call("--parts", "ratio", parts=parts)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ({}, True),
+        ({"ratio": {"state": "done", "result": {"first_epoch_s": 1.0}}}, True),
+        ({"ratio": {"state": "done", "result": {"compile_error": "no compiler"}}}, False),
+        ({"ratio": {"state": "stopped"}}, False),
+    ],
+)
+def test_models_are_compiled_unless_the_part_ratio_could_not(gpu, parts, expected):
+    assert gpu.is_compiled(parts) is expected
+
+
+def test_rounds_go_on_while_two_more_fit_whatever_the_first_took_to_compile(benchmarks, monkeypatch, tmp_path):
+    import epoch
+    import gpu_parts
+
+    left = iter([30.0, 20.0, 10.0, 7.9])
+
+    def rounds(runs, count):
+        times = {kept: {"wall": [], "processor": []} for kept in (1.0, 0.5)}
+        for _ in range(count):
+            for clocks in times.values():
+                clocks["wall"].append(2.0)
+            yield times
+
+    class Settings(gpu_parts.Settings):
+        def left_s(self):
+            return next(left)
+
+    monkeypatch.setattr(epoch, "rounds_of", rounds)
+    monkeypatch.setattr(epoch, "make_runs", lambda *_: {1.0: None})
+    monkeypatch.setattr(epoch, "rows_of", lambda *_: [])
+    monkeypatch.setattr(gpu_parts, "images_in_epoch", lambda run: 100)
+    monkeypatch.setattr(gpu_parts, "NUM_TRAIN", 10)
+    kept = []
+    gpu_parts.measure_ratio(Settings("cpu", False, False, None, tmp_path, 0.0), kept.append)
+    assert [each["rounds"] for each in kept] == [1, 2, 3, 4]
+
+
+def test_waits_are_noted_and_other_warnings_are_not(benchmarks):
+    from gpu_parts import WAITED, noted_waits
+
+    with noted_waits("cpu") as waits:
+        for _ in range(2):
+            warnings.warn(f"{WAITED} (at a place)", stacklevel=1)
+        warnings.warn("of something else", stacklevel=1)
+    assert [(Path(each.filename).name, WAITED in str(each.message)) for each in waits] == [
+        (Path(__file__).name, True)
+    ] * 2
+
+
+def test_kernels_copies_and_waits_of_an_update_are_counted(benchmarks, monkeypatch):
+    import update
+
+    class Profile(contextlib.nullcontext):
+        def __enter__(self):
+            return self
+
+        def events(self):
+            on_device = [SimpleNamespace(name=name, device_type=torch.autograd.DeviceType.CUDA) for name in names]
+            return [*on_device, SimpleNamespace(name="cudaStreamSynchronize", device_type="the host")]
+
+    def counted():
+        return update.kernels_and_copies(pruner, [torch.arange(2)] * 2, torch.device("cpu"))
+
+    pruner = SimpleNamespace(update=lambda index, losses: None)
+    monkeypatch.setattr(torch.profiler, "profile", lambda activities: Profile())
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    names = ["mean", "mean", "Memcpy DtoD", "Memset"]
+    assert counted() == {"kernels": 1, "copies": 1, "waits_traced": 0.5}
+    names = ["Memcpy DtoD"]
+    with pytest.raises(RuntimeError, match=r"^the profiler saw no kernel of update; it must be allowed to trace"):
+        counted()
 
 
 @pytest.mark.parametrize(
@@ -203,12 +299,18 @@ def test_accuracy_is_left_out_without_the_images(call):
     ],
 )
 def test_the_plan_is_many_seeds_then_long_runs_then_one_seed(accuracy, left_s, epoch_s, at_once, expected):
-    assert accuracy.plan(left_s, epoch_s, at_once) == expected
+    assert accuracy.plan(left_s, accuracy.Cost(0.0, epoch_s), at_once) == expected
+
+
+def test_the_plan_counts_what_a_run_takes_beside_its_epochs(accuracy):
+    # Without the 20 s, five seeds fit into 280 s. With them, a whole run and two half ones take 110 + 65 + 65 of 252 s.
+    assert accuracy.plan(280, accuracy.Cost(20.0, 3.0), 4) == (4, 30)
+    assert accuracy.plan(100, accuracy.Cost(20.0, 3.0), 4) == (3, 6)
 
 
 def test_a_plan_without_time_says_what_to_give(accuracy):
     with pytest.raises(RuntimeError, match=r"^5 s are left, and an epoch takes 3 s; give more minutes$"):
-        accuracy.plan(5, 3.0, 1)
+        accuracy.plan(5, accuracy.Cost(0.0, 3.0), 1)
 
 
 def test_runs_are_trained_so_many_at_once_and_those_beyond_the_time_are_left_out(accuracy, monkeypatch, tmp_path):
@@ -244,7 +346,7 @@ def test_the_arms_of_a_small_recipe_are_trained_in_other_processes(accuracy, tmp
     accuracy.train_arms(TINY, tmp_path, lambda: ends_s - time.monotonic(), kept.append, **small)
     found = kept[-1]
     assert (found["seeds"], found["epochs"]) == (1, 2)
-    assert found["at_once"] == (2 if found["epoch_together_s"] < 2 * found["epoch_alone_s"] else 1)
+    assert found["at_once"] == (2 if found["together"]["epoch_s"] < 2 * found["alone"]["epoch_s"] else 1)
     assert len(kept) == 4  # the epochs, then a run each
     rows = {row["label"]: row for row in found["rows"]}
     assert {name: row["steps"] for name, row in rows.items()} == {

@@ -1,3 +1,4 @@
+import re
 from itertools import pairwise
 
 import pytest
@@ -53,6 +54,43 @@ def test_a_warm_up_on_all_the_data_trains_all_of_a_batch_though_later_epochs_cho
         ids = torch.from_numpy(pruner.begin_epoch(8).indices.copy())
         means.append(pruner.update(ids, torch.arange(8.0, requires_grad=True)).item())
     assert means == [3.5, 3.5, 5.5]
+
+
+EXAMPLE = "write schedule=lambda strategy, epoch: FullData() if epoch < 2 else strategy"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "got"),
+    [
+        (0.5, f"0.5; {EXAMPLE}"),
+        (0, f"0; {EXAMPLE}"),
+        (lambda epoch: FullData(), f"one of (epoch); {EXAMPLE}"),
+        (FullData(), "a strategy, FullData(); pass it as the strategy"),
+    ],
+    ids=["number", "zero", "one argument", "strategy"],
+)
+def test_a_schedule_that_cannot_be_called_with_strategy_and_epoch_is_refused_at_construction(schedule, got):
+    message = f"schedule must be a function of (strategy, epoch), got {got}"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        Pruner(PRUNED, 40, schedule=schedule)
+
+
+def test_a_schedule_without_a_signature_is_called():
+    with pytest.raises(TypeError, match="attribute name must be string"):
+        Pruner(PRUNED, 40, schedule=getattr)
+
+
+@pytest.mark.parametrize("named", [0.1, None, OrderDP])
+@pytest.mark.parametrize(
+    "ask",
+    [lambda pruner: pruner.num_selected(epoch=1), lambda pruner: pruner.total_steps(2, 10)],
+    ids=["num_selected", "total_steps"],
+)
+def test_a_schedule_that_returns_no_strategy_is_refused(ask, named):
+    pruner = Pruner(PRUNED, 40, schedule=lambda strategy, epoch: named if epoch else strategy)
+    message = f"schedule must return a strategy, got {named!r} for epoch 1; write OrderDP(prune_ratio=0.5)"
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        ask(pruner)
 
 
 # Methods that keep their subset for some epochs know which epochs were their own.

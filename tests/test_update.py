@@ -168,12 +168,12 @@ BAD_CALLS = {
     "integer losses": (
         bad_call(same, ones(4, dtype=torch.int64, requires_grad=False)),
         ValueError,
-        "losses must be a floating tensor, got torch.int64; pass one loss per sample",
+        'losses must be a floating tensor, got torch.int64; pass the tensor of one loss per sample (reduction="none")',
     ),
     "a list of losses": (
         bad_call(same, lambda ids: [1.0] * 4),
         ValueError,
-        "losses must be a floating tensor, got list; pass one loss per sample",
+        'losses must be a floating tensor, got list; pass the tensor of one loss per sample (reduction="none")',
     ),
     "scores of another length": (
         bad_call(same, ones(4), scores=torch.ones(5)),

@@ -65,7 +65,11 @@ def check_values(size: int, values: Any, name: str) -> None:
     """Raises ValueError unless values are a floating tensor of shape (size,)."""
     if not isinstance(values, Tensor) or not values.is_floating_point():
         got = str(values.dtype) if isinstance(values, Tensor) else type(values).__name__
-        cure = f"write {name}.float()" if name == "weights" else "pass one loss per sample"
+        cure = (
+            f"write {name}.float()"
+            if name == "weights"
+            else 'pass the tensor of one loss per sample (reduction="none")'
+        )
         if isinstance(values, np.ndarray):
             cure = f"write torch.from_numpy({name})"
         raise ValueError(f"{name} must be a floating tensor, got {got}; {cure}")

@@ -15,7 +15,7 @@ import torch
 
 from orderdp.ranks import Batching, Steps
 from orderdp.rng import generator
-from orderdp.schedule import Constant
+from orderdp.schedule import Constant, strategy_of
 from orderdp.scores import mask_of
 from orderdp.strategies import Memory, Selection, Strategy
 
@@ -153,7 +153,7 @@ class Epochs:
 
     def scheduled(self, epoch: int | None = None) -> Strategy:
         """Returns the strategy that the schedule names for an epoch; None is the next one."""
-        return self.schedule(self.strategy, self.next if epoch is None else epoch)
+        return strategy_of(self.schedule, self.strategy, self.next if epoch is None else epoch)
 
     def declared(self, epoch: int | None = None) -> int | None:
         """Returns how many samples the strategy of an epoch declares; None if that depends on the losses."""

@@ -18,7 +18,7 @@ from orderdp.lost_ranks import meeting
 from orderdp.notices import Notices, Report
 from orderdp.ranks import Batching, agree, group_of, ranks
 from orderdp.record import EpochRecord
-from orderdp.schedule import Constant, Schedule
+from orderdp.schedule import Constant, Schedule, check_schedule
 from orderdp.scores import ScoreTable
 from orderdp.states import STATE_VERSION, checked_state
 from orderdp.strategies import Selection, Strategy
@@ -63,7 +63,8 @@ class Ledger:
         self.strategy = strategy
         self.num_samples = check_integer("num_samples", num_samples, 1, 2**63, "write len(dataset)")
         self.seed = check_integer("seed", seed, 0, 2**64, "write a number such as 0")
-        self.schedule = schedule or Constant()
+        self.schedule: Schedule = Constant() if schedule is None else schedule
+        check_schedule(self.schedule)
         self.fingerprint = data
         self.selection_s = 0.0  # seconds spent on selection so far
         self._group = group_of(group)

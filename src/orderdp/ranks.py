@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from orderdp.checks import check_integer
 from orderdp.lost_ranks import meeting
+from orderdp.schedule import strategy_of
 from orderdp.strategies import Strategy
 
 CALLS = ("begin_epoch", "state_dict", "synchronize")
@@ -342,7 +343,7 @@ def step_runs(
     """
 
     def steps(epoch: int) -> int | None:
-        chooser = schedule(strategy, epoch) if schedule else strategy
+        chooser = strategy_of(schedule, strategy, epoch) if schedule else strategy
         size = chooser.num_selected(num_samples, epoch)
         return None if size is None else len(batching.steps(size, num_ranks=num_ranks))
 

@@ -1,5 +1,6 @@
 """`orderdp plan` on the command line."""
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -82,6 +83,41 @@ def test_samples_without_a_loss_are_left_out_of_the_proportional_choice(call, he
     )
     expected = proportional_draw(losses[302:], 349, epochs=20, uniform_share=0.0)
     assert json.loads(out)["proportional"][0]["largest"] == expected.largest
+
+
+def test_the_settings_of_the_proportional_choice_are_options(call, here):
+    losses = np.random.default_rng(0).gamma(1.0, size=1_000)
+    np.save("losses.npy", losses)
+    shape = ["--floor", "-0.5", "--ceiling", "0.69", "--power", "4"]
+    status, out, err = call(*PLAN, "--prune-ratio", "0.5", "--losses", "losses.npy", "--json", *shape)
+    assert (status, err) == (0, "")
+    for row in json.loads(out)["proportional"]:
+        share = row["uniform_share"]
+        of = {"floor": -0.5, "ceiling": 0.69, "power": 4, "uniform_share": share}
+        assert row == dataclasses.asdict(proportional_draw(losses, 500, epochs=20, **of))
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (["--power", "0"], "--power must be finite and above 0, got 0; write 1 for the excess itself"),
+        (["--power", "much"], "--power must be a number, got 'much'; write a number such as 2"),
+        (["--ceiling", "high"], "--ceiling must be a number, got 'high'; write a number such as 0.9"),
+        (["--floor", "low"], "--floor must be a number, got 'low'; write a number such as 0.0"),
+        (["--floor", "nan"], "--floor must be finite, got nan; leave it out for the lowest loss"),
+        (["--floor", "1", "--ceiling", "0.5"], "--ceiling must lie above the floor, got 0.5 and 1; write inf for none"),
+    ],
+)
+def test_settings_that_the_choice_refuses_are_named_by_their_options(call, here, settings, line):
+    np.save("losses.npy", np.ones(1_000))
+    status, out, err = call(*PLAN, "--prune-ratio", "0.5", "--losses", "losses.npy", *settings)
+    assert (status, out, err) == (2, "", f"orderdp: {line}\n")
+
+
+def test_settings_of_the_choice_without_losses_are_refused(call):
+    status, out, err = call(*PLAN, "--prune-ratio", "0.5", "--power", "4")
+    assert (status, out) == (2, "")
+    assert err == "orderdp: --power needs the losses of the samples, got 4 without them; write --losses FILE\n"
 
 
 def test_equal_losses_are_said_to_give_a_uniform_choice(call, here):

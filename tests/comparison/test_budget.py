@@ -30,6 +30,18 @@ def test_a_run_takes_as_long_as_with_another_seed_and_else_by_its_steps(folder):
     assert budget.expected_s(folder.path, "full data", None) == pytest.approx(RUN_S)
 
 
+def test_of_several_finished_runs_the_slowest_alike_and_the_mean_of_all_others_count(folder):
+    """Seconds of 2, 4 and 9 for 12, 12 and 21 steps; a mean of the alike would begin runs that end too late."""
+    for label, seed, seconds in (("OrderDP 50 %", 0, 2.0), ("OrderDP 50 %", 1, 4.0), ("full data", 0, 9.0)):
+        spent = {"training_s": seconds, "selection_s": 0.0, "data_s": 0.0, "evaluation_s": 0.0}
+        folder.finish(label, (90.0,), seeds=(seed,), also=spent)
+    budget = Budget(0.0)
+    a_step = (2 / 12 + 4 / 12 + 9 / 21) / 3
+    assert budget.expected_s(folder.path, "OrderDP 50 %", 12) == 4.0
+    assert budget.expected_s(folder.path, "another", 30) == pytest.approx(30 * a_step)
+    assert budget.expected_s(folder.path, "another", None) == pytest.approx(21 * a_step)
+
+
 def test_a_damaged_run_counts_for_nothing(folder):
     folder.finish("OrderDP 50 %", (90.0,), seeds=(0,))
     (folder.folder("OrderDP 50 %", 0).path / "result.json").write_text("[]")

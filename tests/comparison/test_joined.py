@@ -44,6 +44,66 @@ def test_seeds_of_two_machines_are_those_of_one(seeds_of):
     assert results_of(joined) == results_of(whole)
 
 
+def fixed(file, subsets, **more):
+    """The method of a file that holds a subset for each of these seeds; with one seed, a file does not name it."""
+    seeds = {"seeds": tuple(subsets)} if len(subsets) > 1 else {}
+    about = {"method": "el2n", "prune_ratio": 0.5, "title": "EL2N", "num_samples": SIZES.num_samples, "ratios": (0.5,)}
+    return {"name": "fixed", "file": file, **about, "sha256": tuple(subsets.values()), **seeds, **more}
+
+
+def of_subsets(made, name, method, seeds):
+    folder = made(name, methods=(method,), seeds=seeds)
+    for label in ("full data", "EL2N 50 %"):
+        folder.finish(label, [80.0 + seed for seed in seeds])
+    return archive_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "subsets"),
+    [
+        ({0: "a"}, {1: "b"}, {0: "a", 1: "b"}),
+        ({2: "c", 0: "a"}, {1: "b"}, {0: "a", 1: "b", 2: "c"}),
+        ({0: "a", 1: "b"}, {1: "b", 2: "c"}, {0: "a", 1: "b", 2: "c"}),
+    ],
+)
+def test_fixed_subsets_of_other_seeds_are_joined(made, mine, other, subsets):
+    parts = [of_subsets(made, name, fixed(name, each), tuple(each)) for name, each in (("a", mine), ("b", other))]
+    (joined,) = join(parts).parts.values()
+    expected = read_folder(made("whole", methods=(fixed("a", subsets),), seeds=tuple(subsets)).path)
+    assert joined.planned.table["methods"] == expected.planned.table["methods"]
+    results = results_of(joined)
+    assert results.entries["EL2N 50 %"].values("accuracy_last") == {seed: 80.0 + seed for seed in subsets}
+    assert {run.seed: run.strategy["sha256"] for run in joined.planned.runs if not run.reference} == {
+        seed: [digest] for seed, digest in subsets.items()
+    }
+
+
+def test_a_subset_that_all_seeds_share_stays_one(made):
+    parts = [of_subsets(made, name, fixed(name, {0: "a"}), seeds) for name, seeds in (("a", (0,)), ("b", (1, 2)))]
+    assert join(parts).parts[""].planned.table["methods"] == parts[0].parts[""].planned.table["methods"]
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "seeds"),
+    [
+        ({0: "a"}, {0: "b"}, ((0,), (0,))),
+        ({0: "a", 1: "b"}, {1: "c"}, ((0, 1), (1,))),
+        ({0: "a"}, {2: "b"}, ((0, 1), (2,))),
+    ],
+)
+def test_two_subsets_of_one_seed_are_refused(made, mine, other, seeds):
+    parts = [of_subsets(made, *each) for each in zip("ab", (fixed("a", mine), fixed("b", other)), seeds, strict=True)]
+    with pytest.raises(ValueError, match=r"^runs to join must .* two values of sha256 .* method EL2N in ''; report"):
+        join(parts)
+
+
+def test_methods_of_one_label_with_other_settings_are_refused(made):
+    parts = [of_subsets(made, "a", fixed("a", {0: "a"}), (0,))]
+    parts.append(of_subsets(made, "b", fixed("b", {1: "b"}, ratios=(0.3, 0.5)), (1,)))
+    with pytest.raises(ValueError, match=r"^runs to join must be of one comparison, got method 1 .*'ratios': .0.3"):
+        join(parts)
+
+
 def test_parts_of_a_study_are_joined_in_order(seeds_of):
     folder = seeds_of("a", (0,))
     joined = join([archive_of(folder, "first"), archive_of(folder, "second"), archive_of(folder, "first")])

@@ -193,6 +193,11 @@ def test_without_scipy_several_seeds_are_refused_before_anything_is_trained(monk
             "the run of seed 0, pruned, must return a finite number, got nan; look for a diverging loss",
         ),
         (
+            {"num_samples": range(3)},
+            TypeError,
+            "num_samples must be an integer of at least 1, got range range(0, 3); write len(dataset)",
+        ),
+        (
             {"train": lambda pruner: 90.0},
             ValueError,
             "the run of seed 0, pruned, trained no sample of its pruner; loop over pruner.loader(...) and call "

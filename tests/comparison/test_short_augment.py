@@ -50,6 +50,18 @@ def test_it_is_read_back_and_resumed(tiny, tmp_path):
         read_folder(tmp_path / "run")
 
 
+@pytest.mark.parametrize(("own", "kept"), [({}, "none"), ({"augment": "flip_crop"}, "flip_crop")])
+def test_fine_tuning_keeps_its_augmentation(own, kept, tmp_path):
+    recipe = Recipe(model="tiny_vit", train_size=200, finetune={"epochs": 2, **own})
+    plan = Comparison(recipe, METHODS[:1], short_augment="crop")
+    (beside,) = [member for member in plan.members(200) if member.beside is not None]
+    assert beside.recipe.augment == "crop"
+    assert beside.recipe.finetuning().augment == kept
+    plan.write(tmp_path, Sizes(200, 200))
+    RunFolder(tmp_path / beside.name).begin(beside.recipe)
+    read_folder(tmp_path)  # takes its recipe for the planned one
+
+
 def test_texts_refuse_it_by_its_own_name():
     texts = Texts(torch.ones(200, 3, dtype=torch.int64), torch.arange(200) % 2)
     comparison = Comparison(Recipe(model="text_bag"), METHODS[:1], short_augment="crop")

@@ -242,6 +242,22 @@ def test_a_process_loads_its_data_once_for_the_check_and_all_runs(tmp_path, tiny
     assert loads == [("digits", 200)] * 2
 
 
+def test_another_method_of_a_label_that_is_there_is_refused(made, monkeypatch):
+    def subset(file, digest):
+        about = {"method": "el2n", "prune_ratio": 0.5, "title": "EL2N", "num_samples": 200, "ratios": (0.5,)}
+        return {"name": "fixed", "file": file, **about, "sha256": (digest,)}
+
+    folder = made(methods=(subset("a", "1"),), seeds=(3,))
+    monkeypatch.setattr(workers, "check_recipes", lambda *_: None)  # which would read the file
+    before = (folder.path / "comparison.toml").read_text()
+    extend(folder.path, methods=[subset("moved", "1")])
+    assert (folder.path / "comparison.toml").read_text() == before
+    with pytest.raises(
+        ValueError, match=r"^a label must stand for one method, got another EL2N 50 % than that in .*run"
+    ):
+        extend(folder.path, methods=[subset("a", "2")])
+
+
 def test_only_equal_settings_of_the_data_share_it(tiny, loads):
     data = LoadedData()
     first, again = data.of(tiny()), data.of(tiny(epochs=7, seed=3, strategy="full"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import t
+from scipy.stats import t, ttest_rel
 
 from orderdp.comparison.planned import REFERENCES, Planned, Sizes
 from orderdp.comparison.prices import cost_of
@@ -83,6 +83,19 @@ def test_the_interval_holds_the_steps_of_full_data_that_a_paired_test_does_not_t
     half = half_width(results, 0.5) / 4 * whole
     assert worth.ratio == pytest.approx(math.exp(whole / 2))
     assert (worth.low, worth.high) == pytest.approx((math.exp(whole / 2 - half), math.exp(whole / 2 + half)), rel=1e-6)
+
+
+def test_at_each_end_of_the_interval_the_paired_test_is_just_significant_though_seeds_rise_unequally(made):
+    short, full, run = (86.0, 88.0, 85.0), (91.0, 93.6, 90.3), (88.5, 90.6, 87.8)
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), seeds=(0, 1, 2))
+    folder.finish("full data", full).finish(SHORT, short).finish("OrderDP 50 %", run)
+    results = read_results(folder.path)
+    worth = worth_of(results, results.entries["OrderDP 50 %"])
+    for end, side in ((worth.low, "greater"), (worth.high, "less")):
+        share = math.log(end) / math.log(21 / 12)  # of the way from the shorter schedule to full data
+        assert 0 < share < 1
+        there = [low + share * (high - low) for low, high in zip(short, full, strict=True)]
+        assert ttest_rel(run, there, alternative=side).pvalue == pytest.approx(0.025, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -162,16 +175,28 @@ def test_two_seeds_have_no_interval_and_seeds_that_a_reference_lacks_do_not_coun
 
 
 def test_the_steps_of_a_run_are_those_of_the_seeds_that_count():
-    """A method may make other steps with each seed. Full data lacks the third."""
+    """A method and its shorter schedule may make other steps with each seed. Full data lacks the third."""
     made = {
         "full data": Entry("full data", "full data", None, True, None, {}, results_at(21, {0: 90.0, 1: 90.0})),
-        SHORT: Entry(SHORT, SHORT, 0.5, True, None, {}, results_at(12, {0: 86.0, 1: 86.0})),
+        SHORT: Entry(
+            SHORT, SHORT, 0.5, True, None, {}, {**results_at(12, {0: 86.0, 1: 86.0}), **results_at(90, {2: 86.0})}
+        ),
     }
     results = {**results_at(10, {0: 88.0}), **results_at(14, {1: 88.0}), **results_at(90, {2: 88.0})}
     own = Entry("own", "own", 0.5, False, SHORT, {}, results)
     planned = Planned({}, "", {}, (0, 1, 2), REFERENCES, Sizes(200, 1000), ())
     worth = worth_of(Results(planned, made), own)
     assert (worth.ratio, worth.seeds) == (pytest.approx(math.sqrt(21 * 12) / 12), 2)
+
+
+def test_schedules_of_equal_steps_are_one_point_and_no_curve():
+    made = {
+        label: Entry(label, label, 0.5, True, None, {}, results_at(21, {0: accuracy, 1: accuracy}))
+        for label, accuracy in (("full data", 90.0), (SHORT, 89.0))
+    }
+    own = Entry("own", "own", 0.5, False, SHORT, {}, results_at(21, {0: 88.0, 1: 88.0}))
+    planned = Planned({}, "", {}, (0, 1), REFERENCES, Sizes(200, 1000), ())
+    assert worth_of(Results(planned, made), own) is None
 
 
 def test_without_two_schedules_of_full_data_there_is_no_worth(made):

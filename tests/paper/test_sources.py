@@ -1,6 +1,7 @@
 """Results of several machines joined: all runs of a seed from one source, and only what computes the same."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -49,6 +50,28 @@ def test_a_source_that_computes_something_else_is_left_out_and_named(two, made, 
     joined = join([*map(source, two), source(other)])
     assert set(joined.sources) == {0, 1, 2}
     assert joined.left_out == [f"{other.path}, which has another max_lr, 0.07 instead of {two[0].plan.recipe.max_lr}"]
+
+
+def test_a_method_of_the_same_label_with_other_settings_is_another_one(made):
+    about = {"method": "el2n", "prune_ratio": 0.5, "title": "EL2N", "num_samples": 200}
+    plans = [
+        {
+            "methods": ({"name": "fixed", "file": name, **about, "ratios": ratios, "sha256": (name,)},),
+            "against": ("full",),
+        }
+        for name, ratios in (("a", (0.5,)), ("b", (0.5,)), ("c", (0.3, 0.5)))
+    ]
+    folders = [made(f"part{seed}", seeds=(seed,), **plan) for seed, plan in enumerate(plans)]
+    for seed, folder in enumerate(folders):
+        folder.finish("EL2N 50 %", (90.0 + seed,)).finish("full data", (92.0,))
+    joined = join([source(folder) for folder in folders])
+    assert set(joined.sources) == {0, 1}  # another file with the subset of another seed is the same method
+    assert joined.left_out == [f"{folders[2].path}, which has another ratios of EL2N 50 %, [0.3, 0.5] instead of [0.5]"]
+    assert [covers([source(folders[2])], replace(each.plan, seeds=(2,)), (), 2) for each in folders] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_the_machine_makes_no_difference(two, made, tiny_recipe):

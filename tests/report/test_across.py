@@ -25,9 +25,11 @@ ROWS = {"ours": ["OrderDP"]}
 def task(made):
     """The results of a task with OrderDP at the ratios of its runs, and other methods."""
 
-    def make(name, runs, seeds=(0, 1, 2), others=()):
+    def make(name, runs, seeds=(0, 1, 2), others=(), **plan):
         ratios = [int(label.split()[1]) / 100 for label in runs if label.startswith("OrderDP")]
-        folder = made(name, methods=methods(*(f"orderdp,prune_ratio={each}" for each in ratios), *others), seeds=seeds)
+        folder = made(
+            name, methods=methods(*(f"orderdp,prune_ratio={each}" for each in ratios), *others), seeds=seeds, **plan
+        )
         for label, accuracies in runs.items():
             folder.finish(label, accuracies, seeds=seeds)
         return read_results(folder.path)
@@ -177,20 +179,20 @@ def test_fewer_steps_are_said_as_fewer(task):
     assert "shown in 4" in may
 
 
-def test_a_loss_is_shown_only_beyond_the_margin_after_holm(task):
+def test_a_loss_is_excluded_by_the_whole_interval_and_shown_only_beyond_the_margin_after_holm(task):
     def of(*below):
         parts = {}
         for number, each in enumerate(below):
             runs = {**SECOND, "OrderDP 50 %": [short - each for short in SECOND[SHORT]]}
             parts[str(number)] = task(f"{number} {below}", runs)
-        return across(parts, ROWS).tables[1].lines[1][-1]
+        return across(parts, ROWS).tables[1].lines[1][-2:]
 
     # All seeds are equally far below; the test set of 360 images makes the standard error 0.0655. With two degrees of
     # freedom, one cell needs to lie 2.92 errors below -0.2, and the worst of two cells 4.30.
-    assert of(1.0, -1.0) == "1 of 2"
-    assert of(0.45, -1.0) == "0 of 2"  # 3.8 errors
-    assert of(0.45, 1.0) == "2 of 2"  # the second only needs 2.92
-    assert of(0.15, 0.15) == "0 of 2"
+    assert of(1.0, -1.0) == ["1 of 2", "1 of 2"]
+    assert of(0.45, -1.0) == ["1 of 2", "0 of 2"]  # 3.8 errors
+    assert of(0.45, 1.0) == ["0 of 2", "2 of 2"]  # the second only needs 2.92
+    assert of(0.15, 0.15) == ["0 of 2", "0 of 2"]  # above -0.2, but their intervals reach 0.28 further down
 
 
 # What does not count.
@@ -209,6 +211,25 @@ def test_a_task_whose_full_data_gains_nothing_from_its_steps_is_left_out_of_the_
     assert "3 cells of 3 tasks" in may
 
 
+def test_a_task_is_flat_beside_the_schedule_of_half_its_steps_and_no_other(task, two):
+    """Full data hardly gains from its last tenth of the steps, and much from the second half."""
+    most = "full data, 90 % of the steps"
+    gains = task("gains", {**SECOND, most: (90.0, 90.5, 92.0)}, budgets=(0.9,))
+    assert {entry.label for entry in gains.schedules} == {"full data", SHORT, most}
+    worth, _ = across({**two, "gains": gains}, ROWS).tables
+    assert "Left out" not in worth.note
+    assert "(3: " in worth.lines[1][1]
+
+
+def test_accuracies_above_one_curve_and_below_another_are_worth_about_their_ends(task):
+    above = task("above", {**FIRST, "OrderDP 50 %": (95.0, 96.1, 95.9)})
+    below = task("below", {**FIRST, "OrderDP 50 %": (70.0, 71.1, 71.9)})
+    (may,), (worth, _) = across({"above": above, "below": below}, ROWS)
+    # The ends are 21 steps and 12, of 12 of its own.
+    assert worth.lines[1][1] == f"about +{100 * (math.sqrt(21 / 12) - 1):.0f} % (2: 1 more, 1 fewer)"
+    assert "is worth about 32 % more steps" in may
+
+
 def test_high_ratios_few_seeds_and_other_methods_are_left_out(task, two):
     runs = {
         "OrderDP 50 %": (88.0, 90.0, 89.0),
@@ -223,7 +244,7 @@ def test_high_ratios_few_seeds_and_other_methods_are_left_out(task, two):
     parts = {"first": two["first"], "hard": hard, "few": task("few", few, seeds=(0, 1))}
     _, (_, short) = across(parts, {**ROWS, "none": ["UCB"]})
     assert [line[0] for line in short.lines] == ["method", "ours"]
-    assert short.lines[0][1] == "50 %"
+    assert short.lines[0][1:3] == ["50 %", "all cells"]  # the only ratio of all tasks
     assert short.lines[1][-1] == "0 of 3"  # 50 % twice, and 70 %
     assert "few" not in str(short.lines)
     assert across({"first": two["first"]}, ROWS) == Across()

@@ -1,7 +1,7 @@
 """Where entries stand, and in which colour."""
 
 from orderdp.comparison.results import read_results
-from orderdp.report.placement import colors_of, percent, ratios_of, references_of
+from orderdp.report.placement import colors_of, left_nothing_out, percent, ratios_of, references_of
 from reference.reported import methods
 
 
@@ -29,6 +29,19 @@ def test_a_shared_shorter_schedule_has_the_ratio_of_the_run_that_it_is_named_aft
     short = entries["full data, steps of OrderDP 50 %"]
     assert (short.method, short.ratio) == ("full data, steps of OrderDP", 0.5)
     assert references_of(results) == {"full data": None, short.label: "OrderDP 50 %"}
+
+
+def test_a_method_left_nothing_out_only_if_it_did_so_with_every_seed(made):
+    folder = made(methods=methods("infobatch,prune_ratio=0.5"), against=("full",), seeds=(0, 1))
+    folder.finish("full data", (90.0, 91.0), samples_backward=lambda _, epoch: 200 * epoch)
+    for pruned, idle in (((0, 1), False), ((1,), False), ((), True)):
+        folder.finish(
+            "InfoBatch 50 %",
+            (90.0, 91.0),
+            samples_backward=lambda seed, epoch, pruned=pruned: (150 if seed in pruned else 200) * epoch,
+        )
+        results = read_results(folder.path)
+        assert left_nothing_out(results, results.entries["InfoBatch 50 %"]) == idle
 
 
 def test_each_method_has_a_colour_and_all_the_data_is_grey(many):

@@ -40,6 +40,14 @@ def test_the_page_says_what_it_costs_what_each_split_does_and_what_to_take(laid_
     assert not any(line.endswith(" ") for line in page)
 
 
+def test_a_run_of_one_to_three_epochs_is_told_what_to_take_instead():
+    for epochs, ratio, told in [(1, 0.7, True), (3, 0.7, True), (4, 0.7, False), (3, 0.0, False)]:
+        laid_out = plan(1_000, ratio, epochs=epochs, batch_size=32)
+        page = " ".join(as_page(laid_out).split())
+        assert (f"Take full data for {laid_out.steps} steps instead, with a learning rate" in page) == told
+        assert page.endswith("or a method that chooses within the batch." if told else laid_out.reason)
+
+
 def test_small_probabilities_are_not_shown_as_zero():
     page = as_page(plan(50_000, 0.7, epochs=200, batch_size=128))
     assert "  ~0  " in page

@@ -65,6 +65,14 @@ def test_no_loss_is_too_large_for_a_power():
         assert {2, 3} <= set(selected(strategy, losses, seed).indices.tolist())
 
 
+def test_a_sample_without_a_loss_takes_no_size_from_those_that_have_one_by_a_power():
+    """It counts as no largest excess, beside which powers of the others would be 0 and alike."""
+    strategy = Proportional(prune_ratio=0.5, power=12.0, uniform_share=0.0)
+    chosen = [selected(strategy, [INF, 0.0, 0.5, 1.0], seed).indices.tolist() for seed in range(30)]
+    assert all(0 in each for each in chosen)
+    assert all(3 in each for each in chosen)  # 4096 times as likely as the second
+
+
 def test_equal_losses_are_a_uniform_draw():
     for share in (0.0, 0.1):
         found = frequencies(Proportional(prune_ratio=0.5, uniform_share=share), np.full(8, 2.5))

@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import hypergeom
 
 from orderdp import Memory, OrderDP
+from orderdp.strategies.draws import draw
 from orderdp.theory import window_probabilities
 
 INF = math.inf
@@ -45,6 +46,19 @@ def test_frequencies_are_those_of_the_window(settings, positions):
     kept = np.isin(np.arange(9), positions)
     expected = window_probabilities(N, 9, kept)[RANKS]
     assert np.abs(frequencies(strategy, LOSSES) - expected).max() < 4.5 * 0.5 / math.sqrt(4_000)
+
+
+def test_shares_are_of_the_draw_and_rounded():
+    """Of 20 samples 10 are drawn; 2 are left out at the top, then 4 are kept, of which 1.6 are the lowest."""
+    strategy = OrderDP(explore=0.5, exploit=0.4, skip=0.2, easy_share=0.4)
+    assert strategy.sizes(20) == (10, 4)
+    kept = np.isin(np.arange(10), [2, 3, 8, 9])
+    assert strategy.window(20).tolist() == kept.tolist()
+    losses = np.random.default_rng(1).permutation(np.arange(20.0)).astype(np.float32)
+    for seed in range(20):
+        drawn = np.flatnonzero(draw(20, 10, np.random.default_rng(seed)))  # the first use of the generator
+        expected = drawn[np.argsort(-losses[drawn])][kept]
+        assert sorted(selected(strategy, losses, seed).tolist()) == sorted(expected.tolist())
 
 
 def test_the_law_of_a_skipped_top_is_a_difference_of_hypergeometric_laws():

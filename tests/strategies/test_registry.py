@@ -206,7 +206,10 @@ LISTED = "('orderdp methods' lists them)"
         ("OrderDP,explore=0.5", f"no strategy named 'OrderDP'; did you mean 'orderdp'? {LISTED}"),
         ("xyz", f"no strategy named 'xyz' {LISTED}"),
         ("ucb,c", "a setting is NAME=VALUE without spaces, got 'c'; write epsilon=0.2"),
-        ("ucb,", "a setting is NAME=VALUE without spaces, got ''; write epsilon=0.2"),
+        (
+            "ucb,",
+            "a setting is NAME=VALUE without spaces, got ''; leave out the last comma, or write epsilon=0.2",
+        ),
         ("ucb,c=", "a setting is NAME=VALUE without spaces, got 'c='; write epsilon=0.2"),
         ("ucb,=1", "a setting is NAME=VALUE without spaces, got '=1'; write epsilon=0.2"),
         ("", f"no strategy named '' {LISTED}"),

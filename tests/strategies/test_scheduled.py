@@ -87,6 +87,7 @@ SIZES = {
         [100, 100, 80, 60, 60, 60, 60, 80, 100, 100],
     ),
     "a wave": ({"wave": 0.1}, [70, 50] * 5),
+    "a wave of every second epoch": ({"start": 0.1, "interval": 2, "wave": 0.1}, [100, *[70, 100, 50, 100] * 2, 70]),
 }
 
 
@@ -135,6 +136,13 @@ def test_the_ratio_is_at_most_the_share_that_is_mastered(losses, kept):
     assert strategy.num_selected(N, 3) is None
     memory = Memory(N, 3, {"score": np.array(losses, dtype=np.float32)})
     assert len(strategy.select(memory, np.random.default_rng(0)).indices) == kept
+
+
+def test_of_several_columns_the_losses_say_what_is_mastered():
+    means = np.where(np.arange(N) < 30, 0.5, 2.0).astype(np.float32)
+    strategy = Scheduled(strategy=UCB(prune_ratio=0.5), epochs=10, mastered=1.0)
+    memory = Memory(N, 3, {"mean": means, "var": np.zeros(N, np.float32)})
+    assert len(strategy.select(memory, np.random.default_rng(0)).indices) == 70
 
 
 @pytest.mark.parametrize(
@@ -231,7 +239,7 @@ def test_it_is_written_as_a_table_and_read_back(text, expected, label):
 
 
 def test_from_a_share_of_the_run_on_the_easiest_of_the_draw_are_kept():
-    turned = Scheduled(strategy=HALF, epochs=10, end=0.9, easy_from=0.55)
+    turned = Scheduled(strategy=HALF, epochs=10, end=0.9, easy_from=0.52)
     losses = np.random.default_rng(0).random(200).astype(np.float32)
     for epoch in (0, 5, 6, 8, 9, 10):
         found = turned.select(Memory(200, epoch, {"score": losses}), np.random.default_rng(1)).indices

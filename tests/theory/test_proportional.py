@@ -99,6 +99,7 @@ def test_a_sample_at_the_floor_is_never_drawn_without_a_uniform_share():
             {"floor": 1.0, "ceiling": 0.5},
             "ceiling must lie above the floor, got 0.5 and 1.0; write inf for none",
         ),
+        ([1.0], {"floor": math.nan}, "floor must be finite, got nan; leave it out for the lowest loss"),
         ([1.0], {"power": 0}, "power must be finite and above 0, got 0; write 1 for the excess itself"),
     ],
 )

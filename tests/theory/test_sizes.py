@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 
-from orderdp.theory.sizes import check_fraction, check_sizes
+from orderdp.theory.sizes import check_fraction, check_sizes, largest_remainders
 
 
 def test_the_largest_data_set_is_taken():
     assert check_sizes(2**53, 1, 1) == (2**53, 1, 1)
+
+
+def test_of_many_equal_remainders_the_first_are_rounded_up():
+    found = largest_remainders(np.tile([3, 4, 5], 20), 3)
+    assert np.flatnonzero(found).tolist() == [2, 5, 8]  # of 20 classes of the largest share
 
 
 @pytest.mark.parametrize("value", [np.float32(0.5), np.float64(1), np.int64(1), 1, 0.25])

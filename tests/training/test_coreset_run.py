@@ -101,6 +101,11 @@ def test_the_metadata_say_what_each_method_was(make_plan, tmp_path, digits):
     assert 'model = "small_cnn"' in about["recipe"]
 
 
+def test_a_proxy_that_is_asked_before_it_trains_costs_nothing(make_plan):
+    plan = make_plan("el2n,epoch=0", "el2n,epoch=1", "ccs,scores=el2n-0,hard_cutoff=0.2")
+    assert list(map(plan.epochs_of_proxies, plan.requests)) == [0, 2, 0]
+
+
 def test_a_plan_survives_its_folder(make_plan, tmp_path, digits):
     plan = make_plan("k_means,keep=near", "ccs,scores=k_means-keep-near,hard_cutoff=0.2", quotas="none", validation=0.2)
     plan.write(tmp_path)
@@ -316,7 +321,7 @@ REQUESTS = {
         "hard_cutof does not apply to static method 'ccs', got 0.1; did you mean 'hard_cutoff'?"
     ),
     "el2n,epoch=2,epoch=3": "epoch is given twice, as 2 and 3; write it once",
-    "el2n,": "a setting is NAME=VALUE without spaces, got ''; write epsilon=0.2",
+    "el2n,": "a setting is NAME=VALUE without spaces, got ''; leave out the last comma, or write epsilon=0.2",
 }
 
 

@@ -24,7 +24,7 @@ from orderdp.training.data_path import DataPath
 from orderdp.training.loop import Run
 from orderdp.training.models import build_model
 from orderdp.training.progress import SECONDS
-from orderdp.training.provenance import environment
+from orderdp.training.provenance import digest, environment
 from orderdp.training.proxy_training import proxy_model
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import total_steps
@@ -86,6 +86,8 @@ def test_the_average_of_the_weights_is_evaluated(train, digits):
         losses = [F.cross_entropy(net.eval()(images), labels) for net in (run.average.module, run.model)]
     assert folder.metrics()[-1]["test_loss"] == pytest.approx(float(losses[0]), rel=1e-5)
     assert not math.isclose(float(losses[0]), float(losses[1]), rel_tol=1e-3)
+    digests = folder.result()["digests"]
+    assert digests["average"] == digest(run.average.module.state_dict()) != digests["model"]
 
 
 def test_a_gradient_is_cut_to_the_largest_norm_and_recorded_as_it_was(train, digits):

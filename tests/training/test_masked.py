@@ -74,6 +74,7 @@ def test_a_run_is_evaluated_by_its_second_stage_and_resumes_within_it(
     assert (result["steps"], result["samples_backward"]) == (4, 200)  # of the first stage alone
     second = RunFolder(whole.path / "finetune")
     assert second.result()["accuracy_last"] == result["accuracy_last"] == lines[-1]["accuracy"]
+    assert result["digests"]["finetune"] == second.result()["digests"]
     assert (second.result()["steps"], second.recipe().strategy.name, second.recipe().finetune) == (2, "full", None)
     folder = RunFolder.create(tmp_path / "run", tiny(**MASKED))
 

@@ -76,8 +76,9 @@ def test_a_ratio_far_above_the_share_is_warned_of_once_after_a_third_of_the_run(
     assert not told(30, 10, 0.0, 0.0)  # full data
 
 
-def test_a_run_that_learns_nothing_is_warned_of(train, caplog):
-    train(strategy="orderdp", prune_ratio=0.7, epochs=12, max_lr=1e-6)
+@pytest.mark.parametrize("length", [{"epochs": 12}, {"epochs": 40, "max_steps": 24}], ids=str)
+def test_a_run_that_learns_nothing_is_warned_of(train, caplog, length):
+    train(strategy="orderdp", prune_ratio=0.7, max_lr=1e-6, **length)  # two steps an epoch
     (line,) = caplog.messages
     assert line.startswith("after a third of the run, 0.0 % of the samples are mastered")
     assert "and 70 % are pruned" in line

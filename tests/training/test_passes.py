@@ -233,6 +233,25 @@ def test_measuring_changes_nothing_of_the_run(tmp_path, tiny, digits):
     assert all(0 < seconds < 1 for seconds in found.values())
 
 
+@pytest.mark.usefixtures("counting")
+def test_a_run_first_makes_a_pass_forward_and_back_that_warms_up_and_changes_nothing(
+    tmp_path, tiny, digits, monkeypatch
+):
+    run = Run(tiny(strategy="full"), digits, RunFolder(tmp_path), show=False)
+    before, generator, sizes = bits(run.model), torch.get_rng_state(), []
+    backward = torch.Tensor.backward
+    losses = Run._losses
+    monkeypatch.setattr(
+        Run, "_losses", lambda self, batch, net: sizes.append(len(batch[1])) or losses(self, batch, net)
+    )
+    monkeypatch.setattr(torch.Tensor, "backward", lambda loss: sizes.append("back") or backward(loss))
+    run._measure_passes()
+    assert sizes == [32, "back"]
+    assert equal(bits(run.model), before)
+    assert all(parameter.grad is None for parameter in run.model.parameters())
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
 def test_a_run_that_measures_ends_as_one_that_does_not(train, outcome, monkeypatch):
     plain = train("plain", **ORDERED)
     monkeypatch.setattr(passes, "_STEPS_A_ROUND", 7)

@@ -56,6 +56,17 @@ def test_an_epoch_without_evaluation_shows_the_last_accuracy(trained):
     ]
 
 
+def test_the_accuracy_shown_is_the_last_and_not_the_best(capsys):
+    seconds = {"training_s": 1.0, "selection_s": 0.0, "data_s": 0.0}
+    history = [
+        {"epoch": epoch, "loss": 0.5, "accuracy": accuracy, "mastered": None, **seconds}
+        for epoch, accuracy in enumerate((80.0, 70.0, None), 1)
+    ]
+    with Shown("mine", None, 3, step=0, show=True) as shown:
+        shown.epoch(history)
+    assert capsys.readouterr().err == "mine: epoch 3 of 3: loss 0.500, accuracy 70.00 %, 1.0 s\n"
+
+
 def test_in_a_terminal_there_are_bars_and_no_lines(trained):
     text, _ = trained(Terminal())
     assert "OrderDP-50-seed0: 100%" in text

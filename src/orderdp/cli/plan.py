@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orderdp.cli.messages import tell
 from orderdp.cli.settings import some_path
@@ -23,7 +24,10 @@ kept, it shows which samples are trained, and how often. The numbers are compute
 EXAMPLES = """\
 examples:
   orderdp plan --num-samples 50000 --epochs 200 --batch-size 128 --prune-ratio 0.5
+  orderdp plan --num-samples 50000 --epochs 200 --batch-size 128 --steps 39000 --losses losses.npy --ceiling 0.69
   orderdp plan --num-samples 1281167 --epochs 90 --batch-size 1024 --hours 12 --full-hours 20 --plot p.png"""
+
+_SHAPE = ("floor", "ceiling", "power")  # settings of the proportional choice
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +62,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="last-seen losses of the samples, an array in a .npy file; shows a proportional choice by them too",
     )
+    shape = parser.add_argument_group("settings of the proportional choice; need --losses")
+    shape.add_argument("--floor", type=number_or_text, metavar="A", help="its floor; default the lowest of the losses")
+    shape.add_argument("--ceiling", type=number_or_text, metavar="B", help="its ceiling; default none")
+    shape.add_argument("--power", type=number_or_text, metavar="P", help="its power; default 1")
     parser.add_argument("--json", action="store_true", help="print every number as JSON instead of a table")
     parser.add_argument(
         "--plot", type=some_path, metavar="FILE", help="draw the probability of each sample, as .png, .svg or .pdf"
@@ -79,21 +87,26 @@ def run(options: argparse.Namespace) -> int:
         hours=options.hours,
         full_hours=options.full_hours,
     )
-    draws = () if options.losses is None else _proportional(options.losses, laid_out)
+    shape = {name: value for name in _SHAPE if (value := getattr(options, name)) is not None}
+    for name, value in shape.items():
+        if options.losses is None:
+            raise ValueError(f"{name} needs the losses of the samples, got {value} without them; write --losses FILE")
+    draws = () if options.losses is None else _proportional(options.losses, laid_out, shape)
     print(as_json(laid_out, draws) if options.json else as_page(laid_out, draws))
     if options.plot is not None:
         tell(f"\nplot: {draw_plan(laid_out, options.plot)}")
     return 0
 
 
-def _proportional(path: Path, laid_out: Plan) -> list[ProportionalDraw]:
-    """Returns what a proportional choice does, with several uniform shares.
+def _proportional(path: Path, laid_out: Plan, shape: Mapping[str, Any]) -> list[ProportionalDraw]:
+    """Returns what a proportional choice of a floor, a ceiling and a power does, with several uniform shares.
 
     Samples without a loss are left out, and a line on standard error says so. The choice is then of the same share of
     the others.
 
     Raises:
-        ValueError: the file holds no such array, or one of another size or without a finite loss.
+        ValueError: the file holds no such array, or one of another size or without a finite loss; a setting out of
+            range. TypeError: a setting that is no number.
     """
     import numpy as np
 
@@ -115,7 +128,9 @@ def _proportional(path: Path, laid_out: Plan) -> list[ProportionalDraw]:
         )
     q = max(1, round(laid_out.q * len(known) / laid_out.n))
     shares = (0.0, 0.1, 0.3)
-    return [theory.proportional_draw(known, q, epochs=laid_out.epochs, uniform_share=share) for share in shares]
+    return [
+        theory.proportional_draw(known, q, epochs=laid_out.epochs, uniform_share=share, **shape) for share in shares
+    ]
 
 
 def _read(path: Path) -> npt.NDArray[np.float64]:

@@ -50,7 +50,8 @@ class Comparison:
         max_lrs: learning rates to choose from for each run, pruned or not, on held-out training data; () to train all
             with that of the recipe.
         tuned: label of a run to the rate that was chosen for it.
-        short_augment: augmentation of a second shorter schedule beside each one; None for no second one.
+        short_augment: augmentation of a second shorter schedule beside each one, not of its fine-tuning; None for no
+            second one.
         lossless: the search for the largest lossless prune ratio, which plans runs as it goes; None to plan all runs.
 
     Raises:
@@ -185,8 +186,10 @@ class Comparison:
         yield from shorts
         if self.short_augment is not None:
             for short in shorts:
-                recipe = short.recipe.model_copy(update={"augment": self.short_augment})
+                first = short.recipe
+                changes = another_augment(self.short_augment, own=first.augment, finetune=first.finetune)
                 label = with_augment(short.label, self.short_augment)
+                recipe = first.model_copy(update=changes)
                 yield replace(short, label=label, recipe=recipe, beside=short.label)
         yield from self._of_budgets(full, set(by_steps), num_samples, num_ranks)
 
@@ -227,6 +230,15 @@ class Comparison:
         if not recipe.exists() or load_recipe(recipe) != self.recipe:  # release 0.1 wrote it in another form
             write_whole(recipe, self.recipe.to_toml().encode())
         write_whole(path / FILE, tomli_w.dumps(self.table(sizes)).encode())
+
+
+def another_augment(augment: str, *, own: str, finetune: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns the keys of a recipe to change for another augmentation; its fine-tuning keeps the recipe's own.
+
+    >>> another_augment("crop", own="none", finetune={"epochs": 2})
+    {'augment': 'crop', 'finetune': {'augment': 'none', 'epochs': 2}}
+    """
+    return {"augment": augment, **({} if finetune is None else {"finetune": {"augment": own, **finetune}})}
 
 
 def with_augment(label: str, augment: str) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 
 from orderdp.comparison.archive import Archive
 from orderdp.comparison.planned import planned_of
-from orderdp.comparison.records import OF_MACHINE, Missing, Record, Records, value_in
+from orderdp.comparison.records import OF_MACHINE, Missing, Record, Records, by_seed_in, told_apart, value_in
 from orderdp.comparison.searched import KEY as SEARCH
 
 _TEXTS = {"about", "published"}  # of a study; they may be reworded
-_OF_SEEDS = {"seeds", "runs"}
+_OF_SEEDS = {"seeds", "runs", "methods"}
 
 
 def join(archives: Sequence[Archive]) -> Archive:
@@ -57,8 +57,42 @@ def _joined(mine: Records, other: Records, name: str) -> Records:
     found = {
         run["name"]: _either(mine.runs.get(run["name"]), other.runs.get(run["name"]), name, run["name"]) for run in runs
     }
-    planned = planned_of(mine.planned.recipe_text, {**mine.planned.table, "seeds": seeds, "runs": runs})
+    table = {**mine.planned.table, "seeds": seeds, "runs": runs}
+    if not searches and (methods := _joined_methods(tables[0], tables[1], name)):
+        table["methods"] = methods
+    planned = planned_of(mine.planned.recipe_text, table)
     return Records(planned, found, tuple(sorted({*mine.unplanned, *other.unplanned} - set(by_name))))
+
+
+def _joined_methods(mine: Mapping[str, Any], other: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Returns the methods of two comparisons, which differ in nothing but what a method has for each seed."""
+    methods = [table.get("methods", []) for table in (mine, other)]
+    plain = [{f"method {number}": told_apart(method) for number, method in enumerate(each, 1)} for each in methods]
+    _check_equal(*plain, without=set(), what="comparison", name=name)
+    seeds = mine["seeds"], other["seeds"]
+    return [_of_both_seeds(pair, seeds, name) for pair in zip(*methods, strict=True)]
+
+
+def _of_both_seeds(
+    pair: tuple[Mapping[str, Any], Mapping[str, Any]], seeds: tuple[list[int], list[int]], name: str
+) -> dict[str, Any]:
+    """Returns a method with what either comparison, of its seeds, has for each; such as the subsets of two files."""
+    changed: dict[str, Any] = {}
+    for key in by_seed_in(pair[0]):
+        # A method without seeds has one value for all those of its comparison.
+        own = [method.get("seeds") or (of if len(of) == 1 else [None]) for method, of in zip(pair, seeds, strict=True)]
+        values = [dict(zip(each, method[key], strict=True)) for each, method in zip(own, pair, strict=True)]
+        one_for_all = len({*values[0].values(), *values[1].values()}) == 1
+        if one_for_all and not any(method.get("seeds") for method in pair):
+            continue
+        both = {**values[1], **values[0]}
+        if None in both or any(both[seed] != value for seed, value in values[1].items()):
+            raise ValueError(
+                f"runs to join must be of one comparison, got two values of {key} for one seed of method "
+                f"{pair[0].get('title', pair[0]['name'])} in {name!r}; report them apart"
+            )
+        changed |= {"seeds": sorted(both), key: [both[seed] for seed in sorted(both)]}
+    return {**pair[0], **changed}
 
 
 def _either(mine: Record | Missing | None, other: Record | Missing | None, name: str, run: str) -> Record | Missing:

@@ -9,10 +9,11 @@ from numbers import Real
 
 from torch import Tensor
 
+from orderdp.checks import check_integer
 from orderdp.comparison.verdicts import CONFIDENCE, FEWEST_SEEDS, Difference, paired_difference, student
 from orderdp.pruner import Pruner
 from orderdp.strategies import FullData, RepeatedRandom, Strategy
-from orderdp.theory.sizes import check_count, check_number
+from orderdp.theory.sizes import check_number
 
 _MOST_SEEDS = 100  # that are suggested
 _EXACT = 10**15  # test samples: scores of any kind are not rounded to multiples of 1/m
@@ -96,7 +97,7 @@ def worth_it(
     ValueError: the method must prune, got FullData(); write OrderDP(prune_ratio=0.5)
     """
     _check_method(strategy)
-    check_count("num_samples", num_samples)
+    num_samples = check_integer("num_samples", num_samples, 1, 2**63, "write len(dataset)")
     check_number("resolution", resolution, example="0.1")
     if not 0 <= resolution < math.inf:
         raise ValueError(f"resolution must be 0 or a step of the score, got {resolution}; write 0.1")

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from orderdp.comparison.grid import planned_in
+from orderdp.comparison.grid import another_augment, planned_in
 from orderdp.comparison.planned import Planned, PlannedRun
 from orderdp.strategies.registry import BY_NAME
 from orderdp.training.coreset_plan import FILE as CORESET
@@ -95,9 +95,12 @@ def _check_recipe(run: PlannedRun, path: Path, planned: Planned, runs: Mapping[s
             return
         # How many epochs hold so many steps depends on the data.
         cut = {"max_steps": leader.result["steps"], "epochs": there.get("epochs")}
-    cut |= {"max_lr": run.max_lr, "augment": run.augment}
+    cut["max_lr"] = run.max_lr
     expected = {**planned.recipe, "seed": run.seed}
     expected |= {name: value for name, value in cut.items() if value is not None}
+    if run.augment is not None:
+        own = value_in(expected, "augment")
+        expected |= another_augment(run.augment, own=own, finetune=expected.get("finetune"))
     for name in sorted((there.keys() | expected.keys()) - ELSEWHERE - {"strategy"}):
         mine, other = value_in(there, name), value_in(expected, name)
         if mine != other:
@@ -112,6 +115,18 @@ def _not_compared(strategy: Mapping[str, Any]) -> set[str]:
     """Returns the settings that do not tell two strategies apart, such as where a file lies."""
     known = BY_NAME.get(strategy["name"])
     return set() if known is None else {field.name for field in fields(known) if not field.compare}  # type: ignore[arg-type]
+
+
+def told_apart(strategy: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that tell two strategies apart whatever the seed of the run."""
+    left_out = {*_not_compared(strategy), *by_seed_in(strategy)}
+    return {name: value for name, value in strategy.items() if name not in left_out}
+
+
+def by_seed_in(strategy: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the settings of a strategy that hold a value for each seed."""
+    known = BY_NAME.get(strategy["name"])
+    return () if known is None else tuple(name for name in known.by_seed if name in strategy)
 
 
 def value_in(recipe: Mapping[str, Any], name: str) -> Any:

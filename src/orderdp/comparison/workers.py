@@ -229,8 +229,7 @@ def extend(
             plain = comparison.recipe.model_copy(update={"strategy": FullData()})
             more = [plain.model_copy(update={"seed": seed}).seed for seed in dict.fromkeys(seeds)]
             changes = {} if data_root is None else {"data_root": data_root}
-            labels = {recipe.label for recipe in comparison.pruned()}
-            added = [method for method in methods if with_method(comparison.recipe, method).label not in labels]
+            added = [method for method in methods if not _is_in(comparison, method, path)]
             present = comparison.methods or (to_table(comparison.recipe.strategy, epochs=comparison.recipe.epochs),)
             changed = replace(
                 comparison,
@@ -245,6 +244,22 @@ def extend(
             if changed != comparison:
                 changed.write(path, sizes)
     PartialState().wait_for_everyone()
+
+
+def _is_in(comparison: Comparison, method: Mapping[str, Any], path: Path) -> bool:
+    """Returns whether a comparison has a method.
+
+    Raises:
+        ValueError: it has another one of that label.
+    """
+    seed = {"seed": comparison.seeds[0]}
+    new = with_method(comparison.recipe.model_copy(update=seed), method)
+    known = {recipe.label: recipe.strategy for recipe in comparison.pruned()}
+    if known.get(new.label, new.strategy) != new.strategy:
+        raise ValueError(
+            f"a label must stand for one method, got another {new.label} than that in {path}; write a new folder"
+        )
+    return new.label in known
 
 
 def _write_down_runs(comparison: Comparison, path: Path, sizes: Sizes) -> None:

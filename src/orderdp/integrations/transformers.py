@@ -46,6 +46,7 @@ from orderdp.integrations.transformers_parts import (
 )
 from orderdp.loader import PrunedLoader
 from orderdp.pruner import Pruner
+from orderdp.schedule import strategy_of
 from orderdp.states import resumed_by
 from orderdp.strategies import Strategy
 
@@ -140,7 +141,7 @@ class PrunedTrainer(Trainer):
         """Returns the batches of an epoch on each rank, and whether that is certain or the most there can be."""
         assert self._loader is not None
         pruner, cut = self.pruner, self._loader.batch_sampler.batching
-        size = pruner.schedule(pruner.strategy, epoch).num_selected(pruner.num_samples, epoch)
+        size = strategy_of(pruner.schedule, pruner.strategy, epoch).num_selected(pruner.num_samples, epoch)
         known = size is not None
         most = pruner.num_samples if size is None else size
         return len(cut.steps(most, num_ranks=pruner.ranks()[1], exact=known)), known

@@ -6,6 +6,7 @@ runs of one source is free of what differs between machines and commits.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from orderdp.comparison.archive import study_in
 from orderdp.comparison.grid import Comparison
 from orderdp.comparison.planned import Planned
-from orderdp.comparison.records import OF_MACHINE, Missing, Records, value_in
+from orderdp.comparison.records import OF_MACHINE, Missing, Records, told_apart, value_in
 from orderdp.comparison.results import results_of
 from orderdp.comparison.searched import KEY as SEARCH
 from orderdp.comparison.searched import trails_of
@@ -163,10 +164,16 @@ def _covers(records: Records, comparison: Comparison, labels: Collection[str], s
     if comparison.lossless is not None:
         trails = trails_of(results_of(records))
         return set(trails) == set(comparison.lossless.arms) and all(trail.asks is None for trail in trails.values())
-    finished = {run.name: run.method for run in planned.runs if not isinstance(records.runs[run.name], Missing)}
-    members = comparison.members(planned.sizes.num_samples, planned.sizes.num_ranks)
-    wanted = {member.name for member in members if member.recipe.seed == seed}
-    return wanted <= finished.keys() and set(labels) <= set(finished.values())
+    finished = {run.name: run for run in planned.runs if not isinstance(records.runs[run.name], Missing)}
+    table = comparison.table(planned.sizes)
+    wanted = {run["name"]: run["strategy"] for run in table["runs"] if run["seed"] == seed}
+    same = all(name in finished and _settings(finished[name].strategy) == _settings(wanted[name]) for name in wanted)
+    return same and set(labels) <= {run.method for run in finished.values()}
+
+
+def _settings(strategy: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings by which methods of one label are compared, as JSON would hold them."""
+    return dict(json.loads(json.dumps(told_apart(strategy))))
 
 
 def other_plan(comparison: Comparison, there: Planned) -> str:
@@ -212,7 +219,15 @@ def _why_apart(first: Source, other: Source) -> str:
     if (found := _first_difference(mine.recipe, theirs.recipe)) is not None:
         key, here, there = found
         return f"another {key}, {there} instead of {here}"
-    return "" if mine.sizes[:2] == theirs.sizes[:2] else "data of another size"
+    if mine.sizes[:2] != theirs.sizes[:2]:
+        return "data of another size"
+    known = {run.label: run.strategy for run in mine.runs}
+    for run in theirs.runs:
+        here, there = (_settings(strategy) for strategy in (known.get(run.label, run.strategy), run.strategy))
+        if changed := sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key)):
+            key = changed[0]
+            return f"another {key} of {run.label}, {there.get(key)} instead of {here.get(key)}"
+    return ""
 
 
 def _share(records: Records, seed: int) -> tuple[int, int]:

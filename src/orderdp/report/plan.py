@@ -42,6 +42,11 @@ _PROPORTIONAL = """\
 A choice in proportion to the losses given, as many samples an epoch, by its uniform share. The columns assume that
 these losses stay as they are; certain are samples that every epoch trains."""
 _EQUAL = "All losses are equal, so the choice is uniform."
+_SHORT = 3  # epochs of a run that hardly knows losses
+_OF_SHORT = (
+    "So short a run makes many of its choices before it knows losses. Take full data for {:,} steps instead, with a "
+    "learning rate that ends with them, or a method that chooses within the batch."
+)
 _OF_DRAWS = ("uniform share", "hardest", "median", "easiest", "certain", "mean age", "dormant", "n_eff")
 _POINTS = 1_000
 _FEW = 50  # ranks that a line does not show
@@ -71,6 +76,8 @@ def as_page(plan: Plan, draws: Sequence[ProportionalDraw] = ()) -> str:
     ]
     rows = "\n".join([header, *marked])
     page = f"{cost}\n\n{rows}\n\n{_LEGEND}\n\nRecommended: {textwrap.fill(plan.reason, 105)}"
+    if plan.epochs <= _SHORT and plan.q < plan.n:
+        page += f"\n{textwrap.fill(_OF_SHORT.format(plan.steps), 105)}"
     if not draws:
         return page
     chances = as_text([_OF_DRAWS, *map(_cells_of, draws)])

@@ -96,6 +96,7 @@ class Strategy(ABC):
         argument: the setting that follows the name after a colon, NAME:VALUE, on the command line; None if none does.
         method_setting: the setting that names another method, which `from_settings` gets as a class; None if none does.
         names_samples: whether the settings name samples of one data set, so that the method fits no part of it.
+        by_seed: settings that hold a value for each of the seeds that the setting `seeds` names.
         prunes: whether it leaves out anything; False for full data.
         references: BibTeX entries of its publication.
         plain_losses_advice: what to write if `needs_plain_losses` and the losses are not plain.
@@ -110,6 +111,7 @@ class Strategy(ABC):
     method_setting: ClassVar[str | None] = None
     prunes: ClassVar[bool] = True
     names_samples: ClassVar[bool] = False
+    by_seed: ClassVar[tuple[str, ...]] = ()
     references: ClassVar[tuple[str, ...]] = ()
     plain_losses_advice: ClassVar[str] = ""
 

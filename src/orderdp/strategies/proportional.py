@@ -21,7 +21,8 @@ _LARGEST = float(np.finfo(np.float32).max)
 class Proportional(FixedRatio):
     """Draws exactly q samples without replacement, each with a chance proportional to its excess loss.
 
-    The excess is the last-seen loss, cut to [floor, ceiling], minus the floor. The size of a sample is
+    The excess is the last-seen loss, cut to [floor, ceiling], minus the floor, so losses may be negative. The size of a
+    sample is
 
         x = (1 - u)·e + u·(mean e),  e = top·(excess/top)^power,  u = `uniform_share`
 

@@ -156,7 +156,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not (name and equals and value):
-        raise ValueError(f"a setting is NAME=VALUE without spaces, got {text!r}; write epsilon=0.2")
+        cure = "write epsilon=0.2" if text else "leave out the last comma, or write epsilon=0.2"
+        raise ValueError(f"a setting is NAME=VALUE without spaces, got {text!r}; {cure}")
     return name, {"true": True, "false": False}.get(value, number_or_text(value))
 
 

@@ -45,7 +45,8 @@ class Scheduled(Composed):
         interval: prunes in every `interval`-th epoch from `start` on; the others are on full data.
         rise: share over which the ratio rises from 0 to r, in equal steps, in [0, 1].
         fall: share over which it falls to 0 before `end`, in [0, 1].
-        wave: the ratio is r - wave and r + wave in turns, which keeps the mean; in [0, r], and r + wave below 1.
+        wave: the ratio is r - wave and r + wave in turns, which keeps the mean of every two; in [0, r], and r + wave
+            below 1.
         mastered: a loss; samples at or below it are mastered, and the ratio is at most their share. log 2 = 0.69 is a
             probability of 1/2 for the right class, without label smoothing; with it write
             `theory.loss_at(0.5, num_classes, label_smoothing)`, which is 0.891 for 10 classes and 0.1. A method that

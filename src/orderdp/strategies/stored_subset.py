@@ -51,6 +51,7 @@ class StoredSubset(Strategy):
     name = "fixed"
     label = "stored subset"
     names_samples = True
+    by_seed = ("sha256",)
     argument = "file"
     ratio_means = "fraction left out by the subset in a file, fixed:FILE; one that the file holds"
 

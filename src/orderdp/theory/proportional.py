@@ -81,8 +81,8 @@ def proportional_sizes(
         (n,) float64.
 
     Raises:
-        TypeError: a share or power that is no number. ValueError: losses of another shape or not finite; a share or
-            power out of range; a ceiling that is not above the floor.
+        TypeError: a setting that is no number. ValueError: losses of another shape or not finite; a share or power out
+            of range; a floor that is not finite; a ceiling that is not above the floor.
 
     >>> proportional_sizes([0.5, 1.5, 4.5], ceiling=2.5, uniform_share=0.5)
     array([0.5, 1. , 1.5])
@@ -93,7 +93,12 @@ def proportional_sizes(
     if given.ndim != 1 or not len(given) or not np.isfinite(given).all():
         raise ValueError(f"losses must be finite and of shape (n,), got shape {given.shape}; leave unknown ones out")
     check_fraction("uniform_share", uniform_share, low_open=False, high_open=False)
+    for name, value, example in (("floor", floor, "0.0"), ("ceiling", ceiling, "0.9")):
+        if value is not None:
+            check_number(name, value, example=example)
     lowest = float(given.min()) if floor is None else floor
+    if not math.isfinite(lowest):
+        raise ValueError(f"floor must be finite, got {lowest}; leave it out for the lowest loss")
     if not ceiling > (-math.inf if floor is None else floor):
         raise ValueError(f"ceiling must lie above the floor, got {ceiling} and {floor}; write inf for none")
     check_number("power", power, example="2")

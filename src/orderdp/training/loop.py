@@ -341,7 +341,7 @@ class Run:
         A run that is killed meanwhile repeats its own last epoch, and resumes the second stage.
         """
         assert isinstance(self.model, MaskedAutoencoder)
-        recipe, folder = self.recipe.finetuning(), RunFolder(self.folder.path / "finetune")
+        recipe, folder = self.recipe.finetuning(), self.folder.second_stage()
         if self.accelerator.is_main_process:
             folder.begin(recipe)
         self.accelerator.wait_for_everyone()

@@ -31,15 +31,25 @@ def result_of(run: Any) -> dict[str, Any]:
         "num_classes": run.data_path.data.num_classes,
         "unreadable": run.progress.unreadable,
         "seed": run.recipe.seed,
-        "digests": {
-            "model": digest(run.model.state_dict()),
-            "scores": digest(run.pruner.scores()),
-            "choices": run.progress.choices,
-        },
+        "digests": _digests(run),
         "ranks": run.accelerator.num_processes,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         **environment(run.device),
     }
+
+
+def _digests(run: Any) -> dict[str, Any]:
+    """Returns the digests of what was trained: with averaged weights theirs too, and those of a fine-tuning."""
+    found = {
+        "model": digest(run.model.state_dict()),
+        "scores": digest(run.pruner.scores()),
+        "choices": run.progress.choices,
+    }
+    if run.average is not None:
+        found["average"] = digest(run.average.module.state_dict())
+    if run.recipe.finetune is not None:
+        found["finetune"] = run.folder.second_stage().result()["digests"]
+    return found
 
 
 def _processor_s(run: Any) -> float | None:

@@ -88,6 +88,10 @@ class RunFolder:
         """Name of the folder."""
         return self.path.name
 
+    def second_stage(self) -> RunFolder:
+        """Returns the folder of the run that fine-tunes this one's model."""
+        return RunFolder(self.path / "finetune")
+
     def recipe(self) -> Recipe:
         """Returns the recipe of the run.
 

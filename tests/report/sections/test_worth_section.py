@@ -7,7 +7,7 @@ import pytest
 from orderdp.comparison.results import read_results
 from orderdp.comparison.worth import Worth
 from orderdp.report.sections.worth import more_steps, saved_steps
-from reference.reported import SHORT, make_section, without_results
+from reference.reported import SHORT, make_section, methods, without_results
 
 
 def test_worth_stands_in_a_grid_of_methods_and_ratios(made):
@@ -54,9 +54,19 @@ def test_worth_is_also_priced_where_proxies_were_trained(made):
     assert (priced.name, priced.lines[1]) == ("worth_priced", ["OrderDP (prunes 43 %)", "−34 %"])
 
 
+def test_worth_is_also_priced_where_a_first_pass_was_not_measured(made):
+    folder = made(methods=methods("ordered_sgd,prune_ratio=0.5"), against=("full",), budgets=(0.5,))
+    folder.finish("full data", (90.0,)).finish("full data, 50 % of the steps", (86.0,))
+    chosen = {"samples_forward": lambda seed, epoch: 224 * epoch, "samples_backward": lambda seed, epoch: 112 * epoch}
+    folder.finish("ordered SGD 50 %", (90.0,), also={"pass_s": None}, **chosen)
+    *_, priced = make_section("worth", read_results(folder.path)).tables
+    # 672 samples of full data have its accuracy; it costs 336 in first passes of a third, and 336.
+    assert (priced.name, priced.lines[1][1]) == ("worth_priced", "+50 %")
+
+
 def test_each_schedule_shows_the_learning_rate_that_was_chosen_for_it(made):
-    methods = ({"name": "orderdp", "prune_ratio": 0.5},)
-    folder = made(methods=methods, seeds=(0, 1), max_lrs=(0.1, 0.3), tuned={"full data": 0.1, SHORT: 0.3})
+    own = ({"name": "orderdp", "prune_ratio": 0.5},)
+    folder = made(methods=own, seeds=(0, 1), max_lrs=(0.1, 0.3), tuned={"full data": 0.1, SHORT: 0.3})
     folder.finish("full data", (90.0, 90.0)).finish(SHORT, (86.0, 86.0)).finish("OrderDP 50 %", (88.0, 88.0))
     schedules, *_ = make_section("worth", read_results(folder.path)).tables
     assert [(line[0], line[-1]) for line in schedules.lines] == [
