@@ -48,6 +48,17 @@ def test_a_wrong_call_gets_one_line_and_writes_nothing(call, here, typed, line):
     assert not list(here.iterdir())
 
 
+def test_several_ranks_are_refused(call, here, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert call("paper", "--hours", "1") == (
+        2,
+        "",
+        "orderdp: the paper is run by one process, got 2 by WORLD_SIZE; start it without a launcher, with "
+        "--processes 2, or write 'orderdp study NAME'\n",
+    )
+    assert not list(here.iterdir())
+
+
 def test_what_failed_is_said_even_if_nothing_is_left_to_show(call, here, monkeypatch):
     monkeypatch.setattr(blocks, "blocks_of", lambda *given, **changes: [])
     monkeypatch.setattr(blocks, "run", lambda *given, **named: {"table8, digits, seed 0": "no memory"})

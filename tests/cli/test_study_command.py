@@ -108,6 +108,18 @@ def test_a_custom_study_trains_and_writes_its_report(call):
 REFUSED_STUDIES = {
     "unknown study": ("tabel2", "no study named 'tabel2'; did you mean 'table2'?"),
     "unknown size": ("table2 --size smok", "no size named 'smok'; did you mean 'smoke'?"),
+    "a size of a loop": (
+        "open_stream --size gpu",
+        "no size named 'gpu'; choose from smoke, cpu",
+    ),
+    "seeds of a loop": (
+        "open_stream --seed 1 --device cpu --data-root D",
+        "study open_stream has a loop of its own, got --device --seed; leave them out",
+    ),
+    "data of a loop on digits": (
+        "open_stream --size smoke --data-root D",
+        "study open_stream has a loop of its own, got --data-root; leave them out",
+    ),
     "sizes for theory": ("figure5 --size cpu", "study figure5 trains nothing, got size cpu; leave it out"),
     "a size of theorems that is none": (
         "theorem1 --size cpu",

@@ -1,11 +1,13 @@
 """A learning rate for each run, chosen on held-out training data."""
 
 import re
+import time
 from dataclasses import replace
 
 import pytest
 
 from orderdp.comparison import workers
+from orderdp.comparison.budget import Budget
 from orderdp.comparison.checks import LoadedData
 from orderdp.comparison.grid import Comparison, load_comparison
 from orderdp.comparison.planned import Planned, Sizes
@@ -172,6 +174,16 @@ def test_a_rate_at_which_a_run_fails_is_not_chosen(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(workers.Run, "train", fails)
     start(plan(tiny), tmp_path / "run", show=False)
     assert set(load_comparison(tmp_path / "run")[0].tuned.values()) == {0.001}
+
+
+def test_without_time_no_rate_is_tried_and_the_runs_that_need_one_wait(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr(workers.Run, "train", lambda run: pytest.fail("a run began"))
+    comparison, path, lines = plan(tiny), tmp_path / "run", []
+    workers.create_folder(comparison, path, workers.check(comparison))
+    (outcome,) = resume([path], show=False, log=lines.append, budget=Budget(time.time() - 1))
+    assert len(outcome.open) == 3  # pruned, full data, shorter schedule
+    assert load_comparison(path)[0].tuned == {}
+    assert lines[-1] == "no time to try max_lr for all: 6 runs left"
 
 
 def test_a_run_that_fails_at_every_rate_is_named(tmp_path, tiny, monkeypatch):

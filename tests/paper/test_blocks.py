@@ -4,18 +4,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from orderdp.comparison import workers
 from orderdp.comparison.checks import LoadedData
 from orderdp.comparison.grid import load_comparison
+from orderdp.data.registry import DATASETS
 from orderdp.paper import blocks as module
+from orderdp.paper import page as page_module
 from orderdp.paper import study as study_module
 from orderdp.paper.blocks import Block, State, blocks_of, next_block, run, state_of
-from orderdp.paper.contents import Kind, places
+from orderdp.paper.contents import Kind, Place, places
+from orderdp.paper.failures import read_failures, write_failures
 from orderdp.paper.page import page_of
 from orderdp.paper.page_text import as_markdown
 from orderdp.paper.sources import find
 from orderdp.paper.studies import find_study
+from orderdp.paper.study import load_study
 from orderdp.training.run_folder import claimed
 
 HOUR = 3600.0
@@ -75,9 +80,9 @@ def test_no_part_of_a_block_with_proxies_is_made(tmp_path):
 def test_every_study_gets_its_first_seeds_first(size, tmp_path):
     blocks = blocks_of(size, tmp_path)
     trained = [each for each in blocks if each.study is not None]
-    there = {place.name for place in places() if place.row and place.kind is not Kind.OWN}
-    lacking = {name for name in there if name.startswith("open_") and size == "paper"}  # too large for no one
-    assert {each.row.name for each in blocks} == there - lacking
+    there = [place for place in places() if place.row and place.kind is not Kind.OWN]
+    left_out = {place.name for place in there if place.kind is Kind.OPEN and size == "paper"}
+    assert {each.row.name for each in blocks} == {place.name for place in there} - left_out
     for each in trained:
         part = each.study.parts[each.part]
         if part.lossless is None:
@@ -161,7 +166,7 @@ def test_a_block_that_cannot_be_made_is_named_and_the_others_go_on(tmp_path, mon
     def missing(*given, **named):
         raise FileNotFoundError("no data")
 
-    monkeypatch.setattr(module, "create_study", missing)
+    monkeypatch.setattr(module, "create_part", missing)
     blocks = blocks_of("smoke", tmp_path)
     lines = []
     wrong = run(blocks, tmp_path, hours=1, log=lines.append)
@@ -175,3 +180,104 @@ def test_a_second_call_in_the_same_folder_is_refused(tmp_path):
         assert mine
         with pytest.raises(ValueError, match=r"^only one call may work in a folder, got .*; wait for it, or write"):
             run([], tmp_path, hours=1, log=silent)
+
+
+ONE_RUN = {"methods": ["orderdp"], "beside": [], "against": [], "prune_ratios": [0.5], "seeds": [0]}
+TINY = {"train_size": 200, "epochs": 1, "num_threads": 1, "device": "cpu", "model": "small_cnn"}
+
+
+@pytest.fixture
+def blocks_in(tmp_path):
+    """Makes the blocks of a study in a file, whose parts are `digits` and others."""
+
+    def make(**parts):
+        file = tmp_path / "figure9.toml"
+        tables = [{"name": name, "recipe": "digits", "changes": {**TINY, **changes}} for name, changes in parts.items()]
+        file.write_text(tomli_w.dumps({"title": "Figure 9: mine", **ONE_RUN, **wanted, "smoke": tables}))
+        row = find_study(str(file))
+        return list(module._of_study(row, load_study(file, "smoke"), tmp_path / "paper" / "figure9", None))
+
+    wanted = {}
+    make.wanted = wanted
+    return make
+
+
+def test_the_tasks_whose_data_are_there_are_trained_and_the_page_says_why_others_are_not(
+    blocks_in, tmp_path, monkeypatch
+):
+    folder, nowhere = tmp_path / "paper", tmp_path / "nowhere"
+    blocks = blocks_in(away={"dataset": "cifar10", "data_root": str(nowhere)}, digits={})
+    why = f"data_root must be a folder that exists, got {nowhere}; create it or correct it"
+    assert run(blocks, folder, hours=1, log=silent) == {"figure9, away, seed 0": why}
+    assert [state_of(each).done for each in blocks] == [False, True]
+    place = Place("figure9", "Figure 9: mine", blocks[0].row, Kind.PRINTED)
+    monkeypatch.setattr(page_module, "places", lambda: [place])
+    (shown,) = page_of("smoke", find("smoke", folder), charts=False).exhibits
+    assert shown.state == "partly run: 1 of 2 tasks whole, 1 begun"
+    assert f"Could not be run: away: {why}." in shown.seen
+    assert f"- Could not be run: away: {why}." in as_markdown(page_of("smoke", find("smoke", folder)), folder)
+
+    nowhere.mkdir()  # another reason replaces the one before, and what is done has none
+    failures = read_failures(folder)
+    write_failures(folder, [*failures, failures[0]._replace(task="digits", block="figure9, digits, seed 0")])
+    (again,) = run(blocks, folder, hours=1, log=silent).values()
+    assert again.startswith("data_root must hold cifar10")
+    assert [each.why for each in read_failures(folder)] == [again]
+
+
+def test_a_study_whose_first_task_fails_has_no_folder_yet(blocks_in, tmp_path):
+    (block,) = blocks_in(away={"dataset": "cifar10", "data_root": str(tmp_path / "nowhere")})
+    assert run([block], tmp_path / "paper", hours=1, log=silent)
+    assert not block.folder.exists()
+    assert find("smoke", tmp_path / "paper").tasks == {}
+
+
+def test_a_folder_of_an_older_study_is_not_done_and_refused_unless_methods_can_be_added(blocks_in, tmp_path):
+    folder = tmp_path / "paper"
+    (block,) = blocks_in(digits={})
+    assert run([block], folder, hours=1, log=silent) == {}
+    assert state_of(block).done
+    (longer,) = blocks_in(digits={"epochs": 2})
+    assert not state_of(longer).done
+    assert run([longer], folder, hours=1, log=silent) == {
+        longer.name: f"the runs in a folder must be those of the study as it is now, got {block.path} with epochs 1 "
+        "instead of 2; move it elsewhere, or write another --run"
+    }
+    blocks_in.wanted["against"] = ["full"]
+    (against,) = blocks_in(digits={})
+    assert not state_of(against).done
+    assert "with against [] instead of ['full']; move" in run([against], folder, hours=1, log=silent)[against.name]
+    blocks_in.wanted.update(against=[], methods=["orderdp", "dynamic_random"])
+    (more,) = blocks_in(digits={})
+    assert not state_of(more).done
+    lines = []
+    assert run([more], folder, hours=1, log=lines.append) == {}
+    assert state_of(more).done
+    assert [line for line in lines if line.startswith("[")][0::2] == ["[2/2] dynamic random 50 %, seed 0"]
+
+
+def test_a_study_with_a_loop_of_its_own_is_small_at_size_smoke_and_else_reads_the_data_where_they_are(
+    tmp_path, monkeypatch
+):
+    def options(size, **changes):
+        return {each.row.name: (each.options, each.stated_s) for each in blocks_of(size, tmp_path, **changes)}
+
+    away = {"data_root": "D", "device": "cpu"}
+    for is_installed, expected in ((True, {"size": "cpu"}), (False, {"size": "cpu", "data_root": "D"})):
+        row = replace(DATASETS["fashion_mnist"], is_installed=lambda there=is_installed: there)
+        monkeypatch.setitem(DATASETS, "fashion_mnist", row)
+        there = [place for place in places() if place.name in ("open_stream", "theorem1", "figure8")]
+        monkeypatch.setattr(module, "places", lambda there=there: there)
+        assert options("smoke", **away) == {
+            "theorem1": ({"size": "smoke"}, 5),
+            "figure8": ({}, 2),
+            "open_stream": ({"size": "smoke"}, 5),
+        }
+        found = options("cpu", **away)
+        assert {name: given for name, (given, _) in found.items()} == {
+            "theorem1": {},
+            "figure8": {},
+            "open_stream": expected,
+        }
+        assert found["open_stream"][1] > 600
+        assert options("gpu").keys() == {"theorem1", "figure8"}

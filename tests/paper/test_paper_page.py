@@ -62,8 +62,10 @@ def test_a_size_that_a_study_has_not_is_named(monkeypatch):
 
     read = module.read_study
     monkeypatch.setattr(module, "read_study", lambda file: {k: v for k, v in read(file).items() if k != "gpu"})
-    states = {each.name: each.state for each in page_of("gpu", Found()).exhibits}
+    shown = page_of("gpu", Found())
+    states = {each.name: each.state for each in (*shown.exhibits, *shown.left_open)}
     assert states["table2"] == "no size gpu, only smoke, cpu, paper"
+    assert states["open_mae"] == states["open_stream"] == "no size gpu, only smoke, cpu"
 
 
 def test_a_run_that_no_source_has_planned_is_lacking(made):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.paper.blocks import check_hours, check_size
     from orderdp.paper.sources import find
 
+    _refuse_ranks()
     check_size(options.size)
     if options.hours is not None:
         check_hours(options.hours)
@@ -94,6 +96,16 @@ def run(options: argparse.Namespace) -> int:
         )
     _write(options.size, found, pages)
     return 1 if wrong else 0
+
+
+def _refuse_ranks() -> None:
+    """Raises ValueError in one of several processes: their engines and blocks would not agree on the time left."""
+    launched = os.environ.get("WORLD_SIZE", "1")
+    if launched != "1":
+        raise ValueError(
+            f"the paper is run by one process, got {launched} by WORLD_SIZE; start it without a launcher, with "
+            "--processes 2, or write 'orderdp study NAME'"
+        )
 
 
 def _train(options: argparse.Namespace, folder: Path, archived: Found) -> dict[str, str]:

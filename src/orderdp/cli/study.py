@@ -108,7 +108,7 @@ def _refuse_beside_computed(options: argparse.Namespace, row: Row, changes: dict
     from orderdp.paper.studies import own_way
 
     given = {name for name in ("seed", *ENGINE_OPTIONS) if getattr(options, name) is not None}
-    taken = PLACE if row.dataset and options.size is None else ()
+    taken = PLACE if row.dataset and options.size == "cpu" else ()
     if wrong := {*given, *changes}.difference(taken):
         names = sorted(f"--{name.replace('_', '-')}" for name in wrong)
         raise ValueError(f"study {row.name} {own_way(row)}, got {' '.join(names)}; leave them out")

@@ -49,8 +49,10 @@ def tune(
     train: Callable[[Sequence[Path]], Sequence[Outcome]],
     create: Callable[[Comparison, Path], None],
     log: Callable[[str], None],
-) -> None:
-    """Chooses the rates that a comparison lacks and writes them down.
+    *,
+    in_time: bool = False,
+) -> bool:
+    """Chooses the rates that a comparison lacks, writes them down, and returns whether all are chosen.
 
     Args:
         path: folder of the comparison.
@@ -58,6 +60,7 @@ def tune(
         train: trains the runs in folders of comparisons and returns their outcomes.
         create: creates or extends the folder of a comparison.
         log: called with a line before the rates are tried, and with what was chosen.
+        in_time: whether `train` begins only runs that end in time, so that some may be left.
 
     Raises:
         ValueError: a run that failed at every rate, or another process that is still choosing.
@@ -65,7 +68,7 @@ def tune(
     comparison, sizes = load_comparison(path)
     missing = untuned(comparison, sizes.num_samples, sizes.num_ranks)
     if not missing:
-        return
+        return True
     if PartialState().is_main_process:
         log(
             f"choosing max_lr for {_runs(len(missing))} on {100 * HELD_OUT:g} % of the training samples, held out: "
@@ -79,7 +82,12 @@ def tune(
     outcomes = train(list(parts))
     # A run without a result beside one that failed may wait for it.
     waiting = [name for outcome in outcomes if not outcome.failed for name in outcome.open]
-    if waiting := waiting or [name for outcome in outcomes for name in outcome.at_work]:
+    at_work = [name for outcome in outcomes for name in outcome.at_work]
+    if waiting and in_time and not at_work:
+        if PartialState().is_main_process:
+            log(f"no time to try max_lr for all: {_runs(sum(len(outcome.open) for outcome in outcomes))} left")
+        return False
+    if waiting := waiting or at_work:
         raise ValueError(
             f"learning rates are still chosen by another process, at {waiting[0]}; resume when it has ended"
         )
@@ -94,6 +102,7 @@ def tune(
         for line in _told(chosen, comparison.max_lrs):
             log(line)
     PartialState().wait_for_everyone()
+    return True
 
 
 def trying(comparison: Comparison) -> str:

@@ -164,17 +164,16 @@ def resume(
         _log_finished(comparison, path, sizes)
 
     def train(folders: Sequence[Path]) -> list[Outcome]:
-        return resume(folders, processes=processes, engine=engine, show=show, log=log, data=data)
+        return resume(folders, processes=processes, engine=engine, show=show, log=log, data=data, budget=budget)
 
     def here(*, alone: bool) -> None:
-        _work(paths, data, show=show and alone, log=log, budget=budget)
+        _work(ready, data, show=show and alone, log=log, budget=budget)
 
-    for path in paths:
-        tune(path, data, train, _create_or_extend, log)
-    planned, before = _plan(paths, log), None
-    while planned != before:  # a search plans further runs when it has the results of those before
-        engine.share(Work(paths, partial(_help, budget=budget), here, lambda: _left(paths)), processes, log)
-        planned, before = _plan(paths, log), planned
+    ready = [path for path in paths if tune(path, data, train, _create_or_extend, log, in_time=budget is not None)]
+    planned, before = _plan(ready, log), None
+    while ready and planned != before:  # a search plans further runs when it has the results of those before
+        engine.share(Work(ready, partial(_help, budget=budget), here, lambda: _left(ready)), processes, log)
+        planned, before = _plan(ready, log), planned
     return [summarize(path) for path in paths]
 
 

@@ -2,7 +2,7 @@
 
 A block is all runs of one task and one seed, since they are compared with each other. A block that was begun is
 finished before another begins. All blocks of the first seeds come before those of the second, the cheap ones first. So
-every study has something to show early. A study of the theory is one block, and so is a search, which plans its runs.
+every study has something to show early. A study without a file is one block, and so is a search, which plans its runs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from orderdp.comparison.budget import Budget, whole_s
 from orderdp.comparison.checks import LoadedData
 from orderdp.comparison.engines.base import Log
 from orderdp.comparison.grid import load_comparison
+from orderdp.comparison.planned import read_planned
 from orderdp.comparison.processes import reason_of
 from orderdp.comparison.records import Missing, read_folder
 from orderdp.comparison.results import results_of
@@ -28,9 +29,10 @@ from orderdp.data.registry import DATASETS, PLACE
 from orderdp.output.files import new_folder
 from orderdp.output.suggestions import did_you_mean
 from orderdp.paper.contents import Kind, places
-from orderdp.paper.sources import Found, covers
-from orderdp.paper.studies import Row, run_computed
-from orderdp.paper.study import Study, create_study, load_study
+from orderdp.paper.failures import Failure, read_failures, write_failures
+from orderdp.paper.sources import Found, covers, has_all_methods, other_plan
+from orderdp.paper.studies import LOOP_SIZES, LOOPS, Row, run_computed
+from orderdp.paper.study import Study, create_part, load_study
 from orderdp.paper.study_file import SIZES, read_study
 from orderdp.paper.subsets import add_seeds, choose_subsets, has_subsets
 from orderdp.training.run_folder import claimed
@@ -123,9 +125,11 @@ def blocks_of(size: str, folder: Path, **changes: Any) -> list[Block]:
         row = place.row
         if row is None or place.kind is Kind.OWN:
             continue
+        if row in LOOPS and size not in LOOP_SIZES:
+            continue
         if row.file is None:
             options = _of_computed(row, size, changes)
-            stated_s = seconds_in(row.stated("full" if options.get("size") is None else size))
+            stated_s = seconds_in(row.stated(options.get("size", "full")))
             blocks.append(Block(row, folder / row.name, stated_s=stated_s, options=options))
         elif size in (table := read_study(row.file)):
             study = load_study(row.file, size, **changes)
@@ -134,12 +138,13 @@ def blocks_of(size: str, folder: Path, **changes: Any) -> list[Block]:
 
 
 def _of_computed(row: Row, size: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options of a study without a file: its small form at size smoke, else where its data are."""
+    """Returns the options of a study without a file: its size, if it has any, and where its data are."""
     if size == SIZES[0] and row.smoke:
         return {"size": size}
-    if not row.dataset or DATASETS[row.dataset].is_installed():
+    if row not in LOOPS:
         return {}
-    return {name: changes[name] for name in PLACE if name in changes}
+    place = () if DATASETS[row.dataset].is_installed() else PLACE
+    return {"size": size, **{name: changes[name] for name in place if name in changes}}
 
 
 def seconds_in(duration: str) -> float | None:
@@ -167,7 +172,7 @@ def state_of(block: Block, archived: Found | None = None) -> State:
     """Returns how far a block is, in its folder and in archives.
 
     Raises:
-        ValueError: its folder holds something else, or a run of another recipe than planned.
+        ValueError: its folder holds something else, or a run of another recipe than planned there.
     """
     if block.study is None:
         done = block.path.exists() or (archived is not None and block.row.name in archived.computed)
@@ -177,6 +182,9 @@ def state_of(block: Block, archived: Found | None = None) -> State:
     if not block.path.exists():
         return State(done=False, begun=False, expected_s=block.stated_s)
     records = read_folder(block.path)
+    plan = block.study.parts[block.part]
+    if other_plan(plan, records.planned):
+        return State(done=False, begun=False, expected_s=0.0)  # to be refused
     finished = {name: found for name, found in records.runs.items() if not isinstance(found, Missing)}
     mine = [run for run in records.planned.runs if block.seed in (None, run.seed)]
     left = [run for run in mine if run.name not in finished]
@@ -184,7 +192,7 @@ def state_of(block: Block, archived: Found | None = None) -> State:
     if block.seed is None:
         done = not left and all(trail.asks is None for trail in trails_of(results_of(records)).values())
         return State(done, begun, block.stated_s, len(mine))
-    done = bool(mine) and not left and _has_its_subsets(block)
+    done = bool(mine) and not left and has_all_methods(plan, records.planned) and _has_its_subsets(block)
     if not finished or (has_subsets(block.path) and not mine):
         return State(done, begun, block.stated_s, len(mine))
     mean = sum(whole_s(found.result) for found in finished.values()) / len(finished)
@@ -249,7 +257,7 @@ def run(
     """Runs the blocks that are not finished, until the time is over, and returns what went wrong, by block.
 
     A block is tried once. No run begins that is not expected to end in time. A stopped call leaves everything so that
-    the next one continues.
+    the next one continues. What went wrong is also kept in the folder, for the page, until the block is tried again.
 
     Args:
         blocks: of the studies.
@@ -272,27 +280,38 @@ def run(
                 f"only one call may work in a folder, got {folder}, in which another one does; wait for it, or write "
                 "another --run"
             )
-        return _run(blocks, budget, processes, archived, log)
+        return _run(blocks, folder, budget, processes, archived, log)
 
 
-def _run(blocks: Sequence[Block], budget: Budget, processes: int, archived: Found | None, log: Log) -> dict[str, str]:
+def _run(
+    blocks: Sequence[Block], folder: Path, budget: Budget, processes: int, archived: Found | None, log: Log
+) -> dict[str, str]:
     tried: set[str] = set()
     wrong: dict[str, str] = {}
+    failures = read_failures(folder)
     while budget.left_s() > 0:
         states = [(block, state_of(block, archived)) for block in blocks if block.name not in tried]
+        done = {block.name for block, state in states if state.done}
+        failures = [each for each in failures if each.block not in done]
         found = next_block(states, budget.left_s(), processes)
         if found is None:
             break
         block, fits = found
         log(f"{block.name}: {_said(dict(states)[block], processes)}; {budget.left_s() / 3600:.2f} hours left")
         tried.add(block.name)
+        failed: dict[str, str] = {}
         try:
-            wrong.update(_make(block, budget, processes, log))
+            failed = _make(block, budget, processes, log)
         except (ValueError, OSError, ImportError, RuntimeError, ArithmeticError) as error:
-            wrong[block.name] = reason_of(error)
-            log(f"{block.name} failed: {wrong[block.name]}")
+            failed[block.name] = reason_of(error)
+            log(f"{block.name} failed: {failed[block.name]}")
+        wrong.update(failed)
+        failures = [each for each in failures if each.block != block.name]
+        failures += [Failure(block.row.name, block.part, block.name, *each) for each in failed.items()]
+        write_failures(folder, failures)
         if not fits:  # the rest of the time is too short for any other
             break
+    write_failures(folder, failures)
     return wrong
 
 
@@ -310,9 +329,16 @@ def _make(block: Block, budget: Budget, processes: int, log: Log) -> dict[str, s
             run_computed(block.row, unfinished, **block.options)
         return {}
     data = LoadedData()  # of this block alone, so that the data of all studies is not held at once
-    if not block.folder.exists():
-        create_study(_of_first_seeds(block.study), block.folder, processes=processes, data=data)
+    create_part(_of_first_seeds(block.study), block.part, block.folder, processes=processes, data=data)
+    plan = block.study.parts[block.part]
+    if other := other_plan(plan, read_planned(block.path)):
+        raise ValueError(
+            f"the runs in a folder must be those of the study as it is now, got {block.path} with {other}; move it "
+            "elsewhere, or write another --run"
+        )
     _move_data(block, data)
+    if plan.lossless is None:
+        workers.extend(block.path, methods=plan.methods, budgets=plan.budgets, data=data)
     if has_subsets(block.path):
         add_seeds(block.path, [] if block.seed is None else [block.seed])
         choose_subsets([block.path], processes=processes, log=log, data=data)

@@ -228,7 +228,7 @@ class _Source:
         while left:
             order = generator(self._recipe.seed, epoch, "order of the stream").permutation(len(self._samples))
             self._samples.set_epoch(epoch)
-            for ids in torch.from_numpy(order[:left]).split(self._recipe.batch_size):
+            for ids in torch.split(torch.from_numpy(order[:left]), self._recipe.batch_size):
                 yield ids, *self._samples.__getitems__(ids)
             left, epoch = left - min(left, len(order)), epoch + 1
 

@@ -12,9 +12,10 @@ from orderdp.comparison.results import Results, results_of
 from orderdp.comparison.searched import search_of
 from orderdp.output.text_table import Table
 from orderdp.paper.contents import DRAWN, INSTANT, Kind, Place, places
+from orderdp.paper.failures import sentences
 from orderdp.paper.runs_shown import WORDS, Task, against_short, origins, other_settings, reports
 from orderdp.paper.sources import Found
-from orderdp.paper.studies import compute
+from orderdp.paper.studies import LOOP_SIZES, LOOPS, compute
 from orderdp.paper.study import Study, load_study
 from orderdp.paper.study_file import SIZES, read_study
 from orderdp.report.beside_print import (
@@ -148,6 +149,8 @@ def _exhibit(place: Place, size: str, found: Found, *, charts: bool) -> Exhibit:
         return Exhibit(name, title, "nothing to compute")
     if row is None:
         return Exhibit(name, title, "no study yet")
+    if row in LOOPS and size not in LOOP_SIZES:
+        return Exhibit(name, title, f"no size {size}, only {', '.join(LOOP_SIZES)}", printed=False, asks=row.asks)
     if row.file is None:
         return _of_computed(place, found)
     table = read_study(row.file)
@@ -161,6 +164,7 @@ def _exhibit(place: Place, size: str, found: Found, *, charts: bool) -> Exhibit:
         return Exhibit(name, title, f"no size {size}, only {', '.join(sizes)}", **about)
     study = load_study(row.file, size)
     about["deviations"] = tuple(table.get("deviations", ()))
+    about["seen"] = _failed(name, found)
     joined = found.joined(name)
     if not joined:
         return Exhibit(name, title, "not run at this size", **about)
@@ -173,6 +177,10 @@ def _exhibit(place: Place, size: str, found: Found, *, charts: bool) -> Exhibit:
     if charts and name.startswith("figure"):
         return replace(shown, charts=list(_charts(outline, tasks)))
     return shown
+
+
+def _failed(name: str, found: Found) -> list[str]:
+    return sentences([each for each in found.failed if each.study == name])
 
 
 def _num_seeds(study: Study, part: str) -> int | None:
@@ -188,7 +196,7 @@ def _of_computed(place: Place, found: Found) -> Exhibit:
         shown = compute(place.row)
         return _of_exact(place, shown.summary)
     if folder is None:
-        return Exhibit(name, place.title, "not run", **about)
+        return Exhibit(name, place.title, "not run", seen=_failed(name, found), **about)
     summary = folder / f"{name}.md"
     lines = _cells(summary.read_text(encoding="utf-8")) if summary.exists() else []
     tables = [Table("summary", "Measured here", lines)] if lines else []
@@ -247,7 +255,7 @@ def _lacking(study: Study, part: str, task: Task) -> list[str]:
 
 
 def _of_runs(bare: Exhibit, file: Path, study: Study, outline: Outline, tasks: Mapping[str, Task]) -> Exhibit:
-    """Returns an exhibit with what its runs show."""
+    """Returns an exhibit with what its runs show, after what it has seen already."""
     held = list(_held(study.size, outline, tasks))
     short, shorter = against_short(tasks)
     tables = [each.table for _, each in held]
@@ -261,6 +269,7 @@ def _of_runs(bare: Exhibit, file: Path, study: Study, outline: Outline, tasks: M
     return replace(
         bare,
         seen=[
+            *bare.seen,
             *(_against_print(outline, held) if bare.printed else ()),
             *_against_shorter(shorter),
             *(f"{part} lacks {' and '.join(what)}." for part, what in lacking if what),

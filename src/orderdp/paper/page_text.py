@@ -19,8 +19,8 @@ _OPENING = (
 )
 
 OF_OPEN = (
-    "The paper names these settings in its Appendices B and F, and shows nothing of them. Each study here compares "
-    "OrderDP with full data, with the shorter schedule and with a random choice of as many samples."
+    "The paper names these settings in its Appendices B and F and leaves them open. Each study compares OrderDP with "
+    "full data, with a shorter schedule and with a random choice."
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from orderdp.comparison.records import OF_MACHINE, value_in
 from orderdp.comparison.results import Results
 from orderdp.output.text_table import Table
 from orderdp.paper.sources import Joined
@@ -14,8 +15,14 @@ from orderdp.paper.study import Study, load_study
 from orderdp.paper.study_file import SIZES, read_study
 from orderdp.report.placement import first_methods, percent
 from orderdp.report.tables import interval, sign_of
+from orderdp.training.recipe import Recipe
 
-_SETTINGS = ("dataset", "train_size", "model", "epochs", "batch_size", "optimizer", "max_lr", "precision")
+# Keys of recipes that do not change what is learnt, or that a study varies itself.
+_NO_SETTINGS = OF_MACHINE | {
+    *("data_path", "num_workers", "channels_last", "compile", "checkpoint_steps", "eval_batch_size"),
+    *("evaluations", "alignment", "seed", "strategy"),
+}
+_SETTINGS = [name for name in Recipe.model_fields if name not in _NO_SETTINGS]
 WORDS = {1: "better", -1: "worse", 0: "open"}  # sign of a difference to how it ended
 
 
@@ -92,27 +99,32 @@ def _origin(runs: Sequence[Mapping[str, Any]], key: str) -> tuple[str, ...]:
 
 
 def other_settings(file: Path, study: Study, tasks: Mapping[str, Task]) -> list[Table]:
-    """Returns in which settings the runs differ from those of size paper; nothing if in none."""
+    """Returns in which settings the runs differ from those of size paper; nothing if in none.
+
+    Compared are all keys of the recipes that change what is learnt, and the number of seeds.
+    """
     if study.size == SIZES[-1] or SIZES[-1] not in read_study(file):
         return []
     paper = load_study(file, SIZES[-1]).parts.values()
     lines = [["setting", f"size {study.size}", "size paper"]]
     for key in _SETTINGS:
-        here = _values([task.results.recipe.get(key) for task in tasks.values()])
-        there = _values([part.recipe.model_dump(mode="json").get(key) for part in paper])
-        if here != there:
-            lines.append([key, here, there])
-    seeds = [
-        _values([len(task.results.seeds) for task in tasks.values()]),
-        _values([len(part.seeds) for part in paper]),
-    ]
-    if seeds[0] != seeds[1]:
-        lines.append(["seeds", *seeds])
+        here = [_word(key, value_in(task.results.recipe, key)) for task in tasks.values()]
+        there = [_word(key, part.recipe.model_dump(mode="json")[key]) for part in paper]
+        if set(here) != set(there):
+            lines.append([key, *(", ".join(dict.fromkeys(words)) for words in (here, there))])
+    counts = [[len(task.results.seeds) for task in tasks.values()], [len(part.seeds) for part in paper]]
+    if set(counts[0]) != set(counts[1]):
+        lines.append(["seeds", *(", ".join(map(str, dict.fromkeys(each))) for each in counts)])
     return [Table("settings", "Settings other than the paper's", lines)] if len(lines) > 1 else []
 
 
-def _values(values: Sequence[Any]) -> str:
-    return ", ".join(dict.fromkeys("all" if value is None else str(value) for value in values))
+def _word(key: str, value: Any) -> str:
+    """Returns the value of a setting in words."""
+    if value is None:
+        return "all" if key == "train_size" else "none"
+    if isinstance(value, Mapping):
+        return " and ".join(f"{name} {_word(name, each)}" for name, each in value.items())
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def reports(tasks: Mapping[str, Task]) -> dict[str, Path]:

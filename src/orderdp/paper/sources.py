@@ -14,12 +14,14 @@ from typing import Any, NamedTuple
 
 from orderdp.comparison.archive import study_in
 from orderdp.comparison.grid import Comparison
+from orderdp.comparison.planned import Planned
 from orderdp.comparison.records import OF_MACHINE, Missing, Records, told_apart, value_in
 from orderdp.comparison.results import results_of
 from orderdp.comparison.searched import KEY as SEARCH
 from orderdp.comparison.searched import trails_of
 from orderdp.output.toml import parse_toml, read_toml
 from orderdp.paper.contents import Kind, kind_of
+from orderdp.paper.failures import Failure, read_failures
 from orderdp.report.outline import collect
 from orderdp.training.recipe import gathered
 
@@ -58,11 +60,13 @@ class Found:
 
     Args:
         tasks: name of a study to its tasks, each with its sources.
-        computed: name of a study of the theory to the folder with its files.
+        computed: name of a study without a file to the folder with its files.
+        failed: what could not be run.
     """
 
     tasks: dict[str, dict[str, list[Source]]] = field(default_factory=dict)
     computed: dict[str, Path] = field(default_factory=dict)
+    failed: list[Failure] = field(default_factory=list)
 
     def joined(self, study: str) -> dict[str, Joined]:
         """Returns the tasks of a study, each with its runs from all sources; only tasks with a finished run."""
@@ -79,9 +83,9 @@ def find(size: str, folder: Path | None = None, archives: Sequence[Path] = ()) -
         archives: files, or folders in which all archives count.
 
     Raises:
-        FileNotFoundError: there is no such archive. ValueError: a file that is none, or a damaged folder.
+        FileNotFoundError: there is no such archive. ValueError: a file that is none, or a damaged file or folder.
     """
-    found = Found()
+    found = Found(failed=[] if folder is None else read_failures(folder))
     for path in (*_folders(folder), *_files(archives)):
         study = (study_in(path) if path.is_file() else read_toml(path / "study.toml", "a study", example="")) or {}
         name = study.get("study", "")
@@ -170,6 +174,32 @@ def _covers(records: Records, comparison: Comparison, labels: Collection[str], s
 def _settings(strategy: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings by which methods of one label are compared, as JSON would hold them."""
     return dict(json.loads(json.dumps(told_apart(strategy))))
+
+
+def other_plan(comparison: Comparison, there: Planned) -> str:
+    """Returns what a folder was planned with that a study plans otherwise now; "" if its runs can go on.
+
+    Seeds, methods and budgets may be added to a folder, and so are no difference.
+    """
+    recipe = gathered(parse_toml(comparison.recipe.to_toml()))
+    if (found := _first_difference(recipe, there.recipe)) is not None:
+        key, now, before = found
+        return f"{key} {before!r} instead of {now!r}"
+    search = {} if comparison.lossless is None else comparison.lossless.table()
+    fixed: dict[str, Any] = {"against": list(comparison.against), "max_lrs": list(comparison.max_lrs), SEARCH: search}
+    for key, now in fixed.items():
+        before = there.table.get(key, type(now)())
+        if key == SEARCH:
+            now, before = ({name: each[name] for name in each if name != "seeds_of"} for each in (now, before))
+        if now != before:
+            return f"{key} {before!r} instead of {now!r}"
+    return ""
+
+
+def has_all_methods(comparison: Comparison, there: Planned) -> bool:
+    """Returns whether a folder plans all methods and budgets of a comparison."""
+    methods, budgets = (there.table.get(key, []) for key in ("methods", "budgets"))
+    return all(dict(method) in methods for method in comparison.methods) and set(comparison.budgets) <= set(budgets)
 
 
 def _first_difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, Any, Any] | None:

@@ -20,7 +20,7 @@ from orderdp.comparison.engines.base import Engine, Log
 from orderdp.comparison.engines.local import LOCAL
 from orderdp.comparison.grid import Comparison, grid
 from orderdp.comparison.outcome import Outcome
-from orderdp.comparison.planned import REFERENCES
+from orderdp.comparison.planned import REFERENCES, Sizes
 from orderdp.comparison.searched import searching
 from orderdp.comparison.workers import same_on_all_ranks
 from orderdp.data.registry import PLACE, sharing_folder
@@ -170,14 +170,41 @@ def create_study(study: Study, folder: Path, *, processes: int, engine: Engine =
         with new_folder(folder) as unfinished:
             for name, part in study.parts.items():
                 (unfinished / name).mkdir()
-                shared = sharing_threads(part, processes, engine)
-                shared.write(unfinished / name, sizes[name])
-                if name in study.subsets:
-                    write_subset_plan(study.subsets[name], shared, unfinished / name, data)
-            head = {"study": study.name, "size": study.size, "parts": list(study.parts)}
-            write_whole(unfinished / "study.toml", tomli_w.dumps({**head, **study.head}).encode())
+                _write_part(study, name, sharing_threads(part, processes, engine), sizes[name], unfinished / name, data)
+            _write_head(study, unfinished)
     PartialState().wait_for_everyone()
     return folder
+
+
+def create_part(study: Study, name: str, folder: Path, *, processes: int, data: LoadedData) -> None:
+    """Creates one part of a study in a folder that may hold others; a part that is there stays as it is.
+
+    So the parts whose data are there can be trained while those of others are missing.
+
+    Raises:
+        ValueError, OSError: as `check`; nothing is written.
+    """
+    if not (folder / name).exists():
+        part = study.parts[name]
+        sizes = check(part, data, processes=processes)
+        if name in study.subsets:
+            check_subsets(study.subsets[name], data)
+        with new_folder(folder / name) as unfinished:
+            _write_part(study, name, sharing_threads(part, processes), sizes, unfinished, data)
+    _write_head(study, folder)
+
+
+def _write_part(study: Study, name: str, comparison: Comparison, sizes: Sizes, folder: Path, data: LoadedData) -> None:
+    comparison.write(folder, sizes)
+    if name in study.subsets:
+        write_subset_plan(study.subsets[name], comparison, folder, data)
+
+
+def _write_head(study: Study, folder: Path) -> None:
+    """Writes what the folder of a study says of it, with the parts that are there."""
+    there = [name for name in study.parts if (folder / name).exists()]
+    head = {"study": study.name, "size": study.size, "parts": there}
+    write_whole(folder / "study.toml", tomli_w.dumps({**head, **study.head}).encode())
 
 
 def resume_study(

@@ -65,11 +65,12 @@ THEORY = (
     _theorem("theorem4", "the bias terms over a grid of sizes, on digits", "smoke 5 s, full 10 s"),
     _theorem("theorem4_sides", "both sides of Theorem 4, on softmax regression on digits", "smoke 5 s, full 1 min"),
 )
+LOOP_SIZES = SIZES[:2]  # smoke and cpu
 LOOPS = (
     Row(
         "open_stream",
         "Streams: OrderDP on samples that cannot be asked for",
-        "smoke 5 s, full 20 min",
+        "smoke 5 s, cpu 20 min",
         "open_stream",
         smoke=True,
         asks="Is OrderDP on a stream, seen once or a few times, better than stopping early, and than a random choice "
@@ -120,7 +121,8 @@ def run_computed(row: Row, folder: Path, size: str | None = None, **place: Any) 
     Args:
         row: the study.
         folder: where to write.
-        size: "smoke" for its small form; None for the full one.
+        size: of `LOOP_SIZES`, for a loop of its own; None is the first of them. For the theory "smoke" is its small
+            form, and None the full one.
         **place: `data_root` and `download` of its data set; not of its small form.
 
     Returns:
@@ -130,10 +132,15 @@ def run_computed(row: Row, folder: Path, size: str | None = None, **place: Any) 
         ValueError: a size that the study does not have, or data of another content. OSError: a file cannot be read or
             written. ImportError: an extra is missing.
     """
-    if size is not None and (size != "smoke" or not row.smoke):
+    if row in LOOPS:
+        size = size or LOOP_SIZES[0]
+        if size not in LOOP_SIZES:
+            hint = did_you_mean(size, LOOP_SIZES) or f"; choose from {', '.join(LOOP_SIZES)}"
+            raise ValueError(f"no size named {size!r}{hint}")
+    elif size is not None and (size != "smoke" or not row.smoke):
         others = "write smoke, or leave it out" if row.smoke else "leave it out"
         raise ValueError(f"study {row.name} {own_way(row)}, got size {size}; {others}")
-    return compute(row, smoke=size is not None, **place).write(row.name, folder)
+    return compute(row, smoke=size == "smoke", **place).write(row.name, folder)
 
 
 def own_way(row: Row) -> str:
