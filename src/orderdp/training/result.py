@@ -19,6 +19,7 @@ def result_of(run: Any) -> dict[str, Any]:
         "name": run.folder.name,
         "accuracy_last": last["accuracy"],
         **{name: last[name] for name in OF_CLASSES},
+        "test_loss_last": last["test_loss"],
         "accuracy_best": max(line["accuracy"] for line in history if line["accuracy"] is not None),
         "epochs": len(history),
         "steps": last["step"],
@@ -30,6 +31,7 @@ def result_of(run: Any) -> dict[str, Any]:
         "processor_s": _processor_s(run),
         **measure_at_end(run.moment(len(history))),
         "num_classes": run.data_path.data.num_classes,
+        "predicted": run.data_path.data.predicted,
         "unreadable": run.progress.unreadable,
         "seed": run.recipe.seed,
         "digests": {
