@@ -237,6 +237,26 @@ OTHER_THAN_IT_SAYS = {
         "Features(torch.tensor([[1, 2]]), torch.tensor([1])), num_classes=2",
         "values of both parts must be float32 of shape (n, k) with the same k, got int64 of (1, 2) from {name}; conv",
     ),
+    "an edge of one direction": (
+        "Graphs(torch.tensor([[[1, 1], [0, 1]]]), torch.tensor([1])), num_classes=2, vocabulary=2",
+        "matrices of graphs must be symmetric, got others from {name}; write each edge twice",
+    ),
+    "too many kinds of edges": (
+        "Graphs(torch.tensor([[[1, 5], [5, 1]]]), torch.tensor([1])), num_classes=2, vocabulary=2",
+        "edges must be of at most 4 kinds, got 5 from {name}; join some",
+    ),
+    "a gap between nodes": (
+        "Graphs(torch.tensor([[[0, 0], [0, 1]]]), torch.tensor([1])), num_classes=2, vocabulary=2",
+        "the nodes of a graph must come first, got 0 before a node or an edge from {name}; number them",
+    ),
+    "a kind of node too many": (
+        "Graphs(torch.tensor([[[2]]]), torch.tensor([1])), num_classes=2, vocabulary=2",
+        "kinds of nodes must lie in [0, vocabulary), got 2 to 2 and vocabulary 2 from {name}; write vocabulary=3 or mo",
+    ),
+    "a token of a window too many": (
+        "Windows(torch.tensor([[1, 2]])), num_classes=0, vocabulary=2",
+        "tokens must lie in [0, vocabulary), got 1 to 2 and vocabulary 2 from {name}; write vocabulary=3 or more",
+    ),
     "a vocabulary of images": (
         "ImageFiles(('a.png',), torch.tensor([1])), num_classes=2, vocabulary=2",
         "vocabulary is of texts, got 2 for images from {name}; leave it out",
@@ -250,7 +270,7 @@ def test_data_sets_of_other_classes_or_tokens_than_they_say_are_refused(written,
     name = written(
         f"""
 import torch
-from orderdp.data.base import DataSets, Features, ImageFiles, Texts
+from orderdp.data.base import DataSets, Features, Graphs, ImageFiles, Texts, Windows
 
 def load():
     part = {part})

@@ -32,7 +32,7 @@ def test_an_option_that_the_set_would_ignore_is_refused(row, option, monkeypatch
 def test_the_sets_that_use_a_data_root_are_named():
     message = (
         "^data_root applies to data sets 'fashion_mnist', 'rotated_fashion_mnist', 'cifar10', 'cifar100', 'sst2', "
-        "'letters', 'shuttle' and 'folder' only, got x for 'digits'"
+        "'letters', 'shuttle', 'wikipedia', 'solubility', 'freesolv' and 'folder' only, got x for 'digits'"
     )
     with pytest.raises(ValueError, match=message):
         load_dataset("digits", data_root=Path("x"))

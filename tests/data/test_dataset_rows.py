@@ -28,7 +28,7 @@ def test_the_recipe_lists_each_row_with_its_summary(row):
 def test_a_name_with_none_near_gets_the_list():
     line = (
         "^no data set named 'zzz'; choose from digits, fashion_mnist, rotated_fashion_mnist, cifar10, cifar100, sst2, "
-        "letters, shuttle, folder, or write MODULE:FUNC"
+        "letters, shuttle, wikipedia, solubility, freesolv, folder, or write MODULE:FUNC"
     )
     with pytest.raises(ValueError, match=line):
         load_dataset("zzz")

@@ -45,6 +45,7 @@ TRAINED += [
 ]
 NUM_SAMPLES = {"digits": 1_437, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000, "sst2": 67_349}
 NUM_SAMPLES |= {"letters": 16_000, "shuttle": 43_500}
+NUM_SAMPLES |= {"solubility": 1_021, "freesolv": 512}
 NUM_SAMPLES["folder"] = 1_281_167  # ImageNet-1K
 
 # Studies of ours, which the paper has not, and those on what it leaves open.

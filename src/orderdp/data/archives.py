@@ -1,6 +1,7 @@
 """What the published data sets have in common: their download, and messages about missing or wrong files."""
 
 import hashlib
+from importlib.util import find_spec
 from pathlib import Path
 
 from orderdp.data.imports import import_image_library
@@ -31,6 +32,12 @@ def download_published(name: str, published: str, data_root: Path | None) -> Pat
         reason = " ".join(str(error).split())
         raise OSError(f"{name} could not be downloaded into {data_root} ({reason}); put its files there") from error
     return data_root
+
+
+def shipped_by(package: str, folder: str) -> Path | None:
+    """Returns a folder within an installed package, or None if it is not installed; imports nothing."""
+    found = find_spec(package)
+    return None if found is None or found.origin is None else Path(found.origin).parent / folder
 
 
 def missing_file(name: str, path: Path) -> str:

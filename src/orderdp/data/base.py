@@ -16,6 +16,7 @@ from orderdp.data.augment import Purpose, draws
 from orderdp.data.subsets import stratified_order, subset
 
 Option = Literal["data_root", "download", "image_size"]
+EDGE_KINDS = 4  # of graphs; as many as molecules have: single, double, triple and aromatic bonds
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +102,52 @@ class Features:
         return Features(self.values[where], self.labels[where])
 
 
-Part: TypeAlias = ImageArrays | ImageFiles | Texts | Features
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Windows of a long text in memory; of each token, the next one is to be predicted.
+
+    Args:
+        tokens: (n, length + 1) int64: a window, and the token after it.
+    """
+
+    tokens: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def labels(self) -> Tensor:
+        """Returns (n, length) int64, for each token of the windows the one that follows."""
+        return self.tokens[:, 1:]
+
+    def subset(self, indices: npt.NDArray[np.int64]) -> "Windows":
+        """Returns the windows at these positions."""
+        return Windows(self.tokens[torch.from_numpy(indices)])
+
+
+@dataclass(frozen=True, eq=False)
+class Graphs:
+    """Graphs in memory, such as molecules.
+
+    Args:
+        matrices: (n, m, m) uint8, symmetric. On the diagonal stands the kind of each node, and 0 after the last one.
+            Elsewhere stands the kind of the edge between two nodes, at most `EDGE_KINDS`, and 0 where there is none.
+        labels: (n,) as in `ImageArrays`.
+    """
+
+    matrices: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def subset(self, indices: npt.NDArray[np.int64]) -> "Graphs":
+        """Returns the graphs at these positions."""
+        where = torch.from_numpy(indices)
+        return Graphs(self.matrices[where], self.labels[where])
+
+
+Part: TypeAlias = ImageArrays | ImageFiles | Texts | Features | Windows | Graphs
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,12 +157,12 @@ class DataSets:
     Args:
         train: what a run trains on.
         test: what it is evaluated on.
-        num_classes: labels are in [0, num_classes); 0 if they are numbers to predict.
+        num_classes: labels are in [0, num_classes); 0 if they are numbers or tokens to predict.
         in_channels: of images: 1 for grey, 3 for colour.
         image_size: side of the square images, in pixels.
         mean: of each channel, on the scale of 0 to 1.
         std: of each channel, on the scale of 0 to 1.
-        vocabulary: tokens of texts are in [0, vocabulary); 0 for images.
+        vocabulary: tokens of texts, or kinds of nodes, are in [0, vocabulary); 0 for images.
         rows: (n,) positions of the training samples in the whole training part; None if it is whole.
     """
 
@@ -132,9 +178,21 @@ class DataSets:
 
     @property
     def kind(self) -> str:
-        """What its samples are: images, texts or rows of numbers."""
-        kinds: dict[type, str] = {Texts: "texts", Features: "rows of numbers"}
+        """What its samples are: images, texts, rows of numbers, windows of tokens or graphs."""
+        kinds: dict[type, str] = {
+            Texts: "texts",
+            Features: "rows of numbers",
+            Windows: "windows of tokens",
+            Graphs: "graphs",
+        }
         return kinds.get(type(self.train), "images")
+
+    @property
+    def predicted(self) -> str:
+        """What its labels are: classes, numbers or tokens."""
+        if self.num_classes:
+            return "classes"
+        return "tokens" if isinstance(self.train, Windows) else "numbers"
 
     @property
     def rare_classes(self) -> tuple[int, ...]:
@@ -147,7 +205,7 @@ class DataSets:
     @cached_property
     def sha256(self) -> str:
         """Returns the digest of the training part: inputs and labels, or the names of its files and their labels."""
-        found = hashlib.sha256(self.train.labels.numpy().tobytes())
+        found = hashlib.sha256(self.train.labels.contiguous().numpy().tobytes())
         if isinstance(self.train, ImageFiles):
             for path in self.train.paths:  # not where the folder lies
                 found.update("/".join(Path(path).parts[-2:]).encode() + b"\n")
@@ -188,9 +246,10 @@ class DataSets:
         Each of the other classes is equally likely. Samples that are wrong at one share are wrong at a larger one.
 
         Raises:
-            ValueError: the labels are numbers, or there is one class.
+            ValueError: the labels are no classes, or there is one class.
         """
         self._check_classes("label_noise", share)
+        assert not isinstance(self.train, Windows)  # whose labels are no classes
         labels = self.train.labels.numpy()
         ids = np.arange(len(labels))
         wrong = np.argsort(draws(0, 0, ids, Purpose.NOISE), kind="stable")[: round(share * len(labels))]
@@ -217,7 +276,7 @@ class DataSets:
 
     def _check_classes(self, name: str, value: float) -> None:
         if self.num_classes < 2:
-            kind = "one class" if self.num_classes else "numbers"
+            kind = "one class" if self.num_classes else self.predicted
             raise ValueError(f"{name} needs labels of several classes, got {value:g} for {kind}; leave it out")
 
     def _training_on(self, kept: npt.NDArray[np.int64]) -> "DataSets":
@@ -243,11 +302,15 @@ class DataSetRow:
     is_installed: Callable[[], bool] = lambda: False
 
 
-def inputs_of(part: ImageArrays | Texts | Features) -> Tensor:
+def inputs_of(part: ImageArrays | Texts | Features | Windows | Graphs) -> Tensor:
     """Returns (n, ...) what a model sees of the samples in memory, images before they are normalised."""
-    if isinstance(part, Texts):
-        return part.tokens
-    return part.values if isinstance(part, Features) else part.images
+    if isinstance(part, ImageArrays):
+        return part.images
+    if isinstance(part, Features):
+        return part.values
+    if isinstance(part, Graphs):
+        return part.matrices
+    return part.tokens[:, :-1] if isinstance(part, Windows) else part.tokens
 
 
 def from_arrays(

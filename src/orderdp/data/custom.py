@@ -18,7 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from orderdp.data.base import DataSetRow, DataSets, Features, ImageArrays, Option, Part, Texts, from_arrays
+from orderdp.data.base import (
+    EDGE_KINDS,
+    DataSetRow,
+    DataSets,
+    Features,
+    Graphs,
+    ImageArrays,
+    Option,
+    Part,
+    Texts,
+    Windows,
+    from_arrays,
+)
 from orderdp.output.custom import import_custom
 
 _RESULT = "((train images, train labels), (test images, test labels))"
@@ -74,13 +86,17 @@ def _check_part(part: Part, data: DataSets, name: str) -> None:
             f"labels must be whole numbers in 0 .. {data.num_classes - 1}, got {_dtype(labels)} from {labels.min():g} "
             f"to {labels.max():g} from {name}; write the right num_classes, or 0 for numbers to predict"
         )
-    tokens = part.tokens if isinstance(part, Texts) else None
-    if tokens is None and data.vocabulary:
-        raise ValueError(f"vocabulary is of texts, got {data.vocabulary} for {data.kind} from {name}; leave it out")
-    if tokens is not None and (tokens.min() < 0 or tokens.max() >= data.vocabulary):
+    if not isinstance(part, Texts | Windows | Graphs):
+        if data.vocabulary:
+            raise ValueError(f"vocabulary is of texts, got {data.vocabulary} for {data.kind} from {name}; leave it out")
+        return
+    if isinstance(part, Graphs):
+        _check_graphs(part, name)
+    what, found = ("tokens", part.tokens) if not isinstance(part, Graphs) else ("kinds of nodes", _nodes(part))
+    if found.min() < 0 or found.max() >= data.vocabulary:
         raise ValueError(
-            f"tokens must lie in [0, vocabulary), got {tokens.min()} to {tokens.max()} and vocabulary {data.vocabulary}"
-            f" from {name}; write vocabulary={int(tokens.max()) + 1} or more"
+            f"{what} must lie in [0, vocabulary), got {found.min()} to {found.max()} and vocabulary {data.vocabulary}"
+            f" from {name}; write vocabulary={int(found.max()) + 1} or more"
         )
 
 
@@ -97,6 +113,25 @@ def _check_features(data: DataSets, name: str) -> None:
             )
         if not values.isfinite().all():
             raise ValueError(f"values must be finite, got some that are not from {name}; fill in what is missing")
+
+
+def _nodes(part: Graphs) -> Tensor:
+    return part.matrices.diagonal(dim1=1, dim2=2)
+
+
+def _check_graphs(part: Graphs, name: str) -> None:
+    """Raises ValueError if an edge has a direction or an unknown kind, or if nodes do not come first."""
+    nodes = _nodes(part)
+    edges = part.matrices - torch.diag_embed(nodes)
+    if not torch.equal(edges, edges.mT):
+        raise ValueError(f"matrices of graphs must be symmetric, got others from {name}; write each edge twice")
+    if edges.max() > EDGE_KINDS:
+        raise ValueError(f"edges must be of at most {EDGE_KINDS} kinds, got {edges.max()} from {name}; join some")
+    there = nodes != 0
+    if (there[:, 1:] & ~there[:, :-1]).any() or (edges.amax(2).bool() & ~there).any():
+        raise ValueError(
+            f"the nodes of a graph must come first, got 0 before a node or an edge from {name}; number them"
+        )
 
 
 def data_sets(found: Any, name: str) -> DataSets:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from orderdp.data import molecules, wikipedia
 from orderdp.data.base import DataSetRow, DataSets, Option
 from orderdp.data.cifar import load_cifar10, load_cifar100
 from orderdp.data.custom import custom_row
@@ -29,6 +30,27 @@ _ROWS = (
     DataSetRow("sst2", "phrases of film reviews, two classes", load_sst2, ("data_root",)),
     DataSetRow("letters", "rows of 16 numbers, 26 classes", load_letters, ("data_root",), letters_installed),
     DataSetRow("shuttle", "rows of 9 numbers, 7 unequal classes", load_shuttle, ("data_root",), shuttle_installed),
+    DataSetRow(
+        "wikipedia",
+        "windows of articles, the next byte to predict",
+        wikipedia.load_wikipedia,
+        ("data_root",),
+        wikipedia.is_installed,
+    ),
+    DataSetRow(
+        "solubility",
+        "molecules, solubility in water to predict",
+        molecules.load_solubility,
+        ("data_root",),
+        molecules.is_installed,
+    ),
+    DataSetRow(
+        "freesolv",
+        "molecules, energy of hydration to predict",
+        molecules.load_freesolv,
+        ("data_root",),
+        molecules.is_installed,
+    ),
     DataSetRow("folder", "images in train/CLASS and val/CLASS", load_folder, ("data_root", "image_size")),
 )
 DATASETS = {row.name: row for row in _ROWS}

@@ -26,9 +26,9 @@ def stratified_order(labels: Tensor) -> npt.NDArray[np.int64]:
     The r-th of a class's m samples, in random order, stands at (r + 1/2) / m of the way. Equals stand in random order.
     A beginning therefore has each class in proportion, up to one sample, if the classes are of equal size. Among many
     small classes, which all come at the same places, a beginning may have more of a large class. Labels that are
-    numbers to predict have no classes, so the order is random alone.
+    numbers or several tokens have no classes, so the order is random alone.
     """
-    classes = np.zeros(len(labels)) if labels.is_floating_point() else labels.numpy()
+    classes = np.zeros(len(labels)) if labels.is_floating_point() or labels.ndim > 1 else labels.numpy()
     chance = draws(0, 0, np.arange(len(classes)), Purpose.SUBSET)
     place = np.empty(len(classes))
     for members in (np.flatnonzero(classes == label) for label in np.unique(classes)):

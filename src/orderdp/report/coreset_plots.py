@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from orderdp.data.base import DataSets, Features, ImageFiles, Texts
+from orderdp.data.base import DataSets, ImageArrays, ImageFiles
 from orderdp.data.images import FileImages
 from orderdp.output.drawing import new_figure, save, set_style, thousands
 from orderdp.output.palette import GREY, INK, SERIES
@@ -138,7 +138,7 @@ def _draw_images(label: str, scores: npt.NDArray[np.float64], data: DataSets) ->
 def _images(data: DataSets, ids: npt.NDArray[np.int64]) -> list[npt.NDArray[np.float32]]:
     """Returns images as (h, w) or (h, w, 3) in 0 .. 1."""
     train = data.train
-    assert not isinstance(train, Texts | Features)
+    assert isinstance(train, ImageArrays | ImageFiles)
     if isinstance(train, ImageFiles):
         plain = (0.0,) * data.in_channels, (1.0,) * data.in_channels
         files = FileImages(train, mean=plain[0], std=plain[1], image_size=data.image_size)

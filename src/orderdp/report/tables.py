@@ -83,10 +83,23 @@ def _first_passes(result: Mapping[str, Any]) -> int:
 
 
 def accuracy_note(results: Results) -> str:
-    """Returns what to say of accuracies where labels are numbers, after a space; else nothing."""
-    found = (result for entry in results.entries.values() for result in entry.results.values())
-    numbers = any(result.get("num_classes") == 0 for result in found)
-    return " Accuracy here is R², the share of the variance of the labels that the model explains." if numbers else ""
+    """Returns what to say of accuracies where labels are numbers or tokens, after a space; else nothing."""
+    return _ACCURACIES.get(predicted(results), "")
+
+
+def predicted(results: Results) -> str:
+    """Returns what the models predict: classes, numbers or tokens."""
+    found = [result for entry in results.entries.values() for result in entry.results.values()]
+    # Results of earlier releases do not say; there were no tokens then.
+    said = [result.get("predicted", "numbers" if result.get("num_classes") == 0 else "classes") for result in found]
+    return said[0] if said else "classes"
+
+
+_ACCURACIES = {
+    "numbers": " Accuracy here is R², the share of the variance of the labels that the model explains.",
+    "tokens": " Accuracy here is the share of the entropy of the test tokens that the model explains: 1 minus its "
+    "loss, divided by the entropy of their frequencies.",
+}
 
 
 def proxies_note(results: Results) -> str:
@@ -170,12 +183,13 @@ def share(
     return cell
 
 
-def accuracy(entry: Entry, name: str = "accuracy_last") -> str:
-    """Returns an accuracy as mean ± standard deviation, with a mark if runs are missing."""
+def accuracy(entry: Entry, name: str = "accuracy_last", *, digits: int = 2) -> str:
+    """Returns an accuracy, or another number, as mean ± standard deviation, with a mark if runs are missing."""
     if not entry.results:
         return "missing" if entry.mark else ""
     deviation = entry.deviation(name)
-    text = f"{entry.mean(name):.2f}" if math.isnan(deviation) else f"{entry.mean(name):.2f} ± {deviation:.2f}"
+    mean = f"{entry.mean(name):.{digits}f}"
+    text = mean if math.isnan(deviation) else f"{mean} ± {deviation:.{digits}f}"
     return f"{text}{entry.mark}"
 
 

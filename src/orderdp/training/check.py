@@ -84,25 +84,25 @@ def _check_kind(recipe: Recipe, data: DataSets) -> None:
         kind = data.kind if data.kind != "images" else "labels that are numbers"
         raise ValueError(f"mixup and cutmix are for images of classes, got {kind}; leave them out")
     if not data.num_classes:
-        _check_numbers(recipe, data)
+        _check_without_classes(recipe, data)
 
 
-def _check_numbers(recipe: Recipe, data: DataSets) -> None:
-    """Raises ValueError if a setting is for classes, or if R² would be undefined."""
+def _check_without_classes(recipe: Recipe, data: DataSets) -> None:
+    """Raises ValueError if a setting is for classes, or if the accuracy would be undefined."""
     if recipe.label_smoothing:
         raise ValueError(
-            f"label_smoothing is for classes, got {recipe.label_smoothing:g} for labels that are numbers; "
+            f"label_smoothing is for classes, got {recipe.label_smoothing:g} for labels that are {data.predicted}; "
             "write label_smoothing = 0"
         )
     recipe.strategy.for_labels(None)  # raises if the method needs classes
     if recipe.strategy.needs_plain_losses:
         raise ValueError(
-            f"strategy '{recipe.strategy.name}' reads probabilities off its losses, got labels that are numbers; "
-            "choose another"
+            f"strategy '{recipe.strategy.name}' reads probabilities off its losses, got labels that are "
+            f"{data.predicted}; choose another"
         )
-    labels = data.test.labels
+    labels = data.test.labels.flatten()
     if (labels == labels[0]).all():
         raise ValueError(
-            f"numbers to predict must differ between the {len(labels)} test samples, got {labels[0]:g} for all; "
-            "evaluate on more samples"
+            f"{data.predicted} to predict must differ between the {len(data.test)} test samples, got {labels[0]:g} for "
+            "all; evaluate on more samples"
         )

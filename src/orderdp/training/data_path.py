@@ -13,12 +13,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from orderdp.data.augment import Augment
-from orderdp.data.base import DataSets, Features, ImageFiles, Part, Texts
+from orderdp.data.base import DataSets, Features, Graphs, ImageFiles, Part, Texts, Windows
 from orderdp.data.features import ResidentFeatures
+from orderdp.data.graphs import ResidentGraphs
 from orderdp.data.images import FileImages, ResidentImages, SampleImages
 from orderdp.data.samples import Samples
-from orderdp.data.texts import ResidentTexts
+from orderdp.data.texts import ResidentTexts, ResidentWindows
 from orderdp.training.recipe import Recipe
+
+_WHOLE_BATCHES = (ResidentImages, ResidentTexts, ResidentFeatures, ResidentWindows, ResidentGraphs)
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ class DataPath:
             return ResidentTexts(source, device=self.device)
         if isinstance(source, Features):
             return ResidentFeatures(source, device=self.device)
+        if isinstance(source, Windows):
+            return ResidentWindows(source, device=self.device)
+        if isinstance(source, Graphs):
+            return ResidentGraphs(source, device=self.device)
         common: dict[str, Any] = {"mean": data.mean, "std": data.std, "augment": augment, "seed": seed}
         if isinstance(source, ImageFiles):
             self._files.append(FileImages(source, image_size=data.image_size, **common))
@@ -53,7 +60,7 @@ class DataPath:
 
     def loading(self, samples: Samples) -> dict[str, Any]:
         """Returns further arguments of the DataLoader that reads these samples."""
-        if isinstance(samples, (ResidentImages, ResidentTexts, ResidentFeatures)):
+        if isinstance(samples, _WHOLE_BATCHES):
             return {"collate_fn": _as_it_is}
         return {"num_workers": self.recipe.num_workers, "pin_memory": self.device.type == "cuda"}
 

@@ -28,10 +28,12 @@ def learning(recipe: Recipe, data: DataSets) -> tuple[nn.Module, Objective, View
         masks = Masks(num_patches(recipe.model, data.image_size), seed=recipe.seed)
         return MaskedAutoencoder(recipe.model, **sizes), Patches(), masks, masks
     model = model_for(recipe.model, data, initialization=recipe.initialization, drop_path=recipe.drop_path)
-    goal = objective(data.num_classes, recipe.label_smoothing, mixed=recipe.mixes, rare=data.rare_classes)
+    tokens = data.vocabulary if data.predicted == "tokens" else 0
+    settings: dict[str, Any] = {"mixed": recipe.mixes, "rare": data.rare_classes, "tokens": tokens}
+    goal = objective(data.num_classes, recipe.label_smoothing, **settings)
     if not recipe.mixes:
         return model, goal, Plain(), Plain()
-    settings: dict[str, Any] = {"num_classes": data.num_classes, "label_smoothing": recipe.label_smoothing}
+    settings = {"num_classes": data.num_classes, "label_smoothing": recipe.label_smoothing}
     return model, goal, Mixed(recipe.mixup, recipe.cutmix, **settings, seed=recipe.seed), Plain()
 
 

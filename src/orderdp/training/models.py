@@ -1,4 +1,4 @@
-"""Models by name: small ones for one processor core, also of texts and rows of numbers, ResNets, and all of timm's."""
+"""Models by name: small ones for one processor core, also of texts, numbers and graphs, ResNets, and all of timm's."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from orderdp.data.base import DataSets, Features
 from orderdp.data.imports import import_image_library
 from orderdp.output.suggestions import did_you_mean
+from orderdp.training.graph_network import GraphNetwork
 from orderdp.training.masked import VITS, VisionTransformer, check_vit
+from orderdp.training.small_gpt import SmallGPT
 
 LARGEST_CIFAR_IMAGE = 64
 
@@ -78,7 +80,7 @@ def build_model(
 def model_for(
     name: str, data: DataSets, *, initialization: Initialization = "model", drop_path: float = 0.0
 ) -> nn.Module:
-    """A freshly initialised model of a data set, with one output for each class, or one for a number.
+    """A freshly initialised model of a data set, with one output for each class, one for a number, or all next tokens.
 
     Its weights come from torch's global generator, and are initialised, as those of `build_model`.
 
@@ -262,6 +264,8 @@ _SMALL_SWIN = "small_swin"
 _OTHER_MODELS = {
     "text_bag": _OtherModel("texts", _text_bag),
     "mlp": _OtherModel("rows of numbers", _mlp),
+    "small_gpt": _OtherModel("windows of tokens", lambda vocabulary, _: SmallGPT(vocabulary)),
+    "graph_network": _OtherModel("graphs", GraphNetwork),
 }
 
 

@@ -1,4 +1,4 @@
-"""What a run minimises, and how well it predicts: classes, numbers or masked patches."""
+"""What a run minimises, and how well it predicts: classes, numbers, tokens or masked patches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Objective(Protocol):
     mastered_at: float  # loss at or below which a sample counts as mastered; nan for none
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Returns (b,) losses, of (b, k) outputs of the model and (b,) labels, or (b, k) shares of classes."""
+        """Returns (b,) losses, of (b, ...) outputs of the model and (b, ...) labels, or (b, k) shares of classes."""
         ...
 
     def sums(self, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -39,12 +39,16 @@ class Objective(Protocol):
         ...
 
 
-def objective(num_classes: int, label_smoothing: float, *, mixed: bool = False, rare: Sequence[int] = ()) -> Objective:
-    """Returns the objective for labels that are classes, or for numbers if there are no classes.
+def objective(
+    num_classes: int, label_smoothing: float, *, mixed: bool = False, rare: Sequence[int] = (), tokens: int = 0
+) -> Objective:
+    """Returns the objective for labels that are classes, or if there are none, for so many tokens or for numbers.
 
     The losses of mixed images do not say which samples are mastered.
     """
-    return Classes(num_classes, label_smoothing, mixed=mixed, rare=rare) if num_classes else Numbers()
+    if num_classes:
+        return Classes(num_classes, label_smoothing, mixed=mixed, rare=rare)
+    return Tokens(tokens) if tokens else Numbers()
 
 
 class Classes:
@@ -111,6 +115,43 @@ class Numbers:
         error, count, total, squares = sums
         explained = 1 - error / (squares - total**2 / count)
         return {**dict.fromkeys(EVALUATED), "test_loss": error / count, "accuracy": 100 * explained}
+
+
+class Tokens:
+    """Cross-entropy of the tokens that follow, in nats, the mean over a window.
+
+    Accuracy is the share of the entropy of the test tokens that the model explains: 1 minus its mean loss, divided by
+    the entropy of their frequencies. That entropy is the least loss of a prediction that sees no context. A model that
+    predicts this way has 0, and one that knows each token has 100 %.
+
+    Args:
+        vocabulary: tokens are in [0, vocabulary).
+
+    Source: McFadden, "Conditional logit analysis of qualitative choice behavior", 1974: the likelihood ratio index.
+    """
+
+    mastered_at = math.nan
+
+    def __init__(self, vocabulary: int) -> None:
+        self._vocabulary = vocabulary
+        self.num_sums = 1 + vocabulary
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Returns (b,) mean losses, of (b, length, vocabulary) outputs and (b, length) tokens."""
+        return F.cross_entropy(outputs.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(1)
+
+    def sums(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Returns the loss, then how often each token comes."""
+        loss = F.cross_entropy(outputs.flatten(0, 1), labels.flatten(), reduction="sum").double()
+        return torch.cat([loss[None], torch.bincount(labels.flatten(), minlength=self._vocabulary).double()])
+
+    def evaluation(self, sums: list[float]) -> dict[str, float | None]:
+        """Returns the mean loss of a token, and the share of the entropy that is explained."""
+        counts = [count for count in sums[1:] if count]
+        total = sum(counts)
+        entropy = -sum(count / total * math.log(count / total) for count in counts)
+        loss = sums[0] / total
+        return {**dict.fromkeys(EVALUATED), "test_loss": loss, "accuracy": 100 * (1 - loss / entropy)}
 
 
 class Patches:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from orderdp.data.base import DataSets, Features, Texts, inputs_of
+from orderdp.data.base import DataSets, ImageArrays, ImageFiles, inputs_of
 from orderdp.strategies import Strategy
 from orderdp.training.optim import build_optimizer
 from orderdp.training.recipe import Recipe
@@ -120,8 +120,9 @@ class _Passes:
             group["lr"] = 0.0
         rng = torch.Generator().manual_seed(0)
         size = min(recipe.batch_size, len(data.train))
-        if isinstance(data.train, Texts | Features):
+        if not isinstance(data.train, ImageArrays | ImageFiles):
             inputs = inputs_of(data.train)[:size]
+            inputs = inputs.to(torch.int64) if data.kind == "graphs" else inputs
         else:
             inputs = torch.randn((size, data.in_channels, data.image_size, data.image_size), generator=rng)
         self.inputs, self.labels = inputs.to(self.device), data.train.labels[:size].to(self.device)

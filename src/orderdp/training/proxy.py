@@ -114,7 +114,9 @@ class Proxy:
         if other := [name for name, value in _NOT_OF_A_PROXY.items() if getattr(recipe, name) != value]:
             raise ValueError(f"a proxy trains all samples, got a recipe with {other[0]}; write proxy_recipe(recipe)")
         if not data.num_classes:
-            raise ValueError("static methods need labels that are classes, got numbers; choose another data set")
+            raise ValueError(
+                f"static methods need labels that are classes, got {data.predicted}; choose another data set"
+            )
         order = stratified_order(data.train.labels)
         self.held_out = np.sort(order[:num_held_out])
         self.ids = np.sort(order[num_held_out:])

@@ -126,7 +126,7 @@ class Recipe(BaseModel):
         "small_cnn",
         description="small_cnn, cnn, strided_cnn, small_resnet, small_swin, resnet18, resnet50, strided_resnet18, "
         "strided_resnet50 (ImageNet's stem also for small images), tiny_vit, vit_base, or the name of any model of "
-        "timm; for texts text_bag; for rows of numbers mlp",
+        "timm; for texts text_bag; for rows of numbers mlp; for windows of tokens small_gpt; for graphs graph_network",
     )
     drop_path: float = Field(
         0.0,

@@ -1,5 +1,7 @@
 """Accuracy by method and prune ratio."""
 
+import pytest
+
 from orderdp.comparison.results import read_results
 from orderdp.report.overview import overview
 from orderdp.report.summary import summary_of
@@ -77,6 +79,27 @@ def test_where_labels_are_numbers_the_tables_say_what_accuracy_is(pair):
     assert [table.name for table in tables] == ["accuracy"]  # no worst class
     for table in (overview(results), *tables):
         assert "Accuracy here is R², the share of the variance of the labels that the model explains." in table.note
+
+
+@pytest.mark.parametrize(
+    ("predicted", "cell", "says"),
+    [
+        ("tokens", "1.7000 ± 0.1000 (5.47)", "nats a token; in brackets the perplexity"),
+        ("numbers", "1.7000 ± 0.1000", "squared error"),
+    ],
+)
+def test_the_test_loss_stands_beside_its_other_form(pair, predicted, cell, says):
+    for label in ("OrderDP 50 %", "full data", SHORT):
+        for seed, loss in enumerate((1.6, 1.7, 1.8)):
+            run = pair.folder(label, seed)
+            result = {"predicted": predicted, "num_classes": 0, "accuracy_worst_class": None, "test_loss_last": loss}
+            run.write_result({**run.result(), **result})
+    table, losses = make_section("accuracy", read_results(pair.path)).tables
+    assert losses.lines[:2] == [["method", "50 %"], ["OrderDP (prunes 43 %)", cell]]
+    assert "lower is better" in losses.note
+    assert says in losses.note
+    assert ("the share of the entropy of the test tokens" in table.note) == (predicted == "tokens")
+    assert ("R²" in table.note) == (predicted == "numbers")
 
 
 def test_rates_that_were_chosen_have_a_table(made):

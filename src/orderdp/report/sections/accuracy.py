@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from math import exp
 
 from orderdp.comparison.results import Entry, Results
 from orderdp.output.text_table import Table
 from orderdp.report.section import Choices, Section
-from orderdp.report.tables import accuracy, accuracy_note, by_method, passes_note
+from orderdp.report.tables import accuracy, accuracy_note, by_method, passes_note, predicted
 
 _MEAN, _WORST, _RARE = "accuracy_mean_class", "accuracy_worst_class", "accuracy_rare_classes"
 _OF_CLASSES = {
@@ -26,6 +27,7 @@ _OF_CLASSES = {
         "epoch, in percent.",
     ),
 }
+_LOSS = "test_loss_last"
 _UNEQUAL = 0.5  # points between mean and accuracy from which the classes of a test set are not alike
 
 
@@ -43,6 +45,10 @@ def section(results: Results, _choices: Choices) -> Section:
     for name, (title, about) in _OF_CLASSES.items():
         if _is_worth_a_table(name, finished):
             tables.append(Table(name, title, by_method(results, finished, partial(accuracy, name=name)), about))
+    if predicted(results) != "classes" and all(
+        result.get(_LOSS) is not None for entry in finished for result in entry.results.values()
+    ):
+        tables.append(_losses(results, finished))
     chosen = {run.label: run.max_lr for run in results.planned.runs if run.max_lr is not None}
     if chosen:
         rates = by_method(results, finished, lambda entry: f"{chosen[entry.label]:g}" if entry.label in chosen else "")
@@ -57,3 +63,18 @@ def _is_worth_a_table(name: str, finished: Sequence[Entry]) -> bool:
     if any(result.get(name) is None for result in found):
         return False
     return name != _MEAN or any(abs(result[_MEAN] - result["accuracy_last"]) > _UNEQUAL for result in found)
+
+
+def _losses(results: Results, finished: Sequence[Entry]) -> Table:
+    """Returns the losses on the test set, of which the accuracies are another form."""
+    of_tokens = predicted(results) == "tokens"
+
+    def cell(entry: Entry) -> str:
+        text = accuracy(entry, _LOSS, digits=4)
+        return f"{text} ({exp(entry.mean(_LOSS)):.2f})" if of_tokens else text
+
+    note = (
+        "The mean loss on the test set after the last epoch, lower is better: mean ± standard deviation over the seeds."
+    )
+    about = " In nats a token; in brackets the perplexity of the mean." if of_tokens else " The squared error."
+    return Table("test_loss", "Test loss", by_method(results, finished, cell), note + about)
