@@ -1,6 +1,7 @@
 """Settings of every test; tiny runs, trained here or in forked processes that may be killed; made-up runs."""
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -21,6 +22,7 @@ from reference.made_runs import SIZES, Made
 
 with contextlib.suppress(ImportError):  # frameworks import it too, and some cannot with one built for another torch
     import_image_library("torchvision")
+gc.disable()  # until all is collected
 torch.set_num_threads(1)
 # By default tqdm shares a lock with forked processes; one that is killed may hold it for ever.
 tqdm.set_lock(threading.RLock())
@@ -30,6 +32,12 @@ settings.load_profile("repeatable")
 
 # 200 images in batches of 32 on one thread of the processor: a run takes a tenth of a second.
 TINY = {"train_size": 200, "epochs": 3, "batch_size": 32, "device": "cpu", "num_threads": 1}
+
+
+def pytest_collection_finish():
+    """Keeps the garbage collector, also of forked processes, from walking through what was imported and collected."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
