@@ -19,6 +19,7 @@ from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, gathered
 from orderdp.training.run_folder import RunFolder
 from reference.made_runs import SIZES, Made
+from reference.scripts import Scripts
 
 with contextlib.suppress(ImportError):  # frameworks import it too, and some cannot with one built for another torch
     import_image_library("torchvision")
@@ -139,3 +140,10 @@ def pair(made):
     folder.finish("OrderDP 50 %", (90.0, 91.0, 92.0))
     folder.finish("full data", (90.5, 91.0, 92.6))
     return folder.finish("full data, steps of OrderDP 50 %", (89.0, 90.5, 91.0))
+
+
+@pytest.fixture(scope="session")
+def scripts():
+    """Runs scripts nearly as a new process would."""
+    with contextlib.closing(Scripts()) as running:
+        yield running
