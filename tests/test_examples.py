@@ -342,7 +342,12 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("name", CLAIMS)
+SLOW = {"label_noise"}  # trains twenty times
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CLAIMS]
+)
 def test_an_example_prints_what_its_header_says_and_keeps_its_claim(name, run, tmp_path):
     done = run(name)
     assert (done.returncode, done.stderr) == (0, "")
