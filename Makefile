@@ -12,7 +12,7 @@ train: $(VENV)/ready
 test: lint types
 	$(BIN)/pytest -n 2 -m "not slow"
 
-# Those alone: whole studies, kills and restarts, every example.
+# Those alone: whole studies, kills and restarts, the site, the wheel.
 slow: $(VENV)/ready
 	$(BIN)/pytest -n 2 -m slow
 
