@@ -12,7 +12,7 @@ train: $(VENV)/ready
 test: lint types
 	$(BIN)/pytest -n 2 -m "not slow"
 
-# Those alone: whole studies, kills and restarts, every example.
+# Those alone: whole studies, kills and restarts, the site, the wheel.
 slow: $(VENV)/ready
 	$(BIN)/pytest -n 2 -m slow
 
@@ -49,5 +49,6 @@ versions:
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	-$(BIN)/python -m compileall -q -j 0 -x /tests/ $(VENV)/lib  # as pip would, but on all cores
 	touch $@

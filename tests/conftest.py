@@ -1,6 +1,7 @@
 """Settings of every test; tiny runs, trained here or in forked processes that may be killed; made-up runs."""
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -18,9 +19,11 @@ from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, gathered
 from orderdp.training.run_folder import RunFolder
 from reference.made_runs import SIZES, Made
+from reference.scripts import Scripts
 
 with contextlib.suppress(ImportError):  # frameworks import it too, and some cannot with one built for another torch
     import_image_library("torchvision")
+gc.disable()  # until all is collected
 torch.set_num_threads(1)
 # By default tqdm shares a lock with forked processes; one that is killed may hold it for ever.
 tqdm.set_lock(threading.RLock())
@@ -30,6 +33,12 @@ settings.load_profile("repeatable")
 
 # 200 images in batches of 32 on one thread of the processor: a run takes a tenth of a second.
 TINY = {"train_size": 200, "epochs": 3, "batch_size": 32, "device": "cpu", "num_threads": 1}
+
+
+def pytest_collection_finish():
+    """Keeps the garbage collector, also of forked processes, from walking through what was imported and collected."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -131,3 +140,10 @@ def pair(made):
     folder.finish("OrderDP 50 %", (90.0, 91.0, 92.0))
     folder.finish("full data", (90.5, 91.0, 92.6))
     return folder.finish("full data, steps of OrderDP 50 %", (89.0, 90.5, 91.0))
+
+
+@pytest.fixture(scope="session")
+def scripts():
+    """Runs scripts nearly as a new process would."""
+    with contextlib.closing(Scripts()) as running:
+        yield running

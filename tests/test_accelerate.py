@@ -1,8 +1,6 @@
 """Gradients accumulated by accelerate: a pruned loader takes the steps that a plain DataLoader takes."""
 
 import contextlib
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -293,7 +291,7 @@ def test_metrics_are_gathered_from_every_sample_and_without_a_note(caplog):
     assert "remainder" not in caplog.text
 
 
-def test_without_accelerate_nothing_of_it_is_loaded():
+def test_without_accelerate_nothing_of_it_is_loaded(scripts, tmp_path):
     code = (
         "import sys, torch, orderdp\n"
         "pruner = orderdp.Pruner(orderdp.FullData(), 8)\n"
@@ -301,11 +299,10 @@ def test_without_accelerate_nothing_of_it_is_loaded():
         "    pruner.update(index, torch.ones(2, requires_grad=True))\n"
         "print(sorted(name for name in sys.modules if name.split('.')[0] == 'accelerate'))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert scripts.run_code(code, tmp_path).stdout.strip() == "[]"
 
 
-def test_accelerate_loaded_after_the_loader_was_made_still_sees_it():
+def test_accelerate_loaded_after_the_loader_was_made_still_sees_it(scripts, tmp_path):
     code = (
         "import torch, orderdp\n"
         "loader = orderdp.Pruner(orderdp.FullData(), 8).loader(range(8), batch_size=2)\n"
@@ -313,5 +310,4 @@ def test_accelerate_loaded_after_the_loader_was_made_still_sees_it():
         "state = accelerate.state.GradientState()\n"
         "print([state.end_of_dataloader for _ in loader])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[False, False, False, True]"
+    assert scripts.run_code(code, tmp_path).stdout.strip() == "[False, False, False, True]"

@@ -1,7 +1,6 @@
 """Every example runs as a user would run it, prints what its header says, and keeps its claim."""
 
 import importlib.util
-import os
 import re
 import statistics
 import subprocess
@@ -15,6 +14,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import orderdp
+from reference.scripts import SOURCE
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -33,16 +33,16 @@ FRAMEWORKS = {
 }
 
 
-def run(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Runs an example in a fresh interpreter on one thread, where warnings are errors."""
-    if importlib.util.find_spec(FRAMEWORKS.get(name, "torch")) is None:
-        pytest.skip(f"needs {FRAMEWORKS[name]}")
-    source = Path(orderdp.__file__).parents[1]
-    path = os.pathsep.join(map(str, (source, ROOT / "tests" / "reference" / "torchvision_operators")))
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    ignored = "ignore:`torch.jit:DeprecationWarning"  # torch 2.13's own distributed optimisers, which Ignite imports
-    command = [sys.executable, "-W", "error", "-W", ignored, str(EXAMPLES / f"{name}.py")]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+@pytest.fixture
+def run(scripts, tmp_path):
+    """Runs an example on one thread, where warnings are errors."""
+
+    def ran(name: str) -> subprocess.CompletedProcess[str]:
+        if importlib.util.find_spec(FRAMEWORKS.get(name, "torch")) is None:
+            pytest.skip(f"needs {FRAMEWORKS[name]}")
+        return scripts.run(EXAMPLES / f"{name}.py", tmp_path, [SOURCE])
+
+    return ran
 
 
 def example(name: str) -> ModuleType:
@@ -342,9 +342,14 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("name", CLAIMS)
-def test_an_example_prints_what_its_header_says_and_keeps_its_claim(name, tmp_path):
-    done = run(name, tmp_path)
+SLOW = {"label_noise"}  # trains twenty times
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CLAIMS]
+)
+def test_an_example_prints_what_its_header_says_and_keeps_its_claim(name, run, tmp_path):
+    done = run(name)
     assert (done.returncode, done.stderr) == (0, "")
     shown = header(name).partition("\nPrints")[2].partition(":\n\n")[2]
     assert shape(done.stdout) == shape(shown)

@@ -18,7 +18,6 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import TensorDataset
 
-import orderdp
 from orderdp import OrderDP, Pruner
 from orderdp.lost_ranks import LostRankError, is_loss, meeting
 from orderdp.sharded.wire import Wire
@@ -306,19 +305,26 @@ def test_torchrun_restarts_a_job_of_which_a_rank_was_killed_and_it_ends_as_undis
     assert bits(result(tmp_path)) == bits(undisturbed)
 
 
+SOAK = """
+import sys, warnings
+warnings.simplefilter("default")
+sys.path.insert(0, {folder!r})
+import soak
+soak.RECIPE = soak.RECIPE.model_copy(update={{"epochs": 6}})
+sys.argv = ["soak.py", "--kills={kills}"]
+soak.main()
+"""
+
+
 @pytest.mark.slow
-def test_runs_that_are_killed_at_random_moments_end_as_undisturbed_ones():
-    """The soak in its short form; it stops with an error if a run ends otherwise."""
-    soak = Path(__file__).parents[1] / "benchmarks" / "soak.py"
-    source = str(Path(orderdp.__file__).parents[1])
-    environment = {**FRESH_STORE, "PYTHONPATH": source}
-    command = [sys.executable, str(soak), "--kills=6"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=200)
+def test_runs_that_are_killed_at_random_moments_end_as_undisturbed_ones(scripts, tmp_path):
+    """The soak in a short form; it stops with an error if a run ends otherwise."""
+    folder = str(Path(__file__).parents[1] / "benchmarks")
+    done = scripts.run_code(SOAK.format(folder=folder, kills=6), tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(": 3 kills, ") == 2
     assert done.stdout.count("ended as the undisturbed one") == 2
-    command[-1] = "--kills=1"
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=200)
+    done = scripts.run_code(SOAK.format(folder=folder, kills=1), tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.endswith("--kills must be even and at least 2, half of them on two ranks, got 1\n")
 

@@ -100,10 +100,9 @@ def test_the_package_is_typed():
 
 
 @pytest.mark.parametrize("part", ["loader", "pruner", "samplers", "schedule", "scores", "strategies", "theory"])
-def test_every_part_is_an_attribute_whatever_was_loaded_before(part):
+def test_every_part_is_an_attribute_whatever_was_loaded_before(part, scripts, tmp_path):
     code = f"import orderdp; print(orderdp.{part}.__name__, {part!r} in dir(orderdp))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [f"orderdp.{part}", "True"]
+    assert scripts.run_code(code, tmp_path).stdout.split() == [f"orderdp.{part}", "True"]
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error():

@@ -1,6 +1,5 @@
 """Custom data sets on the command line."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -48,11 +47,10 @@ def test_train_takes_a_custom_data_set_with_its_data_root_and_image_size(here):
     assert RunFolder(path / "OrderDP-50-seed0").result()["samples_backward"] == 45
 
 
-def test_compare_takes_a_custom_data_set_in_all_of_its_processes():
+def test_compare_takes_a_custom_data_set_in_all_of_its_processes(scripts):
     data = ["--dataset", "custom_sets:load", "--data-root", "kept"]
     options = [*data, *SMALL, "--methods", "orderdp", "--seed", "0", "--processes", "2", "--run", "compared"]
-    script = "import sys; from orderdp.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = subprocess.run([sys.executable, "-c", script, "compare", *options], capture_output=True, text=True)
+    done = scripts.run_command("compare", *options)
     assert done.returncode == 0, done.stderr
     assert len(list(Path("compared").glob("*/result.json"))) == 4
 

@@ -1,7 +1,6 @@
 """Which commands import modules of the user: those that train, and they say so. Reading results imports nothing."""
 
 import importlib
-import subprocess
 import sys
 from pathlib import Path
 
@@ -162,12 +161,10 @@ def test_resuming_a_folder_of_release_0_1_writes_down_its_runs(folder_0_1, train
     assert [after.planned.runs, list(after.entries)] == [before.planned.runs, list(before.entries)]
 
 
-def test_resuming_says_what_it_imports_once_also_with_helpers(folder):
+def test_resuming_says_what_it_imports_once_also_with_helpers(folder, scripts):
     (folder / "full-data-seed0" / "result.json").unlink()
-    script = "import sys; from orderdp.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", script, "compare", "--resume", "run", "--processes", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr.count("imports marked from ") == 1
+    done = scripts.run_command("compare", "--resume", "run", "--processes", "2")
+    assert (done.returncode, done.stderr.count("imports marked from ")) == (0, 1)
 
 
 def test_without_a_module_of_the_user_nothing_is_said(call):

@@ -12,12 +12,13 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 
-from orderdp.comparison import checks, workers
+from orderdp.comparison import checks, processes, workers
 from orderdp.comparison import outcome as outcome_module
 from orderdp.comparison.checks import LoadedData, check, sharing_threads
 from orderdp.comparison.grid import Comparison, load_comparison
@@ -611,6 +612,14 @@ def waiting_for(path, told):
     return tell
 
 
+@pytest.fixture
+def forked(monkeypatch):
+    """Makes helpers that are forked, while those of other tests import everything anew, as in use."""
+    fork = multiprocessing.get_context("fork")
+    forking = SimpleNamespace(get_context=lambda method: fork, parent_process=multiprocessing.parent_process)
+    monkeypatch.setattr(processes, "multiprocessing", forking)
+
+
 def test_helpers_make_each_run_once_and_the_same_as_one_process(tmp_path, larger, alone, capfd):
     path, told = tmp_path / "run", []
     found = start(larger, path, processes=2, show=False, log=waiting_for(path, told))
@@ -625,6 +634,7 @@ def test_helpers_make_each_run_once_and_the_same_as_one_process(tmp_path, larger
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.usefixtures("forked")
 def test_helpers_can_read_by_worker_processes(tmp_path, tiny, capfd):
     path, told = tmp_path / "run", []
     plan = Comparison(tiny(epochs=1, data_path="loader", num_workers=1, prune_ratio=0.5), against=("full",))
@@ -633,6 +643,7 @@ def test_helpers_can_read_by_worker_processes(tmp_path, tiny, capfd):
     assert begun_or_failed(capfd.readouterr().err) == ["[2/2] full data, seed 0"]
 
 
+@pytest.mark.usefixtures("forked")
 def test_what_a_killed_helper_leaves_is_made_all_the_same(tmp_path, larger, alone):
     path, killed = tmp_path / "run", []
 
@@ -649,6 +660,7 @@ def test_what_a_killed_helper_leaves_is_made_all_the_same(tmp_path, larger, alon
     assert digests(path) == alone
 
 
+@pytest.mark.usefixtures("forked")
 def test_helpers_end_with_the_process_that_they_help(tmp_path, larger):
     before = signal.getsignal(signal.SIGINT)
 
@@ -661,6 +673,7 @@ def test_helpers_end_with_the_process_that_they_help(tmp_path, larger):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.usefixtures("forked")
 def test_helpers_are_all_told_to_end_before_any_is_waited_for(tmp_path):
     helpers = []
 
@@ -675,6 +688,7 @@ def test_helpers_are_all_told_to_end_before_any_is_waited_for(tmp_path):
     assert [helper.exitcode for helper in helpers] == [0, 0]
 
 
+@pytest.mark.usefixtures("forked")
 def test_helpers_end_when_the_process_that_they_help_is_killed(tmp_path, larger):
     path, context = tmp_path / "run", multiprocessing.get_context("fork")
     slow = replace(larger, recipe=larger.recipe.model_copy(update={"epochs": 20_000}))

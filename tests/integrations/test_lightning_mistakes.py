@@ -2,8 +2,7 @@
 
 import multiprocessing
 import re
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from reference.lightning_runs import (
     Validated,
     bare,
     built,
-    environment_of_tests,
     fit,
     lightning,
 )
@@ -313,25 +311,25 @@ def test_steps_are_not_counted_before_the_processes_are_known():
         pruning.total_steps(trainer(pruning))
 
 
-def test_without_lightning_the_callback_says_what_to_install():
+def test_without_lightning_the_callback_says_what_to_install(scripts, tmp_path):
     code = (
         "import sys\n"
         "sys.modules['lightning'] = sys.modules['pytorch_lightning'] = None\n"
         "from orderdp.integrations.lightning import Pruning\n"
         "Pruning(None)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment_of_tests())
-    assert done.stderr.splitlines()[-1] == (
+    assert scripts.run_code(code, tmp_path).stderr.splitlines()[-1] == (
         "ImportError: the Lightning callback needs lightning: pip install 'lightning>=2.6'"
     )
 
 
-def test_the_callback_works_in_a_trainer_of_either_package():
+def test_the_callback_works_in_a_trainer_of_either_package(scripts, tmp_path):
     """Its base class comes from the package that was imported."""
     code = (
+        f"import sys; sys.path.append({str(Path(__file__).parents[1])!r})\n"
         "import warnings; warnings.simplefilter('ignore')\n"
         "import pytorch_lightning\n"
-        "import sys; assert 'lightning' not in sys.modules\n"
+        "assert 'lightning' not in sys.modules\n"
         "from orderdp.integrations.lightning import Pruning\n"
         "assert issubclass(Pruning, pytorch_lightning.Callback) and 'lightning' not in sys.modules\n"
         "import orderdp\n"
@@ -354,6 +352,6 @@ def test_the_callback_works_in_a_trainer_of_either_package():
         "    except TypeError as error:\n"
         "        print(str(error)[:28])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment_of_tests())
+    done = scripts.run_code(code, tmp_path)
     expected = ["15 60", "a Trainer needs the batches "]
     assert done.stdout.splitlines() == [*expected, *expected], done.stderr[-2000:]

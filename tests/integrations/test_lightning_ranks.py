@@ -1,32 +1,22 @@
 """Two processes under Lightning train together what one bare loop trains with batches of twice the size."""
 
-import json
-import subprocess
-import sys
 from itertools import chain
-from pathlib import Path
 
 import pytest
 
-from orderdp import UCB, InfoBatch
-from reference.lightning_runs import BATCH, QUIETLY, Trace, bare, environment_of_tests, fit
+from reference.lightning_ranks import INFOBATCH, SHRINKING, train_rank
+from reference.lightning_runs import BATCH, QUIETLY, Trace, bare, fit
 from reference.loop import LEFT_EARLY
+from reference.processes import run_ranks
 
 pytestmark = QUIETLY
-TESTS = Path(__file__).parents[1]
-SHRINKING = UCB(prune_ratio=0.5)  # 5, 3, 3, 3 batches on each of two ranks
-INFOBATCH = InfoBatch(prune_probability=0.9, delta=0.75, epochs=4)
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     """What both ranks saw, by the name of the run."""
     folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += [str(TESTS / "reference" / "lightning_ranks.py"), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment_of_tests(), timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
-    ranks = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+    ranks = run_ranks(2, train_rank, folder, folder)
     return {"folder": folder, **{name: [rank[name] for rank in ranks] for name in ranks[0]}}
 
 

@@ -1,8 +1,5 @@
 """Which losses, models and arguments go with `PrunedTrainer`, and what it says of the others."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -406,10 +403,9 @@ def test_a_strategy_that_prunes_in_no_epoch_of_the_run_is_warned_of(tmp_path):
     ],
     ids=["none", "an older one"],
 )
-def test_what_is_missing_is_named(before, message):
+def test_what_is_missing_is_named(before, message, scripts, tmp_path):
     code = f"import sys, types; {before}; import orderdp.integrations.transformers"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert f"ImportError: {message}" in done.stderr.splitlines()[-1]
+    assert f"ImportError: {message}" in scripts.run_code(code, tmp_path).stderr.splitlines()[-1]
 
 
 class LossOfItsOwn(PrunedTrainer):

@@ -1,8 +1,6 @@
 """A small model that Lightning trains, and the bare loop that it must equal."""
 
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 import torch
@@ -34,15 +32,6 @@ QUIET = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
-
-
-def environment_of_tests():
-    """The environment of a new process that imports this module."""
-    tests = Path(__file__).parents[1]
-    paths = (tests.parent / "src", tests, tests / "reference" / "torchvision_operators")
-    launched = ("LOCAL_RANK", "NODE_RANK", "MASTER_PORT")  # left in this process by a Trainer on several
-    kept = {name: value for name, value in os.environ.items() if name not in launched}
-    return {**kept, "PYTHONPATH": os.pathsep.join(map(str, paths)), "OMP_NUM_THREADS": "1"}
 
 
 @dataclass

@@ -19,7 +19,7 @@ from orderdp.strategies.order import Computed, first_after, largest, least_float
 from reference import paper_loop
 from reference.gamma import assert_frequencies
 
-TRIALS = 20_000
+TRIALS = 12_800
 
 
 @contextmanager

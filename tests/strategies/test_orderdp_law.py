@@ -16,7 +16,7 @@ from reference.gamma import assert_frequencies, gammas, gammas_with_uniform_shar
 from reference.steps import bounds_of, bounds_of_ranks
 
 pytestmark = pytest.mark.filterwarnings("ignore:update was never called")
-EPOCHS = 10_000
+EPOCHS = 6_400
 Bounds = tuple[tuple[int, int], ...]
 
 
@@ -107,7 +107,7 @@ def test_the_law_is_the_same_across_blocks_brackets_and_parts(monkeypatch, unifo
         (order, "_SAMPLE", 4),
     ):
         monkeypatch.setattr(module, name, value)
-    n, s, q, epochs = 16, 10, 4, 6_000
+    n, s, q, epochs = 16, 10, 4, 4_000
     strategy = OrderDP(explore=s / n, exploit=q / s, uniform_share=uniform_share)
     assert strategy.sizes(n) == (s, q)
     scores, rank = shuffled_scores(n)
@@ -121,7 +121,7 @@ def test_the_law_is_the_same_across_blocks_brackets_and_parts(monkeypatch, unifo
 def test_ties_share_their_places_across_blocks(monkeypatch):
     monkeypatch.setattr(draws, "_BLOCK", 8)
     monkeypatch.setattr(order, "_SAMPLE", 4)
-    n, s, q, epochs = 16, 10, 6, 6_000
+    n, s, q, epochs = 16, 10, 6, 4_000
     scores = np.where(np.arange(n) % 4 == 1, 9.0 - np.arange(n) / 4, 1.0)  # four are distinct, one in each block
     counts = counts_of(choices(OrderDP(explore=s / n, exploit=q / s), scores, epochs), n)
     gamma = gammas(n, s, q)

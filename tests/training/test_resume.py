@@ -2,8 +2,6 @@
 
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -240,7 +238,7 @@ def test_a_comparison_killed_at_any_moment_goes_on_to_the_same_end(
     assert found[0] == found[1]
 
 
-def test_the_command_goes_on_in_a_new_process_to_the_same_end(tmp_path, train, outcome, in_child, kill_at):
+def test_the_command_goes_on_in_a_new_process_to_the_same_end(tmp_path, train, outcome, in_child, kill_at, scripts):
     path = tmp_path / "killed"
     options = ["--batch-size=16", "--checkpoint-steps=4", "--train-size=200", "--epochs=3", "--device=cpu", "--seed=5"]
     options += ["--prune-ratio=0.3", "--model=small_cnn", "--num-threads=1", f"--run={path}", "--against"]
@@ -250,8 +248,7 @@ def test_the_command_goes_on_in_a_new_process_to_the_same_end(tmp_path, train, o
         main(["train", *options])
 
     assert in_child(work) == KILLED
-    command = [sys.executable, "-W", "error", "-m", "orderdp", "train", "--resume", str(path)]
-    resumed = subprocess.run(command, check=False, capture_output=True, text=True)
+    resumed = scripts.run_command("train", "--resume", str(path))
     assert (resumed.returncode, begun_or_failed(resumed.stderr)) == (0, ["[1/1] OrderDP 30 %, seed 5"])
     expected = outcome(train("unbroken", **WITHIN, seed=5))
     assert outcome(RunFolder(path / "OrderDP-30-seed5")) == expected

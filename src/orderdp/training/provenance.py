@@ -6,6 +6,7 @@ import hashlib
 import platform
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,12 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+@cache
 def _commit() -> str | None:
-    """Returns the commit of the checkout that this code runs from, None outside one."""
+    """Returns the commit of the checkout that this code runs from, None outside one.
+
+    It is asked for once: what is committed later does not change the code that this process has imported.
+    """
     here = Path(__file__)
     try:
         # A virtual environment may lie in another project's checkout, whose commit says nothing about this code.
