@@ -109,11 +109,11 @@ REFUSED_STUDIES = {
     "unknown study": ("tabel2", "no study named 'tabel2'; did you mean 'table2'?"),
     "unknown size": ("table2 --size smok", "no size named 'smok'; did you mean 'smoke'?"),
     "a size of a loop": (
-        "open_stream --size gpu",
-        "no size named 'gpu'; choose from smoke, cpu",
+        "open_stream --size paper",
+        "no size named 'paper'; choose from smoke, cpu",
     ),
     "seeds of a loop": (
-        "open_stream --seed 1 --device cpu --data-root D",
+        "open_stream --size cpu --seed 1 --device cpu --data-root D",
         "study open_stream has a loop of its own, got --device --seed; leave them out",
     ),
     "data of a loop on digits": (

@@ -34,6 +34,16 @@ assert not import_image_library("torchvision.extension")._has_ops()
     )
 
 
+def test_the_models_of_transformers_import_without_the_compiled_operators():
+    run_python(
+        WITHOUT_OPERATORS
+        + """
+from orderdp.training.masked import MaskedAutoencoder
+assert MaskedAutoencoder("tiny_vit", in_channels=1, image_size=8).autoencoder
+"""
+    )
+
+
 def test_importing_the_trainers_parts_loads_neither_package():
     run_python(
         """

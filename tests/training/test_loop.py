@@ -411,6 +411,8 @@ def test_the_result_says_what_was_run_and_where(train):
             "accuracy_worst_class",
             "accuracy_mean_class",
             "accuracy_rare_classes",
+            "test_loss_last",
+            "predicted",
             "epochs",
             "steps",
             "samples_forward",

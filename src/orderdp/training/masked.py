@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from orderdp.data.imports import import_image_library
+
 VITS: dict[str, dict[str, int]] = {
     "tiny_vit": {
         "hidden_size": 64,
@@ -105,6 +107,7 @@ def _patch_size(name: str, image_size: int) -> int:
 
 
 def _transformers() -> Any:
+    import_image_library("torchvision")  # transformers imports it too, and hides what an incomplete one raises
     try:
         return import_module("transformers")
     except ModuleNotFoundError as error:
