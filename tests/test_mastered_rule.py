@@ -95,7 +95,7 @@ def test_outcomes_are_counted_by_task_and_every_case_is_listed(study):
 
 def test_it_prints_the_tables_and_asks_for_a_folder(study, tmp_path, capsys):
     study({"task": (at_fourth(0.0), 1.0)})
-    main([str(tmp_path)])
-    assert "| task: OrderDP 50 % | 0.0 % |" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match=r"^mastered_rule\.py needs the folder of a study"):
+    main([str(tmp_path), str(tmp_path)])
+    assert capsys.readouterr().out.count("| task: OrderDP 50 % | 0.0 % |") == 2
+    with pytest.raises(SystemExit, match=r"^mastered_rule\.py needs the folders of a study"):
         main([])

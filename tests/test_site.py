@@ -185,7 +185,7 @@ def test_the_reference_of_the_command_line_has_every_command():
 
 def test_the_page_of_the_paper_names_every_study():
     rows = "\n".join(re.findall(r"^\|.*", PAGES["reproduce.md"], flags=re.MULTILINE))
-    named = re.findall(r"`((?:table|figure|theorem)\d+(?:_sides)?|appendix_d6|worth)`", rows)
+    named = re.findall(r"`((?:table|figure|theorem)\d+(?:_sides)?|appendix_d6|worth|open_\w+)`", rows)
     assert sorted(named) == sorted(catalogue())
 
 

@@ -2,6 +2,8 @@
 
     python tools/mastered_rule.py runs/worth > results/worth/mastered.md
 
+Runs of several machines are in several folders.
+
 A run of ten epochs or more is warned if, after a third of them, the share of mastered samples lies below a twentieth of
 the share that it prunes. Its result is the accuracy minus that of the shorter schedule. The folder must hold the epochs
 of the runs, which an archive need not.
@@ -90,10 +92,10 @@ def as_tables(cases: Sequence[Case]) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints the tables of a folder."""
-    if len(arguments) != 1:
-        sys.exit("mastered_rule.py needs the folder of a study with the epochs of its runs")
-    cases = list(cases_of(Path(arguments[0])))
+    """Prints the tables of one folder or several."""
+    if not arguments:
+        sys.exit("mastered_rule.py needs the folders of a study with the epochs of its runs")
+    cases = [case for folder in arguments for case in cases_of(Path(folder))]
     print("# The warning of little mastered, held against the results\n")
     print("Each case is a method in a task at a prune ratio; its share mastered is the mean over the seeds. Better and")
     print("worse: than the shorter schedule, by the 95 % interval of the case.\n")

@@ -137,7 +137,7 @@ def test_a_task_is_held_against_the_tables_of_its_data_set_and_compared_in_numbe
 
 def test_every_mark_is_said_in_words_and_has_a_colour():
     lines = [["method", *map(str, range(len(MARKS)))], ["a", *(f"1 {mark}" for mark in MARKS)]]
-    html = as_html(Page("cpu", [Exhibit("table1", "Table 1", "run", tables=[Table("a", "a", lines)])], []))
+    html = as_html(Page("cpu", [Exhibit("table1", "Table 1", "run", tables=[Table("a", "a", lines)])], [], []))
     for mark in MARKS:
         assert f'class="number {mark.color}">1 {mark}</td>' in html
         assert f".{mark.color} {{ " in html

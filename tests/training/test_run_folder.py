@@ -246,9 +246,10 @@ def test_a_checkpoint_runs_no_code_of_its_own(folder):
 def test_any_bit_that_changes_in_the_manifest_is_noticed(folder):
     write(folder, 6)
     path = folder.path / "checkpoint" / "000000006" / "manifest.json"
-    for at in range(len(path.read_bytes())):
+    for at, byte in enumerate(path.read_bytes()):
         flip(path, at, at % 8)
-        if rb"\n#" in path.read_bytes():  # the line of a key that has its default became a comment: the same recipe
+        # The line of a key that has its default may become a comment: the same recipe. Not so the end of the recipe.
+        if rb"\n#" in path.read_bytes() and byte != ord('"'):
             assert step_of(folder) == 6
         else:
             with pytest.raises(ValueError, match=r"^a checkpoint must be "):
