@@ -13,9 +13,9 @@ import torch
 
 from orderdp.data import mlbench
 from orderdp.data.base import Features
-from orderdp.data.features import ResidentFeatures
 from orderdp.data.r_files import data_frame
 from orderdp.data.registry import DATASETS, load_dataset
+from orderdp.data.rows import ResidentRows
 
 REAL_ROOT = Path(os.environ["ORDERDP_DATA_ROOT"]) if "ORDERDP_DATA_ROOT" in os.environ else None
 
@@ -148,7 +148,7 @@ def test_a_table_that_is_missing_or_changed_is_refused_with_what_to_do(letters, 
 
 def test_a_batch_of_rows_is_gathered_in_one_call():
     rows = Features(torch.arange(6.0).view(3, 2), torch.tensor([0, 1, 0]))
-    samples = ResidentFeatures(rows)
+    samples = ResidentRows(rows)
     values, labels = samples.__getitems__([2, 0])
     assert (values.tolist(), labels.tolist()) == ([[4, 5], [0, 1]], [0, 0])
     assert samples[1][0].tolist() == [2, 3]

@@ -14,7 +14,7 @@ import torch
 from orderdp.data import wikipedia
 from orderdp.data.base import DataSets, Windows, inputs_of
 from orderdp.data.registry import load_dataset
-from orderdp.data.texts import ResidentWindows
+from orderdp.data.rows import ResidentRows
 
 PAGES = [f"**{name}**\n\n  {name * 100}  " for name in "abcdefghijkl"]
 PAGES.insert(3, "#REDIRECT [[c]]")
@@ -54,10 +54,10 @@ def test_a_label_is_the_byte_that_follows(dump):
     windows = load_dataset("wikipedia", data_root=dump).train
     assert torch.equal(windows.labels[:, :-1], inputs_of(windows)[:, 1:])
     assert torch.equal(windows.labels[:-1, -1], inputs_of(windows)[1:, 0])
-    tokens, labels = ResidentWindows(windows).__getitems__([3, 1])
+    tokens, labels = ResidentRows(windows).__getitems__([3, 1])
     assert torch.equal(tokens, inputs_of(windows)[[3, 1]])
     assert torch.equal(labels, windows.labels[[3, 1]])
-    assert torch.equal(ResidentWindows(windows)[1][1], labels[1])
+    assert torch.equal(ResidentRows(windows)[1][1], labels[1])
 
 
 def test_a_subset_of_windows_is_a_uniform_one():

@@ -1,11 +1,11 @@
-"""Texts and windows of tokens as a DataLoader reads them: whole batches on the device."""
+"""Texts as a DataLoader reads them: whole batches on the device."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from orderdp.data.base import Texts, Windows, inputs_of
+from orderdp.data.base import Texts
 from orderdp.data.samples import Samples
 
 
@@ -35,26 +35,3 @@ class ResidentTexts(Samples):
         longest = max(1, int(self._lengths[ids].max()))
         where = ids.to(self._tokens.device, non_blocking=True)
         return self._tokens[where, :longest], self._labels[where]
-
-
-class ResidentWindows(Samples):
-    """Windows of tokens on the device, where a whole batch is gathered in one call.
-
-    A DataLoader needs a `collate_fn` that passes the batch on, as for `ResidentImages`.
-
-    Args:
-        source: the windows.
-        device: that holds the windows and the batches.
-    """
-
-    def __init__(self, source: Windows, *, device: torch.device | str = "cpu") -> None:
-        super().__init__(source.labels.to(device), seed=0)
-        self._tokens = inputs_of(source).to(device)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return self._tokens[index], self._labels[index]
-
-    def __getitems__(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """Returns a batch: (b, length) int64 tokens, and (b, length) for each the token that follows."""
-        where = torch.as_tensor(indices).to(self._tokens.device, non_blocking=True)
-        return self._tokens[where], self._labels[where]

@@ -14,14 +14,14 @@ from torch.utils.data import DataLoader
 
 from orderdp.data.augment import Augment
 from orderdp.data.base import DataSets, Features, Graphs, ImageFiles, Part, Texts, Windows
-from orderdp.data.features import ResidentFeatures
 from orderdp.data.graphs import ResidentGraphs
 from orderdp.data.images import FileImages, ResidentImages, SampleImages
+from orderdp.data.rows import ResidentRows
 from orderdp.data.samples import Samples
-from orderdp.data.texts import ResidentTexts, ResidentWindows
+from orderdp.data.texts import ResidentTexts
 from orderdp.training.recipe import Recipe
 
-_WHOLE_BATCHES = (ResidentImages, ResidentTexts, ResidentFeatures, ResidentWindows, ResidentGraphs)
+_WHOLE_BATCHES = (ResidentImages, ResidentTexts, ResidentRows, ResidentGraphs)
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,8 @@ class DataPath:
         data, seed = self.data, self.recipe.seed
         if isinstance(source, Texts):
             return ResidentTexts(source, device=self.device)
-        if isinstance(source, Features):
-            return ResidentFeatures(source, device=self.device)
-        if isinstance(source, Windows):
-            return ResidentWindows(source, device=self.device)
+        if isinstance(source, Features | Windows):
+            return ResidentRows(source, device=self.device)
         if isinstance(source, Graphs):
             return ResidentGraphs(source, device=self.device)
         common: dict[str, Any] = {"mean": data.mean, "std": data.std, "augment": augment, "seed": seed}
