@@ -35,6 +35,18 @@ REFUSED = {
         "--hours 1 --processes 0",
         "--processes must be a whole number from 1, and 1 under several ranks, got 0; write --processes 1",
     ),
+    "unknown study": (
+        "--hours 1 --studies table2 figure99",
+        "no study named 'figure99'; did you mean 'figure9'?",
+    ),
+    "no study of the paper": (
+        "--hours 1 --studies worth",
+        "--studies must be of the paper or what it leaves open, with size cpu, got worth; write 'orderdp study worth'",
+    ),
+    "studies to show": (
+        "--studies table2",
+        "--studies says what to train, got table2 without --hours; write --hours 10 too, or leave it out",
+    ),
     "nothing to show": (
         "",
         "the page needs results of size cpu, got none in runs/paper-cpu; write --hours 10 to train, or --archives PATH",

@@ -21,6 +21,7 @@ from orderdp.paper.page_text import as_markdown
 from orderdp.paper.sources import find
 from orderdp.paper.studies import find_study
 from orderdp.paper.study import load_study
+from orderdp.training import provenance
 from orderdp.training.run_folder import claimed
 
 HOUR = 3600.0
@@ -105,6 +106,25 @@ def small(monkeypatch):
     monkeypatch.setattr(
         study_module, "_recipes", lambda *given: [each.model_copy(update=tiny) for each in recipes_of(*given)]
     )
+
+
+@pytest.mark.usefixtures("small")
+def test_studies_share_their_runs_and_may_be_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "_commit", lambda: "0123456789ab")
+    both = [place for place in places() if place.name in ("figure9", "figure10", "figure8")]
+    monkeypatch.setattr(module, "places", lambda: both)
+    blocks = blocks_of("smoke", tmp_path, ["figure10", "figure9"])
+    assert {each.row.name for each in blocks} == {"figure9", "figure10"}
+    lines, trained, train = [], [], workers._train
+    monkeypatch.setattr(
+        workers, "_train", lambda recipe, *given, **named: trained.append(recipe) or train(recipe, *given, **named)
+    )
+    assert run(blocks, tmp_path, hours=1, log=lines.append) == {}
+    assert [state_of(each).done for each in blocks] == [True] * 4
+    shared = [line for line in lines if "taken over" in line]
+    assert [line.partition(": ")[0] for line in shared] == ["full data, seed 0", "full data, seed 1"]
+    assert shared[0].endswith("taken over from figure9/digits")  # the study that came first
+    assert len(trained) == 14  # of two studies with two seeds of four runs
 
 
 @pytest.mark.usefixtures("small")

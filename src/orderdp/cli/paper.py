@@ -37,6 +37,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of all studies: smoke, cpu, gpu or paper; default cpu ('orderdp study --help' explains)",
     )
     parser.add_argument(
+        "--studies", nargs="+", metavar="NAME", help="which to run, such as table2 figure9; default all of them"
+    )
+    parser.add_argument(
         "--hours",
         type=number_or_text,
         metavar="H",
@@ -78,6 +81,11 @@ def run(options: argparse.Namespace) -> int:
     check_size(options.size)
     if options.hours is not None:
         check_hours(options.hours)
+    elif options.studies is not None:
+        raise ValueError(
+            f"studies says what to train, got {' '.join(options.studies)} without --hours; write --hours 10 "
+            "too, or leave it out"
+        )
     folder = options.run or Path("runs") / f"paper-{options.size}"
     pages = options.page or [folder / f"paper{form}" for form in _FORMS]
     for page in pages:
@@ -117,7 +125,7 @@ def _train(options: argparse.Namespace, folder: Path, archived: Found) -> dict[s
     check_processes(options.processes, PartialState(cpu=options.device == "cpu"))
     options.again = "the same call continues"
     changes = {name: value for name in ("data_root", "download", "device") if (value := getattr(options, name))}
-    all_blocks = blocks.blocks_of(options.size, folder, **changes)
+    all_blocks = blocks.blocks_of(options.size, folder, studies=options.studies, **changes)
     wrong = blocks.run(
         all_blocks,
         folder,

@@ -20,18 +20,19 @@ from orderdp.comparison.budget import Budget, whole_s
 from orderdp.comparison.checks import LoadedData
 from orderdp.comparison.engines.base import Log
 from orderdp.comparison.grid import load_comparison
-from orderdp.comparison.planned import read_planned
+from orderdp.comparison.planned import FILE, read_planned
 from orderdp.comparison.processes import reason_of
 from orderdp.comparison.records import Missing, read_folder
 from orderdp.comparison.results import results_of
 from orderdp.comparison.searched import trails_of
+from orderdp.comparison.taken import take_over
 from orderdp.data.registry import DATASETS, PLACE
 from orderdp.output.files import new_folder
 from orderdp.output.suggestions import did_you_mean
 from orderdp.paper.contents import Kind, places
 from orderdp.paper.failures import Failure, read_failures, write_failures
 from orderdp.paper.sources import Found, covers, has_all_methods, other_plan
-from orderdp.paper.studies import LOOP_SIZES, LOOPS, Row, run_computed
+from orderdp.paper.studies import LOOP_SIZES, LOOPS, Row, find_study, run_computed
 from orderdp.paper.study import Study, create_part, load_study
 from orderdp.paper.study_file import SIZES, read_study
 from orderdp.paper.subsets import add_seeds, choose_subsets, has_subsets
@@ -109,21 +110,24 @@ def check_hours(hours: float) -> None:
         )
 
 
-def blocks_of(size: str, folder: Path, **changes: Any) -> list[Block]:
+def blocks_of(size: str, folder: Path, studies: Sequence[str] | None = None, **changes: Any) -> list[Block]:
     """Returns all blocks at one size: of the paper's studies, in its order, then of what it leaves open.
 
     Args:
         size: one of the sizes of studies; a study without it has no block.
         folder: holds a folder for each study.
+        studies: which of them; None for all.
         **changes: as of `load_study`.
 
     Raises:
-        ValueError: settings that the recipes refuse.
+        ValueError: settings that the recipes refuse, or a study that is not there.
     """
     blocks: list[Block] = []
+    for name in studies or ():
+        find_study(name)
     for place in places():
         row = place.row
-        if row is None or place.kind is Kind.OWN:
+        if row is None or place.kind is Kind.OWN or not (studies is None or row.name in studies):
             continue
         if row in LOOPS and size not in LOOP_SIZES:
             continue
@@ -134,6 +138,11 @@ def blocks_of(size: str, folder: Path, **changes: Any) -> list[Block]:
         elif size in (table := read_study(row.file)):
             study = load_study(row.file, size, **changes)
             blocks += _of_study(row, study, folder / row.name, seconds_in(table.get("takes", {}).get(size, "")))
+    if lacking := [name for name in studies or () if name not in {block.row.name for block in blocks}]:
+        raise ValueError(
+            f"studies must be of the paper or what it leaves open, with size {size}, got {', '.join(lacking)}; "
+            f"write 'orderdp study {lacking[0]}'"
+        )
     return blocks
 
 
@@ -301,7 +310,7 @@ def _run(
         tried.add(block.name)
         failed: dict[str, str] = {}
         try:
-            failed = _make(block, budget, processes, log)
+            failed = _make(block, folder, budget, processes, log)
         except (ValueError, OSError, ImportError, RuntimeError, ArithmeticError) as error:
             failed[block.name] = reason_of(error)
             log(f"{block.name} failed: {failed[block.name]}")
@@ -322,8 +331,11 @@ def _said(state: State, processes: int) -> str:
     return f"{runs}about {state.expected_s / processes / 60:.1f} minutes"
 
 
-def _make(block: Block, budget: Budget, processes: int, log: Log) -> dict[str, str]:
-    """Runs a block, as far as the time allows, and returns the runs that failed."""
+def _make(block: Block, folder: Path, budget: Budget, processes: int, log: Log) -> dict[str, str]:
+    """Runs a block, as far as the time allows, and returns the runs that failed.
+
+    Runs that other studies in the folder have made are not made again.
+    """
     if block.study is None:
         with new_folder(block.path) as unfinished:
             run_computed(block.row, unfinished, **block.options)
@@ -344,6 +356,9 @@ def _make(block: Block, budget: Budget, processes: int, log: Log) -> dict[str, s
         choose_subsets([block.path], processes=processes, log=log, data=data)
     elif block.seed is not None:
         workers.extend(block.path, seeds=[block.seed], data=data)
+    if plan.lossless is None:
+        for title, there in take_over(block.path, [file.parent for file in folder.glob(f"*/*/{FILE}")]):
+            log(f"{title}: taken over from {there.relative_to(folder)}")
     runs = max(1, state_of(block).runs)
     of_run = replace(budget, stated_s=(block.stated_s or 0.0) / runs)
     (outcome,) = workers.resume([block.path], processes=processes, log=log, data=data, budget=of_run)

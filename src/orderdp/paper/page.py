@@ -109,8 +109,9 @@ class Page:
             lines.append([each.title, each.state, *counts, _in_words(each.shorter)])
         note = (
             "Counted are printed numbers and printed differences between OrderDP and another method, each with an "
-            "interval of its own: without true differences, about one in twenty would still get a colour. Last column: "
-            "the method named first, minus full data for as many steps, by task and prune ratio."
+            "interval of its own: without true differences, about one in twenty would still get a colour. Studies "
+            "made in one folder share the runs that they have in common, so their counts are not independent. Last "
+            "column: the method named first, minus full data for as many steps, by task and prune ratio."
         )
         return Table("overview", "All tables and figures", lines, note)
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from orderdp.version import __version__
 
+DIRTY = "-dirty"  # ends the commit of a checkout with changes that are not committed
+
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Returns what a measurement on `device` depends on: device, threads, versions and commit."""
@@ -58,7 +60,7 @@ def _commit() -> str | None:
     try:
         # A virtual environment may lie in another project's checkout, whose commit says nothing about this code.
         _git("ls-files", "--error-unmatch", here.name, cwd=here.parent)
-        return _git("describe", "--always", "--dirty", "--abbrev=12", cwd=here.parent)
+        return _git("describe", "--always", f"--dirty={DIRTY}", "--abbrev=12", cwd=here.parent)
     except (OSError, subprocess.CalledProcessError):
         return None
 

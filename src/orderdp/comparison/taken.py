@@ -1,0 +1,73 @@
+"""Runs that another comparison has made already: they are copied, not trained again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from orderdp.comparison.grid import load_comparison
+from orderdp.comparison.planned import read_planned
+from orderdp.comparison.records import ELSEWHERE
+from orderdp.output.files import new_folder
+from orderdp.output.toml import parse_toml
+from orderdp.training.provenance import DIRTY, environment
+from orderdp.training.recipe import Recipe
+from orderdp.training.run_folder import RunFolder
+
+
+def take_over(path: Path, others: Iterable[Path]) -> list[tuple[str, Path]]:
+    """Copies into a comparison's folder the runs that others have finished and that it would only repeat.
+
+    They have the same recipe with all its settings, data of the same size, and this machine, commit and versions. In a
+    checkout with changes that are not committed, nothing is copied, since its commit does not say what ran. What was
+    begun in the folder stays.
+
+    Args:
+        path: folder of the comparison.
+        others: folders of other comparisons.
+
+    Returns:
+        Each run that was copied, as tables call it, and where it was found.
+
+    Raises:
+        ValueError: a folder holds no comparison. OSError: the folder cannot be written.
+    """
+    comparison, sizes = load_comparison(path)
+    here = _origin(environment(PartialState(cpu=comparison.recipe.device == "cpu").device))
+    if str(here["commit"]).endswith(DIRTY):
+        return []
+    found = [other for other in others if other.resolve() != path.resolve() and read_planned(other).sizes == sizes]
+    taken = []
+    for member in comparison.members(sizes.num_samples, sizes.num_ranks):
+        recipe = None if (path / member.name).exists() else member.recipe_in(path, sizes.num_samples, sizes.num_ranks)
+        if recipe is None:
+            continue
+        there = next((other for other in found if _has(other / member.name, recipe, here)), None)
+        if there is not None:
+            with new_folder(path / member.name) as folder:
+                shutil.copytree(there / member.name, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("lock"))
+            taken.append((f"{member.title}, seed {recipe.seed}", there))
+    return taken
+
+
+def _has(path: Path, recipe: Recipe, here: dict[str, Any]) -> bool:
+    """Returns whether a folder holds a finished run of this recipe, made on this machine by this code."""
+    run = RunFolder(path)
+    try:
+        result = run.result()
+        return result is not None and _origin(result) == here and _settings(run.recipe()) == _settings(recipe)
+    except ValueError:  # damaged, or of a method that is not known here
+        return False
+
+
+def _origin(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: result.get(name) for name in ("device", "versions", "commit")}
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Returns all settings, also files of the strategy, which comparing two strategies leaves out."""
+    return {name: value for name, value in parse_toml(recipe.to_toml()).items() if name not in ELSEWHERE}
