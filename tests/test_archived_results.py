@@ -8,7 +8,8 @@ import pytest
 
 import same_numbers
 from orderdp.cli import main
-from orderdp.comparison.archive import read_archive, write_archive
+from orderdp.comparison.archive import read_archive, study_in, write_archive
+from orderdp.paper.contents import places
 from same_numbers import differences, lines_of, numbers_in
 
 ROOT = Path(__file__).parents[1]
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(not RESULTS.exists(), reason="the sdist holds no
 
 def test_the_results_are_few_small_files():
     files = [path for path in RESULTS.rglob("*") if path.is_file() and "report" not in path.relative_to(RESULTS).parts]
-    assert len(files) <= 70
+    assert len(files) <= 100
     assert sum(path.stat().st_size for path in files) <= 6_000_000
     for archive in ARCHIVES:
         beside = [path for path in files if path.parent == archive.parent]
@@ -29,6 +30,14 @@ def test_the_results_are_few_small_files():
         assert archive.stat().st_size <= 500_000
     assert {path.suffix for path in files} == {".xz", ".md", ".csv", ".svg", ".json"}
     assert len(ARCHIVES) == 14
+
+
+def test_the_paper_has_one_archive_of_each_study_and_the_page_is_its_tables():
+    files = sorted((RESULTS / "paper").iterdir())
+    assert {path.name.removesuffix(".jsonl.xz") for path in files} <= {place.name for place in places()}
+    for path in files:
+        assert path.stat().st_size <= 500_000
+        assert study_in(path)["size"] == "cpu"
 
 
 SLOW = pytest.mark.slow
