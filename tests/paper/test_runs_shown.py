@@ -1,13 +1,15 @@
-"""Which settings of runs the page names as other than the paper's."""
+"""What the page says of runs: settings other than the paper's, and the shorter schedule."""
 
 from types import SimpleNamespace
 
 import pytest
 
+from orderdp.comparison.results import read_results
 from orderdp.output.toml import parse_toml
-from orderdp.paper.runs_shown import other_settings
+from orderdp.paper.runs_shown import Task, against_short, other_settings
 from orderdp.paper.studies import find_study
 from orderdp.paper.study import load_study
+from orderdp.strategies.registry import parse
 from orderdp.training.recipe import gathered
 
 
@@ -42,3 +44,26 @@ def test_one_setting_alone_is_seen(named):
     assert "label_smoothing" not in before
     after = named("table2", "cpu", label_smoothing=0.0)
     assert after == {**before, "label_smoothing": ["0.0", "0.1"]}
+
+
+def test_a_split_that_selects_nothing_by_score_does_not_stand_for_the_method(made):
+    methods = "orderdp,prune_ratio=0.2", "orderdp,explore=0.5,exploit=1", "orderdp,explore=0.8,exploit=0.625"
+    folder = made(methods=tuple(map(parse, methods)), against=("short",), seeds=(0, 1, 2))
+    short = "full data, steps of OrderDP"
+    for label, accuracies in {
+        "OrderDP 20 %": (91.0, 91.1, 91.2),
+        f"{short} 20 %": (90.0, 90.0, 90.1),
+        "OrderDP explore 0.5 exploit 1": (88.0, 88.1, 88.0),
+        "OrderDP explore 0.8 exploit 0.625": (90.0, 90.1, 90.2),
+        f"{short} explore 0.5 exploit 1": (89.0, 89.0, 89.1),
+    }.items():
+        folder.finish(label, accuracies)
+    tables, counts = against_short({"digits": Task(read_results(folder.path), None, 3)})
+    header, *rows = tables[0].lines
+    assert header == ["task and method", "20 %", "50 %"]
+    assert [(label, bool(first), bool(second)) for label, first, second in rows] == [
+        ("digits, OrderDP", True, False),
+        ("digits, OrderDP explore 0.8 exploit 0.625", False, True),  # each ratio under the method that it is of
+    ]
+    assert all(cell.endswith(" better") for row in rows for cell in row[1:] if cell)
+    assert counts == {"better": 2}

@@ -264,7 +264,8 @@ def _of_runs(bare: Exhibit, file: Path, study: Study, outline: Outline, tasks: M
     rest = [table for table in outline.published if table not in shown]
     if rest or not outline.published:
         tables += [Table("printed", f"In the paper: {table.title}", table.lines()) for table in rest]
-        tables += _measured(outline, tasks, [table.section for table in rest] or outline.sections)
+        sections = [table.section for table in rest] or outline.sections
+        tables += _measured(outline, tasks, sections, whole=not bare.printed)
     blocks, mixed = origins(tasks)
     lacking = [(part, _lacking(study, part, task)) for part, task in tasks.items()]
     return replace(
@@ -331,8 +332,17 @@ def _against_shorter(shorter: Counter[str]) -> Iterator[str]:
         )
 
 
-def _measured(outline: Outline, tasks: Mapping[str, Task], sections: Sequence[str]) -> list[Table]:
-    """Returns the first table of the first of these sections that has one, by task; of searches one over all tasks."""
+def _measured(
+    outline: Outline, tasks: Mapping[str, Task], sections: Sequence[str], *, whole: bool = False
+) -> list[Table]:
+    """Returns the first table of the first of these sections that has one, by task; of searches one over all tasks.
+
+    Args:
+        outline: of the study.
+        tasks: its tasks.
+        sections: their names.
+        whole: whether to return all tables of that section, such as the accuracy of rare classes.
+    """
     searches = {part: task.results for part, task in tasks.items() if search_of(task.results) is not None}
     if searches:
         return [table._replace(title=f"Measured here: {table.title.lower()}") for table in joined_searches(searches)]
@@ -340,7 +350,9 @@ def _measured(outline: Outline, tasks: Mapping[str, Task], sections: Sequence[st
     for part, task in tasks.items():
         for section in _sections(outline, task.results, sections):
             if section.tables:
-                tables.append(section.tables[0]._replace(title=f"{part}: {section.title}"))
+                first, *others = section.tables
+                tables.append(first._replace(title=f"{part}: {section.title}"))
+                tables += [each._replace(title=f"{part}: {each.title}") for each in others if whole]
                 break
     return tables
 

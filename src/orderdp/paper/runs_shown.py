@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from orderdp.comparison.records import OF_MACHINE, value_in
-from orderdp.comparison.results import Results
+from orderdp.comparison.results import Entry, Results
 from orderdp.output.text_table import Table
 from orderdp.paper.sources import Joined
 from orderdp.paper.study import Study, load_study
 from orderdp.paper.study_file import SIZES, read_study
 from orderdp.report.placement import first_methods, percent
 from orderdp.report.tables import interval, sign_of
+from orderdp.strategies import OrderDP
 from orderdp.training.recipe import Recipe
 
 # Keys of recipes that do not change what is learnt, or that a study varies itself.
@@ -41,29 +43,34 @@ class Task(NamedTuple):
 
 
 def against_short(tasks: Mapping[str, Task]) -> tuple[list[Table], Counter[str]]:
-    """Returns the method named first minus the shorter schedule, by task and prune ratio, and how that ended."""
-    rows: list[dict[float, str]] = []
+    """Returns the method named first minus the shorter schedule, by task and prune ratio, and how that ended.
+
+    OrderDP with exploit 1 is passed over: it keeps all that it draws, and so selects nothing by score.
+    """
+    rows: dict[str, dict[float, str]] = {}
     counts: Counter[str] = Counter()
-    labels = []
     for part, task in tasks.items():
-        cells = {}
-        for ratio, entry in first_methods(task.results).items():
+        for ratio, entry in _first_by_score(task.results).items():
             difference = task.results.against_short(entry)
             if difference is not None:
                 word = WORDS[sign_of(difference)]
                 counts[word] += 1
-                cells[ratio] = f"{interval(difference, len(task.results.seeds))} {word}"
-        if cells:
-            first = next(iter(first_methods(task.results).values())).method
-            labels.append(f"{part}, {first}")
-            rows.append(cells)
-    ratios = sorted({ratio for cells in rows for ratio in cells})
+                cell = f"{interval(difference, len(task.results.seeds))} {word}"
+                rows.setdefault(f"{part}, {entry.method}", {})[ratio] = cell
+    ratios = sorted({ratio for cells in rows.values() for ratio in cells})
     if not rows:
         return [], counts
     lines = [["task and method", *map(percent, ratios)]]
-    lines += [[label, *(cells.get(ratio, "") for ratio in ratios)] for label, cells in zip(labels, rows, strict=True)]
+    lines += [[label, *(cells.get(ratio, "") for ratio in ratios)] for label, cells in rows.items()]
     note = "In percentage points, with 95 % intervals. Better, worse: the whole interval lies above or below 0."
     return [Table("against_short", "Minus full data for as many steps, which the paper has not", lines, note)], counts
+
+
+def _first_by_score(results: Results) -> dict[float, Entry]:
+    """Returns the first methods without those of OrderDP that keep all of their draw; ratios ascend."""
+    uniform = {"name": OrderDP.name, "exploit": 1}
+    scored = {label: entry for label, entry in results.entries.items() if not uniform.items() <= entry.strategy.items()}
+    return first_methods(replace(results, entries=scored))
 
 
 def origins(tasks: Mapping[str, Task]) -> tuple[Table, list[str]]:

@@ -25,6 +25,7 @@ from orderdp.report.tables import CLOSE, sign_of, signed
 
 OWN = "OrderDP"  # the paper's method, which its others are subtracted from
 _LAST = ("last epoch", "final")
+_SET = "saved"  # a measure that follows from the prune ratios asked for, so its order shows nothing
 _BY_SEED: TypeAlias = Mapping[int, float]
 
 
@@ -61,12 +62,17 @@ OTHER = Mark(
 )
 WITHIN = Mark("within", "✓", "agrees", "The printed number lies in the 95 % interval of the mean, or is exact.")
 OUTSIDE = Mark("outside", "✗", "contradicts", "The printed number lies outside the 95 % interval, or is not exact.")
-OPEN = Mark("open", "○", "open", f"The interval of a difference holds 0, or there are fewer than {FEWEST_SEEDS} seeds.")
+OPEN = Mark(
+    "open",
+    "○",
+    "open",
+    f"The interval of a difference holds 0, also where a tie is printed, or there are fewer than {FEWEST_SEEDS} seeds.",
+)
 NOT_COMPARABLE = Mark(
     "not comparable",
     "–",
     "not-comparable",
-    "Another data set, network or schedule, or a picture without numbers: no colour.",
+    "Another data set, network or schedule, a picture without numbers, or a number that the study sets: no colour.",
 )
 MARKS = (SAME, OTHER, WITHIN, OUTSIDE, OPEN, NOT_COMPARABLE)
 
@@ -149,8 +155,9 @@ def differences(results: Results, table: Published, edges: Sequence[float]) -> H
                 cells += ["", ""]
                 continue
             printed, difference = each
-            mark = _mark_of(printed, difference)
-            marks[mark] += 1
+            mark = NOT_COMPARABLE if table.measure == _SET else _mark_of(printed, difference)
+            if mark is not NOT_COMPARABLE:
+                marks[mark] += 1
             cells += [signed(f"{printed:+.{digits}f}"), f"{_interval(difference, digits)} {mark}"]
         rows.append([label, *cells])
     if not rows:
@@ -261,7 +268,7 @@ def _of_line(table: Published) -> Callable[[Mapping[str, Any]], float | None] | 
 
 def _of_run(results: Results, table: Published) -> Callable[[Entry], _BY_SEED] | None:
     """Returns the number of a whole run that a printed table shows; None if it is none of those known."""
-    if table.measure == "saved":
+    if table.measure == _SET:
         full = full_data(results)
         whole = {} if full is None else full.values("samples_backward")
         return lambda entry: {
