@@ -119,6 +119,12 @@ def test_what_is_not_finished_or_damaged_is_trained(tiny, tmp_path, made):
     assert take_over(planned(tmp_path / "new", tiny(**METHOD)), [made]) == []
 
 
+def test_a_folder_that_cannot_be_read_is_passed_over(tiny, tmp_path, made):
+    damaged = planned(tmp_path / "damaged", tiny(**METHOD))
+    (damaged / "comparison.toml").write_text("seeds = [")
+    assert len(take_over(planned(tmp_path / "new", tiny(**METHOD)), [damaged, tmp_path / "none", made])) == 3
+
+
 def test_what_was_begun_stays(tiny, tmp_path, made):
     path = planned(tmp_path / "new", tiny(**METHOD))
     begun = path / "full-data-seed0"

@@ -10,7 +10,7 @@ from typing import Any
 from accelerate import PartialState
 
 from orderdp.comparison.grid import load_comparison
-from orderdp.comparison.planned import read_planned
+from orderdp.comparison.planned import Sizes, read_planned
 from orderdp.comparison.records import ELSEWHERE
 from orderdp.output.files import new_folder
 from orderdp.output.toml import parse_toml
@@ -28,19 +28,19 @@ def take_over(path: Path, others: Iterable[Path]) -> list[tuple[str, Path]]:
 
     Args:
         path: folder of the comparison.
-        others: folders of other comparisons.
+        others: folders of other comparisons; those that cannot be read are passed over.
 
     Returns:
         Each run that was copied, as tables call it, and where it was found.
 
     Raises:
-        ValueError: a folder holds no comparison. OSError: the folder cannot be written.
+        ValueError: the folder holds no comparison. OSError: it cannot be written.
     """
     comparison, sizes = load_comparison(path)
     here = _origin(environment(PartialState(cpu=comparison.recipe.device == "cpu").device))
     if str(here["commit"]).endswith(DIRTY):
         return []
-    found = [other for other in others if other.resolve() != path.resolve() and read_planned(other).sizes == sizes]
+    found = [other for other in others if other.resolve() != path.resolve() and _sizes_in(other) == sizes]
     taken = []
     for member in comparison.members(sizes.num_samples, sizes.num_ranks):
         recipe = None if (path / member.name).exists() else member.recipe_in(path, sizes.num_samples, sizes.num_ranks)
@@ -52,6 +52,14 @@ def take_over(path: Path, others: Iterable[Path]) -> list[tuple[str, Path]]:
                 shutil.copytree(there / member.name, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("lock"))
             taken.append((f"{member.title}, seed {recipe.seed}", there))
     return taken
+
+
+def _sizes_in(path: Path) -> Sizes | None:
+    """Returns the sizes of a comparison's data; None if its folder cannot be read, which is no fault of this one."""
+    try:
+        return read_planned(path).sizes
+    except ValueError:
+        return None
 
 
 def _has(path: Path, recipe: Recipe, here: dict[str, Any]) -> bool:
