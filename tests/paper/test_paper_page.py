@@ -94,4 +94,6 @@ def test_a_run_that_no_source_has_planned_is_lacking(made):
 def test_a_question_that_the_paper_leaves_open_is_answered_by_all_tables_of_accuracy(page):
     """Its text speaks of single classes, or of the loss, which stand in tables of their own."""
     tables = {each.name: [table.title for table in each.tables] for each in page.left_open}
-    assert {"shuttle: Mean accuracy of the classes", "shuttle: Accuracy of the worst class"} <= {*tables["open_tabular"]}
+    assert {"shuttle: Mean accuracy of the classes", "shuttle: Accuracy of the worst class"} <= {
+        *tables["open_tabular"]
+    }

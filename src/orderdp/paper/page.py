@@ -110,8 +110,9 @@ class Page:
         note = (
             "Counted are printed numbers and printed differences between OrderDP and another method, each with an "
             "interval of its own: without true differences, about one in twenty would still get a colour. Studies "
-            "made in one folder share the runs that they have in common, so their counts are not independent. Last "
-            "column: the method named first, minus full data for as many steps, by task and prune ratio."
+            "made in one folder share the runs that they have in common. So their counts are not independent, and the "
+            "seconds of such runs are of another time than those beside them. Last column: the method named first, "
+            "minus full data for as many steps, by task and prune ratio."
         )
         return Table("overview", "All tables and figures", lines, note)
 

@@ -19,8 +19,8 @@ _OPENING = (
 )
 
 OF_OPEN = (
-    "The paper names these settings in its Appendices B and F and leaves them open. Each study compares OrderDP with "
-    "full data, with a shorter schedule and with a random choice."
+    "The paper names these settings in its Appendices B and F and leaves them open, but for tables of numbers, which "
+    "it does not name. Each study compares OrderDP with full data, with a shorter schedule and with a random choice."
 )
 
 
