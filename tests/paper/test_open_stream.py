@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from orderdp.data.registry import load_dataset
+from orderdp.paper import studies
+from orderdp.paper.exhibit import Shown
 from orderdp.paper.open_stream import Arm, Run, Stream, _Source, arms, open_stream, show, train
+from orderdp.paper.page import page_of
+from orderdp.paper.sources import find
 from orderdp.strategies import OrderDP
 from orderdp.training.data_path import DataPath
 from orderdp.training.recipe import Recipe
@@ -110,3 +114,20 @@ def test_the_full_size_finds_its_data_where_it_is_told(tmp_path):
 
 def test_an_arm_of_the_whole_stream_keeps_all_of_it():
     assert arms([], repeats=True) == [Arm("read in full", None, OrderDP(explore=1.0, exploit=1.0))]
+
+
+def test_the_page_names_commit_and_machine_and_takes_the_runs_of_its_own_size_alone(tmp_path, monkeypatch):
+    shown = Shown({}, {"open_stream": (("a",), [(1,)])}, (("a", "b"), [("x", "1")]))
+    monkeypatch.setattr(studies, "compute", lambda *_, **__: shown)
+    written = studies.run_computed(studies.find_study("open_stream"), tmp_path / "open_stream", "smoke")
+    assert [file.name for file in written] == ["open_stream.csv", "open_stream.md", "open_stream.json"]
+    assert find("cpu", tmp_path).computed == {}
+    (exhibit,) = (each for each in page_of("smoke", find("smoke", tmp_path)).left_open if each.name == "open_stream")
+    assert [table.name for table in exhibit.tables] == ["summary", "blocks"]
+    origin = studies.origin_in(tmp_path / "open_stream", "open_stream")
+    commit, machine, finished = exhibit.tables[1].lines[1]
+    assert (commit, machine) == (origin["commit"] or "not recorded", origin["device"])
+    assert origin["finished"].startswith(finished)
+    written[-1].write_text("[1]")
+    with pytest.raises(ValueError, match=r"the origin of open_stream must be in .* got a damaged file"):
+        find("smoke", tmp_path)

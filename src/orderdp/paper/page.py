@@ -15,7 +15,7 @@ from orderdp.paper.contents import DRAWN, INSTANT, Kind, Place, places
 from orderdp.paper.failures import sentences
 from orderdp.paper.runs_shown import WORDS, Task, against_short, origins, other_settings, reports
 from orderdp.paper.sources import Found
-from orderdp.paper.studies import LOOP_SIZES, LOOPS, compute
+from orderdp.paper.studies import LOOP_SIZES, LOOPS, compute, origin_in
 from orderdp.paper.study import Study, load_study
 from orderdp.paper.study_file import SIZES, read_study
 from orderdp.report.beside_print import (
@@ -202,6 +202,9 @@ def _of_computed(place: Place, found: Found) -> Exhibit:
     summary = folder / f"{name}.md"
     lines = _cells(summary.read_text(encoding="utf-8")) if summary.exists() else []
     tables = [Table("summary", "Measured here", lines)] if lines else []
+    if origin := origin_in(folder, name):
+        cells = [origin["commit"] or "not recorded", origin["device"], origin["finished"][:10]]
+        tables.append(Table("blocks", "Commit and machine", [["commit", "machine", "finished"], cells]))
     picture = folder / f"{name}.svg"
     pictures = [picture] if picture.exists() else []
     return Exhibit(name, place.title, "measured" if lines else "exact", tables=tables, pictures=pictures, **about)

@@ -22,6 +22,7 @@ from orderdp.comparison.searched import trails_of
 from orderdp.output.toml import parse_toml, read_toml
 from orderdp.paper.contents import Kind, kind_of
 from orderdp.paper.failures import Failure, read_failures
+from orderdp.paper.studies import origin_in
 from orderdp.report.outline import collect
 from orderdp.training.recipe import gathered
 
@@ -95,7 +96,7 @@ def find(size: str, folder: Path | None = None, archives: Sequence[Path] = ()) -
                 tasks.setdefault(part, []).append(Source(path, records))
     fresh = [] if folder is None else folder.glob("*/*.csv")
     for file in (*sorted(fresh), *(file for place in archives for file in sorted(place.rglob("*.csv")))):
-        if kind_of(file.stem) is not Kind.OWN:
+        if kind_of(file.stem) is not Kind.OWN and origin_in(file.parent, file.stem).get("size", size) == size:
             found.computed.setdefault(file.stem, file.parent)
     return found
 

@@ -7,10 +7,13 @@ named by the path of its TOML file.
 
 from __future__ import annotations
 
+import json
+from datetime import datetime, timezone
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.paper.exhibit import Shown
 from orderdp.paper.study_file import SIZES, read_study
@@ -118,6 +121,8 @@ def find_study(name: str) -> Row:
 def run_computed(row: Row, folder: Path, size: str | None = None, **place: Any) -> list[Path]:
     """Runs a study without a file and writes what it shows into the folder, over what an earlier run left there.
 
+    A study that trains has a file more, by its name: `origin_in` reads its size, commit, machine and date from it.
+
     Args:
         row: the study.
         folder: where to write.
@@ -140,7 +145,38 @@ def run_computed(row: Row, folder: Path, size: str | None = None, **place: Any) 
     elif size is not None and (size != "smoke" or not row.smoke):
         others = "write smoke, or leave it out" if row.smoke else "leave it out"
         raise ValueError(f"study {row.name} {own_way(row)}, got size {size}; {others}")
-    return compute(row, smoke=size == "smoke", **place).write(row.name, folder)
+    written = compute(row, smoke=size == "smoke", **place).write(row.name, folder)
+    if row in LOOPS:
+        written.append(_write_origin(row, folder, size))
+    return written
+
+
+def _write_origin(row: Row, folder: Path, size: str | None) -> Path:
+    import torch  # not needed to list the studies
+
+    from orderdp.training.provenance import environment
+
+    of = environment(torch.device("cpu"))
+    finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    origin = {"size": size, "finished": finished, **{name: of[name] for name in ("commit", "device", "versions")}}
+    file = folder / f"{row.name}.json"
+    write_whole(file, (json.dumps(origin, indent=2) + "\n").encode())
+    return file
+
+
+def origin_in(folder: Path, name: str) -> dict[str, Any]:
+    """Returns where the numbers of a study without a file come from; nothing where that was not recorded.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+    file = folder / f"{name}.json"
+    if not file.exists():
+        return {}
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"the origin of {name} must be in {file}, got a damaged file ({error}); delete it") from None
 
 
 def own_way(row: Row) -> str:
