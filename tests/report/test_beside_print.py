@@ -65,6 +65,13 @@ def test_signs_of_differences_are_held_against_the_printed_ones(results):
     assert held.marks == {SAME: 1, OTHER: 2, OPEN: 1}
 
 
+@pytest.mark.parametrize(("digits", "mark"), [("95", OPEN), ("95.0", OTHER)])
+def test_a_printed_tie_is_contradicted_by_more_than_its_rounding_hides(results, digits, mark):
+    """The measured difference is -0.47 and surely below 0; two numbers without decimals may differ by 1."""
+    held = differences(results, printed({"OrderDP": digits, "full data": digits}), EDGES)
+    assert held.marks == {mark: 1}
+
+
 def test_what_prunes_otherwise_than_asked_is_named(results):
     for label, samples in (
         ("full data", 600),

@@ -45,6 +45,7 @@ OF_ALL = (
     "Samples without a loss come first; in the release, first scores are 3.0 on CIFAR.",
     "CIFAR-10 has a head of 10 classes; in the release it has 100.",
 )
+_EXPLAINED = ("docs/theory.md says what the columns mean, and what follows from them.",)  # of a theorem
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,8 @@ def _of_computed(place: Place, found: Found) -> Exhibit:
         tables.append(Table("blocks", "Commit and machine", [["commit", "machine", "finished"], cells]))
     picture = folder / f"{name}.svg"
     pictures = [picture] if picture.exists() else []
-    return Exhibit(name, place.title, "measured" if lines else "exact", tables=tables, pictures=pictures, **about)
+    state, seen = ("measured", _EXPLAINED if place.kind is Kind.PRINTED else ()) if lines else ("exact", ())
+    return Exhibit(name, place.title, state, seen=seen, tables=tables, pictures=pictures, **about)
 
 
 def _of_exact(place: Place, summary: tuple[Sequence[str], Sequence[Sequence[Any]]] | None) -> Exhibit:

@@ -58,7 +58,7 @@ OTHER = Mark(
     "other order",
     "✗",
     "contradicts",
-    "The whole interval lies on the other side of 0, or on either side where a tie is printed.",
+    "The whole interval lies on the other side of 0; where a tie is printed, further from 0 than rounding hides.",
 )
 WITHIN = Mark("within", "✓", "agrees", "The printed number lies in the 95 % interval of the mean, or is exact.")
 OUTSIDE = Mark("outside", "✗", "contradicts", "The printed number lies outside the 95 % interval, or is not exact.")
@@ -66,7 +66,8 @@ OPEN = Mark(
     "open",
     "○",
     "open",
-    f"The interval of a difference holds 0, also where a tie is printed, or there are fewer than {FEWEST_SEEDS} seeds.",
+    f"The interval holds 0, or comes as near as the rounding of a printed tie, or there are fewer than {FEWEST_SEEDS} "
+    "seeds.",
 )
 NOT_COMPARABLE = Mark(
     "not comparable",
@@ -155,7 +156,7 @@ def differences(results: Results, table: Published, edges: Sequence[float]) -> H
                 cells += ["", ""]
                 continue
             printed, difference = each
-            mark = NOT_COMPARABLE if table.measure == _SET else _mark_of(printed, difference)
+            mark = NOT_COMPARABLE if table.measure == _SET else _mark_of(printed, difference, digits)
             if mark is not NOT_COMPARABLE:
                 marks[mark] += 1
             cells += [signed(f"{printed:+.{digits}f}"), f"{_interval(difference, digits)} {mark}"]
@@ -326,9 +327,11 @@ def _test_size(results: Results, table: Published) -> int | None:
     return results.sizes.num_test_samples if is_accuracy else None
 
 
-def _mark_of(gap: float, difference: Difference) -> Mark:
-    sign = sign_of(difference)
-    return OPEN if not sign else SAME if sign * gap > 0 else OTHER
+def _mark_of(gap: float, difference: Difference, digits: int) -> Mark:
+    sign, rounding = sign_of(difference), 10.0**-digits  # what two numbers that are printed alike may differ by
+    if not sign or (gap == 0 and difference.low <= rounding and difference.high >= -rounding):
+        return OPEN
+    return SAME if sign * gap > 0 else OTHER
 
 
 def _interval(difference: Difference, digits: int, *, sign: str = "+") -> str:
