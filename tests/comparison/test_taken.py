@@ -77,9 +77,12 @@ def test_another_recipe_is_not_taken(tiny, tmp_path, made, changes):
     assert take_over(planned(tmp_path / "new", tiny(**{**METHOD, **changes})), [made]) == []
 
 
-def test_another_place_of_the_data_makes_no_difference(tiny, tmp_path, made):
-    recipe = tiny(**METHOD).model_copy(update={"data_root": "elsewhere"})
-    assert len(take_over(planned(tmp_path / "new", recipe), [made])) == 3
+def test_a_folder_of_the_same_size_elsewhere_may_hold_other_data(tiny, tmp_path, made):
+    recipe = tiny(**METHOD)
+    path = planned(tmp_path / "elsewhere", recipe.model_copy(update={"data_root": "elsewhere"}))
+    assert take_over(path, [made]) == []
+    path = planned(tmp_path / "loaded", recipe.model_copy(update={"download": True}))
+    assert len(take_over(path, [made])) == 3
 
 
 def test_another_method_or_setting_of_it_is_not_taken(tiny, tmp_path, made):

@@ -11,7 +11,6 @@ from accelerate import PartialState
 
 from orderdp.comparison.grid import load_comparison
 from orderdp.comparison.planned import Sizes, read_planned
-from orderdp.comparison.records import ELSEWHERE
 from orderdp.output.files import new_folder
 from orderdp.output.toml import parse_toml
 from orderdp.training.provenance import DIRTY, environment
@@ -77,5 +76,5 @@ def _origin(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    """Returns all settings, also files of the strategy, which comparing two strategies leaves out."""
-    return {name: value for name, value in parse_toml(recipe.to_toml()).items() if name not in ELSEWHERE}
+    """Returns all settings, also the place of the data and the strategy's files, which may hold something else."""
+    return {name: value for name, value in parse_toml(recipe.to_toml()).items() if name != "download"}
