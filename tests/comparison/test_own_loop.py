@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from orderdp import FullData, InfoBatch, OrderDP, OrderedSGD, RepeatedRandom, Scheduled
+from orderdp import FullData, InfoBatch, OrderDP, OrderedSGD, Proportional, RepeatedRandom, Scheduled
 from orderdp.comparison.own_loop import worth_it
 
 N = 40
@@ -61,6 +61,21 @@ def test_pruning_that_wins_is_worth_it_and_full_data_is_trained_too():
         "pruned minus full data: -1, 95 % interval [-1, -1], 3 seeds",
         "Worth it: for 50 % of the samples, pruning is better than stopping early.",
     ]
+
+
+def test_a_second_method_trains_the_references_of_the_first_only_where_they_differ():
+    scores = {OrderDP: 90.0, RepeatedRandom: 88.0, FullData: 91.0, Proportional: 90.5}
+    first = worth_it(Loop(lambda method, seed: scores[method] + seed), OrderDP(prune_ratio=0.5), N, log=silent)
+    loop, lines = Loop(lambda method, seed: scores[method] + seed), []
+    again = worth_it(loop, Proportional(prune_ratio=0.5), N, before=first, log=lines.append)
+    assert [run[:2] for run in loop.runs] == [(Proportional, seed) for seed in range(3)]
+    assert (again.worth, again.against_short.mean, again.against_full.mean) == (True, 2.5, -0.5)
+    assert "seed 1, shorter schedule: 89, as before" in lines
+    loop = Loop(lambda method, seed: scores[method] + seed)
+    other = worth_it(loop, OrderDP(prune_ratio=0.75), N, seeds=(1, 2, 3), before=first, log=silent)
+    trained = [*((method, seed) for seed in (1, 2, 3) for method in (OrderDP, RepeatedRandom)), (FullData, 3)]
+    assert [run[:2] for run in loop.runs] == trained  # the shorter schedule is shorter, and full data has a seed more
+    assert other.shares == {1: 0.25, 2: 0.25, 3: 0.25}
 
 
 def test_equal_differences_of_a_coarse_score_are_no_proof():
@@ -179,6 +194,11 @@ def test_without_scipy_several_seeds_are_refused_before_anything_is_trained(monk
             {"resolution": -1},
             ValueError,
             "resolution must be 0 or a step of the score, got -1; write 0.1",
+        ),
+        (
+            {"before": 90.0},
+            TypeError,
+            "before must be an answer of worth_it, got 90.0; leave it out for the first method",
         ),
         ({"seeds": ()}, ValueError, "seeds must be different numbers, got []; write (0, 1, 2)"),
         ({"seeds": (1, 1)}, ValueError, "seeds must be different numbers, got [1, 1]; write (0, 1, 2)"),

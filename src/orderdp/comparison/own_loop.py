@@ -26,17 +26,22 @@ class Answer:
     Args:
         scores: "pruned", "shorter schedule" and "full data" to the score of each seed; no full data if it was not
             needed.
-        share: of full data's samples that the pruned runs trained, in (0, 1].
+        shares: of full data's samples that the pruned run of each seed trained, each in (0, 1).
         against_short: score of pruned minus shorter schedule; above 0 is better also where small scores are.
         against_full: the same of full data; None if it was not trained.
         worth: whether pruning is better than the shorter schedule; None if the seeds do not show it.
     """
 
     scores: Mapping[str, Mapping[int, float]]
-    share: float
+    shares: Mapping[int, float]
     against_short: Difference
     against_full: Difference | None
     worth: bool | None
+
+    @property
+    def share(self) -> float:
+        """The mean of the shares."""
+        return sum(self.shares.values()) / len(self.shares)
 
     def __str__(self) -> str:
         lines = [f"{name}: {', '.join(f'{score:.4g}' for score in of.values())}" for name, of in self.scores.items()]
@@ -62,6 +67,7 @@ def worth_it(
     seeds: Sequence[int] = (0, 1, 2),
     larger_is_better: bool = True,
     resolution: float = 0.0,
+    before: Answer | None = None,
     log: Callable[[str], None] = print,
 ) -> Answer:
     """Trains a loop of your own pruned, on the shorter schedule and on full data, and says whether pruning pays.
@@ -83,12 +89,14 @@ def worth_it(
         resolution: smallest step of the score, such as 0.1 for an accuracy in percent on 1,000 samples. Differences of
             a few seeds may be equal by chance, so an interval is at least as wide as the step allows. 0 for a score
             that takes any value.
+        before: the answer of the same loop and data for another method. Its full data is not trained again, nor its
+            shorter schedule where it has as many samples.
         log: called with one line as each run ends.
 
     Raises:
         ValueError: a method that chooses within the batch or prunes nothing, no seeds, or a run that trained nothing or
             returned a number that is not finite.
-        TypeError: no method, no sequence of seeds, or a run that returned no number.
+        TypeError: no method, no sequence of seeds, no answer before, or a run that returned no number.
         ImportError: several seeds without SciPy.
 
     >>> answer = worth_it(lambda pruner: 90.0, FullData(), 10)
@@ -98,30 +106,29 @@ def worth_it(
     """
     _check_method(strategy)
     num_samples = check_integer("num_samples", num_samples, 1, 2**63, "write len(dataset)")
-    check_number("resolution", resolution, example="0.1")
-    if not 0 <= resolution < math.inf:
-        raise ValueError(f"resolution must be 0 or a step of the score, got {resolution}; write 0.1")
+    _check_scores(resolution, before)
     seeds = _checked_seeds(seeds)
     if len(seeds) > 1:
         student()  # without SciPy it fails here, not after hours of training
     scores: dict[str, dict[int, float]] = {"pruned": {}, "shorter schedule": {}}
-    shares: list[float] = []
+    shares: dict[int, float] = {}
 
     def run(arm: str, method: Strategy, seed: int) -> Pruner:
         pruner = Pruner(method, num_samples, seed=seed)
-        scores[arm][seed] = _checked(train(pruner), pruner, arm, seed)
-        log(f"seed {seed}, {arm}: {scores[arm][seed]:.4g}")
+        known = _known(before, arm, seed, shares.get(seed))
+        scores[arm][seed] = _checked(train(pruner), pruner, arm, seed) if known is None else known
+        log(f"seed {seed}, {arm}: {scores[arm][seed]:.4g}{'' if known is None else ', as before'}")
         return pruner
 
     for seed in seeds:
         report = run("pruned", strategy.for_seed(seed), seed).report()
-        shares.append(report.visits / (num_samples * (report.epoch + 1)))
-        if shares[-1] >= 1:
+        shares[seed] = report.visits / (num_samples * (report.epoch + 1))
+        if shares[seed] >= 1:
             raise ValueError(
                 f"the method must prune, got {strategy!r}, which trained all samples in every epoch of seed "
                 f"{seed}; write a higher prune ratio, or a schedule of epochs={report.epoch + 1}"
             )
-        run("shorter schedule", RepeatedRandom(prune_ratio=1 - shares[-1]), seed)
+        run("shorter schedule", RepeatedRandom(prune_ratio=1 - shares[seed]), seed)
     against_short = _difference(scores, "shorter schedule", larger_is_better=larger_is_better, resolution=resolution)
     against_full = None
     if against_short.seeds < FEWEST_SEEDS or against_short.high >= 0:
@@ -132,7 +139,22 @@ def worth_it(
     worth = None
     if against_short.seeds >= FEWEST_SEEDS and not against_short.low <= 0 <= against_short.high:
         worth = against_short.low > 0
-    return Answer(scores, sum(shares) / len(shares), against_short, against_full, worth)
+    return Answer(scores, shares, against_short, against_full, worth)
+
+
+def _known(before: Answer | None, arm: str, seed: int, share: float | None) -> float | None:
+    """Returns the score of a reference in an earlier answer; None if it must be trained."""
+    if before is None or arm == "pruned" or (arm == "shorter schedule" and before.shares.get(seed) != share):
+        return None
+    return before.scores.get(arm, {}).get(seed)
+
+
+def _check_scores(resolution: float, before: Answer | None) -> None:
+    check_number("resolution", resolution, example="0.1")
+    if not 0 <= resolution < math.inf:
+        raise ValueError(f"resolution must be 0 or a step of the score, got {resolution}; write 0.1")
+    if not isinstance(before, Answer | None):
+        raise TypeError(f"before must be an answer of worth_it, got {before!r}; leave it out for the first method")
 
 
 def _check_method(strategy: Strategy) -> None:
