@@ -73,7 +73,8 @@ NOT_COMPARABLE = Mark(
     "not comparable",
     "–",
     "not-comparable",
-    "Another data set, network or schedule, a picture without numbers, or a number that the study sets: no colour.",
+    "Another data set, network or schedule, methods that prune unequal shares, a picture without numbers, or a number "
+    "that the study sets: no colour.",
 )
 MARKS = (SAME, OTHER, WITHIN, OUTSIDE, OPEN, NOT_COMPARABLE)
 
@@ -155,8 +156,8 @@ def differences(results: Results, table: Published, edges: Sequence[float]) -> H
             if each is None:
                 cells += ["", ""]
                 continue
-            printed, difference = each
-            mark = NOT_COMPARABLE if table.measure == _SET else _mark_of(printed, difference, digits)
+            printed, difference, equal = each
+            mark = _mark_of(printed, difference, digits) if equal and table.measure != _SET else NOT_COMPARABLE
             if mark is not NOT_COMPARABLE:
                 marks[mark] += 1
             cells += [signed(f"{printed:+.{digits}f}"), f"{_interval(difference, digits)} {mark}"]
@@ -174,17 +175,27 @@ def differences(results: Results, table: Published, edges: Sequence[float]) -> H
 
 def _pruned_otherwise(results: Results, entries: Sequence[Entry | None]) -> str:
     """Returns which methods prune more or less than their column says, after a space; nothing if none does."""
-    full, found = full_data(results), {}
+    found = {}
     for entry in entries:
-        if full is not None and entry is not None and entry.ratio is not None and entry.results:
-            really = 1 - entry.mean("samples_backward") / full.mean("samples_backward")
-            if abs(really - entry.ratio) > CLOSE:
-                found[entry.label] = f"{entry.method} {100 * really:.0f} % instead of {percent(entry.ratio)}"
+        really = None if entry is None else _pruned(results, entry)
+        if entry is not None and entry.ratio is not None and really is not None and abs(really - entry.ratio) > CLOSE:
+            found[entry.label] = f"{entry.method} {100 * really:.0f} % instead of {percent(entry.ratio)}"
     return f" Pruned otherwise than asked: {'; '.join(sorted(found.values()))}." if found else ""
 
 
-def _gap(results: Results, table: Published, label: str, column: _Column) -> tuple[float, Difference] | None:
-    """Returns the paper's method minus that of a row, as printed and as measured; None if it is not in both."""
+def _pruned(results: Results, entry: Entry) -> float | None:
+    """Returns the share of full data's samples that runs left out; None without finished runs of both."""
+    full = full_data(results)
+    if full is None or not entry.results:
+        return None
+    return 1 - entry.mean("samples_backward") / full.mean("samples_backward")
+
+
+def _gap(results: Results, table: Published, label: str, column: _Column) -> tuple[float, Difference, bool] | None:
+    """Returns the paper's method minus that of a row, as printed and as measured; None if it is not in both.
+
+    The last value says whether the two prune the same share. All methods may be compared with full data.
+    """
     own = _own_row(label)
     if own is None or own not in table.rows:
         return None
@@ -194,7 +205,10 @@ def _gap(results: Results, table: Published, label: str, column: _Column) -> tup
     if not theirs or not ours or not set(first) & set(second):
         return None
     difference = paired_difference(first, second, test_size=_test_size(results, table))
-    return round(_number(ours) - _number(theirs), _digits(table)), difference
+    found = [_pruned(results, entry) for entry in entries if entry is not None and entry.ratio is not None]
+    shares = [share for share in found if share is not None]
+    equal = len(shares) < 2 or abs(shares[0] - shares[1]) <= CLOSE
+    return round(_number(ours) - _number(theirs), _digits(table)), difference, equal
 
 
 def numbers(results: Results, table: Published, edges: Sequence[float]) -> Held | None:
