@@ -67,3 +67,22 @@ def test_a_split_that_selects_nothing_by_score_does_not_stand_for_the_method(mad
     ]
     assert all(cell.endswith(" better") for row in rows for cell in row[1:] if cell)
     assert counts == {"better": 2}
+
+
+def test_each_method_stands_beside_a_schedule_of_its_own_steps_and_the_first_is_counted(made):
+    methods = "orderdp,prune_ratio=0.5", "orderdp,prune_ratio=0.5,initial_score=3.0", "infobatch,prune_ratio=0.5"
+    folder = made(methods=tuple(map(parse, methods)), against=("short",), seeds=(0, 1, 2))
+    for label, accuracies in {
+        "OrderDP 50 %": (91.0, 91.1, 91.2),
+        "OrderDP 50 % unseen at 3": (95.0, 95.0, 95.0),
+        "InfoBatch 50 %": (92.0, 92.1, 92.2),
+        "full data, steps of OrderDP 50 %": (90.0, 90.0, 90.1),
+        "full data, steps of InfoBatch 50 %": (94.0, 94.2, 94.1),
+    }.items():
+        folder.finish(label, accuracies)
+    tables, counts = against_short({"digits": Task(read_results(folder.path), None, 3)})
+    assert [(row[0], row[1].split()[-1]) for row in tables[0].lines[1:]] == [
+        ("digits, OrderDP", "better"),
+        ("digits, InfoBatch", "worse"),
+    ]
+    assert counts == {"better": 1, "worse": 0}

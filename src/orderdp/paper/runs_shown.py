@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orderdp.comparison.records import OF_MACHINE, value_in
-from orderdp.comparison.results import Entry, Results
+from orderdp.comparison.results import Results
 from orderdp.output.text_table import Table
 from orderdp.paper.sources import Joined
 from orderdp.paper.study import Study, load_study
 from orderdp.paper.study_file import SIZES, read_study
-from orderdp.report.placement import first_methods, percent
+from orderdp.report.placement import first_methods, percent, pruned_entries
 from orderdp.report.tables import interval, sign_of
-from orderdp.strategies import OrderDP
+from orderdp.strategies import OrderDP, StoredSubset
 from orderdp.training.recipe import Recipe
 
 # Keys of recipes that do not change what is learnt, or that a study varies itself.
@@ -43,34 +43,49 @@ class Task(NamedTuple):
 
 
 def against_short(tasks: Mapping[str, Task]) -> tuple[list[Table], Counter[str]]:
-    """Returns the method named first minus the shorter schedule, by task and prune ratio, and how that ended.
+    """Returns methods minus the shorter schedule of as many steps, and how that ended for the method named first.
 
-    OrderDP with exploit 1 is passed over: it keeps all that it draws, and so selects nothing by score.
+    Of each method there is a row by task, with the settings named first. Fixed subsets are left out. So is OrderDP with
+    exploit 1: it keeps all that it draws, and so selects nothing by score.
     """
     rows: dict[str, dict[float, str]] = {}
     counts: Counter[str] = Counter()
     for part, task in tasks.items():
-        for ratio, entry in _first_by_score(task.results).items():
-            difference = task.results.against_short(entry)
-            if difference is not None:
-                word = WORDS[sign_of(difference)]
-                counts[word] += 1
-                cell = f"{interval(difference, len(task.results.seeds))} {word}"
-                rows.setdefault(f"{part}, {entry.method}", {})[ratio] = cell
+        scored = _by_score(task.results)
+        named_first = {entry.label for entry in first_methods(scored).values()}
+        for method in dict.fromkeys(entry.strategy["name"] for entry in pruned_entries(scored)):
+            own = {label: each for label, each in scored.entries.items() if each.strategy["name"] == method}
+            for ratio, entry in first_methods(replace(scored, entries=own)).items():
+                difference = task.results.against_short(entry)
+                if difference is not None:
+                    word = WORDS[sign_of(difference)]
+                    counts[word] += entry.label in named_first
+                    cell = f"{interval(difference, len(task.results.seeds))} {word}"
+                    rows.setdefault(f"{part}, {entry.method}", {})[ratio] = cell
     ratios = sorted({ratio for cells in rows.values() for ratio in cells})
     if not rows:
         return [], counts
     lines = [["task and method", *map(percent, ratios)]]
     lines += [[label, *(cells.get(ratio, "") for ratio in ratios)] for label, cells in rows.items()]
-    note = "In percentage points, with 95 % intervals. Better, worse: the whole interval lies above or below 0."
+    note = (
+        "In percentage points, with 95 % intervals. Better, worse: the whole interval lies above or below 0. Each "
+        "method has a shorter schedule of as many steps as it makes. So this compares at equal cost, also what prunes "
+        "otherwise than asked."
+    )
     return [Table("against_short", "Minus full data for as many steps, which the paper has not", lines, note)], counts
 
 
-def _first_by_score(results: Results) -> dict[float, Entry]:
-    """Returns the first methods without those of OrderDP that keep all of their draw; ratios ascend."""
-    uniform = {"name": OrderDP.name, "exploit": 1}
-    scored = {label: entry for label, entry in results.entries.items() if not uniform.items() <= entry.strategy.items()}
-    return first_methods(replace(results, entries=scored))
+def _by_score(results: Results) -> Results:
+    """Returns results without fixed subsets and without OrderDP that keeps all of its draw."""
+    left_out = ({"name": OrderDP.name, "exploit": 1}, {"name": StoredSubset.name})
+    return replace(
+        results,
+        entries={
+            label: entry
+            for label, entry in results.entries.items()
+            if not any(settings.items() <= entry.strategy.items() for settings in left_out)
+        },
+    )
 
 
 def origins(tasks: Mapping[str, Task]) -> tuple[Table, list[str]]:
