@@ -6,9 +6,13 @@ from dataclasses import replace
 import pytest
 
 from orderdp.comparison.archive import Archive, write_archive
+from orderdp.comparison.grid import Comparison
+from orderdp.comparison.planned import Sizes
 from orderdp.comparison.records import read_folder
 from orderdp.comparison.results import results_of
-from orderdp.paper.sources import Source, covers, find, join
+from orderdp.comparison.searched import searching
+from orderdp.paper.sources import Source, covers, find, has_all_methods, join, other_plan
+from reference.made_runs import Made
 
 PLAN = {"methods": ({"name": "orderdp", "prune_ratio": 0.5},), "against": ("full",)}
 
@@ -88,6 +92,54 @@ def test_a_seed_is_covered_when_all_its_runs_are_finished_in_one_source(two, tin
     assert not covers(sources, type(plan)(tiny_recipe(epochs=4), plan.methods, (0,), plan.against), (), 0)
     more = (*plan.methods, {"name": "ucb", "prune_ratio": 0.5})
     assert not covers(sources, type(plan)(plan.recipe, more, (0,), plan.against), (), 0)
+
+
+def test_static_methods_are_covered_by_all_their_runs_of_the_seed(made):
+    """Not by those of another seed, nor by one of two prune ratios."""
+    about = {"name": "fixed", "method": "el2n", "title": "EL2N", "num_samples": 200, "file": "a"}
+    about |= {"seeds": (0, 1), "sha256": ("a", "b")}
+    static = tuple({**about, "prune_ratio": ratio, "ratios": (0.3, 0.5)} for ratio in (0.3, 0.5))
+    folder = made(methods=(*PLAN["methods"], *static), against=("full",), seeds=(0, 1))
+    for label in ("OrderDP 50 %", "full data", "EL2N 30 %"):
+        folder.finish(label, (90.0, 91.0))
+    folder.finish("EL2N 50 %", (90.0,), seeds=(0,))
+    plan = replace(folder.plan, methods=PLAN["methods"])
+    assert [covers([source(folder)], plan, ("EL2N",), seed) for seed in (0, 1)] == [True, False]
+    assert covers([source(folder)], plan, (), 1)
+    assert not covers([source(folder)], plan, ("EL2N", "GraNd"), 0)
+
+
+def test_a_search_is_covered_when_it_has_ended_and_is_the_same_one(tiny_recipe, tmp_path):
+    def asked(**settings):
+        settings = {"margin": 1.0, "seeds_max": 3, **settings}
+        return searching(tiny_recipe(), [{"name": "orderdp"}, {"name": "ucb"}], (0.3, 0.5), **settings)
+
+    folder = Made(tmp_path / "run", asked())
+    for label, accuracies in {"full data": (90.0, 91.0, 92.0), "UCB 30 %": (80.0, 81.1, 81.9)}.items():
+        folder.finish(label, accuracies)
+    assert not covers([source(folder)], asked(), (), 0)  # one of two methods has ended
+    folder.finish("OrderDP 30 %", (80.0, 81.1, 81.9))
+    assert covers([source(folder)], asked(), (), 0)
+    assert not covers([source(folder)], asked(margin=2.0), (), 0)
+    assert not covers([source(folder)], replace(folder.plan, lossless=None), (), 0)
+
+
+def test_data_of_another_size_are_left_out(two, made):
+    other = source(made("other", seeds=(5,), **PLAN).finish("full data", (50.0,)))
+    planned = replace(other.records.planned, sizes=Sizes(200, 361))
+    joined = join([*map(source, two), other._replace(records=other.records._replace(planned=planned))])
+    assert joined.left_out == [f"{other.path}, which has data of another size"]
+
+
+def test_a_folder_can_go_on_with_more_methods_and_budgets_and_with_no_other_rates_or_search(made, tiny_recipe):
+    there = source(made(**PLAN)).records.planned
+    plan = Comparison(tiny_recipe(), **PLAN)
+    assert (other_plan(plan, there), has_all_methods(plan, there)) == ("", True)
+    for more in ({"methods": (*plan.methods, {"name": "ucb", "prune_ratio": 0.5})}, {"budgets": (0.5,)}):
+        assert (other_plan(replace(plan, **more), there), has_all_methods(replace(plan, **more), there)) == ("", False)
+    assert other_plan(replace(plan, max_lrs=(0.1, 0.2)), there) == "max_lrs [] instead of [0.1, 0.2]"
+    search = searching(tiny_recipe(), [{"name": "orderdp"}], (0.3, 0.5), margin=1.0)
+    assert other_plan(search, there).startswith("lossless {} instead of {")
 
 
 def test_archives_are_found_by_study_and_size_beside_fresh_runs(two, tmp_path):

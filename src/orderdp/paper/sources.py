@@ -152,24 +152,26 @@ def covers(sources: Sequence[Source], comparison: Comparison, labels: Collection
         sources: of the task.
         comparison: what the study plans there, without static methods.
         labels: of its static methods.
-        seed: the seed; any of a search, which is covered when it has ended.
+        seed: the seed; any of a search, which is covered when it has ended as the study plans it now.
     """
     return any(_covers(source.records, comparison, labels, seed) for source in sources)
 
 
 def _covers(records: Records, comparison: Comparison, labels: Collection[str], seed: int) -> bool:
     planned = records.planned
+    if comparison.lossless is not None:
+        ended = all(trail.asks is None for trail in trails_of(results_of(records)).values())
+        return ended and not other_plan(comparison, planned)
     recipe = gathered(parse_toml(comparison.recipe.to_toml()))
     if _first_difference(recipe, planned.recipe) is not None:
         return False
-    if comparison.lossless is not None:
-        trails = trails_of(results_of(records))
-        return set(trails) == set(comparison.lossless.arms) and all(trail.asks is None for trail in trails.values())
-    finished = {run.name: run for run in planned.runs if not isinstance(records.runs[run.name], Missing)}
+    mine = [run for run in planned.runs if run.seed == seed]
+    finished = {run.name: run for run in mine if not isinstance(records.runs[run.name], Missing)}
     table = comparison.table(planned.sizes)
     wanted = {run["name"]: run["strategy"] for run in table["runs"] if run["seed"] == seed}
     same = all(name in finished and _settings(finished[name].strategy) == _settings(wanted[name]) for name in wanted)
-    return same and set(labels) <= {run.method for run in finished.values()}
+    static = [run for run in mine if run.method in labels]
+    return same and set(labels) <= {run.method for run in static} and all(run.name in finished for run in static)
 
 
 def _settings(strategy: Mapping[str, Any]) -> dict[str, Any]:
