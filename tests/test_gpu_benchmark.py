@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +23,7 @@ from orderdp.training.recipe import Recipe
 ROOT = Path(__file__).parents[1]
 HALF = OrderDP(prune_ratio=0.5)
 TINY = Recipe(strategy=HALF, train_size=200, batch_size=32, device="cpu", num_threads=1, evaluations=1)
+SHORT = "full data, steps of OrderDP 50 %"
 SMOKE = ["--device", "cpu", "--smoke"]
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 
@@ -199,13 +200,16 @@ def test_accuracy_is_left_out_without_the_images(call):
 
 def test_parts_that_are_named_are_added_to_a_file_of_the_same_kind(call, tmp_path, monkeypatch):
     parts = dict.fromkeys(("tests", "update", "ratio"), (1,))
-    found = call("--parts", "update", parts=parts)["parts"]
-    assert list(found) == ["update"]
+    found = call("--parts", "update", parts=parts)
+    assert list(found["parts"]) == ["update"]
     assert list(call("--parts", "ratio", "tests", parts=parts)["parts"]) == ["update", "ratio", "tests"]
     assert list(call(parts=parts)["parts"]) == list(parts)  # a call of all parts begins anew
     message = f"--parts adds to a file of the same commit, got {tmp_path / 'f'} of another; write another --json"
     with pytest.raises(SystemExit, match=f"^{re.escape(message)}$"):
         call("--parts", "ratio", "--commit", "another", parts=parts)
+    (tmp_path / "f").write_text(json.dumps({**found, "parts": {}, "device": "another"}))
+    with pytest.raises(SystemExit, match=r"^--parts adds to a file of the same device, got .* of another; write "):
+        call("--parts", "ratio", parts=parts)
     (tmp_path / "f").write_text("[]")
     with pytest.raises(SystemExit, match=r"^--json must be a file that gpu\.py wrote, got .*; write another name$"):
         call("--parts", "ratio", parts=parts)
@@ -249,6 +253,48 @@ def test_rounds_go_on_while_two_more_fit_whatever_the_first_took_to_compile(benc
     kept = []
     gpu_parts.measure_ratio(Settings("cpu", False, False, None, tmp_path, 0.0), kept.append)
     assert [each["rounds"] for each in kept] == [1, 2, 3, 4]
+    assert [each["images_per_s"] for each in kept] == [50] * 4
+
+
+def test_epochs_are_measured_without_compiling_if_that_fails(benchmarks, monkeypatch, tmp_path):
+    import gpu_parts
+
+    def fail(run):
+        raise RuntimeError("no\ncompiler")
+
+    monkeypatch.setattr(gpu_parts, "compile_all", lambda: None)
+    monkeypatch.setattr(gpu_parts, "made_run", lambda settings: None)
+    monkeypatch.setattr(gpu_parts, "measure_ratio", lambda settings, keep: keep({"compile": settings.compile}))
+    settings, kept = gpu_parts.Settings("cpu", True, True, None, tmp_path, 0.0), []
+    monkeypatch.setattr(gpu_parts, "epoch_s", lambda run: 7.0)
+    gpu_parts.epoch_ratio(settings, kept.append)
+    monkeypatch.setattr(gpu_parts, "epoch_s", fail)
+    gpu_parts.epoch_ratio(settings, kept.append)
+    assert [kept[1], kept[-1]] == [
+        {"first_epoch_s": 7.0, "compile": True},
+        {"compile_error": "RuntimeError: no compiler", "compile": False},
+    ]
+
+
+def test_rates_are_images_a_second_of_what_was_read(benchmarks, monkeypatch, tmp_path):
+    import gpu_parts
+
+    run = SimpleNamespace(recipe=None, data_path=SimpleNamespace(data=None), train_set=range(60))
+    seconds = {"data_path_batch_128": [2.0, 3.0, 4.0], "data_path_batch_1024": [1.0], "full_epoch": [5.0, 2.0]}
+    seconds["full_epoch_compiled"] = [1.0, 1.0]
+    monkeypatch.setattr(gpu_parts, "made_run", lambda settings: run)
+    monkeypatch.setattr(gpu_parts, "described", lambda *given: {})
+    monkeypatch.setattr(gpu_parts, "reading", lambda *given: None)
+    monkeypatch.setattr(gpu_parts, "images_in_epoch", lambda run: 40)
+    monkeypatch.setattr(gpu_parts, "interleaved", lambda calls, rounds: {name: seconds[name] for name in calls})
+    kept = []
+    gpu_parts.images_per_second(gpu_parts.Settings("cpu", True, True, None, tmp_path, 0.0), kept.append)
+    assert {name: kept[-1][name]["median"] for name in seconds} == {
+        "data_path_batch_128": 20,
+        "data_path_batch_1024": 60,
+        "full_epoch": 14,
+        "full_epoch_compiled": 40,
+    }
 
 
 def test_waits_are_noted_and_other_warnings_are_not(benchmarks):
@@ -337,6 +383,52 @@ def test_runs_are_trained_so_many_at_once_and_those_beyond_the_time_are_left_out
     assert max(most) == 1
 
 
+@pytest.mark.parametrize(("epoch_s", "at_once", "planned_s"), [(7.9, 4, 7.9), (8.0, 1, 2.0)])
+def test_as_many_are_trained_at_once_as_is_faster_and_the_longest_begin(
+    accuracy, monkeypatch, tmp_path, epoch_s, at_once, planned_s
+):
+    """An epoch takes 2 s alone."""
+    pool, asked, begun = SimpleNamespace(shutdown=lambda **named: None), [], []
+    monkeypatch.setattr(accuracy, "ProcessPoolExecutor", lambda *given, **named: pool)
+    monkeypatch.setattr(accuracy, "costs", lambda *given: (accuracy.Cost(1.0, 2.0), accuracy.Cost(1.0, epoch_s)))
+    monkeypatch.setattr(accuracy, "plan", lambda *given: asked.append(given) or (2, 3))
+
+    def rows_of(members, pool, folder, at_once, left_s):
+        begun.extend([(member.label, member.recipe.seed) for member in members])
+        return [{"label": "full data", "seed": 0, "accuracy": 90.0}]
+
+    monkeypatch.setattr(accuracy, "rows_of", rows_of)
+    kept = []
+    accuracy.train_arms(TINY, tmp_path, lambda: 100.0, kept.append)
+    assert asked == [(90.0, accuracy.Cost(1.0, planned_s), at_once, 30, 10)]
+    assert (kept[-1]["at_once"], kept[-1]["seeds"], kept[-1]["epochs"]) == (at_once, 2, 3)
+    assert begun[:2] == [("full data", 0), ("full data", 1)]
+    assert sorted(begun[2:]) == [(label, seed) for label in ("OrderDP 50 %", SHORT) for seed in (0, 1)]
+
+
+def test_a_run_among_several_costs_what_the_slowest_takes(accuracy, tmp_path):
+    seconds = iter([(9.0, 9.0), (9.0, 9.0), (1.0, 5.0), (2.0, 4.0), (1.0, 3.0)])  # the first ones load and compile
+
+    def submit(function, recipe, path):
+        ended = Future()
+        ended.set_result(dict(zip(("once_s", "epoch_s"), next(seconds), strict=True)))
+        return ended
+
+    found = accuracy.costs(TINY, SimpleNamespace(submit=submit), 2, tmp_path, lambda: 100.0)
+    assert found == (accuracy.Cost(1.0, 3.0), accuracy.Cost(2.0, 5.0))
+
+
+def test_what_a_run_takes_beside_its_epochs_is_told_apart(accuracy, monkeypatch, tmp_path):
+    result = dict.fromkeys(("accuracy_last", "steps", "epochs", "samples_backward", "training_s", "data_s"), 1.0)
+    made = SimpleNamespace(ended_s=[130.0, 140.0, 152.0], train=lambda: {**result, "selection_s": 0.5})
+    monkeypatch.setattr(accuracy, "ClockedRun", lambda *given, **named: made)
+    clock = iter([100.0, 160.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    row = accuracy.trained(TINY, tmp_path / "run")
+    assert (row["wall_s"], row["epoch_s"], row["once_s"], row["spent_s"]) == (60, 10, 30, 2.5)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_the_arms_of_a_small_recipe_are_trained_in_other_processes(accuracy, tmp_path):
     """As on CIFAR-10, on the digits; two processes, one seed, two epochs."""
@@ -352,7 +444,7 @@ def test_the_arms_of_a_small_recipe_are_trained_in_other_processes(accuracy, tmp
     assert {name: row["steps"] for name, row in rows.items()} == {
         "full data": 2 * 7,
         "OrderDP 50 %": 2 * 4,
-        "full data, steps of OrderDP 50 %": 2 * 4,
+        SHORT: 2 * 4,
     }
     (against_full, against_short) = found["differences"].values()
     assert against_full["mean"] == pytest.approx(rows["OrderDP 50 %"]["accuracy"] - rows["full data"]["accuracy"])

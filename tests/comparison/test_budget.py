@@ -7,6 +7,7 @@ import pytest
 from orderdp.comparison.budget import Budget
 from orderdp.comparison.workers import resume
 from orderdp.training.run_folder import RunFolder
+from reference.made_runs import SIZES
 
 STEPS = {"OrderDP 50 %": 12, "full data": 21}  # of 200 samples in batches of 32, three epochs
 RUN_S = 3 * 2.125  # of a made run
@@ -40,6 +41,22 @@ def test_of_several_finished_runs_the_slowest_alike_and_the_mean_of_all_others_c
     assert budget.expected_s(folder.path, "OrderDP 50 %", 12) == 4.0
     assert budget.expected_s(folder.path, "another", 30) == pytest.approx(30 * a_step)
     assert budget.expected_s(folder.path, "another", None) == pytest.approx(21 * a_step)
+
+
+def test_a_run_is_allowed_by_its_label_and_the_steps_of_the_training_samples(folder, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    spent = {"training_s": 12.0, "selection_s": 0.0, "data_s": 0.0, "evaluation_s": 0.0}  # 1 s a step
+    folder.finish("OrderDP 50 %", (90.0,), seeds=(0,), also=spent)
+    for label, seconds in (("OrderDP 50 %", 12), ("full data", 21)):
+        run, member = folder.folder(label, 1), folder.run(label, 1)
+        given = (run, label, member.recipe_in(folder.path, SIZES.num_samples), SIZES)
+        assert Budget(1000.0 + seconds + 0.01).allows(*given)
+        assert not Budget(1000.0 + seconds - 0.01).allows(*given)
+    slow = {**spent, "training_s": 100.0}
+    folder.finish("full data", (90.0,), seeds=(0,), also=slow)
+    assert Budget(1012.01).allows(
+        folder.folder("OrderDP 50 %", 1), "OrderDP 50 %", folder.run("OrderDP 50 %", 1).recipe, SIZES
+    )
 
 
 def test_a_damaged_run_counts_for_nothing(folder):

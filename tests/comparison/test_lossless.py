@@ -85,6 +85,13 @@ def test_the_differences_are_judged_one_by_one_and_the_first_end_counts():
         assert judged.mean == pytest.approx(np.mean(row[:count]))
 
 
+def test_differences_beyond_the_last_look_do_not_count():
+    test = SequentialTest(MARGIN, 4)
+    judged = test.judge([-9.0, 9.0, -9.0, 9.0])
+    assert (judged.verdict, judged.seeds) == ("undecided", 4)
+    assert test.judge([-9.0, 9.0, -9.0, 9.0, *[0.0] * 500]) == judged
+
+
 def test_before_its_first_look_a_test_says_nothing():
     assert SequentialTest(MARGIN).judge([0.5, 0.7]) == Judged(None, 0.6, -np.inf, np.inf, 2)
     assert SequentialTest(MARGIN).judge([]).verdict is None

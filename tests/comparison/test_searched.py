@@ -100,6 +100,12 @@ def test_a_search_begins_in_the_middle_of_the_grid_with_full_data_beside_it(sear
     assert list(comparison.lossless.arms) == ["OrderDP", "dynamic random"]
 
 
+def test_a_search_begins_with_as_few_seeds_as_a_test_needs_whatever_the_order_of_its_ratios(tiny_recipe):
+    found = searching(tiny_recipe(), methods("orderdp"), RATIOS[::-1], range(5), margin=1.0)
+    assert (found.lossless.prune_ratios, dict(found.lossless.seeds_of)) == (RATIOS, {"OrderDP 50 %": 3})
+    assert [member.recipe.seed for member in found.members(200) if member.label == "OrderDP 50 %"] == [0, 1, 2]
+
+
 def test_each_method_goes_its_own_way_with_the_same_seeds_and_full_data(done):
     assert ends(done) == END
     seeds = {}

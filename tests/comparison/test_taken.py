@@ -65,6 +65,19 @@ def test_all_runs_in_common_are_copied_whole(tiny, tmp_path, made):
     assert RunFolder(path / "full-data-seed0").result() == RunFolder(made / "full-data-seed0").result()
 
 
+def test_each_run_comes_from_the_first_folder_that_has_it(tiny, tmp_path, made):
+    """Whatever the folders before lack."""
+    half = planned(tmp_path / "half", tiny(**METHOD))
+    assert [there for _, there in take_over(half, [made])] == [made] * 3
+    (half / "full-data-seed0" / "result.json").unlink()
+    path = planned(tmp_path / "new", tiny(**METHOD))
+    assert dict(take_over(path, [half, made])) == {
+        "InfoBatch 50 %, seed 0": half,
+        "full data, seed 0": made,
+        "full data, steps of InfoBatch 50 %, seed 0": half,
+    }
+
+
 OTHERS = {
     "learning rate": {"max_lr": 0.05},
     "measurements": {"alignment": 1},

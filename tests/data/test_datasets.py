@@ -3,6 +3,7 @@ import hashlib
 import os
 import pickle
 import re
+from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from orderdp.data import fashion_mnist
-from orderdp.data.base import from_arrays
+from orderdp.data.base import ImageArrays, from_arrays
 from orderdp.data.imports import import_image_library
 from orderdp.data.registry import load_dataset
 from orderdp.data.subsets import stratified_order
@@ -429,3 +430,14 @@ def test_the_real_cifar_sets_are_read(name, num_classes):
     # The published mean is of CIFAR-100; an image's own mean spreads by less than 0.18 around its set's.
     if name == "cifar100":
         assert mean.tolist() == pytest.approx(sets.mean, abs=5 * 0.18 / sqrt(20_000))
+
+
+def test_the_digest_of_the_training_part_is_of_its_inputs_and_its_labels():
+    data = load_dataset("digits", train_size=20)
+    images, labels = data.train.images.clone(), data.train.labels.clone()
+    images[7, 0, 3, 3] ^= 1
+    labels[7] = (labels[7] + 1) % 10
+    parts = [data.train, ImageArrays(images, data.train.labels), ImageArrays(data.train.images, labels)]
+    parts.append(ImageArrays(data.train.images.view(20, 1, 4, 16), data.train.labels))
+    assert len({replace(data, train=part).sha256 for part in parts}) == 4
+    assert replace(data, test=data.train).sha256 == data.sha256

@@ -1,10 +1,12 @@
 """Training images that are held out to be evaluated on."""
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
 
+from orderdp.comparison import checks
 from orderdp.comparison.checks import LoadedData
 from orderdp.data.registry import load_dataset
 from orderdp.training.recipe import Recipe
@@ -36,6 +38,21 @@ def test_a_recipe_asks_for_it_beside_the_whole_data():
     whole, held = (loaded.of(Recipe(train_size=200, held_out=share)) for share in (0, 0.25))
     assert (len(whole.train), len(whole.test)) == (200, 360)
     assert (len(held.train), len(held.test)) == (150, 50)
+
+
+def test_data_are_loaded_once_for_each_place_and_size(monkeypatch):
+    asked = []
+    monkeypatch.setattr(checks, "load_dataset", lambda name, **given: asked.append((name, given)) or object())
+    changes = [{"data_root": "D"}, {"image_size": 16}, {"train_size": 90}, {"seed": 1}]
+    first = {"dataset": "folder", "data_root": "C", "image_size": 8, "train_size": 80}
+    recipes = [Recipe(**{**first, **change}) for change in [{}, *changes]]
+    loaded = LoadedData()
+    found = [loaded.of(recipe) for recipe in [*recipes, *recipes]]
+    assert found[:5] == found[5:]
+    assert found[4] is found[0]  # the seed is of the run
+    assert [(name, given["data_root"], given["image_size"], given["train_size"]) for name, given in asked] == [
+        ("folder", Path(recipe.data_root), recipe.image_size, recipe.train_size) for recipe in recipes[:4]
+    ]
 
 
 def test_rows_are_positions_in_the_whole_training_part():

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from orderdp.data import molecules
+from orderdp.data.augment import Purpose, draws
 from orderdp.data.base import Graphs
 from orderdp.data.graphs import ResidentGraphs
 from orderdp.data.registry import load_dataset
@@ -65,6 +66,57 @@ def test_atoms_stand_on_the_diagonal_and_bonds_beside_it(chains):
 def test_labels_are_standardised_by_the_training_molecules_that_are_left(chains):
     assert chains.train.labels.tolist() == [-1, 1]
     assert chains.test.labels.tolist() == [3, 0]
+
+
+def test_a_kind_is_an_element_with_its_charge_its_hydrogens_and_whether_it_is_aromatic():
+    def atom(symbol="N", charge=0, hydrogens=1, aromatic=False):
+        return SimpleNamespace(
+            GetSymbol=lambda: symbol,
+            GetFormalCharge=lambda: charge,
+            GetTotalNumHs=lambda: hydrogens,
+            GetIsAromatic=lambda: aromatic,
+        )
+
+    others = [atom("C"), atom(charge=1), atom(hydrogens=2), atom(aromatic=True)]
+    assert len({molecules._kind(each) for each in (atom(), atom(), *others)}) == 5
+
+
+@pytest.fixture
+def chemistry(monkeypatch):
+    """Stands in for RDKit, for texts in which a molecule is a line of symbols."""
+
+    def supplied(file):
+        for line in file.read().decode().split():
+            molecule, value = Chain(line.partition("=")[0]), line.partition("=")[2]
+            molecule.GetProp = {"SOL": value, "ID": "9"}.__getitem__
+            yield molecule
+
+    chem = SimpleNamespace(MolFromSmiles=Chain, ForwardSDMolSupplier=supplied)
+    monkeypatch.setattr(molecules, "_rdkit", lambda name, module: chem)
+    monkeypatch.setattr(molecules, "_graph_of", lambda molecule: molecule.symbols)
+
+
+@pytest.mark.usefixtures("chemistry")
+def test_solubilities_are_split_as_their_files_are(monkeypatch):
+    files = {"solubility.train.sdf": b"CO=-1.5 CC=0.5 OCC=7", "solubility.test.sdf": b"OCC=7 N=-0.5"}
+    monkeypatch.setattr(molecules, "_content", lambda name, file, root: files[file])
+    data = load_dataset("solubility")
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([-1, 1], [7.5, 0])
+    assert data.test.matrices[0].diagonal().tolist() == [3, 2, 2]
+
+
+@pytest.mark.usefixtures("chemistry")
+def test_a_fifth_of_the_energies_is_drawn_for_tests(monkeypatch):
+    energies = np.arange(20.0) ** 2
+    rows = "".join(f"{'C' * (number + 1)},{energy}\n" for number, energy in enumerate(energies))
+    monkeypatch.setattr(molecules, "_content", lambda name, file, root: f"smiles,expt\n{rows}".encode())
+    data = load_dataset("freesolv")
+    order = np.argsort(draws(0, 0, np.arange(20), Purpose.SUBSET))
+    test, train = (energies[np.sort(part)] for part in (order[:4], order[4:]))
+    for part, expected in ((data.train, train), (data.test, test)):
+        assert part.labels.tolist() == pytest.approx((expected - train.mean()) / train.std())
+        sizes = (part.matrices.diagonal(dim1=1, dim2=2) != 0).sum(1)
+        assert ((sizes - 1) ** 2).tolist() == expected.tolist()
 
 
 def test_a_batch_of_graphs_is_cut_to_its_largest(chains):

@@ -77,6 +77,7 @@ def test_a_data_frame_of_r_is_read_with_its_numbers_and_factors(version):
     found = data_frame(content, "Mine")
     assert list(found) == ["size", "kind", "other"]
     assert found["size"].values.tolist() == [1.5, -2.0, 1e300]
+    assert [column.values.dtype for column in found.values()] == [np.float64, np.int64, np.int64]
     assert (found["kind"].values.tolist(), found["kind"].levels) == ([1, 0, 1], ("Rad.Flow", "Über"))
     assert (found["other"].values.tolist(), found["other"].levels) == ([0, 0, 0], ("only",))
 

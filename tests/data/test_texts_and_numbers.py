@@ -10,7 +10,7 @@ import torch
 
 from orderdp.comparison.checks import LoadedData
 from orderdp.data import rotated, sst2
-from orderdp.data.base import ImageArrays, Texts, from_arrays
+from orderdp.data.base import DataSets, Features, ImageArrays, Texts, from_arrays
 from orderdp.data.registry import load_dataset
 from orderdp.data.texts import ResidentTexts
 from orderdp.training.recipe import Recipe
@@ -154,6 +154,25 @@ def test_imbalance_leaves_one_sample_in_n_of_the_classes_of_the_second_half():
     assert torch.bincount(data.with_imbalance(1e9).train.labels)[5:].tolist() == [1] * 5
     odd = replace(data, num_classes=9, train=data.train.subset(np.flatnonzero(data.train.labels < 9)))
     assert torch.equal(torch.bincount(odd.with_imbalance(10).train.labels)[:5], counts[:5])
+
+
+def test_which_samples_are_kept_and_mislabelled_is_the_same_in_every_release():
+    """Archived runs are compared with new ones."""
+    data = load_dataset("digits").with_train_size(400)
+    noisy = data.with_label_noise(0.02)
+    wrong = np.flatnonzero(noisy.train.labels != data.train.labels)
+    assert wrong.tolist() == [17, 162, 185, 203, 215, 258, 344, 358]
+    assert noisy.train.labels[wrong].tolist() == [7, 0, 8, 2, 4, 7, 7, 1]
+    assert data.rows[:8].tolist() == [7, 8, 10, 11, 15, 16, 17, 22]
+    uneven = data.with_imbalance(40)
+    assert uneven.rows[uneven.train.labels > 4].tolist() == [607, 760, 822, 1221, 1330]
+
+
+def test_a_class_is_rare_below_half_of_its_even_share():
+    labels = torch.tensor([0] * 21 + [1] * 4 + [2] * 5)
+    rows = Features(torch.zeros(30, 1), labels)
+    assert DataSets(rows, rows, num_classes=3).rare_classes == (1,)
+    assert DataSets(rows, rows, num_classes=4).rare_classes == (3,)  # a class without a sample; 4 of 30 / 4 are enough
 
 
 def test_a_recipe_asks_for_imbalance_before_wrong_labels_and_held_out_samples():

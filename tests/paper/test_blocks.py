@@ -1,7 +1,9 @@
 """Which block comes next, and running blocks: in order, within the time, after a stop, once."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tomli_w
@@ -9,6 +11,7 @@ import tomli_w
 from orderdp.comparison import workers
 from orderdp.comparison.checks import LoadedData
 from orderdp.comparison.grid import load_comparison
+from orderdp.comparison.records import read_folder
 from orderdp.data.registry import DATASETS
 from orderdp.paper import blocks as module
 from orderdp.paper import page as page_module
@@ -18,11 +21,12 @@ from orderdp.paper.contents import Kind, Place, places
 from orderdp.paper.failures import read_failures, write_failures
 from orderdp.paper.page import page_of
 from orderdp.paper.page_text import as_markdown
-from orderdp.paper.sources import find
+from orderdp.paper.sources import Found, Source, find
 from orderdp.paper.studies import find_study
 from orderdp.paper.study import load_study
-from orderdp.training import provenance
+from orderdp.training import coreset_plan, provenance
 from orderdp.training.run_folder import claimed
+from reference.made_runs import Made
 
 HOUR = 3600.0
 
@@ -68,6 +72,15 @@ def test_the_next_block(states, left_s, expected):
 def test_several_processes_take_a_part_of_the_time():
     there = [(block("table8"), State(False, begun=False, expected_s=10.0))]
     assert next_block(there, 6.0, processes=2) == (there[0][0], True)
+
+
+def test_what_is_said_of_a_block_is_the_time_that_its_processes_take_together():
+    state = State(False, begun=False, expected_s=600.0, runs=4)
+    assert [module._said(state, processes) for processes in (1, 2)] == [
+        "4 runs, about 10.0 minutes",
+        "4 runs, about 5.0 minutes",
+    ]
+    assert module._said(State(False, begun=False, expected_s=None), 2) == "nobody knows how long"
 
 
 def test_no_part_of_a_block_with_proxies_is_made(tmp_path):
@@ -220,6 +233,76 @@ def blocks_in(tmp_path):
     wanted = {}
     make.wanted = wanted
     return make
+
+
+@pytest.mark.parametrize("name", ["table8", "table6"])
+def test_the_blocks_of_a_study_share_its_stated_time(name, tmp_path):
+    row = find_study(name)
+    blocks = list(module._of_study(row, load_study(row.file, "cpu"), tmp_path, 120.0))
+    assert len(blocks) > 1
+    assert [block.stated_s for block in blocks] == [pytest.approx(120 / len(blocks))] * len(blocks)
+
+
+def test_runs_begin_within_the_time_of_the_call_and_those_that_fail_are_named(blocks_in, tmp_path, monkeypatch):
+    given = []
+
+    def resume(paths, *, budget, **named):
+        given.append(budget)
+        return [SimpleNamespace(failed={"OrderDP 50 %, seed 0": "the loss is nan"}, damaged={"full data": "cut"})]
+
+    monkeypatch.setattr(module.workers, "resume", resume)
+    blocks_in.wanted["against"] = ["full"]
+    block = replace(blocks_in(digits={})[0], stated_s=60.0)
+    expected = {"figure9, digits, OrderDP 50 %, seed 0": "the loss is nan", "figure9, digits, full data": "cut"}
+    assert run([block], tmp_path / "paper", hours=2, log=silent) == expected
+    assert {each.what: each.why for each in read_failures(tmp_path / "paper")} == expected
+    (budget,) = given
+    assert budget.ends == pytest.approx(time.time() + 7200, abs=300)
+    assert budget.stated_s == 30  # of two runs
+
+
+def test_after_a_block_that_does_not_fit_no_other_one_begins(tmp_path, monkeypatch):
+    """Its runs that fit are made; the time that is left is too short for any other."""
+    made = []
+    monkeypatch.setattr(module, "state_of", lambda *given: State(False, begun=False, expected_s=1e9))
+    monkeypatch.setattr(module, "_needs_proxies", lambda block: False)
+    monkeypatch.setattr(module, "_make", lambda block, *given: made.append(block.name) or {})
+    blocks = [block("table8"), block("table9")]
+    assert run(blocks, tmp_path, hours=1, log=silent) == {}
+    assert made == [blocks[0].name]
+
+
+@pytest.fixture
+def half(blocks_in):
+    """Two blocks of two runs each, of which the first run of the first seed is finished, and the folder of the task."""
+    blocks_in.wanted.update(against=["full"], seeds=[0, 1])
+    blocks = blocks_in(digits={})
+    folder = Made(blocks[0].path, blocks[0].study.parts["digits"])
+    return blocks, folder.finish("OrderDP 50 %", (90.0,), seeds=(0,))
+
+
+def test_what_is_left_of_a_block_takes_as_long_as_the_runs_so_far(half):
+    blocks, _ = half
+    run_s = 2.125  # of an epoch, with its evaluation
+    assert [state_of(block) for block in blocks] == [
+        State(False, begun=True, expected_s=run_s, runs=2),
+        State(False, begun=False, expected_s=2 * run_s, runs=2),
+    ]
+    # With proxies, of which no run tells: as stated, until they are trained.
+    studies = [replace(block.study, subsets={"digits": None}) for block in blocks]
+    with_proxies = [replace(block, study=study, stated_s=50.0) for block, study in zip(blocks, studies, strict=True)]
+    assert [state_of(block).expected_s for block in with_proxies] == [run_s, 50.0]
+
+
+def test_a_block_is_done_with_the_runs_of_its_seed_and_its_static_methods(half):
+    blocks, folder = half
+    folder.finish("full data", (92.0,), seeds=(0,))
+    archived = Found(tasks={"figure9": {"digits": [Source(folder.path, read_folder(folder.path))]}})
+    for found in (None, archived):
+        assert [state_of(block, found).done for block in blocks] == [True, False]
+    (folder.path / "coresets").mkdir()
+    (folder.path / "coresets" / coreset_plan.FILE).touch()  # whose subsets are not in the comparison yet
+    assert not state_of(blocks[0]).done
 
 
 def test_the_tasks_whose_data_are_there_are_trained_and_the_page_says_why_others_are_not(

@@ -1,16 +1,25 @@
 """The study of streams: what its arms cost, what a stream gives, and what its table says."""
 
+import time
+
 import pytest
 import torch
+from torch.nn import functional as F
 
+from orderdp.data.images import ResidentImages
 from orderdp.data.registry import load_dataset
+from orderdp.paper import open_stream as module
 from orderdp.paper import studies
 from orderdp.paper.exhibit import Shown
-from orderdp.paper.open_stream import Arm, Run, Stream, _Source, arms, open_stream, show, train
+from orderdp.paper.open_stream import WINDOW, Arm, Run, Stream, _Source, arms, measured, open_stream, show, train
 from orderdp.paper.page import page_of
 from orderdp.paper.sources import find
 from orderdp.strategies import OrderDP
+from orderdp.stream import StreamPruner
 from orderdp.training.data_path import DataPath
+from orderdp.training.models import build_model
+from orderdp.training.objective import Classes
+from orderdp.training.optim import optimization
 from orderdp.training.recipe import Recipe
 
 RECIPE = Recipe(dataset="digits", model="small_cnn", batch_size=16, device="cpu", num_threads=1, seed=3)
@@ -53,6 +62,62 @@ def test_equal_seeds_give_equal_runs_and_draws_from_nowhere_else(data, runs):
     assert train(RECIPE.model_copy(update={"seed": 4}), data, STREAM, arm).accuracy != again.accuracy
 
 
+def test_a_run_is_the_loop_that_one_would_write_down(data, runs):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RECIPE.seed)
+        model = build_model("small_cnn", num_classes=10, in_channels=1, image_size=8).train()
+    samples = [DataPath(RECIPE, data, torch.device("cpu")).samples(each, "none") for each in (data.train, data.test)]
+    whole = OrderDP(explore=1.0, exploit=1.0)
+    source = _Source(samples[0], 640, RECIPE)
+    pruner = StreamPruner(source, whole, batch_size=16, window=WINDOW, seed=RECIPE.seed, key=lambda batch: batch[0])
+    optimizer, schedule = optimization(model, RECIPE, total_steps=40)
+    for keys, (_, images, labels) in pruner:
+        losses = F.cross_entropy(model(images), labels, reduction="none", label_smoothing=RECIPE.label_smoothing)
+        optimizer.zero_grad()
+        pruner.update(keys, losses).backward()
+        optimizer.step()
+        schedule.step()
+    images, labels = samples[1].__getitems__(range(360))
+    with torch.no_grad():
+        right = model.eval()(images).argmax(1) == labels
+    assert runs["read in full"].accuracy == pytest.approx(100 * float(right.double().mean()))
+
+
+def test_the_seconds_are_those_of_reading_and_training_without_evaluation(data, monkeypatch):
+    clock = [0.0]
+
+    def takes(owner, name, seconds):
+        original = getattr(owner, name)
+
+        def replacement(*arguments):
+            clock[0] += seconds
+            return original(*arguments)
+
+        monkeypatch.setattr(owner, name, replacement)
+
+    takes(ResidentImages, "__getitems__", 1)
+    takes(Classes, "losses", 100)
+    takes(Classes, "sums", 10_000)
+    monkeypatch.setattr(time, "process_time", lambda: clock[0])
+    assert train(RECIPE, data, STREAM, arms([], repeats=True)[0]).processor_s == 40 + 40 * 100
+
+
+def test_every_arm_is_trained_with_every_seed_on_a_stream_of_its_size(data, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        module, "train", lambda recipe, part, *given: made.append((recipe.seed, len(part.train), *given))
+    )
+    streams, threads = [Stream("once", 64, 1), STREAM], torch.get_num_threads()
+    measured(RECIPE.model_copy(update={"num_threads": 2}), data, streams, ratios=(0.5,), seeds=(0, 4))
+    assert torch.get_num_threads() == threads
+    assert made == [
+        (seed, stream.num_samples, stream, arm)
+        for stream in streams
+        for seed in (0, 4)
+        for arm in arms([0.5], repeats=stream.passes > 1)
+    ]
+
+
 def test_remembered_losses_choose_nothing_in_a_stream_that_is_seen_once():
     assert not any(arm.scores == "remembered" for arm in arms([0.5, 0.7], repeats=False))
     assert {arm.ratio for arm in arms([0.5, 0.7], repeats=False)} == {None, 0.5, 0.7}
@@ -68,6 +133,13 @@ def test_a_stream_gives_every_sample_once_a_pass_in_an_order_of_its_own(data):
     assert not torch.equal(first[:160], first[320:])
     for ids, inputs, labels in source:
         assert torch.equal(labels, data.train.labels[ids])
+        assert torch.equal(inputs, samples.__getitems__(ids)[0])
+
+
+def test_a_sample_that_comes_again_is_augmented_anew(data):
+    streamed, samples = (DataPath(RECIPE, data, torch.device("cpu")).samples(data.train, "crop") for _ in range(2))
+    for number, (ids, inputs, _) in enumerate(_Source(streamed, 640, RECIPE)):
+        samples.set_epoch(number // 20)
         assert torch.equal(inputs, samples.__getitems__(ids)[0])
 
 

@@ -97,3 +97,47 @@ def test_a_question_that_the_paper_leaves_open_is_answered_by_all_tables_of_accu
     assert {"shuttle: Mean accuracy of the classes", "shuttle: Accuracy of the worst class"} <= {
         *tables["open_tabular"]
     }
+
+
+def test_what_a_task_lacks_is_counted_in_seeds_and_in_static_methods(pair):
+    from types import SimpleNamespace
+
+    from orderdp.comparison.results import read_results
+    from orderdp.paper.page import _lacking
+    from orderdp.paper.runs_shown import Task
+    from orderdp.paper.study import Study
+
+    subsets = SimpleNamespace(labels=lambda: {"el2n": "EL2N", "grand": "GraNd"})
+    study = Study("mine", "cpu", None, {"digits": pair.plan}, {}, {"digits": subsets})
+    assert _lacking(study, "digits", Task(read_results(pair.path), None, 8)) == [
+        "5 of 8 seeds",
+        "2 of the methods and prune ratios, such as EL2N",
+    ]
+
+
+def test_printed_numbers_are_held_against_at_the_size_of_the_paper_alone(pair):
+    from orderdp.comparison.results import read_results
+    from orderdp.paper.page import _held
+    from orderdp.paper.runs_shown import Task
+    from orderdp.report.outline import Outline, Published
+
+    results = read_results(pair.path)
+    title = "{dataset}, {model}: accuracy".format(**results.recipe)
+    rows = {"OrderDP": ["91.0"], "full data": ["91.0"]}
+    tasks = {"digits": Task(results, None, 3)}
+    for shown, expected in ((title, ["numbers", "order"]), ("CIFAR-10, ResNet-18", ["order"])):
+        outline = Outline("mine", published=(Published(shown, ("method", "50 %"), rows),))
+        for size in ("cpu", "gpu", "paper"):
+            found = [held.table.name for _, held in _held(size, outline, tasks)]
+            assert found == (expected if size == "paper" else ["order"])
+
+
+def test_an_exact_number_that_is_not_the_printed_one_is_outside():
+    from orderdp.paper.contents import Kind, Place
+    from orderdp.paper.page import _of_exact
+
+    place = Place("table10", "Table 10", None, Kind.PRINTED)
+    header, rows = ("method", "computed", "printed"), [("1.5", "2.5", "2.5"), ("1.5", "2.5", "1.5")]
+    shown = _of_exact(place, (header, rows))
+    assert [line[-1] for line in shown.tables[0].lines[1:]] == [f"2.5 {WITHIN}", f"1.5 {OUTSIDE}"]
+    assert shown.marks == {WITHIN: 1, OUTSIDE: 1}

@@ -1,12 +1,13 @@
-"""What the page says of runs: settings other than the paper's, and the shorter schedule."""
+"""What the page says of runs: settings other than the paper's, where they come from, the shorter schedule."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
 from orderdp.comparison.results import read_results
 from orderdp.output.toml import parse_toml
-from orderdp.paper.runs_shown import Task, against_short, other_settings
+from orderdp.paper.runs_shown import Task, against_short, origins, other_settings
 from orderdp.paper.studies import find_study
 from orderdp.paper.study import load_study
 from orderdp.strategies.registry import parse
@@ -86,3 +87,35 @@ def test_each_method_stands_beside_a_schedule_of_its_own_steps_and_the_first_is_
         ("digits, InfoBatch", "worse"),
     ]
     assert counts == {"better": 1, "worse": 0}
+
+
+def test_runs_of_a_seed_of_two_machines_or_commits_are_named(pair):
+    def shown(label, seed, **changes):
+        file = pair.folder(label, seed).path / "result.json"
+        before = file.read_text()
+        file.write_text(json.dumps({**json.loads(before), **changes}))
+        table, mixed = origins({"digits": Task(read_results(pair.path), None, 3)})
+        file.write_text(before)
+        return table.lines[1:], mixed
+
+    day = "2026-03-10"
+    assert shown("full data", 1) == ([["digits", "0, 1, 2", "9", "not recorded", "a processor", day]], [])
+    rest = ["digits", "0, 2", "6", "not recorded", "a processor", day]
+    another = ["digits", "1", "3", "not recorded", "a processor and another", day]
+    assert shown("full data", 1, device="another") == ([rest, another], ["digits"])
+    lines, mixed = shown("full data", 1, finished="2026-03-09T23:00:00+00:00")
+    assert (lines[1][-1], mixed) == (f"2026-03-09 and {day}", [])
+    for run in pair.path.glob("*-seed1/result.json"):
+        run.write_text(json.dumps({**json.loads(run.read_text()), "commit": "abc"}))
+    assert shown("full data", 1)[1] == []
+    assert shown("full data", 1, commit="abd")[1] == ["digits"]
+
+
+def test_the_seeds_of_a_difference_are_said_if_a_planned_one_is_missing(pair):
+    """Planned in the runs that are read: how many the study has by now stands elsewhere."""
+    before, after = (against_short({"digits": Task(read_results(pair.path), None, seeds)})[0] for seeds in (3, 5))
+    assert before == after
+    assert "pairs" not in before[0].lines[1][1]
+    (pair.folder("OrderDP 50 %", 2).path / "result.json").unlink()
+    ((table,), _) = against_short({"digits": Task(read_results(pair.path), None, 3)})
+    assert "(2 of 3 pairs)" in table.lines[1][1]

@@ -28,6 +28,7 @@ from orderdp.training.provenance import digest, environment
 from orderdp.training.proxy_training import proxy_model
 from orderdp.training.run_folder import RunFolder
 from orderdp.training.steps import total_steps
+from orderdp.training.views import Mixed
 
 N = 200
 ORDERDP = {"strategy": "orderdp", "prune_ratio": 0.5}
@@ -90,6 +91,25 @@ def test_the_average_of_the_weights_is_evaluated(train, digits):
     assert digests["average"] == digest(run.average.module.state_dict()) != digests["model"]
 
 
+def test_the_average_follows_the_weights_after_each_step(tmp_path, tiny, digits, monkeypatch):
+    weights, step = [], torch.optim.SGD.step
+
+    def seen(optimizer, *arguments, **named):
+        step(optimizer, *arguments, **named)
+        weights.append([parameter.detach().clone() for parameter in optimizer.param_groups[0]["params"]])
+
+    monkeypatch.setattr(torch.optim.SGD, "step", seen)
+    recipe = tiny(**FULL, ema=0.75, epochs=2)
+    run = Run(recipe, digits, RunFolder.create(tmp_path / "run", recipe), show=False)
+    run.train()
+    assert len(weights) == run.num_steps == 14
+    for place, averaged in enumerate(run.average.module.parameters()):
+        expected = weights[0][place]  # timm begins at the weights after the first step
+        for after in weights[1:]:
+            expected = 0.75 * expected + 0.25 * after[place]
+        torch.testing.assert_close(averaged.detach(), expected)
+
+
 def test_a_gradient_is_cut_to_the_largest_norm_and_recorded_as_it_was(train, digits):
     plain = {**FULL, "max_steps": 1, "schedule": "constant", "momentum": 0.0, "weight_decay": 0.0, "max_lr": 0.5}
     whole, cut = (train(str(norm), **plain, clip_norm=norm) for norm in (None, 1e-3))
@@ -109,6 +129,31 @@ def test_mixed_batches_train_alike_on_every_path_and_tell_nothing_of_what_is_mas
     assert len({folder.result()["digests"]["model"] for folder in folders}) == 1
     assert folders[0].metrics()[-1]["mastered"] is None
     assert folders[0].result()["digests"]["model"] != train("plain", **ORDERDP).result()["digests"]["model"]
+
+
+def test_a_step_mixes_by_its_epoch_and_remembers_the_scores_of_mixed_samples(tmp_path, tiny, digits, monkeypatch):
+    recipe = tiny(**ORDERDP, mixup=0.8, cutmix=0.4, seed=5)
+    run = Run(recipe, digits, RunFolder(tmp_path), show=False)
+    for each in (run.pruner, run.train_set):
+        each.set_epoch(3)
+    run.net.train()
+    index, (images, labels) = next(iter(run.loader))
+    view = Mixed(0.8, 0.4, num_classes=10, label_smoothing=recipe.label_smoothing, seed=5)
+    inputs, targets = view(index, (images.clone(), labels), 3)
+    with torch.no_grad():
+        outputs = run.model(inputs)
+    expected = F.cross_entropy(outputs, targets, reduction="none", label_smoothing=recipe.label_smoothing)
+    given = []
+    monkeypatch.setattr(
+        Pruner, "update", lambda self, index, losses, *, scores: given.append((index, scores)) or losses.mean()
+    )
+    losses, _ = run._forward(index, (images, labels))
+    torch.testing.assert_close(losses, expected)
+    ((ids, scores),) = given
+    assert torch.equal(ids, index)
+    torch.testing.assert_close(scores, view.scores(outputs, labels, targets))
+    assert not torch.allclose(scores, losses.detach(), atol=1e-3)
+    assert not scores.requires_grad
 
 
 def test_mixing_is_refused_where_the_choice_is_within_the_batch(tiny):
@@ -154,6 +199,13 @@ def test_every_setting_of_optimizer_and_schedule_arrives(tmp_path, tiny, digits,
     Run(tiny(**FULL, optimizer="lamb", **optimizer, **schedule), digits, RunFolder(tmp_path), show=False)
     assert given["build_optimizer"] == {"name": "lamb", **optimizer, "nesterov": False}
     assert given["build_schedule"] == {"name": "onecycle", "total_steps": 21, **schedule}
+    Run(tiny(**FULL, nesterov=True), digits, RunFolder(tmp_path), show=False)
+    assert given["build_optimizer"]["nesterov"] is True
+
+
+def test_the_share_of_the_paths_that_the_recipe_names_is_dropped(tmp_path, tiny, digits):
+    run = Run(tiny(model="small_swin", drop_path=0.3), digits, RunFolder(tmp_path), show=False)
+    assert max(getattr(module, "drop_prob", 0.0) for module in run.model.modules()) == pytest.approx(0.3)
 
 
 DATA_PATHS = {"auto": ResidentImages, "resident": ResidentImages, "loader": SampleImages}

@@ -10,11 +10,13 @@ import torch
 from orderdp import OrderDP
 from orderdp.stopping import Stopped
 from orderdp.training.check import check_recipe
+from orderdp.training.learning import learning
 from orderdp.training.loop import Run
 from orderdp.training.masked import MaskedAutoencoder, VisionTransformer, num_patches
-from orderdp.training.objective import EVALUATED, Patches
+from orderdp.training.objective import EVALUATED, OF_CLASSES, Patches
 from orderdp.training.recipe import Recipe
 from orderdp.training.run_folder import RunFolder
+from orderdp.training.views import Masks
 
 MASKED = {
     "model": "tiny_vit",
@@ -87,6 +89,26 @@ def test_a_run_is_evaluated_by_its_second_stage_and_resumes_within_it(
     assert (folder.path / "finetune" / "checkpoint").exists()
     assert folder.result() is None
     assert outcome(train()) == outcome(whole)
+
+
+def test_the_second_stage_begins_with_the_encoder_of_the_first(tmp_path, tiny, digits, monkeypatch):
+    recipe = tiny(**MASKED)
+    run = Run(recipe, digits, RunFolder.create(tmp_path / "run", recipe), show=False)
+    torch.nn.init.normal_(run.model.autoencoder.vit.layernorm.weight)  # as if trained: fresh ones are 1
+    begun = []
+    result = {"accuracy_last": 1.0, **dict.fromkeys(OF_CLASSES)}
+    monkeypatch.setattr(Run, "train", lambda stage: begun.append(stage.model.state_dict()) or result)
+    run._fine_tune()
+    (state,) = begun
+    for name, tensor in run.model.encoder().items():
+        assert torch.equal(state[name], tensor), name
+
+
+def test_masks_follow_the_seed_of_the_run(tiny, digits):
+    index, images = torch.arange(3), torch.zeros(3, 1, 8, 8)
+    masks = {seed: learning(tiny(**MASKED, seed=seed), digits)[2](index, (images, index), 1)[1] for seed in (0, 5)}
+    assert torch.equal(masks[5], Masks(num_patches("tiny_vit", 8), seed=5)(index, (images, index), 1)[1])
+    assert not torch.equal(masks[5], masks[0])
 
 
 def test_a_signal_after_the_last_step_of_the_first_stage_stops_the_second(

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from orderdp.data.base import DataSets, Features, ImageArrays, Texts, from_arrays
 from orderdp.training.check import check_recipe
+from orderdp.training.models import model_for
 from orderdp.training.objective import EVALUATED, OF_CLASSES, objective
 
 
@@ -110,6 +111,19 @@ def test_a_run_learns_rows_of_numbers(train):
     assert result["accuracy_last"] > 85
     assert result["accuracy_rare_classes"] == result["accuracy_worst_class"] > 50
     assert result["accuracy_mean_class"] > result["accuracy_worst_class"]
+
+
+def test_the_network_of_rows_separates_what_no_line_separates(train):
+    """Both hidden layers are rectified: the class is the sign of a product of two numbers."""
+    values = torch.randn(240, 2, generator=torch.Generator().manual_seed(0))
+    labels = (values.prod(1) > 0).long()
+    parts = [Features(values[part], labels[part]) for part in (slice(200), slice(200, None))]
+    settings = {"model": "mlp", "optimizer": "adamw", "max_lr": 0.02, "strategy": "full"}
+    assert train(data=DataSets(*parts, num_classes=2), **settings, **PLAIN).result()["accuracy_last"] > 85
+    rows = Features(torch.zeros(2, 16), torch.tensor([0, 1]))
+    model = model_for("mlp", DataSets(rows, rows, num_classes=26))
+    assert [type(layer).__name__ for layer in model] == ["Linear", "BatchNorm1d", "ReLU"] * 2 + ["Linear"]
+    assert sum(parameter.numel() for parameter in model.parameters()) // 1000 == 22
 
 
 def test_a_run_learns_numbers(train, numbers):

@@ -94,6 +94,47 @@ def test_the_graph_network_sees_neither_order_nor_padding(graphs):
         assert not torch.allclose(model(other), outputs, atol=1e-4)
 
 
+def test_the_graph_network_is_the_one_described():
+    """Its four rounds, node by node and neighbour by neighbour."""
+    torch.manual_seed(0)
+    model = GraphNetwork(4, 2)
+    matrix = [[1, 2, 0, 0], [2, 3, 4, 0], [0, 4, 1, 0], [0, 0, 0, 0]]  # a chain of three nodes
+    weights = model.messages.weight.view(4, 64, 64)  # of each kind of edge
+    with torch.no_grad():
+        states = [model.embedding.weight[matrix[node][node]] for node in range(3)]
+        for _ in range(4):
+            heard = [
+                sum(weights[matrix[node][other] - 1] @ states[other] for other in range(3) if 0 < abs(node - other) < 2)
+                for node in range(3)
+            ]
+            states = [model.update(said[None], state[None])[0] for said, state in zip(heard, states, strict=True)]
+        expected = model.readout(torch.stack(states).mean(0))
+        torch.testing.assert_close(model(torch.tensor([matrix]))[0], expected)
+    assert sum(parameter.numel() for parameter in GraphNetwork(30, 1).parameters()) // 1000 == 47
+
+
+def test_the_language_model_is_the_one_described():
+    torch.manual_seed(0)
+    model, tokens = SmallGPT(256), torch.randint(256, (2, 9))
+    torch.nn.init.normal_(model.norm.weight)  # which is 1 at first
+    positions = torch.tensor(
+        [
+            [wave(place / 10_000 ** (rate / 32)) for wave in (math.sin, math.cos) for rate in range(32)]
+            for place in range(9)
+        ]
+    )
+    mask = torch.ones(9, 9).triu(1).bool()
+    with torch.no_grad():
+        x = model.embedding(tokens) + positions
+        for layer in model.layers:
+            normal = layer.norm1(x)
+            x = x + layer.self_attn(normal, normal, normal, attn_mask=mask, need_weights=False)[0]
+            x = x + layer.linear2(torch.nn.functional.gelu(layer.linear1(layer.norm2(x))))
+        torch.testing.assert_close(model(tokens), model.head(model.norm(x)), rtol=1e-4, atol=1e-4)
+    assert (len(model.layers), model.layers[0].self_attn.num_heads) == (2, 4)
+    assert sum(parameter.numel() for parameter in model.parameters()) // 1000 == 133
+
+
 def test_a_run_learns_to_predict_tokens(train, windows):
     folder = train(data=windows, model="small_gpt", max_lr=0.01, epochs=6, strategy="orderdp", prune_ratio=0.3, **PLAIN)
     result = folder.result()
