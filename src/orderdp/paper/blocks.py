@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -379,13 +379,3 @@ def _of_first_seeds(study: Study) -> Study:
     parts = {name: part if part.lossless else replace(part, seeds=part.seeds[:1]) for name, part in study.parts.items()}
     subsets = {name: replace(plan, seeds=plan.seeds[:1]) for name, plan in study.subsets.items()}
     return replace(study, parts=parts, subsets=subsets)
-
-
-def planned_seeds(blocks: Collection[Block]) -> dict[tuple[str, str], int]:
-    """Returns how many seeds each task of a study has, by study and task; none of a search."""
-    found: dict[tuple[str, str], int] = {}
-    for block in blocks:
-        if block.seed is not None:
-            key = (block.row.name, block.part)
-            found[key] = found.get(key, 0) + 1
-    return found
