@@ -214,3 +214,11 @@ def test_sizes_below_one_are_refused(argument):
 def test_a_model_that_drops_no_paths_is_refused(name, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         build_model(name, num_classes=10, in_channels=3, image_size=32, drop_path=0.1)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2])
+def test_no_path_is_dropped_unless_asked_for(rate):
+    """timm's Swin drops a tenth by default."""
+    model = build_model("small_swin", num_classes=10, in_channels=3, image_size=32, drop_path=rate)
+    rates = [getattr(module, "drop_prob", 0.0) for module in model.modules()]
+    assert max(rates) == pytest.approx(rate)

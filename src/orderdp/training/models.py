@@ -65,15 +65,15 @@ def build_model(
         model = VisionTransformer(name, num_classes=num_classes, in_channels=in_channels, image_size=image_size)
     else:
         settings: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
-        if drop_path:
-            settings["drop_path_rate"] = drop_path
         build = _resnet if name in _RESNETS else _small_swin if name == _SMALL_SWIN else _timm_model
-        try:
-            model = build(name, image_size, **settings)
+        try:  # also a rate of 0, since some models of timm, such as Swin, drop a tenth if it is left out
+            model = build(name, image_size, drop_path_rate=drop_path, **settings)
         except TypeError as error:
             if "drop_path_rate" not in str(error):
                 raise
-            raise ValueError(f"{name} drops no paths, got drop_path {drop_path:g}; write drop_path = 0") from None
+            if drop_path:
+                raise ValueError(f"{name} drops no paths, got drop_path {drop_path:g}; write drop_path = 0") from None
+            model = build(name, image_size, **settings)
     return _initialized(model, initialization)
 
 
