@@ -271,7 +271,7 @@ def _of_runs(bare: Exhibit, file: Path, study: Study, outline: Outline, tasks: M
     if rest or not outline.published:
         tables += [Table("printed", f"In the paper: {table.title}", table.lines()) for table in rest]
         sections = [table.section for table in rest] or outline.sections
-        tables += _measured(outline, tasks, sections, whole=not bare.printed)
+        tables += _measured(outline, tasks, sections, whole=not outline.published)
     blocks, mixed = origins(tasks)
     lacking = [(part, _lacking(study, part, task)) for part, task in tasks.items()]
     return replace(
@@ -347,7 +347,7 @@ def _measured(
         outline: of the study.
         tasks: its tasks.
         sections: their names.
-        whole: whether to return all tables of that section, such as the accuracy of rare classes.
+        whole: whether to return all tables of that section, such as the samples that an accuracy took.
     """
     searches = {part: task.results for part, task in tasks.items() if search_of(task.results) is not None}
     if searches:
