@@ -1,7 +1,7 @@
 """Where entries stand, and in which colour."""
 
 from orderdp.comparison.results import read_results
-from orderdp.report.placement import colors_of, left_nothing_out, percent, ratios_of, references_of
+from orderdp.report.placement import colors_of, first_methods, left_nothing_out, percent, ratios_of, references_of
 from reference.reported import methods
 
 
@@ -62,3 +62,15 @@ def test_the_ratio_of_sizes_is_what_they_leave_out(made):
     entries = read_results(folder.path).entries.values()
     assert [entry.ratio for entry in entries] == [0.3, 0.7, 0.75, 0.4]
     assert [percent(ratio) for ratio in (0.3, 0.125, None)] == ["30 %", "12.5 %", ""]
+
+
+def test_a_split_named_after_a_method_of_several_ratios_does_not_come_before_it(made):
+    """A grid lists a split once, at its first ratio, so before the method at the later ones."""
+    folder = made(
+        methods=methods("orderdp,prune_ratio=0.3", "orderdp,explore=0.5,exploit=0.6", "orderdp,prune_ratio=0.7")
+    )
+    first = first_methods(read_results(folder.path))
+    assert {ratio: entry.label for ratio, entry in first.items()} == {0.3: "OrderDP 30 %", 0.7: "OrderDP 70 %"}
+    folder = made("split", methods=methods("orderdp,explore=0.5,exploit=0.6", "orderdp,prune_ratio=0.7"))
+    (only,) = first_methods(read_results(folder.path)).values()
+    assert only.label == "OrderDP explore 0.5 exploit 0.6"

@@ -65,10 +65,12 @@ def left_nothing_out(results: Results, entry: Entry) -> bool:
 def first_methods(results: Results) -> dict[float, Entry]:
     """Returns the method named first at each prune ratio, which the others are compared with; ratios ascend.
 
-    A method that left nothing out is passed over: the others would be compared with full data.
+    A method that left nothing out is passed over: the others would be compared with full data. A method with a ratio of
+    its own, such as a split, does not come before one that was named earlier and has several ratios.
     """
     first: dict[float, Entry] = {}
-    for entry in pruned_entries(results):
+    place = {method: at for at, method in enumerate(dict.fromkeys(entry.method for entry in pruned_entries(results)))}
+    for entry in sorted(pruned_entries(results), key=lambda entry: place[entry.method]):
         if not left_nothing_out(results, entry):
             first.setdefault(ratio_of(entry), entry)
     return dict(sorted(first.items()))
