@@ -86,6 +86,25 @@ def test_jaccard_of_uniform_draws_is_what_its_text_says():
     assert abs(np.mean(values) - q / (2 * n - q)) <= 5 * np.std(values) / math.sqrt(300) + 1 / n
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize("prune_ratio", [0.4, 0.7])
+def test_the_choices_of_orderdp_are_at_most_as_similar_as_its_draws(prune_ratio, noise):
+    """Where the order of the losses stays, they are as similar; where it changes, less."""
+    n = 4_000
+    pruner, rng, before, values = Pruner(OrderDP(prune_ratio=prune_ratio), n), np.random.default_rng(0), None, []
+    for epoch in range(40):
+        chosen = pruner.begin_epoch().indices
+        losses = (chosen + 1) / n + noise * rng.standard_normal(len(chosen))
+        pruner.update(torch.from_numpy(chosen), torch.tensor(losses, requires_grad=True))
+        if before is not None and epoch > 25:
+            values.append(jaccard(before, chosen))
+        before = chosen
+    share = math.sqrt(1 - prune_ratio)
+    most = share / (2 - share)
+    assert max(values) < most + 0.02
+    assert (np.mean(values) > most - 0.01) == (noise == 0)
+
+
 @given(st.lists(st.floats(-5, 5), max_size=20), st.integers(2, 6))
 def test_the_rolling_deviation_is_that_of_each_window(values, window):
     expected = [statistics.stdev(values[i : i + window]) for i in range(len(values) - window + 1)]
