@@ -122,10 +122,11 @@ def test_a_run_of_another_machine_or_code_is_not_taken(tiny, tmp_path, made, key
     assert "full data, seed 0" not in [title for title, _ in take_over(path, [made])]
 
 
-def test_with_changes_that_are_not_committed_nothing_is_taken(tiny, tmp_path, made, monkeypatch):
-    monkeypatch.setattr(provenance, "_commit", lambda: "0123456789ab-dirty")
+@pytest.mark.parametrize("commit", ["0123456789ab-dirty", None])
+def test_where_no_commit_says_what_ran_nothing_is_taken(tiny, tmp_path, made, monkeypatch, commit):
+    monkeypatch.setattr(provenance, "_commit", lambda: commit)
     for file in made.glob("*/result.json"):
-        file.write_text(json.dumps({**json.loads(file.read_text()), "commit": "0123456789ab-dirty"}))
+        file.write_text(json.dumps({**json.loads(file.read_text()), "commit": commit}))
     assert take_over(planned(tmp_path / "new", tiny(**METHOD)), [made]) == []
 
 

@@ -122,6 +122,21 @@ def small(monkeypatch):
 
 
 @pytest.mark.usefixtures("small")
+def test_a_study_that_lost_its_head_or_its_tables_is_not_finished(tmp_path):
+    blocks = blocks_of("smoke", tmp_path, ["figure8", "figure9"])
+    assert run(blocks, tmp_path, hours=1, log=silent) == {}
+    (tmp_path / "figure9" / "study.toml").unlink()
+    for file in (tmp_path / "figure8").iterdir():
+        file.unlink()
+    assert [state_of(each).done for each in blocks] == [False, False, False]
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.glob("figure9/*/*/result.json")}
+    assert run(blocks, tmp_path, hours=1, log=silent) == {}
+    assert [state_of(each).done for each in blocks] == [True, True, True]
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("figure9/*/*/result.json")} == before
+    assert set(find("smoke", tmp_path).tasks) == {"figure9"}
+
+
+@pytest.mark.usefixtures("small")
 def test_studies_share_their_runs_and_may_be_named(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "_commit", lambda: "0123456789ab")
     both = [place for place in places() if place.name in ("figure9", "figure10", "figure8")]
@@ -297,6 +312,7 @@ def test_what_is_left_of_a_block_takes_as_long_as_the_runs_so_far(half):
 def test_a_block_is_done_with_the_runs_of_its_seed_and_its_static_methods(half):
     blocks, folder = half
     folder.finish("full data", (92.0,), seeds=(0,))
+    (folder.path.parent / "study.toml").touch()
     archived = Found(tasks={"figure9": {"digits": [Source(folder.path, read_folder(folder.path))]}})
     for found in (None, archived):
         assert [state_of(block, found).done for block in blocks] == [True, False]

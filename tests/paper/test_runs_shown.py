@@ -64,9 +64,11 @@ def test_a_split_that_selects_nothing_by_score_does_not_stand_for_the_method(mad
     assert header == ["task and method", "20 %", "50 %"]
     assert [(label, bool(first), bool(second)) for label, first, second in rows] == [
         ("digits, OrderDP", True, False),
+        ("digits, OrderDP explore 0.5 exploit 1", False, True),
         ("digits, OrderDP explore 0.8 exploit 0.625", False, True),  # each ratio under the method that it is of
     ]
-    assert all(cell.endswith(" better") for row in rows for cell in row[1:] if cell)
+    assert [cell.split()[-1] for row in rows for cell in row[1:] if cell] == ["better", "worse", "better"]
+    assert tables[0].note.endswith("Counted above: OrderDP, OrderDP explore 0.8 exploit 0.625.")
     assert counts == {"better": 2}
 
 
@@ -84,9 +86,10 @@ def test_each_method_stands_beside_a_schedule_of_its_own_steps_and_the_first_is_
     tables, counts = against_short({"digits": Task(read_results(folder.path), None, 3)})
     assert [(row[0], row[1].split()[-1]) for row in tables[0].lines[1:]] == [
         ("digits, OrderDP", "better"),
+        ("digits, OrderDP unseen at 3", "better"),
         ("digits, InfoBatch", "worse"),
     ]
-    assert counts == {"better": 1, "worse": 0}
+    assert counts == {"better": 1}
 
 
 def test_runs_of_a_seed_of_two_machines_or_commits_are_named(pair):

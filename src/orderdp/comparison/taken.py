@@ -21,9 +21,9 @@ from orderdp.training.run_folder import RunFolder
 def take_over(path: Path, others: Iterable[Path]) -> list[tuple[str, Path]]:
     """Copies into a comparison's folder the runs that others have finished and that it would only repeat.
 
-    They have the same recipe with all its settings, data of the same size, and this machine, commit and versions. In a
-    checkout with changes that are not committed, nothing is copied, since its commit does not say what ran. What was
-    begun in the folder stays.
+    They have the same recipe with all its settings, data of the same size, and this machine, commit and versions. Where
+    no commit says what ran, nothing is copied: in a checkout with changes, and outside one. What was begun in the
+    folder stays.
 
     Args:
         path: folder of the comparison.
@@ -37,7 +37,7 @@ def take_over(path: Path, others: Iterable[Path]) -> list[tuple[str, Path]]:
     """
     comparison, sizes = load_comparison(path)
     here = _origin(environment(PartialState(cpu=comparison.recipe.device == "cpu").device))
-    if str(here["commit"]).endswith(DIRTY):
+    if here["commit"] is None or here["commit"].endswith(DIRTY):
         return []
     found = [other for other in others if other.resolve() != path.resolve() and _sizes_in(other) == sizes]
     taken = []

@@ -11,6 +11,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ def state_of(block: Block, archived: Found | None = None) -> State:
         ValueError: its folder holds something else, or a run of another recipe than planned there.
     """
     if block.study is None:
-        done = block.path.exists() or (archived is not None and block.row.name in archived.computed)
+        done = any(block.path.glob("*.csv")) or (archived is not None and block.row.name in archived.computed)
         return State(done, begun=False, expected_s=block.stated_s)
     if archived is not None and _is_archived(block, archived):
         return State(done=True, begun=True, expected_s=0.0)
@@ -202,6 +203,7 @@ def state_of(block: Block, archived: Found | None = None) -> State:
         done = not left and all(trail.asks is None for trail in trails_of(results_of(records)).values())
         return State(done, begun, block.stated_s, len(mine))
     done = bool(mine) and not left and has_all_methods(plan, records.planned) and _has_its_subsets(block)
+    done = done and (block.folder / "study.toml").exists()  # without it, nothing reads the runs
     if not finished or (has_subsets(block.path) and not mine):
         return State(done, begun, block.stated_s, len(mine))
     mean = sum(whole_s(found.result) for found in finished.values()) / len(finished)
@@ -306,7 +308,8 @@ def _run(
         if found is None:
             break
         block, fits = found
-        log(f"{block.name}: {_said(dict(states)[block], processes)}; {budget.left_s() / 3600:.2f} hours left")
+        short = "" if fits else ", too few for all, so only runs that fit begin"
+        log(f"{block.name}: {_said(dict(states)[block], processes)}; {budget.left_s() / 3600:.2f} hours left{short}")
         tried.add(block.name)
         failed: dict[str, str] = {}
         try:
@@ -337,6 +340,8 @@ def _make(block: Block, folder: Path, budget: Budget, processes: int, log: Log) 
     Runs that other studies in the folder have made are not made again.
     """
     if block.study is None:
+        with suppress(OSError):
+            block.path.rmdir()  # only an empty one, which holds no result
         with new_folder(block.path) as unfinished:
             run_computed(block.row, unfinished, **block.options)
         return {}

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from orderdp.comparison.records import OF_MACHINE, value_in
 from orderdp.comparison.results import Results
+from orderdp.comparison.verdicts import FEWEST_SEEDS
 from orderdp.output.text_table import Table
 from orderdp.paper.sources import Joined
 from orderdp.paper.study import Study, load_study
 from orderdp.paper.study_file import SIZES, read_study
-from orderdp.report.placement import first_methods, percent, pruned_entries
+from orderdp.report.placement import first_methods, percent, pruned_entries, ratio_of
 from orderdp.report.tables import interval, sign_of
 from orderdp.strategies import OrderDP, StoredSubset
 from orderdp.training.recipe import Recipe
@@ -45,32 +46,33 @@ class Task(NamedTuple):
 def against_short(tasks: Mapping[str, Task]) -> tuple[list[Table], Counter[str]]:
     """Returns methods minus the shorter schedule of as many steps, and how that ended for the method named first.
 
-    Of each method there is a row by task, with the settings named first. Fixed subsets are left out. So is OrderDP with
-    exploit 1: it keeps all that it draws, and so selects nothing by score.
+    Fixed subsets have no row. The method named first is not OrderDP with exploit 1: it keeps all that it draws, and so
+    selects nothing by score.
     """
     rows: dict[str, dict[float, str]] = {}
     counts: Counter[str] = Counter()
+    counted: dict[str, None] = {}
     for part, task in tasks.items():
-        scored = _by_score(task.results)
-        named_first = {entry.label for entry in first_methods(scored).values()}
-        for method in dict.fromkeys(entry.strategy["name"] for entry in pruned_entries(scored)):
-            own = {label: each for label, each in scored.entries.items() if each.strategy["name"] == method}
-            for ratio, entry in first_methods(replace(scored, entries=own)).items():
-                difference = task.results.against_short(entry)
-                if difference is not None:
-                    word = WORDS[sign_of(difference)]
-                    counts[word] += entry.label in named_first
-                    cell = f"{interval(difference, len(task.results.seeds))} {word}"
-                    rows.setdefault(f"{part}, {entry.method}", {})[ratio] = cell
+        named_first = {entry.label for entry in first_methods(_by_score(task.results)).values()}
+        for entry in pruned_entries(task.results):
+            fixed = entry.strategy["name"] == StoredSubset.name
+            difference = None if fixed else task.results.against_short(entry)
+            if difference is not None:
+                word = WORDS[sign_of(difference)]
+                if entry.label in named_first:
+                    counts[word] += 1
+                    counted[entry.method] = None
+                cell = f"{interval(difference, len(task.results.seeds))} {word}"
+                rows.setdefault(f"{part}, {entry.method}", {})[ratio_of(entry)] = cell
     ratios = sorted({ratio for cells in rows.values() for ratio in cells})
     if not rows:
         return [], counts
     lines = [["task and method", *map(percent, ratios)]]
     lines += [[label, *(cells.get(ratio, "") for ratio in ratios)] for label, cells in rows.items()]
     note = (
-        "In percentage points, with 95 % intervals. Better, worse: the whole interval lies above or below 0. Each "
-        "method has a shorter schedule of as many steps as it makes. So this compares at equal cost, also what prunes "
-        "otherwise than asked."
+        "In percentage points, with 95 % intervals. Better, worse: the whole interval lies above or below 0, with "
+        f"{FEWEST_SEEDS} seeds or more. Each method has a shorter schedule of as many steps as it makes. So this "
+        f"compares at equal cost, also what prunes otherwise than asked. Counted above: {', '.join(counted)}."
     )
     return [Table("against_short", "Minus full data for as many steps, which the paper has not", lines, note)], counts
 
