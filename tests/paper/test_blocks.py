@@ -137,6 +137,20 @@ def test_a_study_that_lost_its_head_or_its_tables_is_not_finished(tmp_path):
 
 
 @pytest.mark.usefixtures("small")
+def test_a_damaged_study_is_named_and_the_others_go_on(tmp_path):
+    blocks = blocks_of("smoke", tmp_path, ["figure8", "figure9"])
+    assert run(blocks[1:], tmp_path, hours=1, log=silent) == {}
+    (tmp_path / "figure9" / "digits" / "comparison.toml").unlink()
+    assert find("smoke", tmp_path).failed[0].why.startswith("the folder of a comparison must hold recipe.toml and")
+    wrong = run(blocks, tmp_path, hours=1, log=silent)
+    assert set(wrong) == {"figure9, digits, seed 0", "figure9, digits, seed 1"}
+    assert [state_of(each).done for each in blocks] == [True, False, False]
+    found = find("smoke", tmp_path)
+    assert {each.study for each in found.failed} == {"figure9"}
+    assert set(found.computed) == {"figure8"}
+
+
+@pytest.mark.usefixtures("small")
 def test_studies_share_their_runs_and_may_be_named(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "_commit", lambda: "0123456789ab")
     both = [place for place in places() if place.name in ("figure9", "figure10", "figure8")]

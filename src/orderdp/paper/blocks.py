@@ -181,8 +181,7 @@ def _of_study(row: Row, study: Study, folder: Path, takes_s: float | None) -> It
 def state_of(block: Block, archived: Found | None = None) -> State:
     """Returns how far a block is, in its folder and in archives.
 
-    Raises:
-        ValueError: its folder holds something else, or a run of another recipe than planned there.
+    A block whose folder holds something else is not done, and is refused when its turn comes.
     """
     if block.study is None:
         done = any(block.path.glob("*.csv")) or (archived is not None and block.row.name in archived.computed)
@@ -191,7 +190,10 @@ def state_of(block: Block, archived: Found | None = None) -> State:
         return State(done=True, begun=True, expected_s=0.0)
     if not block.path.exists():
         return State(done=False, begun=False, expected_s=block.stated_s)
-    records = read_folder(block.path)
+    try:
+        records = read_folder(block.path)
+    except ValueError:
+        return State(done=False, begun=False, expected_s=0.0)  # to be refused
     plan = block.study.parts[block.part]
     if other_plan(plan, records.planned):
         return State(done=False, begun=False, expected_s=0.0)  # to be refused

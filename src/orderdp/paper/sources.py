@@ -84,16 +84,24 @@ def find(size: str, folder: Path | None = None, archives: Sequence[Path] = ()) -
         archives: files, or folders in which all archives count.
 
     Raises:
-        FileNotFoundError: there is no such archive. ValueError: a file that is none, or a damaged file or folder.
+        FileNotFoundError: there is no such archive. ValueError: a file that is none, or a damaged file. A damaged
+            folder of one study is among what failed.
     """
     found = Found(failed=[] if folder is None else read_failures(folder))
     for path in (*_folders(folder), *_files(archives)):
         study = (study_in(path) if path.is_file() else read_toml(path / "study.toml", "a study", example="")) or {}
         name = study.get("study", "")
         if kind_of(name) is not Kind.OWN and study.get("size") == size:
-            tasks = found.tasks.setdefault(name, {})
-            for part, records in collect(path).parts.items():
-                tasks.setdefault(part, []).append(Source(path, records))
+            try:
+                parts = collect(path).parts
+            except ValueError as error:
+                if path.is_file():
+                    raise
+                if not any(each.study == name for each in found.failed):
+                    found.failed.append(Failure(name, "", name, name, str(error)))
+                continue
+            for part, records in parts.items():
+                found.tasks.setdefault(name, {}).setdefault(part, []).append(Source(path, records))
     fresh = [] if folder is None else folder.glob("*/*.csv")
     for file in (*sorted(fresh), *(file for place in archives for file in sorted(place.rglob("*.csv")))):
         if kind_of(file.stem) is not Kind.OWN and origin_in(file.parent, file.stem).get("size", size) == size:
