@@ -89,8 +89,8 @@ def worth_it(
         resolution: smallest step of the score, such as 0.1 for an accuracy in percent on 1,000 samples. Differences of
             a few seeds may be equal by chance, so an interval is at least as wide as the step allows. 0 for a score
             that takes any value.
-        before: the answer of the same loop and data for another method. Its full data is not trained again, nor its
-            shorter schedule where it has as many samples.
+        before: the answer for another method, by the same loop, data and score, which cannot be checked. Its full data
+            is not trained again, nor its shorter schedule where it has as many samples.
         log: called with one line as each run ends.
 
     Raises:
