@@ -292,7 +292,9 @@ def plain_loop(recipe, data):
     """The run as one would write it down: its model, pruner, metrics, and the gradient norm of every step."""
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.model, num_classes=10, in_channels=1, image_size=8)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=1, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+    )
     pruner = Pruner(recipe.strategy, len(data.train), seed=recipe.seed)
     steps = pruner.total_steps(recipe.epochs, recipe.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

@@ -72,7 +72,9 @@ def two_passes(recipe, data):
     """A run of ordered SGD as one would write it down: the model, and the loss of each epoch."""
     torch.manual_seed(recipe.seed)
     model = models.build_model(recipe.model, num_classes=10, in_channels=1, image_size=8).train()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=1, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+    )
     pruner = Pruner(recipe.strategy, len(data.train), seed=recipe.seed)
     schedule = build_schedule(
         optimizer, total_steps=pruner.total_steps(recipe.epochs, recipe.batch_size), max_lr=recipe.max_lr

@@ -104,6 +104,7 @@ OTHERS = {
     "per iteration": {"per": "iteration", "explore": 0.9},
     "steps that depend on the losses": {"strategy": "infobatch", "prune_ratio": 0.3},
     "adamw, bf16": {"optimizer": "adamw", "max_lr": 0.01, "precision": "bf16"},
+    "sgd, channels last": {"channels_last": True},  # its fused step reads weights, gradients and momentum in one layout
     "lamb, channels last": {"optimizer": "lamb", "max_lr": 0.01, "channels_last": True},
     "lars of the release": {"optimizer": "lars_release", "max_lr": 1.0},
     "lamb of the release": {"optimizer": "lamb_release", "max_lr": 0.01},

@@ -81,11 +81,11 @@ class Run:
             self.model.load_state_dict({**self.model.state_dict(), **start})
         if recipe.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.net: Any = self.accelerator.prepare_model(self.model)
+        # Without `device_placement`, accelerate imports all of DTensor to decide.
+        self.net: Any = self.accelerator.prepare_model(self.model, device_placement=True)
         if recipe.compile:
             self.net = torch.compile(self.net)
-        # After the model is on its device.
-        self.average: Any = averaging(self.model, recipe.ema) if recipe.ema else None
+        self.average: Any = averaging(self.model, recipe.ema) if recipe.ema else None  # the model is on its device
         # The ranks have no gradients of a first pass to exchange.
         alone = self.accelerator.num_processes == 1
         self.chooser: Any = self.net if alone else torch.compile(self.model) if recipe.compile else self.model

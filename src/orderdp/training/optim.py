@@ -20,7 +20,7 @@ def build_optimizer(
 
     Weight decay applies to every parameter, biases and normalisation included, as in the paper's release. For `sgd` and
     the two LARS it is part of the gradient, for `adamw` decoupled from it, for the two LAMB part of the update that is
-    scaled.
+    scaled. `sgd` and `adamw` are torch's fused forms, which make a step of a small network faster.
 
     Args:
         model: its parameters are optimised.
@@ -43,9 +43,9 @@ def build_optimizer(
     """
     parameters = list(model.parameters())
     if name == "sgd":
-        return torch.optim.SGD(parameters, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+        return torch.optim.SGD(parameters, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True)
     if name == "adamw":
-        return torch.optim.AdamW(parameters, betas=(momentum, 0.999), weight_decay=weight_decay)
+        return torch.optim.AdamW(parameters, betas=(momentum, 0.999), weight_decay=weight_decay, fused=True)
     if name == "lars_release":
         return ReleaseLars(parameters, momentum=momentum, weight_decay=weight_decay)
     if name == "lamb_release":
