@@ -215,7 +215,7 @@ class Steps(Sequence[tuple[int, int]]):
         if self.batching.drop_last and q < chunk:
             raise ValueError(
                 f"drop_last leaves no batch, got {q} selected samples for {ranks_} x {self.batching.batch_size} a "
-                "step; write a smaller batch_size or drop_last=False"
+                "step; give more samples, or write a smaller batch_size or drop_last=False"
             )
         if q < ranks_:
             raise ValueError(

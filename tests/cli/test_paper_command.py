@@ -35,6 +35,10 @@ REFUSED = {
         "--hours 1 --processes 0",
         "--processes must be a whole number from 1, and 1 under several ranks, got 0; write --processes 1",
     ),
+    "no data": (
+        "--hours 1 --data-root nowhere",
+        "--data-root must be a folder that exists, got nowhere; create it or correct it",
+    ),
     "unknown study": (
         "--hours 1 --studies table2 figure99",
         "no study named 'figure99'; did you mean 'figure9'?",
@@ -58,6 +62,16 @@ REFUSED = {
 def test_a_wrong_call_gets_one_line_and_writes_nothing(call, here, typed, line):
     assert call("paper", *typed.split()) == (2, "", f"orderdp: {line}\n")
     assert not list(here.iterdir())
+
+
+def test_a_file_is_no_run_folder(call, here):
+    (here / "notes").write_text("")
+    for hours in ([], ["--hours", "1"]):
+        assert call("paper", *hours, "--run", "notes") == (
+            2,
+            "",
+            "orderdp: --run must be a folder, new or of an earlier call, got the file notes; write another --run\n",
+        )
 
 
 def test_several_ranks_are_refused(call, here, monkeypatch):

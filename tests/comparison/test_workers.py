@@ -162,7 +162,7 @@ UNFIT = {
         {"drop_last": True},
         {"methods": (ORDERDP, {**ORDERDP, "prune_ratio": 0.9}), "against": ()},
         "drop_last leaves no batch, got 20 selected samples for 1 x 32 a step; "
-        "write a smaller batch_size or drop_last=False",
+        "give more samples, or write a smaller batch_size or drop_last=False",
     ),
     "too many steps": (
         {"max_steps": 99},

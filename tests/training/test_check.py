@@ -40,12 +40,12 @@ REFUSED = {
     "no batch": (
         {"batch_size": 2000, "drop_last": True},
         "drop_last leaves no batch, got 1000 selected samples for 1 x 2000 a step; "
-        "write a smaller batch_size or drop_last=False",
+        "give more samples, or write a smaller batch_size or drop_last=False",
     ),
     "no batch of full data, which sizes an open schedule": (
         {"strategy": InfoBatch(), "batch_size": 2000, "drop_last": True},
         "drop_last leaves no batch, got 1000 selected samples for 1 x 2000 a step; "
-        "write a smaller batch_size or drop_last=False",
+        "give more samples, or write a smaller batch_size or drop_last=False",
     ),
     "resident files": (
         {"data_path": "resident"},

@@ -87,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
             "too, or leave it out"
         )
     folder = options.run or Path("runs") / f"paper-{options.size}"
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"run must be a folder, new or of an earlier call, got the file {folder}; write another --run")
     pages = options.page or [folder / f"paper{form}" for form in _FORMS]
     for page in pages:
         if page.suffix not in _FORMS:
@@ -120,8 +122,11 @@ def _train(options: argparse.Namespace, folder: Path, archived: Found) -> dict[s
     from accelerate import PartialState
 
     from orderdp.comparison.checks import check_processes
+    from orderdp.data.registry import check_data_root
     from orderdp.paper import blocks
 
+    if options.data_root is not None:  # before the studies, of which some would never look
+        check_data_root(Path(options.data_root), download=bool(options.download))
     check_processes(options.processes, PartialState(cpu=options.device == "cpu"))
     options.again = "the same call continues"
     changes = {name: value for name in ("data_root", "download", "device") if (value := getattr(options, name))}

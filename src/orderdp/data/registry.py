@@ -89,7 +89,7 @@ def load_dataset(
     for option, value in given.items():
         _check_option(row, option, value)
     if data_root is not None:
-        _check_data_root(data_root, download=download)
+        check_data_root(data_root, download=download)
     data = row.load(**{option: given[option] for option in row.takes})
     return data if train_size is None else data.with_train_size(train_size)
 
@@ -149,7 +149,11 @@ def _check_option(row: DataSetRow, option: Option, value: object) -> None:
     raise ValueError(f"{option} applies to {sets} {listed} only, got {value} for {row.name!r}; leave it out")
 
 
-def _check_data_root(data_root: Path, *, download: bool) -> None:
-    """Refuses a folder that does not exist; a download may make one within a folder that does."""
+def check_data_root(data_root: Path, *, download: bool) -> None:
+    """Refuses a folder that does not exist; a download may make one within a folder that does.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
     if not data_root.is_dir() and not (download and data_root.parent.is_dir() and not data_root.exists()):
         raise FileNotFoundError(f"data_root must be a folder that exists, got {data_root}; create it or correct it")
