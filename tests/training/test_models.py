@@ -174,11 +174,15 @@ def test_any_timm_model_may_be_named(name):
         assert model(torch.zeros(1, 1, 64, 64)).shape == (1, 5)
 
 
-def test_the_listed_names_can_all_be_built():
+def test_the_listed_names_can_all_be_built_and_every_parameter_gets_a_gradient():
     for name in model_names():
         with torch.device("meta"):
             model = build_model(name, num_classes=10, in_channels=3, image_size=32)
+            loss = model(torch.zeros(2, 3, 32, 32)).sum()
         assert num_parameters(model) > 0
+        loss.backward()
+        # The fused SGD fails at the first step in which a parameter joins the others.
+        assert [named for named, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 @pytest.mark.parametrize(
