@@ -1,5 +1,6 @@
 """What is committed under results/: few small files, from which every table is made again."""
 
+import json
 import lzma
 import subprocess
 from pathlib import Path
@@ -34,10 +35,15 @@ def test_the_results_are_few_small_files():
 
 def test_the_paper_has_one_archive_of_each_study_and_the_page_is_its_tables():
     files = sorted((RESULTS / "paper").iterdir())
-    assert {path.name.removesuffix(".jsonl.xz") for path in files} <= {place.name for place in places()}
-    for path in files:
+    assert {path.name.partition(".")[0] for path in files} <= {place.name for place in places()}
+    archives = [path for path in files if path.name.endswith(".jsonl.xz")]
+    for path in archives:
         assert path.stat().st_size <= 500_000
         assert study_in(path)["size"] == "cpu"
+    computed = [path for path in files if path not in archives]  # by a study without recipes: its tables alone
+    for path in computed:
+        assert {path.with_suffix(form) for form in (".csv", ".json", ".md")} <= set(computed)
+        assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["size"] == "cpu"
 
 
 SLOW = pytest.mark.slow
