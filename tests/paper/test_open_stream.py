@@ -44,6 +44,19 @@ def test_forward_passes_of_samples_that_are_not_kept_are_paid(runs):
     assert runs["OrderDP, remembered losses"].cost == 320
 
 
+def test_the_first_half_is_chosen_without_a_forward_pass(data, runs, monkeypatch):
+    late = runs["OrderDP, fresh losses of the second half"]
+    assert (late.read, late.trained, late.scored) == (640, 320, 227)  # half of 453: windows of 160 samples, 113 drawn
+    assert late.cost == pytest.approx(320 + 227 / 3)
+    given = []
+    first_pass = module.first_pass
+    monkeypatch.setattr(module, "first_pass", lambda model: given.append(None) or first_pass(model))
+    arm = next(arm for arm in arms([0.5], repeats=True) if arm.scores == "late")
+    again = train(RECIPE, data, STREAM, arm)
+    assert again.accuracy == late.accuracy
+    assert len(given) == 2 * 8  # the draws of two windows, in batches of 16
+
+
 def test_what_is_compared_costs_as_much(runs):
     for method, cost in (("OrderDP, fresh losses", "equal cost"), ("OrderDP, remembered losses", "as many samples")):
         for other in ("stopped early", "random choice"):

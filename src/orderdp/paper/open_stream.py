@@ -35,7 +35,7 @@ WINDOW = 10  # batches: at both prune ratios, what is kept of a window fills who
 _WHOLE = OrderDP(explore=1.0, exploit=1.0)
 _MANY = 10**6  # samples, to tell the shares of a strategy
 
-Scores = Literal["fresh", "remembered", "none"]
+Scores = Literal["fresh", "late", "remembered", "none"]
 
 
 class Stream(NamedTuple):
@@ -59,7 +59,8 @@ class Arm(NamedTuple):
         name: in the table.
         ratio: the prune ratio that it is compared at; None for the stream read in full.
         strategy: what is kept of a window.
-        scores: where the scores come from; "none" if all that is drawn is kept.
+        scores: where the scores come from; "none" if all that is drawn is kept. "late" is "fresh" in the second half of
+            the stream, and a random choice of as many in the first.
         read: share of the stream that is read before it stops, in (0, 1].
     """
 
@@ -116,7 +117,8 @@ def arms(ratios: Collection[float], *, repeats: bool) -> list[Arm]:
     """Returns the stream read in full, and at each prune ratio OrderDP and what costs as much.
 
     An arm of equal cost is as dear as OrderDP with fresh losses, whose forward passes are paid. One of as many samples
-    is as dear as OrderDP with remembered losses. Those choose nothing in a stream that is seen once.
+    is as dear as OrderDP with remembered losses. Those choose nothing in a stream that is seen once. With fresh losses of
+    the second half alone, OrderDP costs more than these and less than those: it tells which half loses.
 
     Args:
         ratios: the prune ratios.
@@ -127,6 +129,7 @@ def arms(ratios: Collection[float], *, repeats: bool) -> list[Arm]:
         method = OrderDP(prune_ratio=ratio)
         scored, kept = (size / _MANY for size in method.sizes(_MANY))
         found.append(Arm("OrderDP, fresh losses", ratio, method, "fresh"))
+        found.append(Arm("OrderDP, fresh losses of the second half", ratio, method, "late"))
         if repeats:
             found.append(Arm("OrderDP, remembered losses", ratio, method, "remembered"))
         for cost, share in (("equal cost", kept + scored * FORWARD), ("as many samples", kept)):
@@ -173,11 +176,17 @@ def train(recipe: Recipe, data: DataSets, stream: Stream, arm: Arm) -> Run:
     def losses_of(batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         return objective.losses(model(batch[1]), batch[2])
 
+    scored, chance = 0, generator(recipe.seed, 0, "scores of the first half")
+
     def score(batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        nonlocal scored
+        if arm.scores == "late" and source.given <= num_read / 2:
+            return torch.from_numpy(chance.random(len(batch[0])))
+        scored += len(batch[0])
         with first_pass(model):
             return losses_of(batch)
 
-    how: dict[str, Any] = {"score": score} if arm.scores == "fresh" else {"key": lambda batch: batch[0]}
+    how: dict[str, Any] = {"score": score} if arm.scores in ("fresh", "late") else {"key": lambda batch: batch[0]}
     pruner = StreamPruner(source, arm.strategy, batch_size=recipe.batch_size, window=WINDOW, seed=recipe.seed, **how)
     steps = pruner.total_steps(1, num_read, recipe.batch_size)
     optimizer, schedule = optimization(model, recipe, total_steps=steps)
@@ -202,10 +211,10 @@ def train(recipe: Recipe, data: DataSets, stream: Stream, arm: Arm) -> Run:
         seed=recipe.seed,
         accuracy=accuracy,
         read=report.seen,
-        scored=report.scored,
+        scored=scored,
         trained=report.trained,
         steps=steps,
-        cost=report.trained + report.scored * FORWARD,
+        cost=report.trained + scored * FORWARD,
         processor_s=processor_s,
     )
 
@@ -217,11 +226,15 @@ class _Source:
         samples: of a pass.
         num_read: samples until the stream ends, perhaps inside a pass.
         recipe: its seed and its batch size.
+
+    Attributes:
+        given: samples so far.
     """
 
     def __init__(self, samples: Samples, num_read: int, recipe: Recipe) -> None:
         self._samples: Any = samples
         self._num_read, self._recipe = num_read, recipe
+        self.given = 0
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         left, epoch = self._num_read, 0
@@ -229,6 +242,7 @@ class _Source:
             order = generator(self._recipe.seed, epoch, "order of the stream").permutation(len(self._samples))
             self._samples.set_epoch(epoch)
             for ids in torch.split(torch.from_numpy(order[:left]), self._recipe.batch_size):
+                self.given += len(ids)
                 yield ids, *self._samples.__getitems__(ids)
             left, epoch = left - min(left, len(order)), epoch + 1
 
@@ -255,7 +269,7 @@ def show(runs: Sequence[Run], test_size: int) -> Shown:
     lines = []
     for (stream, ratio, method), mine in groups.items():
         full = groups[stream, 0.0, "read in full"]
-        cost = "equal cost" if "fresh" in method else "as many samples"
+        cost = "equal cost" if method == "OrderDP, fresh losses" else "as many samples"
         differences = [
             _minus(mine, groups[stream, ratio, f"{other}, {cost}"], test_size) if method.startswith("OrderDP") else ""
             for other in ("stopped early", "random choice")
