@@ -117,8 +117,8 @@ def arms(ratios: Collection[float], *, repeats: bool) -> list[Arm]:
     """Returns the stream read in full, and at each prune ratio OrderDP and what costs as much.
 
     An arm of equal cost is as dear as OrderDP with fresh losses, whose forward passes are paid. One of as many samples
-    is as dear as OrderDP with remembered losses. Those choose nothing in a stream that is seen once. With fresh losses of
-    the second half alone, OrderDP costs more than these and less than those: it tells which half loses.
+    is as dear as OrderDP with remembered losses. Those choose nothing in a stream that is seen once. With fresh losses
+    of the second half alone, OrderDP costs more than these and less than those: it tells which half loses.
 
     Args:
         ratios: the prune ratios.
