@@ -26,7 +26,7 @@ from orderdp.paper.studies import find_study
 from orderdp.paper.study import load_study
 from orderdp.training import coreset_plan, provenance
 from orderdp.training.run_folder import claimed
-from reference.made_runs import Made
+from reference.made_runs import SIZES, Made
 
 HOUR = 3600.0
 
@@ -134,6 +134,27 @@ def test_a_study_that_lost_its_head_or_its_tables_is_not_finished(tmp_path):
     assert [state_of(each).done for each in blocks] == [True, True, True]
     assert {file: file.stat().st_mtime_ns for file in tmp_path.glob("figure9/*/*/result.json")} == before
     assert set(find("smoke", tmp_path).tasks) == {"figure9"}
+
+
+@pytest.mark.parametrize("head", [None, "", "study =", 'study = "table6"\ntitle = "cut"\nparts = []'])
+def test_a_search_that_lost_its_head_is_not_finished_and_does_not_stop_the_page(tmp_path, monkeypatch, head):
+    monkeypatch.setattr(module, "trails_of", lambda results: {})  # nothing is left to ask
+    folder = tmp_path / "table6"
+    row = find_study("table6")
+    study = load_study(row.file, "smoke", device="cpu")
+    (block,) = (each for each in module._of_study(row, study, folder, None) if each.part == "digits")
+    plan = study.parts["digits"]
+    made = Made(folder / "digits", plan)
+    for member in plan.members(SIZES.num_samples):
+        made.finish(member.label, (50.0,), seeds=(member.recipe.seed,))
+    study_module._write_head(study, folder)
+    assert state_of(block).done
+    assert set(find("smoke", tmp_path).tasks["table6"]) == {"digits"}
+    (folder / "study.toml").unlink() if head is None else (folder / "study.toml").write_text(head)
+    assert not state_of(block).done
+    found = find("smoke", tmp_path)
+    assert not found.tasks.get("table6")
+    assert [each.study for each in found.failed] == (["table6"] if head == "study =" else [])
 
 
 @pytest.mark.usefixtures("small")
@@ -326,7 +347,7 @@ def test_what_is_left_of_a_block_takes_as_long_as_the_runs_so_far(half):
 def test_a_block_is_done_with_the_runs_of_its_seed_and_its_static_methods(half):
     blocks, folder = half
     folder.finish("full data", (92.0,), seeds=(0,))
-    (folder.path.parent / "study.toml").touch()
+    study_module._write_head(blocks[0].study, blocks[0].folder)
     archived = Found(tasks={"figure9": {"digits": [Source(folder.path, read_folder(folder.path))]}})
     for found in (None, archived):
         assert [state_of(block, found).done for block in blocks] == [True, False]

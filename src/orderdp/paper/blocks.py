@@ -37,6 +37,7 @@ from orderdp.paper.studies import LOOP_SIZES, LOOPS, Row, find_study, run_comput
 from orderdp.paper.study import Study, create_part, load_study
 from orderdp.paper.study_file import SIZES, read_study
 from orderdp.paper.subsets import add_seeds, choose_subsets, has_subsets
+from orderdp.report.outline import load_outline
 from orderdp.training.run_folder import claimed
 
 _SECONDS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "core-hours": 3_600}
@@ -181,8 +182,14 @@ def _of_study(row: Row, study: Study, folder: Path, takes_s: float | None) -> It
 def state_of(block: Block, archived: Found | None = None) -> State:
     """Returns how far a block is, in its folder and in archives.
 
-    A block whose folder holds something else is not done, and is refused when its turn comes.
+    A block whose folder is damaged or holds something else is not done, and is refused when its turn comes.
     """
+    with suppress(ValueError):
+        return _state_in(block, archived)
+    return State(done=False, begun=False, expected_s=0.0)
+
+
+def _state_in(block: Block, archived: Found | None) -> State:
     if block.study is None:
         done = any(block.path.glob("*.csv")) or (archived is not None and block.row.name in archived.computed)
         return State(done, begun=False, expected_s=block.stated_s)
@@ -190,10 +197,7 @@ def state_of(block: Block, archived: Found | None = None) -> State:
         return State(done=True, begun=True, expected_s=0.0)
     if not block.path.exists():
         return State(done=False, begun=False, expected_s=block.stated_s)
-    try:
-        records = read_folder(block.path)
-    except ValueError:
-        return State(done=False, begun=False, expected_s=0.0)  # to be refused
+    records = read_folder(block.path)
     plan = block.study.parts[block.part]
     if other_plan(plan, records.planned):
         return State(done=False, begun=False, expected_s=0.0)  # to be refused
@@ -201,11 +205,11 @@ def state_of(block: Block, archived: Found | None = None) -> State:
     mine = [run for run in records.planned.runs if block.seed in (None, run.seed)]
     left = [run for run in mine if run.name not in finished]
     begun = any((block.path / run.name).exists() for run in mine)
+    done = not left and _has_head(block)
     if block.seed is None:
-        done = not left and all(trail.asks is None for trail in trails_of(results_of(records)).values())
+        done = done and all(trail.asks is None for trail in trails_of(results_of(records)).values())
         return State(done, begun, block.stated_s, len(mine))
-    done = bool(mine) and not left and has_all_methods(plan, records.planned) and _has_its_subsets(block)
-    done = done and (block.folder / "study.toml").exists()  # without it, nothing reads the runs
+    done = done and bool(mine) and has_all_methods(plan, records.planned) and _has_its_subsets(block)
     if not finished or (has_subsets(block.path) and not mine):
         return State(done, begun, block.stated_s, len(mine))
     mean = sum(whole_s(found.result) for found in finished.values()) / len(finished)
@@ -214,6 +218,14 @@ def state_of(block: Block, archived: Found | None = None) -> State:
     if block.part in block.study.subsets and not begun:  # whose proxies were not counted
         expected_s = max(expected_s, block.stated_s or 0.0)
     return State(done, begun, expected_s, len(mine) or runs)
+
+
+def _has_head(block: Block) -> bool:
+    """Returns whether the head of a study is whole and names the task; else nothing reads its runs."""
+    try:
+        return block.part in load_outline(block.folder)[1]
+    except ValueError:
+        return False
 
 
 def _has_its_subsets(block: Block) -> bool:

@@ -89,24 +89,33 @@ def find(size: str, folder: Path | None = None, archives: Sequence[Path] = ()) -
     """
     found = Found(failed=[] if folder is None else read_failures(folder))
     for path in (*_folders(folder), *_files(archives)):
-        study = (study_in(path) if path.is_file() else read_toml(path / "study.toml", "a study", example="")) or {}
-        name = study.get("study", "")
-        if kind_of(name) is not Kind.OWN and study.get("size") == size:
-            try:
-                parts = collect(path).parts
-            except ValueError as error:
-                if path.is_file():
-                    raise
-                if not any(each.study == name for each in found.failed):
-                    found.failed.append(Failure(name, "", name, name, str(error)))
-                continue
-            for part, records in parts.items():
-                found.tasks.setdefault(name, {}).setdefault(part, []).append(Source(path, records))
+        try:
+            name, parts = _study_at(path, size)
+        except ValueError as error:
+            if path.is_file():
+                raise
+            name, parts = path.name, {}  # as the folder of a study is called
+            if not any(each.study == name for each in found.failed):
+                found.failed.append(Failure(name, "", name, name, str(error)))
+        for part, records in parts.items():
+            found.tasks.setdefault(name, {}).setdefault(part, []).append(Source(path, records))
     fresh = [] if folder is None else folder.glob("*/*.csv")
     for file in (*sorted(fresh), *(file for place in archives for file in sorted(place.rglob("*.csv")))):
         if kind_of(file.stem) is not Kind.OWN and origin_in(file.parent, file.stem).get("size", size) == size:
             found.computed.setdefault(file.stem, file.parent)
     return found
+
+
+def _study_at(path: Path, size: str) -> tuple[str, Mapping[str, Records]]:
+    """Returns the name of a study and its tasks; no tasks if the page does not show it, or not at this size.
+
+    Raises:
+        ValueError: a damaged archive or folder.
+    """
+    study = (study_in(path) if path.is_file() else read_toml(path / "study.toml", "a study", example="")) or {}
+    name = study.get("study", "")
+    shown = kind_of(name) is not Kind.OWN and study.get("size") == size
+    return name, collect(path).parts if shown else {}
 
 
 def _folders(folder: Path | None) -> list[Path]:
