@@ -92,6 +92,15 @@ def test_each_method_stands_beside_a_schedule_of_its_own_steps_and_the_first_is_
     assert counts == {"better": 1}
 
 
+def test_where_nothing_selects_by_score_none_is_counted(made):
+    folder = made(methods=(parse("orderdp,explore=0.5,exploit=1"),), against=("short",), seeds=(0, 1, 2))
+    label = "OrderDP explore 0.5 exploit 1"
+    folder.finish(label, (90.0, 90.1, 90.2)).finish(f"full data, steps of {label}", (89.0, 89.0, 89.1))
+    tables, counts = against_short({"digits": Task(read_results(folder.path), None, 3)})
+    assert (len(tables[0].lines), counts) == (2, {})
+    assert tables[0].note.endswith("Counted above: none.")
+
+
 def test_runs_of_a_seed_of_two_machines_or_commits_are_named(pair):
     def shown(label, seed, **changes):
         file = pair.folder(label, seed).path / "result.json"

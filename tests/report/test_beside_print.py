@@ -91,6 +91,14 @@ def test_what_prunes_otherwise_than_asked_is_named_and_gets_no_colour(results):
     assert held.marks == {OTHER: 2}
 
 
+def test_what_prunes_an_unequal_share_gets_no_colour_without_full_data_either(results):
+    """As in a study that trains none, since it would take most of the time."""
+    del results.entries["full data"]
+    trained(results, {"InfoBatch 50 %": 420, "UCB 50 % every 1": 301})  # of 200 samples in 3 epochs
+    cells = {row[0]: mark_in(row[2]) for row in differences(results, printed(ROWS), EDGES).table.lines[1:]}
+    assert cells == {"InfoBatch": NOT_COMPARABLE, "UCB": OTHER, "dynamic random": OPEN}
+
+
 def test_two_seeds_show_nothing(results):
     for entry in results.entries.values():
         del entry.results[2]

@@ -72,7 +72,7 @@ def against_short(tasks: Mapping[str, Task]) -> tuple[list[Table], Counter[str]]
     note = (
         "In percentage points, with 95 % intervals. Better, worse: the whole interval lies above or below 0, with "
         f"{FEWEST_SEEDS} seeds or more. Each method has a shorter schedule of as many steps as it makes. So this "
-        f"compares at equal cost, also what prunes otherwise than asked. Counted above: {', '.join(counted)}."
+        f"compares at equal cost, also what prunes otherwise than asked. Counted above: {', '.join(counted) or 'none'}."
     )
     return [Table("against_short", "Minus full data for as many steps, which the paper has not", lines, note)], counts
 

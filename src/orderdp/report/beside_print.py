@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
 from orderdp.comparison.grid import FULL
+from orderdp.comparison.records import value_in
 from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.verdicts import FEWEST_SEEDS, Difference, paired_difference
 from orderdp.diagnostics.registry import in_table
@@ -184,11 +185,16 @@ def _pruned_otherwise(results: Results, entries: Sequence[Entry | None]) -> str:
 
 
 def _pruned(results: Results, entry: Entry) -> float | None:
-    """Returns the share of full data's samples that runs left out; None without finished runs of both."""
-    full = full_data(results)
-    if full is None or not entry.results:
+    """Returns the share of full data's samples that runs left out; None without finished runs.
+
+    Without finished runs of full data, these are the training set in each epoch.
+    """
+    if not entry.results:
         return None
-    return 1 - entry.mean("samples_backward") / full.mean("samples_backward")
+    full = full_data(results)
+    in_each_epoch = results.sizes.num_samples * value_in(results.recipe, "epochs")
+    whole = in_each_epoch if full is None else full.mean("samples_backward")
+    return float(1 - entry.mean("samples_backward") / whole)
 
 
 def _gap(results: Results, table: Published, label: str, column: _Column) -> tuple[float, Difference, bool] | None:
