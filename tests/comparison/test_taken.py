@@ -114,7 +114,7 @@ def test_data_of_another_size_are_not_taken(tiny, tmp_path, made):
     assert take_over(path, [made]) == []
 
 
-@pytest.mark.parametrize("key", ["device", "commit", "versions"])
+@pytest.mark.parametrize("key", ["device", "threads", "commit", "versions"])
 def test_a_run_of_another_machine_or_code_is_not_taken(tiny, tmp_path, made, key):
     file = made / "full-data-seed0" / "result.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), key: "another"}))
@@ -134,6 +134,14 @@ def test_what_is_not_finished_or_damaged_is_trained(tiny, tmp_path, made):
     (made / "InfoBatch-50-seed0" / "result.json").unlink()
     (made / "full-data-seed0" / "result.json").write_text("{")
     assert take_over(planned(tmp_path / "new", tiny(**METHOD)), [made]) == []
+
+
+def test_a_run_that_lost_epochs_is_trained(tiny, tmp_path, made):
+    """Else the damage would spread to the next study."""
+    metrics = made / "full-data-seed0" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().splitlines()[0] + "\n")
+    path = planned(tmp_path / "new", tiny(**METHOD))
+    assert "full data, seed 0" not in [title for title, _ in take_over(path, [made])]
 
 
 def test_a_folder_that_cannot_be_read_is_passed_over(tiny, tmp_path, made):

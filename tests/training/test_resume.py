@@ -12,7 +12,7 @@ from orderdp import Pruner
 from orderdp.cli import main
 from orderdp.comparison.grid import load_comparison
 from orderdp.output import files
-from orderdp.training import models, saved
+from orderdp.training import models, provenance, saved
 from orderdp.training.loop import Run
 from orderdp.training.run_folder import RunFolder
 from reference.log_lines import begun_or_failed
@@ -253,3 +253,25 @@ def test_the_command_goes_on_in_a_new_process_to_the_same_end(tmp_path, train, o
     assert (resumed.returncode, begun_or_failed(resumed.stderr)) == (0, ["[1/1] OrderDP 30 %, seed 5"])
     expected = outcome(train("unbroken", **WITHIN, seed=5))
     assert outcome(RunFolder(path / "OrderDP-30-seed5")) == expected
+
+
+def test_a_run_that_goes_on_under_another_commit_names_both(tmp_path, tiny, digits, train, monkeypatch):
+    def commit_meanwhile(*given):
+        monkeypatch.setattr(provenance, "_commit", lambda: "b")
+
+    def stop(run):
+        commit_meanwhile()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(provenance, "_commit", lambda: "a")
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "_write_metrics", stop)
+        folder = RunFolder.create(tmp_path / "run", tiny(**PLAIN))
+        with pytest.raises(KeyboardInterrupt):
+            Run(folder.recipe(), digits, folder, show=False).train()
+    assert train().result()["commit"] == "a and b"
+    monkeypatch.setattr(provenance, "_commit", lambda: "a")
+    with monkeypatch.context() as patched:
+        write = RunFolder.write_checkpoint
+        patched.setattr(RunFolder, "write_checkpoint", lambda *given: commit_meanwhile() or write(*given))
+        assert train("committed meanwhile", **PLAIN).result()["commit"] == "a"

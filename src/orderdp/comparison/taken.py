@@ -21,9 +21,9 @@ from orderdp.training.run_folder import RunFolder
 def take_over(path: Path, others: Iterable[Path]) -> list[tuple[str, Path]]:
     """Copies into a comparison's folder the runs that others have finished and that it would only repeat.
 
-    They have the same recipe with all its settings, data of the same size, and this machine, commit and versions. Where
-    no commit says what ran, nothing is copied: in a checkout with changes, and outside one. What was begun in the
-    folder stays.
+    They have the same recipe with all its settings, data of the same size, and this machine, number of threads, commit
+    and versions, from their first step to the last. Where no commit says what ran, nothing is copied: in a checkout
+    with changes, and outside one. What was begun in the folder stays.
 
     Args:
         path: folder of the comparison.
@@ -37,6 +37,7 @@ def take_over(path: Path, others: Iterable[Path]) -> list[tuple[str, Path]]:
     """
     comparison, sizes = load_comparison(path)
     here = _origin(environment(PartialState(cpu=comparison.recipe.device == "cpu").device))
+    here["threads"] = comparison.recipe.num_threads or here["threads"]
     if here["commit"] is None or here["commit"].endswith(DIRTY):
         return []
     found = [other for other in others if other.resolve() != path.resolve() and _sizes_in(other) == sizes]
@@ -65,14 +66,14 @@ def _has(path: Path, recipe: Recipe, here: dict[str, Any]) -> bool:
     """Returns whether a folder holds a finished run of this recipe, made on this machine by this code."""
     run = RunFolder(path)
     try:
-        result = run.result()
-        return result is not None and _origin(result) == here and _settings(run.recipe()) == _settings(recipe)
+        found = run.record()
+        return found is not None and _origin(found[0]) == here and _settings(run.recipe()) == _settings(recipe)
     except ValueError:  # damaged, or of a method that is not known here
         return False
 
 
 def _origin(result: dict[str, Any]) -> dict[str, Any]:
-    return {name: result.get(name) for name in ("device", "versions", "commit")}
+    return {name: result.get(name) for name in ("device", "threads", "versions", "commit")}
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:

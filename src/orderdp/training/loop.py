@@ -120,17 +120,17 @@ class Run:
             ValueError: the folder's checkpoint does not fit. OSError: the folder cannot be written.
         """
         self._resume()
-        progress = self.progress
-        if progress.step == 0:
+        self.progress.goes_on_in(self.device)
+        if self.progress.step == 0:
             self._measure_passes()
         with self.stop:
             self._train_epochs()
             result = result_of(self)
             if self.accelerator.is_main_process:
-                self.folder.write_gradient_norms(progress.gradient_norms)
+                self.folder.write_gradient_norms(self.progress.gradient_norms)
                 self.folder.write_result(result)
             if self.stop.agreed(now=True):  # the runs after it do not begin
-                raise Stopped(progress.step)
+                raise Stopped(self.progress.step)
         return result
 
     def _train_epochs(self) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from orderdp.training.provenance import environment
+
 OF_A_RANK = ("loss_sum", "loss_count", "first_count")  # sums that each rank has of its own
 SECONDS = ("training_s", "selection_s", "data_s", "evaluation_s")  # in each line of metrics; the result has their sums
 
@@ -36,6 +38,7 @@ class Progress:
         gradient_norms: (step,) float32, norm of the gradient of every step so far.
         unreadable: image files met so far that could not be decoded, on all ranks.
         history: a line of metrics for each finished epoch.
+        environments: those in which the run was begun and resumed, as they were then, each once.
     """
 
     step: int = 0
@@ -54,6 +57,13 @@ class Progress:
     gradient_norms: Tensor = field(default_factory=lambda: torch.empty(0))
     unreadable: list[str] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+    environments: list[dict[str, Any]] = field(default_factory=list)
+
+    def goes_on_in(self, device: torch.device) -> None:
+        """Notes the environment now: what is committed while the run trains does not change the code that trains it."""
+        here = environment(device)
+        if here not in self.environments:
+            self.environments.append(here)
 
     def warn_of_ratio(self, ratio: float, num_epochs: int) -> None:
         """Warns after a third of a run of ten epochs or more if few samples are mastered for the share that is pruned.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -26,12 +26,26 @@ def environment(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "versions": {
             "python": platform.python_version(),
-            "torch": torch.__version__,  # with the build, which the package's own version leaves out
+            "torch": str(torch.__version__),  # with the build, which the package's own version leaves out
             "orderdp": __version__,  # a source tree that is not installed has no metadata
             **{name: version(name) for name in ("numpy", "accelerate")},
         },
         "commit": _commit(),
     }
+
+
+def joined(environments: Sequence[Any]) -> Any:
+    """Returns the environment of a run that went on in several: what is equal in all, and "one and another" of the rest.
+
+    >>> joined([{"commit": "2354ad928440", "threads": 1}, {"commit": "7ae535282323", "threads": 1}])
+    {'commit': '2354ad928440 and 7ae535282323', 'threads': 1}
+    """
+    first, *others = environments
+    if all(other == first for other in others):
+        return first
+    if isinstance(first, Mapping):
+        return {name: joined([each[name] for each in environments]) for name in first}
+    return " and ".join(dict.fromkeys(map(str, environments)))
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

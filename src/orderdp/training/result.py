@@ -8,7 +8,7 @@ from typing import Any
 from orderdp.diagnostics.registry import measure_at_end
 from orderdp.training.objective import OF_CLASSES
 from orderdp.training.progress import SECONDS
-from orderdp.training.provenance import digest, environment
+from orderdp.training.provenance import digest, joined
 
 
 def result_of(run: Any) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def result_of(run: Any) -> dict[str, Any]:
         "digests": _digests(run),
         "ranks": run.accelerator.num_processes,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        **environment(run.device),
+        **joined(run.progress.environments),
     }
 
 
