@@ -1,3 +1,4 @@
+import copy
 import io
 import itertools
 
@@ -50,6 +51,20 @@ def curve(num_steps: int, optimizer_name: str = "sgd", **settings) -> tuple[list
         step_on_fixed_batch(model, optimizer)
         schedule.step()
     return rates, momenta
+
+
+@pytest.mark.parametrize(
+    ("name", "made"), [("sgd", lambda p: torch.optim.SGD(p, momentum=0.9)), ("adamw", torch.optim.AdamW)]
+)
+def test_a_state_from_before_the_fused_step_goes_on_without_it(name, made):
+    old, new = (small_model() for _ in range(2))
+    before, after = made(old.parameters()), optimizer_of(new, name)
+    for _ in range(2):
+        step_on_fixed_batch(old, before)
+    new.load_state_dict(old.state_dict())
+    after.load_state_dict(copy.deepcopy(before.state_dict()))
+    assert not after.param_groups[0]["fused"]
+    assert [step_on_fixed_batch(new, after) for _ in range(3)] == [step_on_fixed_batch(old, before) for _ in range(3)]
 
 
 @pytest.mark.parametrize("name", NAMES)
