@@ -35,7 +35,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def joined(environments: Sequence[Any]) -> Any:
-    """Returns the environment of a run that went on in several: what is equal in all, and "one and another" of the rest.
+    """Returns the environment of a run that went on in several: what all have, and "one and another" of the rest.
 
     >>> joined([{"commit": "2354ad928440", "threads": 1}, {"commit": "7ae535282323", "threads": 1}])
     {'commit': '2354ad928440 and 7ae535282323', 'threads': 1}
