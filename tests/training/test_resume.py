@@ -275,3 +275,9 @@ def test_a_run_that_goes_on_under_another_commit_names_both(tmp_path, tiny, digi
         write = RunFolder.write_checkpoint
         patched.setattr(RunFolder, "write_checkpoint", lambda *given: commit_meanwhile() or write(*given))
         assert train("committed meanwhile", **PLAIN).result()["commit"] == "a"
+
+
+def test_environments_of_two_releases_are_joined_by_what_they_record():
+    older, newer = {"versions": {"torch": "2.12"}}, {"versions": {"torch": "2.13", "timm": "1.0"}, "threads": 1}
+    joined = provenance.joined([older, newer, older])
+    assert joined == {"versions": {"torch": "2.12 and 2.13", "timm": "None and 1.0"}, "threads": "None and 1"}

@@ -44,7 +44,8 @@ def joined(environments: Sequence[Any]) -> Any:
     if all(other == first for other in others):
         return first
     if isinstance(first, Mapping):
-        return {name: joined([each[name] for each in environments]) for name in first}
+        names = {name: None for each in environments for name in each}  # a release may record more than another
+        return {name: joined([each.get(name) for each in environments]) for name in names}
     return " and ".join(dict.fromkeys(map(str, environments)))
 
 
