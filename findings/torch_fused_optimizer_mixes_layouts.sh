@@ -14,7 +14,7 @@
 #     AdamW    fused=False: below 0.0001   fused=True: above 0.005
 #     Adagrad  fused=False: below 0.0001   fused=True: above 0.005
 #
-# orderdp's trainer uses the fused SGD and AdamW. A run keeps its layout: a checkpoint of another recipe is refused.
+# On a processor, orderdp's trainer uses the fused SGD and AdamW. A run keeps its layout: a checkpoint of another recipe is refused.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -13,7 +13,7 @@
 #     SGD, momentum 0, fused=True: trained
 #     AdamW, fused=True: trained
 #
-# orderdp's trainer uses the fused SGD. Its models give every parameter a gradient in the first step, which a test holds.
+# On a processor, orderdp's trainer uses the fused SGD. Its models give every parameter a gradient in the first step, which a test holds.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -20,7 +20,8 @@ def build_optimizer(
 
     Weight decay applies to every parameter, biases and normalisation included, as in the paper's release. For `sgd` and
     the two LARS it is part of the gradient, for `adamw` decoupled from it, for the two LAMB part of the update that is
-    scaled. `sgd` and `adamw` are torch's fused forms, which make a step of a small network faster.
+    scaled. On a processor, `sgd` and `adamw` are torch's fused forms, which make a step of a small network
+    faster; on CUDA, torch chooses.
 
     Args:
         model: its parameters are optimised.
@@ -42,10 +43,11 @@ def build_optimizer(
     0.9
     """
     parameters = list(model.parameters())
+    fused = True if parameters[0].device.type == "cpu" else None
     if name == "sgd":
-        return torch.optim.SGD(parameters, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True)
+        return torch.optim.SGD(parameters, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused)
     if name == "adamw":
-        return torch.optim.AdamW(parameters, betas=(momentum, 0.999), weight_decay=weight_decay, fused=True)
+        return torch.optim.AdamW(parameters, betas=(momentum, 0.999), weight_decay=weight_decay, fused=fused)
     if name == "lars_release":
         return ReleaseLars(parameters, momentum=momentum, weight_decay=weight_decay)
     if name == "lamb_release":
