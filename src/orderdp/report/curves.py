@@ -15,6 +15,7 @@ from orderdp.report.canvas import Canvas, Chart
 from orderdp.report.placement import colors_of, entries_at, is_shorter, patterns_of, percent
 
 Line: TypeAlias = Mapping[str, Any]
+BY_PART = "Mean over the epochs of a part; mean ± standard deviation over the seeds."  # of the cells of `by_part`
 _FEW = 12  # points of a curve that are marked
 
 

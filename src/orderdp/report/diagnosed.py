@@ -6,7 +6,7 @@ from orderdp.comparison.results import Results
 from orderdp.diagnostics.registry import in_chart, in_table
 from orderdp.output.text_table import Table
 from orderdp.report.canvas import Chart
-from orderdp.report.curves import EPOCHS, YAxis, by_part, curve_chart
+from orderdp.report.curves import BY_PART, EPOCHS, YAxis, by_part, curve_chart
 from orderdp.report.placement import ratios_of
 from orderdp.report.section import Choices
 
@@ -25,7 +25,7 @@ def tables_of(section: str, results: Results, choices: Choices, *, prefix: str =
         lines = by_part(results, choices.edges, view.of, view.digits)
         if len(lines) > 1:
             title = f"{view.title}{f', {view.unit}' if view.unit else ''}, by part of the run"
-            tables.append(Table(f"{prefix}{view.name}", title, lines, view.note))
+            tables.append(Table(f"{prefix}{view.name}", title, lines, f"{BY_PART} {view.note}".strip()))
     return tables
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.searched import search_of
-from orderdp.comparison.verdicts import FEWEST_SEEDS, Difference, holm
+from orderdp.comparison.verdicts import FEWEST_SEEDS, TOLERANCE, Difference, holm
 from orderdp.output.text_table import Table
 from orderdp.report.placement import (
     first_methods,
@@ -20,7 +20,14 @@ from orderdp.report.section import Choices, Section
 from orderdp.report.tables import Column, accuracy, by_method, by_run, interval, passes_note, share, sign_of
 
 _UNIT = "In percentage points, with 95 % confidence intervals, by method and prune ratio."
-_BETTER = "“better”: the whole interval lies above 0. “worse”: the whole interval lies below 0."
+_BETTER = (
+    "“better”: the whole interval lies above 0. “worse”: the whole interval lies below 0. Both need at least "
+    f"{FEWEST_SEEDS} seeds."
+)
+_LOSSLESS = (
+    f"“lossless”: the whole interval lies above −{TOLERANCE:g}. “loses”: the whole interval lies below 0, and is not "
+    f"lossless. Both need at least {FEWEST_SEEDS} seeds."
+)
 
 
 def section(results: Results, _choices: Choices) -> Section | None:
@@ -32,7 +39,7 @@ def section(results: Results, _choices: Choices) -> Section | None:
         return None
     pruned = pruned_entries(results)
     also = f"{passes_note(results)}{_mixed(results.mixed_note)}"
-    few = "No word behind an interval: the seeds are too few to conclude anything."
+    few = "No word behind an interval: with these seeds, neither may be concluded."
     masked = "Methods that run a forward pass on all data take all of its steps."
     shorter = "full data trained for the same number of steps"
     to_full = {entry.label: results.against_full(entry) for entry in pruned}
@@ -40,7 +47,7 @@ def section(results: Results, _choices: Choices) -> Section | None:
     return Section(
         "Differences",
         tables=[
-            _grid("against_full", "full data", results, to_full, f"{few}{also}", word=_verdict),
+            _grid("against_full", "full data", results, to_full, f"{_LOSSLESS} {few}{also}", word=_verdict),
             _grid("against_short", shorter, results, to_short, f"{_BETTER} {masked}{also}"),
             *_against_first(results, pruned),
             *_against_uniform(results, pruned),
@@ -71,8 +78,7 @@ def run_by_run(results: Results) -> Table:
     )
     note = (
         "Differences are in percentage points, run minus reference, paired by seed, with 95 % confidence intervals by "
-        "Student's t. “lossless”: the whole interval lies above −0.1. “loses”: the whole interval lies below 0, and is "
-        "not lossless. "
+        f"Student's t. {_LOSSLESS} “inconclusive”: neither. "
         "Samples backward: samples that a step trained, as a share of full data's. "
         "The shorter schedule is full data trained for the same number of steps. "
         "The intervals hold for these training samples and test images only. Other data could give other results."

@@ -6,7 +6,7 @@ from operator import itemgetter
 
 from orderdp.comparison.results import Results
 from orderdp.output.text_table import Table
-from orderdp.report.curves import by_part
+from orderdp.report.curves import BY_PART, by_part
 from orderdp.report.diagnosed import tables_of
 from orderdp.report.section import Choices, Section
 
@@ -22,7 +22,10 @@ def section(results: Results, choices: Choices) -> Section | None:
         return None
     tables = [
         Table(
-            f"progress_{key}", f"{title}, by part of the run", by_part(results, choices.edges, itemgetter(key), digits)
+            f"progress_{key}",
+            f"{title}, by part of the run",
+            by_part(results, choices.edges, itemgetter(key), digits),
+            BY_PART,
         )
         for key, title, digits in _TRAINED
     ]
