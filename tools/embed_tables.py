@@ -40,7 +40,12 @@ def table(path: str, name: str | None) -> str:
         before = text.partition(f'<a id="{name.removesuffix("conclusion")}overview">')[0]
         conclusions = (before.rpartition if "-" in name else text.partition)("**What may be concluded**")[2]
         return f"> {conclusions.partition('- ')[2].partition(chr(10))[0]}\n"
-    return (text if name is None else table_in(text, name)).strip() + "\n"
+    return (_only_table(text) if name is None else table_in(text, name)).strip() + "\n"
+
+
+def _only_table(text: str) -> str:
+    """Returns the table of a file that holds one, without the note below it."""
+    return "\n".join(line for line in text.splitlines() if line.startswith("|"))
 
 
 def main() -> None:

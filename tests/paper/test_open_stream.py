@@ -1,6 +1,9 @@
 """The study of streams: what its arms cost, what a stream gives, and what its table says."""
 
+import csv
 import time
+from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -22,6 +25,7 @@ from orderdp.training.objective import Classes
 from orderdp.training.optim import optimization
 from orderdp.training.recipe import Recipe
 
+KEPT = Path(__file__).parents[2] / "results" / "paper"
 RECIPE = Recipe(dataset="digits", model="small_cnn", batch_size=16, device="cpu", num_threads=1, seed=3)
 STREAM = Stream("2 times", 320, 2)
 
@@ -183,13 +187,29 @@ def test_the_table_pairs_each_orderdp_with_what_costs_as_much():
         for seed in (0, 1, 2)
         for (name, value), cost in zip(accuracies.items(), (100, 74, 74, 74, 50, 50, 50), strict=True)
     ]
-    header, lines = show(made, 10_000).summary
+    shown = show(made, 10_000)
+    header, lines = shown.summary
     assert header[-2:] == ("minus stopped early", "minus random choice")
     of = {line[0]: line for line in lines}
-    assert of["s, 50 %: OrderDP, fresh losses"][1:5] == ("81.00", "74", "100", "4")
+    assert of["s, 50 %: OrderDP, fresh losses"][1:5] == ("81.00 ± 1.00", "74", "100", "4")
     assert [cell.split()[0] for cell in of["s, 50 %: OrderDP, fresh losses"][5:]] == ["−1.00", "−2.00"]
     assert [cell.split()[0] for cell in of["s, 50 %: OrderDP, remembered losses"][5:]] == ["−4.00", "+3.00"]
-    assert of["s: read in full"][1:] == ("91.00", "100", "100", "4", "", "")
+    assert of["s: read in full"][1:] == ("91.00 ± 1.00", "100", "100", "4", "", "")
+    assert "over the seeds 0, 1, 2." in shown.note
+    assert "support no conclusion" not in shown.note
+    assert show([run for run in made if run.seed < 2], 10_000).note.endswith(
+        "Fewer than 3 seeds support no conclusion."
+    )
+
+
+@pytest.mark.skipif(not KEPT.exists(), reason="the sdist holds no results")
+def test_the_kept_table_is_made_of_the_kept_numbers(tmp_path):
+    kinds = get_type_hints(Run)
+    with (KEPT / "open_stream.csv").open(newline="") as file:
+        kept = [Run(**{key: kinds[key](cell) for key, cell in row.items()}) for row in csv.DictReader(file)]
+    show(kept, 10_000).write("open_stream", tmp_path)
+    for ending in ("md", "csv"):
+        assert (tmp_path / f"open_stream.{ending}").read_text() == (KEPT / f"open_stream.{ending}").read_text()
 
 
 def test_the_full_size_finds_its_data_where_it_is_told(tmp_path):
@@ -202,13 +222,14 @@ def test_an_arm_of_the_whole_stream_keeps_all_of_it():
 
 
 def test_the_page_names_commit_and_machine_and_takes_the_runs_of_its_own_size_alone(tmp_path, monkeypatch):
-    shown = Shown({}, {"open_stream": (("a",), [(1,)])}, (("a", "b"), [("x", "1")]))
+    shown = Shown({}, {"open_stream": (("a",), [(1,)])}, (("a", "b"), [("x", "1")]), "A caption.")
     monkeypatch.setattr(studies, "compute", lambda *_, **__: shown)
     written = studies.run_computed(studies.find_study("open_stream"), tmp_path / "open_stream", "smoke")
     assert [file.name for file in written] == ["open_stream.csv", "open_stream.md", "open_stream.json"]
     assert find("cpu", tmp_path).computed == {}
     (exhibit,) = (each for each in page_of("smoke", find("smoke", tmp_path)).left_open if each.name == "open_stream")
     assert [table.name for table in exhibit.tables] == ["summary", "blocks"]
+    assert (exhibit.state, exhibit.tables[0].note) == ("measured, on digits", "A caption.")
     origin = studies.origin_in(tmp_path / "open_stream", "open_stream")
     commit, machine, finished = exhibit.tables[1].lines[1]
     assert (commit, machine) == (origin["commit"] or "not recorded", origin["device"])

@@ -9,7 +9,7 @@ from orderdp.paper.contents import CONTENTS
 from orderdp.paper.page import page_of
 from orderdp.paper.page_text import as_html, as_markdown
 from orderdp.paper.sources import Found, find
-from orderdp.report.beside_print import OUTSIDE, SAME, WITHIN
+from orderdp.report.beside_print import ORDER, OUTSIDE, SAME, WITHIN
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,12 +35,18 @@ def test_the_overview_counts_what_the_tables_say(page):
         text = "\n".join(table.as_markdown() for table in each.tables)
         for mark, count in each.marks.items():
             assert text.count(str(mark)) == count, each.name
-    assert exhibits["table1"].marks[SAME] > 20
+    assert exhibits["table1"].marks[ORDER] > exhibits["table1"].marks[SAME] > 10
     assert (exhibits["table10"].marks[WITHIN], exhibits["table10"].marks[OUTSIDE]) == (1, 1)
     assert exhibits["figure4"].marks == {}  # a picture
     assert any(sentence.startswith("Mixed: ") for sentence in exhibits["figure4"].seen)
     words = " ".join(exhibits["table1"].seen)
-    assert re.search(r"the printed one is seen in \d+ of 94 differences", words)
+    seen, same = map(
+        int, re.findall(r"of 94 printed differences, (\d+) have the printed sign here, (\d+) of them", words)[0]
+    )
+    assert (seen, same) == (
+        exhibits["table1"].marks[SAME] + exhibits["table1"].marks[ORDER],
+        exhibits["table1"].marks[SAME],
+    )
     assert "Numbers: – not comparable" in words
     assert re.search(r"better in \d of 6 cases, worse in \d, and open in \d\.", words)
 
@@ -134,10 +140,53 @@ def test_printed_numbers_are_held_against_at_the_size_of_the_paper_alone(pair):
 
 def test_an_exact_number_that_is_not_the_printed_one_is_outside():
     from orderdp.paper.contents import Kind, Place
+    from orderdp.paper.exhibit import Shown
     from orderdp.paper.page import _of_exact
 
     place = Place("table10", "Table 10", None, Kind.PRINTED)
     header, rows = ("method", "computed", "printed"), [("1.5", "2.5", "2.5"), ("1.5", "2.5", "1.5")]
-    shown = _of_exact(place, (header, rows))
+    shown = _of_exact(place, Shown({}, {}, (header, rows), "Why."))
     assert [line[-1] for line in shown.tables[0].lines[1:]] == [f"2.5 {WITHIN}", f"1.5 {OUTSIDE}"]
+    assert shown.tables[0].note == "Why."
     assert shown.marks == {WITHIN: 1, OUTSIDE: 1}
+
+
+def test_the_page_of_the_smallest_size_says_that_it_is_of_digits():
+    small, other = (as_markdown(page_of(size, Found()), ROOT) for size in ("smoke", "cpu"))
+    assert small.startswith("# The paper at size smoke, on digits\n")
+    assert "whatever data its heading names" in small
+    assert other.startswith("# The paper at size cpu\n")
+    assert "whatever data" not in other
+
+
+def test_at_the_smallest_size_all_that_trains_runs_on_digits():
+    from orderdp.paper.studies import catalogue
+    from orderdp.paper.study import load_study
+
+    studies = [load_study(row.file, "smoke") for row in catalogue().values() if row.file]
+    assert {plan.recipe.dataset for study in studies for plan in study.parts.values()} == {"digits"}
+
+
+@in_repository
+def test_the_accuracies_stand_on_the_page_and_not_their_differences_alone(page):
+    tables = {each.name: [table.title for table in each.tables] for each in page.exhibits}
+    assert {"cifar10: Accuracy", "cifar100: Accuracy"} <= {*tables["table1"]}
+    of_parts = ("Test accuracy, %, by part of the run", "Gradient norm, by part of the run", "Accuracy")
+    assert {f"cifar10: {title}" for title in of_parts} <= {*tables["table9"]}
+
+
+@in_repository
+def test_no_two_headings_begin_alike(page):
+    """The contents of the HTML page name each by what stands before the colon."""
+    labels = [each.title.partition(":")[0] for each in page.exhibits]
+    assert len(set(labels)) == len(labels)
+
+
+@in_repository
+def test_what_is_computed_says_below_its_table_what_to_see_in_it(page):
+    for each in page.exhibits:
+        if each.name.startswith("theorem"):
+            assert "contradict" in each.tables[0].note, each.name
+            assert each.tables[0].note in as_markdown(page, ROOT)
+        if each.name == "table10":
+            assert all(number in each.tables[0].note for number in ("3/25 and 9/50", "1/10 and 1/5", "4.24"))

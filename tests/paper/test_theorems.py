@@ -14,7 +14,7 @@ from scipy.optimize import approx_fprime
 
 from orderdp.paper import theorem1, theorem3, theorem4, theorem4_sides
 from orderdp.paper.digits_models import digits, losses, models
-from orderdp.paper.exhibit import Shown
+from orderdp.paper.exhibit import Shown, read_summary
 from orderdp.paper.studies import LOOPS, THEORY, find_study, run_computed
 from orderdp.paper.theorem1 import gradient_means, sample_gradients
 from orderdp.paper.theorem3 import best_of_mean, errors_after, problems, slope
@@ -269,5 +269,9 @@ def test_every_study_has_a_function_of_its_name():
 
 
 def test_a_study_writes_its_summary_under_its_name(tmp_path):
-    (path,) = Shown({}, {}, (("a", "b"), [("c", "1")])).write("x", tmp_path)
-    assert (path.name, path.read_text()) == ("x.md", "| a | b |\n| --- | ---: |\n| c | 1 |\n")
+    table = "| a | b |\n| --- | ---: |\n| c | 1 |\n"
+    for note, below in (("", ""), ("A note. Of two.", "\nA note. Of two.\n")):
+        (path,) = Shown({}, {}, (("a", "b"), [("c", "1")]), note).write("x", tmp_path)
+        assert (path.name, path.read_text()) == ("x.md", table + below)
+        assert read_summary(path) == ([["a", "b"], ["c", "1"]], note)
+    assert read_summary(tmp_path / "y.md") == ([], "")

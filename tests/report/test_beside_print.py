@@ -10,6 +10,7 @@ from orderdp.report.beside_print import (
     MARKS,
     NOT_COMPARABLE,
     OPEN,
+    ORDER,
     OTHER,
     OUTSIDE,
     SAME,
@@ -64,14 +65,23 @@ def test_signs_of_differences_are_held_against_the_printed_ones(results):
     assert held.table.lines[0] == ["OrderDP minus", "50 %, printed", "50 %, here"]
     cells = {row[0]: row[1:] for row in held.table.lines[1:]}
     assert list(cells) == ["InfoBatch", "UCB", "dynamic random", "full data"]
-    assert cells["InfoBatch"] == ["+0.5", "+1.00 [+0.72, +1.28] ✓ same order"]
+    assert cells["InfoBatch"] == ["+0.5", "+1.00 [+0.72, +1.28] ◐ order only"]
     assert (cells["UCB"][0], mark_in(cells["UCB"][1])) == (
         "+1.0",
         OTHER,
     )  # a method whose settings are not printed
     assert mark_in(cells["dynamic random"][1]) == OPEN
     assert (cells["full data"][0], mark_in(cells["full data"][1])) == ("+0.0", OTHER)  # a printed tie
-    assert held.marks == {SAME: 1, OTHER: 2, OPEN: 1}
+    assert held.marks == {ORDER: 1, OTHER: 2, OPEN: 1}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "mark"), [("94.5", ORDER), ("94.3", SAME), ("94.0", SAME), ("93.7", SAME), ("93.6", ORDER)]
+)
+def test_a_printed_difference_outside_the_interval_is_of_the_order_alone(results, theirs, mark):
+    """The interval is [+0.72, +1.28], and two rounded numbers may be 0.1 nearer to each other, or further apart."""
+    held = differences(results, printed({"OrderDP": "95.0", "InfoBatch": theirs}), EDGES)
+    assert held.marks == {mark: 1}
 
 
 @pytest.mark.parametrize(("digits", "mark"), [("95", OPEN), ("95.0", OTHER)])
@@ -127,7 +137,7 @@ def test_parts_of_a_run_are_held_against_columns_of_parts(results):
     assert row == [
         "InfoBatch 50 %",
         "+0.1",
-        "+1.00 [+1.00, +1.00] ✓ same order",
+        "+1.00 [+1.00, +1.00] ◐ order only",
         "−0.1",
         "+1.00 [+1.00, +1.00] ✗ other order",
     ]
@@ -164,5 +174,6 @@ def test_every_mark_is_said_in_words_and_has_a_colour():
     lines = [["method", *map(str, range(len(MARKS)))], ["a", *(f"1 {mark}" for mark in MARKS)]]
     html = as_html(Page("cpu", [Exhibit("table1", "Table 1", "run", tables=[Table("a", "a", lines)])], [], []))
     for mark in MARKS:
-        assert f'class="number {mark.color}">1 {mark}</td>' in html
+        whole = str(mark).replace(" ", "\N{NO-BREAK SPACE}").replace("–", "–\N{WORD JOINER}")
+        assert f'class="number {mark.color}">1 {whole}</td>' in html
         assert f".{mark.color} {{ " in html

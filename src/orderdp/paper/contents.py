@@ -98,7 +98,7 @@ def kind_of(name: str) -> Kind:
 def label_of(name: str) -> str:
     """Returns what the paper calls it.
 
-    >>> label_of("table10")
-    'Table 10'
+    >>> label_of("table10"), label_of("theorem4_sides")
+    ('Table 10', 'Theorem 4, sides')
     """
-    return re.sub(r"([a-z])(\d+).*", r"\1 \2", name).capitalize()
+    return re.sub(r"([a-z])(\d+)", r"\1 \2", name).replace("_", ", ").capitalize()

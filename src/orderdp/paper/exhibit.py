@@ -20,11 +20,13 @@ class Shown(NamedTuple):
         pictures: name to matplotlib figure; written as SVG and PNG.
         tables: name to (header, rows): every number drawn; written as CSV.
         summary: (header, rows) of text, the first column a label; written as Markdown. None if the picture is enough.
+        note: what a reader should see in the summary, written below it.
     """
 
     pictures: Mapping[str, Any]
     tables: Mapping[str, Table]
     summary: Table | None = None
+    note: str = ""
 
     def write(self, name: str, folder: Path) -> list[Path]:
         """Writes all of it, the summary under the name of the study, and returns the files: the same bytes each time.
@@ -38,8 +40,19 @@ class Shown(NamedTuple):
         ]
         texts = {f"{key}.csv": as_csv(*table) for key, table in self.tables.items()}
         if self.summary is not None:
-            texts[f"{name}.md"] = as_markdown([self.summary[0], *self.summary[1]])
+            below = f"\n{self.note}\n" if self.note else ""
+            texts[f"{name}.md"] = as_markdown([self.summary[0], *self.summary[1]]) + below
         for file, text in texts.items():
             write_whole(folder / file, text.encode())
             written.append(folder / file)
         return written
+
+
+def read_summary(file: Path) -> tuple[list[list[str]], str]:
+    """Returns header and rows of a summary that was written, and its note; no rows if there is no such file."""
+    if not file.exists():
+        return [], ""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    cells = [line.strip()[1:-1].split("|") for line in lines if line.startswith("|")]
+    table = [[cell.strip() for cell in line] for number, line in enumerate(cells) if number != 1]
+    return table, "\n".join(line for line in lines if line and not line.startswith("|"))

@@ -9,14 +9,14 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from orderdp.comparison.prices import FORWARD
-from orderdp.comparison.verdicts import paired_difference
+from orderdp.comparison.verdicts import FEWEST_SEEDS, paired_difference
 from orderdp.data.base import DataSets
 from orderdp.data.registry import load_dataset
 from orderdp.data.samples import Samples
@@ -281,13 +281,31 @@ def show(runs: Sequence[Run], test_size: int) -> Shown:
         lines.append(
             (
                 f"{stream}{f', {100 * ratio:.0f} %' if ratio else ''}: {method}",
-                f"{fmean(run.accuracy for run in mine):.2f}",
+                _mean_of([run.accuracy for run in mine]),
                 *shares,
                 str(mine[0].steps),
                 *differences,
             )
         )
-    return Shown({}, {"open_stream": (Run._fields, runs)}, (header, lines))
+    return Shown({}, {"open_stream": (Run._fields, runs)}, (header, lines), _note(runs))
+
+
+def _mean_of(values: Sequence[float]) -> str:
+    return f"{fmean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def _note(runs: Sequence[Run]) -> str:
+    """Returns what the columns are, and what is subtracted from what."""
+    seeds = sorted({run.seed for run in runs})
+    few = "" if len(seeds) >= FEWEST_SEEDS else f" Fewer than {FEWEST_SEEDS} seeds support no conclusion."
+    return (
+        "Accuracy after the last step, in percent: mean ± standard deviation over the seeds "
+        f"{', '.join(map(str, seeds))}. Cost and processor time are in percent of the stream read in full. A forward "
+        "pass that scores a sample costs a third of a training step. Last columns: accuracy of OrderDP minus that of "
+        "the stream stopped early, and minus that of a random choice from the whole stream, in percentage points. From "
+        "“OrderDP, fresh losses” the ones of equal cost are subtracted, from every other OrderDP those of as many "
+        f"samples, which may cost less. Brackets: 95 % intervals by Student's t, paired by seed.{few}"
+    )
 
 
 def _minus(mine: Sequence[Run], others: Sequence[Run], test_size: int) -> str:

@@ -12,6 +12,7 @@ from orderdp.comparison.results import Results, results_of
 from orderdp.comparison.searched import search_of
 from orderdp.output.text_table import Table
 from orderdp.paper.contents import DRAWN, INSTANT, Kind, Place, places
+from orderdp.paper.exhibit import Shown, read_summary
 from orderdp.paper.failures import sentences
 from orderdp.paper.runs_shown import WORDS, Task, against_short, origins, other_settings, reports
 from orderdp.paper.sources import Found
@@ -22,6 +23,7 @@ from orderdp.report.beside_print import (
     MARKS,
     NOT_COMPARABLE,
     OPEN,
+    ORDER,
     OTHER,
     OUTSIDE,
     SAME,
@@ -107,10 +109,11 @@ class Page:
         lines = [["in the paper", "state", *map(str, marks), "minus the shorter schedule"]]
         for each in self.exhibits:
             counts = [str(each.marks[mark]) if each.marks[mark] else "" for mark in marks]
-            lines.append([each.title, each.state, *counts, _in_words(each.shorter)])
+            lines.append([each.title, each.state.partition(":")[0], *counts, _in_words(each.shorter)])
         note = (
-            "Counted are printed numbers and printed differences between OrderDP and another method, each with an "
-            "interval of its own: without true differences, about one in twenty would still get a colour. Studies "
+            "Counted are printed numbers and printed differences between OrderDP and another method, also full data. "
+            "Each has an interval of its own: without true differences, about one in twenty would still get a colour. "
+            "Order only is no agreement on the size of a gain or of a loss. Studies "
             "made in one folder share the runs that they have in common. So their counts are not independent, and the "
             "seconds of such runs are of another time than those beside them. Last column: the method named first, "
             "minus full data for as many steps, by task and prune ratio."
@@ -120,7 +123,7 @@ class Page:
     def overview_of_open(self) -> Table:
         """Returns a row for each question that the paper leaves open."""
         lines = [["left open", "state", "minus the shorter schedule"]]
-        lines += [[each.title, each.state, _in_words(each.shorter)] for each in self.left_open]
+        lines += [[each.title, each.state.partition(":")[0], _in_words(each.shorter)] for each in self.left_open]
         return Table("overview_of_open", "All questions", lines)
 
 
@@ -155,7 +158,7 @@ def _exhibit(place: Place, size: str, found: Found, *, charts: bool) -> Exhibit:
     if row in LOOPS and size not in LOOP_SIZES:
         return Exhibit(name, title, f"no size {size}, only {', '.join(LOOP_SIZES)}", printed=False, asks=row.asks)
     if row.file is None:
-        return _of_computed(place, found)
+        return _of_computed(place, size, found)
     table = read_study(row.file)
     about: dict[str, Any] = {
         "printed": kind is Kind.PRINTED,
@@ -191,30 +194,29 @@ def _num_seeds(study: Study, part: str) -> int | None:
     return None if plan is None or plan.lossless else len(plan.seeds)
 
 
-def _of_computed(place: Place, found: Found) -> Exhibit:
+def _of_computed(place: Place, size: str, found: Found) -> Exhibit:
     assert place.row is not None
     name, folder = place.name, found.computed.get(place.name)
-    about: dict[str, Any] = {"printed": place.kind is Kind.PRINTED, "asks": place.row.asks}
+    printed = place.kind is Kind.PRINTED
+    about: dict[str, Any] = {"printed": printed, "asks": place.row.asks}
     if name in INSTANT:
-        shown = compute(place.row)
-        return _of_exact(place, shown.summary)
+        return _of_exact(place, compute(place.row))
     if folder is None:
         return Exhibit(name, place.title, "not run", seen=_failed(name, found), **about)
-    summary = folder / f"{name}.md"
-    lines = _cells(summary.read_text(encoding="utf-8")) if summary.exists() else []
-    tables = [Table("summary", "Measured here", lines)] if lines else []
+    lines, note = read_summary(folder / f"{name}.md")
+    tables = [Table("summary", "Measured here", lines, note)] if lines else []
     if origin := origin_in(folder, name):
         cells = [origin["commit"] or "not recorded", origin["device"], origin["finished"][:10]]
         tables.append(Table("blocks", "Commit and machine", [["commit", "machine", "finished"], cells]))
     picture = folder / f"{name}.svg"
     pictures = [picture] if picture.exists() else []
-    state, seen = ("measured", _EXPLAINED if place.kind is Kind.PRINTED else ()) if lines else ("exact", ())
+    state, seen = (f"measured{data_of(size)}", _EXPLAINED if printed else ()) if lines else ("exact", ())
     return Exhibit(name, place.title, state, seen=seen, tables=tables, pictures=pictures, **about)
 
 
-def _of_exact(place: Place, summary: tuple[Sequence[str], Sequence[Sequence[Any]]] | None) -> Exhibit:
+def _of_exact(place: Place, shown: Shown) -> Exhibit:
     """Returns an exhibit of exact numbers, the first beside the printed one if the last column holds that."""
-    header, rows = summary or ((), ())
+    header, rows = shown.summary or ((), ())
     marks: Counter[Mark] = Counter()
     lines = [list(header)]
     for *cells, last in rows:
@@ -223,21 +225,21 @@ def _of_exact(place: Place, summary: tuple[Sequence[str], Sequence[Sequence[Any]
             marks[mark] += 1
             last = f"{last} {mark}"
         lines.append([*cells, last])
-    return Exhibit(place.name, place.title, "exact", tables=[Table("summary", "Computed here", lines)], marks=marks)
-
-
-def _cells(markdown: str) -> list[list[str]]:
-    """Returns the header and the rows of a table of Markdown."""
-    lines = [line.strip()[1:-1].split("|") for line in markdown.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line] for number, line in enumerate(lines) if number != 1]
+    table = Table("summary", "Computed here", lines, shown.note)
+    return Exhibit(place.name, place.title, "exact", tables=[table], marks=marks)
 
 
 def _state(study: Study, tasks: Mapping[str, Task]) -> str:
     """Returns how much of a study was run: tasks and seeds."""
     whole = [part for part in study.parts if part in tasks and not _lacking(study, part, tasks[part])]
     if len(whole) == len(study.parts):
-        return "run"
-    return f"partly run: {len(whole)} of {len(study.parts)} tasks whole, {len(tasks)} begun"
+        return f"run{data_of(study.size)}"
+    return f"partly run{data_of(study.size)}: {len(whole)} of {len(study.parts)} tasks whole, {len(tasks)} begun"
+
+
+def data_of(size: str) -> str:
+    """Returns what to say of the data at the smallest size, where they are not those of a heading."""
+    return ", on digits" if size == SIZES[0] else ""
 
 
 def _lacking(study: Study, part: str, task: Task) -> list[str]:
@@ -268,10 +270,8 @@ def _of_runs(bare: Exhibit, file: Path, study: Study, outline: Outline, tasks: M
     tables = [each.table for _, each in held]
     shown = [table for table, _ in held]
     rest = [table for table in outline.published if table not in shown]
-    if rest or not outline.published:
-        tables += [Table("printed", f"In the paper: {table.title}", table.lines()) for table in rest]
-        sections = [table.section for table in rest] or outline.sections
-        tables += _measured(outline, tasks, sections, whole=not outline.published)
+    tables += [Table("printed", f"In the paper: {table.title}", table.lines()) for table in rest]
+    tables += _measured(outline, tasks)
     blocks, mixed = origins(tasks)
     lacking = [(part, _lacking(study, part, task)) for part, task in tasks.items()]
     return replace(
@@ -315,8 +315,9 @@ def _against_print(outline: Outline, held: Sequence[tuple[Published, Held]]) -> 
     order, there = _counted(held, "order"), _counted(held, "numbers")
     if order:
         yield (
-            f"Order: the printed one is seen in {order[SAME]} of {order.total()} differences, contradicted in "
-            f"{order[OTHER]}, and open in {order[OPEN]}."
+            f"Order: of {order.total()} printed differences, {order[SAME] + order[ORDER]} have the printed sign here, "
+            f"{order[SAME]} of them also the printed size. {order[OTHER]} have the other sign, and {order[OPEN]} are "
+            "open."
         )
     if there:
         yield (
@@ -338,42 +339,41 @@ def _against_shorter(shorter: Counter[str]) -> Iterator[str]:
         )
 
 
-def _measured(
-    outline: Outline, tasks: Mapping[str, Task], sections: Sequence[str], *, whole: bool = False
-) -> list[Table]:
-    """Returns the first table of the first of these sections that has one, by task; of searches one over all tasks.
+def _measured(outline: Outline, tasks: Mapping[str, Task]) -> list[Table]:
+    """Returns the numbers that the differences are of, by task; of searches one table over all tasks.
 
-    Args:
-        outline: of the study.
-        tasks: its tasks.
-        sections: their names.
-        whole: whether to return all tables of that section, such as the samples that an accuracy took.
+    These are the accuracies, and what the printed tables show. Where the paper prints none, the first section that has
+    tables shows all of them, such as the samples that an accuracy took.
     """
     searches = {part: task.results for part, task in tasks.items() if search_of(task.results) is not None}
     if searches:
         return [table._replace(title=f"Measured here: {table.title.lower()}") for table in joined_searches(searches)]
+    printed = {f"{table.section}_{table.measure}" for table in outline.published}
+    asked = {"accuracy", *(table.section for table in outline.published)}
     tables = []
     for part, task in tasks.items():
-        for section in _sections(outline, task.results, sections):
-            if section.tables:
+        whole = not printed
+        for name in outline.sections:
+            section = _section(name, outline, task.results) if whole or name in asked else None
+            if section is not None and section.tables:
                 first, *others = section.tables
-                tables.append(first._replace(title=f"{part}: {section.title}"))
-                tables += [each._replace(title=f"{part}: {each.title}") for each in others if whole]
-                break
+                titled = first.name in printed
+                tables.append(first._replace(title=f"{part}: {first.title if titled else section.title}"))
+                rest = [each for each in others if whole or each.name in printed]
+                tables += [each._replace(title=f"{part}: {each.title}") for each in rest]
+                whole = False
     return tables
 
 
 def _charts(outline: Outline, tasks: Mapping[str, Task]) -> Iterator[Chart]:
     """Yields the charts of a figure: those of the first section that has any, by task."""
     for part, task in tasks.items():
-        for section in _sections(outline, task.results, outline.sections):
-            if section.charts:
+        for name in outline.sections:
+            section = _section(name, outline, task.results)
+            if section is not None and section.charts:
                 yield from (replace(chart, title=f"{part}: {chart.title}") for chart in section.charts)
                 break
 
 
-def _sections(outline: Outline, results: Results, names: Sequence[str]) -> Iterator[Section]:
-    for name in outline.sections:
-        section = SECTIONS[name](results, Choices(outline.edges)) if name in names else None
-        if section is not None:
-            yield section
+def _section(name: str, outline: Outline, results: Results) -> Section | None:
+    return SECTIONS[name](results, Choices(outline.edges))

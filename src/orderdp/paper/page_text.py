@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from orderdp.output.text_table import Table
-from orderdp.paper.page import OF_ALL, Exhibit, Page
+from orderdp.paper.page import OF_ALL, Exhibit, Page, data_of
+from orderdp.paper.study_file import SIZES
 from orderdp.report.beside_print import MARKS
 from orderdp.report.rendering import rendered
 
@@ -16,6 +17,12 @@ _OPENING = (
     "Each table and figure of the OrderDP paper, in its order, with what was measured beside what is printed.",
     "Small networks say nothing about the printed accuracies of ResNets. What may be compared is who is better than "
     "whom. The shorter schedule is full data for as many steps; the paper does not have it.",
+    "The states: “run”, all runs are there; “partly run”, some are; “measured”, by a program of its own instead of "
+    "such runs; “exact”, from formulas; “not run”, no results at this size.",
+)
+_SMOKE = (
+    f"At size {SIZES[0]}, all that trains does so on scikit-learn's handwritten digits, whatever data its heading "
+    "names. Such a page shows that the commands work, and nothing about the paper."
 )
 
 OF_OPEN = (
@@ -26,7 +33,11 @@ OF_OPEN = (
 
 def title_of(page: Page) -> str:
     """Returns the heading of the page."""
-    return f"The paper at size {page.size}"
+    return f"The paper at size {page.size}{data_of(page.size)}"
+
+
+def _opening(page: Page) -> tuple[str, ...]:
+    return (*_OPENING[:1], _SMOKE, *_OPENING[1:]) if page.size == SIZES[0] else _OPENING
 
 
 def as_markdown(page: Page, folder: Path) -> str:
@@ -41,7 +52,7 @@ def as_markdown(page: Page, folder: Path) -> str:
 
 def _paragraphs(page: Page, folder: Path) -> Iterator[str]:
     yield f"# {title_of(page)}"
-    yield from _OPENING
+    yield from _opening(page)
     yield "\n".join(["| mark | meaning |", "| --- | --- |", *(f"| {mark} | {mark.meaning} |" for mark in MARKS)])
     yield _of_table(page.overview())
     yield "Deviations in every study:"
@@ -101,7 +112,7 @@ def as_html(page: Page) -> str:
     return rendered(
         "paper.html.j2",
         title=title_of(page),
-        opening=_OPENING,
+        opening=_opening(page),
         marks=MARKS,
         of_all=OF_ALL,
         of_open=OF_OPEN,

@@ -34,7 +34,13 @@ def show(rows: list[GradientRow]) -> Shown:
         )
         for row in rows
     ]
-    return Shown({}, {"theorem1": (GradientRow._fields, rows)}, (header, lines))
+    furthest = max((row.to_surrogate for row in rows if row.scores == "current"), default=0.0)
+    note = (
+        "The theorem says that with current scores the mean gradient over the draws is that of L_q. It should then lie "
+        "about 1 standard error from L_q, and many from L. Many standard errors from L_q would contradict it; the "
+        f"largest distance with current scores is {furthest:.2f}. It does not cover stored scores, which are older."
+    )
+    return Shown({}, {"theorem1": (GradientRow._fields, rows)}, (header, lines), note)
 
 
 class GradientRow(NamedTuple):

@@ -30,7 +30,7 @@ def show(rows: list[ConvergenceRow]) -> Shown:
     )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    slopes = []
+    slopes, largest = [], 0.0
     for color, name in zip(SERIES, dict.fromkeys(row.problem for row in rows), strict=False):
         mine = [row for row in rows if row.problem == name]
         for error, line in (("averaged", "-"), ("best", "--")):
@@ -39,12 +39,17 @@ def show(rows: list[ConvergenceRow]) -> Shown:
             label = f"{name}, {error} iterate (slope {rate:.2f})"
             axes.plot([row.steps for row in mine], values, line, marker="o", markersize=4, color=color, label=label)
             nearest = max(value / row.bound for value, row in zip(values, mine, strict=True))
+            largest = max(largest, nearest)
             slopes.append((f"{name}, {error} iterate", f"{rate:.3f}", f"{nearest:.3f}"))
     bounds = {row.steps: row.bound for row in rows}
     axes.plot(list(bounds), list(bounds.values()), ":", color=GREY, label="bound of Theorem 3 (slope -0.50)")
     axes.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
     header = ("error of", "slope of log error over log T", "largest error / bound")
-    return Shown({"theorem3": picture}, {"theorem3": (ConvergenceRow._fields, rows)}, (header, slopes))
+    note = (
+        "The theorem bounds the error after T steps. A ratio above 1 would contradict it; the largest here is "
+        f"{largest:.3f}, over T from {min(bounds):,} to {max(bounds):,}. The bound itself has the slope −0.5."
+    )
+    return Shown({"theorem3": picture}, {"theorem3": (ConvergenceRow._fields, rows)}, (header, slopes), note)
 
 
 class Problem(NamedTuple):

@@ -1,7 +1,8 @@
 """What was measured, held against what the paper prints: differences between methods, and numbers where they compare.
 
 An accuracy on a small network says nothing about a printed accuracy of a ResNet. A difference between two methods has a
-sign, which may be the printed one. So signs are compared everywhere, and numbers only for the same task and schedule.
+sign, which may be the printed one, and a size, which is another on other data. So signs are compared everywhere, and
+numbers only for the same task and schedule.
 """
 
 from __future__ import annotations
@@ -50,10 +51,18 @@ class Mark(NamedTuple):
 
 
 SAME = Mark(
-    "same order",
+    "order and size",
     "✓",
     "agrees",
-    "The whole 95 % interval of the difference lies on the printed side of 0. Its size may be another.",
+    "The whole 95 % interval of the difference lies on the printed side of 0, and holds the printed difference, up "
+    "to its rounding.",
+)
+ORDER = Mark(
+    "order only",
+    "◐",
+    "agrees-in-order",
+    "The whole interval lies on the printed side of 0, but the printed difference lies outside it: the order is the "
+    "printed one, the size is another, as other data and networks may have it.",
 )
 OTHER = Mark(
     "other order",
@@ -77,13 +86,13 @@ NOT_COMPARABLE = Mark(
     "Another data set, network or schedule, methods that prune unequal shares, a picture without numbers, or a number "
     "that the study sets: no colour.",
 )
-MARKS = (SAME, OTHER, WITHIN, OUTSIDE, OPEN, NOT_COMPARABLE)
+MARKS = (SAME, ORDER, OTHER, WITHIN, OUTSIDE, OPEN, NOT_COMPARABLE)
 
 
 def mark_in(cell: str) -> Mark | None:
     """Returns the mark at the end of a cell; None if there is none.
 
-    >>> mark_in("+0.35 [+0.10, +0.60] ✓ same order").color
+    >>> mark_in("+0.35 [+0.10, +0.60] ✓ order and size").color
     'agrees'
     """
     return next((mark for mark in MARKS if cell.endswith(str(mark))), None)
@@ -351,7 +360,9 @@ def _mark_of(gap: float, difference: Difference, digits: int) -> Mark:
     sign, rounding = sign_of(difference), 10.0**-digits  # what two numbers that are printed alike may differ by
     if not sign or (gap == 0 and difference.low <= rounding and difference.high >= -rounding):
         return OPEN
-    return SAME if sign * gap > 0 else OTHER
+    if sign * gap <= 0:
+        return OTHER
+    return SAME if difference.low - rounding <= gap <= difference.high + rounding else ORDER
 
 
 def _interval(difference: Difference, digits: int, *, sign: str = "+") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ from orderdp.report.beside_print import mark_in
 
 # Letters of a table's row: of the first column, which wraps; between columns; on a telephone's screen, and a tablet's.
 _FIRST_LETTERS, _PADDING, _TELEPHONE, _TABLET = 18, 3, 50, 105
+_SPACE, _JOINER = "\N{NO-BREAK SPACE}", "\N{WORD JOINER}"  # where a line must not break
 
 
 def rendered(template: str, **values: Any) -> str:
@@ -35,7 +37,7 @@ def rendered(template: str, **values: Any) -> str:
     )
     environment.filters["download"] = _download
     environment.filters["reach"] = _reach
-    environment.filters["whole"] = lambda cell: cell.replace(" %", "\N{NO-BREAK SPACE}%")  # "30 %" stays in one line
+    environment.filters["whole"] = _whole
     environment.filters["mark"] = _mark
     environment.tests["number"] = _is_number
     return environment.get_template(template).render(theme=THEME, version=orderdp.__version__, **values)
@@ -59,6 +61,14 @@ def _reach(table: Table) -> str:
         for headings in (words, map(len, header[1:]))
     )
     return "" if telephone <= _TELEPHONE else "wide" if tablet <= _TABLET else "vast"
+
+
+def _whole(cell: str) -> str:
+    """Returns a cell that does not break within "0–30 %", an interval, or a mark of agreement."""
+    mark = mark_in(cell)
+    if mark is not None:
+        cell = cell.removesuffix(str(mark)) + str(mark).replace(" ", _SPACE)
+    return re.sub(r" (?=%)|(?<=,) (?=[+−])", _SPACE, cell).replace("–", f"–{_JOINER}")
 
 
 def _is_number(cell: str) -> bool:

@@ -66,7 +66,7 @@ THEORY = (
     _theorem("theorem1", "OrderDP's mean gradient against those of L_q and L, on digits", "smoke 5 s, full 1 min"),
     _theorem("theorem3", "the error after T steps against its bound, on convex problems", "smoke 5 s, full 2 min"),
     _theorem("theorem4", "the bias terms over a grid of sizes, on digits", "smoke 5 s, full 10 s"),
-    _theorem("theorem4_sides", "both sides of Theorem 4, on softmax regression on digits", "smoke 5 s, full 1 min"),
+    _theorem("theorem4_sides", "the whole inequality, on softmax regression on digits", "smoke 5 s, full 1 min"),
 )
 LOOP_SIZES = SIZES[:2]  # smoke and cpu
 LOOPS = (
@@ -76,8 +76,9 @@ LOOPS = (
         "smoke 5 s, cpu 20 min",
         "open_stream",
         smoke=True,
-        asks="Is OrderDP on a stream, seen once or a few times, better than stopping early, and than a random choice "
-        "from the stream, at equal cost? Every forward pass that scores a sample is paid: a third of a training step.",
+        asks="Is OrderDP on a stream of Fashion-MNIST, seen once or a few times, better than stopping early, and than "
+        "a random choice from it, at equal cost? Every forward pass that scores a sample is paid: a third of a "
+        "training step.",
         dataset="fashion_mnist",
     ),
 )
