@@ -222,7 +222,7 @@ def test_a_stopped_call_continues_and_a_finished_one_does_nothing(tmp_path, monk
 
     found = find("smoke", folder)
     page = {each.name: each for each in page_of("smoke", found, charts=False).exhibits}
-    assert (page["figure9"].state, page["figure8"].state) == ("run", "exact")
+    assert (page["figure9"].state, page["figure8"].state) == ("run, on digits", "exact")
     assert page["table2"].state == "not run at this size"
     assert "| digits | 0, 1 | 8 |" in as_markdown(page_of("smoke", found, charts=False), folder)
 
@@ -367,7 +367,7 @@ def test_the_tasks_whose_data_are_there_are_trained_and_the_page_says_why_others
     place = Place("figure9", "Figure 9: mine", blocks[0].row, Kind.PRINTED)
     monkeypatch.setattr(page_module, "places", lambda: [place])
     (shown,) = page_of("smoke", find("smoke", folder), charts=False).exhibits
-    assert shown.state == "partly run: 1 of 2 tasks whole, 1 begun"
+    assert shown.state == "partly run, on digits: 1 of 2 tasks whole, 1 begun"
     assert f"Could not be run: away: {why}." in shown.seen
     assert f"- Could not be run: away: {why}." in as_markdown(page_of("smoke", find("smoke", folder)), folder)
 
