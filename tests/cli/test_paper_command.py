@@ -64,6 +64,22 @@ def test_a_wrong_call_gets_one_line_and_writes_nothing(call, here, typed, line):
     assert not list(here.iterdir())
 
 
+def test_a_relative_data_root_means_one_folder(call, here, monkeypatch):
+    """Runs of an earlier call from elsewhere, with another folder of that name, are not shared."""
+    asked = []
+
+    def blocks_of(size, folder, **settings):
+        asked.append(settings["data_root"])
+        raise ValueError("enough")
+
+    monkeypatch.setattr(blocks, "blocks_of", blocks_of)
+    for cwd in ("a", "b"):
+        (here / cwd / "data").mkdir(parents=True)
+        monkeypatch.chdir(here / cwd)
+        call("paper", "--hours", "1", "--data-root", "data")
+    assert asked == [str(here / "a" / "data"), str(here / "b" / "data")]
+
+
 def test_a_file_is_no_run_folder(call, here):
     (here / "notes").write_text("")
     for hours in ([], ["--hours", "1"]):

@@ -19,7 +19,7 @@ METHOD = {"strategy": "infobatch", "prune_ratio": 0.5}
 @pytest.fixture(autouse=True)
 def committed(monkeypatch):
     """The checkout has no changes, whatever it has."""
-    monkeypatch.setattr(provenance, "_commit", lambda: "0123456789ab")
+    monkeypatch.setattr(provenance, "commit", lambda: "0123456789ab")
 
 
 def planned(path, recipe, *, sizes=SIZES, methods=(), seeds=(0,)):
@@ -124,7 +124,7 @@ def test_a_run_of_another_machine_or_code_is_not_taken(tiny, tmp_path, made, key
 
 @pytest.mark.parametrize("commit", ["0123456789ab-dirty", None])
 def test_where_no_commit_says_what_ran_nothing_is_taken(tiny, tmp_path, made, monkeypatch, commit):
-    monkeypatch.setattr(provenance, "_commit", lambda: commit)
+    monkeypatch.setattr(provenance, "commit", lambda: commit)
     for file in made.glob("*/result.json"):
         file.write_text(json.dumps({**json.loads(file.read_text()), "commit": commit}))
     assert take_over(planned(tmp_path / "new", tiny(**METHOD)), [made]) == []

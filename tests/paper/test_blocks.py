@@ -173,7 +173,7 @@ def test_a_damaged_study_is_named_and_the_others_go_on(tmp_path):
 
 @pytest.mark.usefixtures("small")
 def test_studies_share_their_runs_and_may_be_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "_commit", lambda: "0123456789ab")
+    monkeypatch.setattr(provenance, "commit", lambda: "0123456789ab")
     both = [place for place in places() if place.name in ("figure9", "figure10", "figure8")]
     monkeypatch.setattr(module, "places", lambda: both)
     blocks = blocks_of("smoke", tmp_path, ["figure10", "figure9"])

@@ -19,6 +19,7 @@ from orderdp.paper.page import page_of
 from orderdp.paper.sources import find
 from orderdp.strategies import OrderDP
 from orderdp.stream import StreamPruner
+from orderdp.training import provenance
 from orderdp.training.data_path import DataPath
 from orderdp.training.models import build_model
 from orderdp.training.objective import Classes
@@ -219,6 +220,19 @@ def test_the_full_size_finds_its_data_where_it_is_told(tmp_path):
 
 def test_an_arm_of_the_whole_stream_keeps_all_of_it():
     assert arms([], repeats=True) == [Arm("read in full", None, OrderDP(explore=1.0, exploit=1.0))]
+
+
+def test_the_commit_is_that_of_the_start(tmp_path, monkeypatch):
+    commits = ["0123456789ab"]
+
+    def compute(*_, **__):
+        commits.append("fedcba987654")
+        return Shown({}, {}, (("a", "b"), [("x", "1")]), "")
+
+    monkeypatch.setattr(studies, "compute", compute)
+    monkeypatch.setattr(provenance, "commit", lambda: commits[-1])
+    studies.run_computed(studies.find_study("open_stream"), tmp_path, "smoke")
+    assert studies.origin_in(tmp_path, "open_stream")["commit"] == "0123456789ab"
 
 
 def test_the_page_names_commit_and_machine_and_takes_the_runs_of_its_own_size_alone(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 from orderdp.coresets import CCS, EL2N, Evidence, Forgetting, Random, Scorer, registry
 from orderdp.data.base import ImageArrays
 from orderdp.output.subset_file import read_about
-from orderdp.training import coreset_run
+from orderdp.training import coreset_run, provenance
 from orderdp.training.coreset_plan import CoresetPlan, Request, load_plan
 from orderdp.training.coreset_run import load, resume, start
 from orderdp.training.proxy import Proxy, proxy_recipe
@@ -99,6 +99,19 @@ def test_the_metadata_say_what_each_method_was(make_plan, tmp_path, digits):
     assert about["methods"]["el2n-1"]["epoch"] == 1
     assert about["versions"]["orderdp"]
     assert 'model = "small_cnn"' in about["recipe"]
+
+
+def test_the_commit_is_that_of_the_start(make_plan, tmp_path, digits, monkeypatch):
+    provenance.commit.cache_clear()
+    monkeypatch.setattr(provenance, "_git", lambda *_, cwd: "0123456789ab")
+    plan = make_plan("random")
+
+    def committed_meanwhile(_):
+        monkeypatch.setattr(provenance, "_git", lambda *_, cwd: "fedcba987654")
+
+    start(plan, digits, tmp_path / "scores", show=False, log=committed_meanwhile)
+    provenance.commit.cache_clear()
+    assert read_about(tmp_path / "scores" / "subsets.parquet")["commit"] == "0123456789ab"
 
 
 def test_a_proxy_that_is_asked_before_it_trains_costs_nothing(make_plan):

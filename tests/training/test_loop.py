@@ -495,7 +495,8 @@ def test_the_result_says_what_was_run_and_where(train):
     assert set(result["digests"]) == {"model", "scores", "choices"}
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in result["digests"].values())
     assert result["versions"]["torch"] == torch.__version__
-    assert set(result["versions"]) == {"python", "orderdp", "torch", "numpy", "accelerate"}
+    always = {"python", "orderdp", "torch", "numpy", "accelerate"}
+    assert always <= set(result["versions"]) <= always | {"torchvision", "timm", "transformers", "pillow"}
     assert result["device"].strip()
 
 
@@ -504,7 +505,7 @@ def test_outside_a_checkout_the_result_names_no_commit(train, monkeypatch):
         raise subprocess.CalledProcessError(128, command)
 
     monkeypatch.setattr(subprocess, "run", fail)
-    monkeypatch.setattr(provenance, "_commit", provenance._commit.__wrapped__)  # what other runs asked for is kept
+    monkeypatch.setattr(provenance, "commit", provenance.commit.__wrapped__)  # what other runs asked for is kept
     assert train().result()["commit"] is None
 
 
@@ -707,3 +708,17 @@ def test_the_versions_are_known_where_the_package_is_not_installed(monkeypatch):
 
     monkeypatch.setattr(provenance, "version", version)
     assert environment(torch.device("cpu"))["versions"]["orderdp"] == orderdp.__version__
+
+
+def test_the_versions_name_the_optional_packages_that_are_installed(monkeypatch):
+    """A model of timm may have other layers after an upgrade."""
+
+    def version(name):
+        if name in ("torchvision", "pillow"):
+            raise importlib.metadata.PackageNotFoundError(name)
+        return f"{name} 1"
+
+    monkeypatch.setattr(provenance, "version", version)
+    versions = environment(torch.device("cpu"))["versions"]
+    assert (versions["timm"], versions["transformers"]) == ("timm 1", "transformers 1")
+    assert not {"torchvision", "pillow"} & set(versions)

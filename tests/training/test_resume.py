@@ -257,20 +257,20 @@ def test_the_command_goes_on_in_a_new_process_to_the_same_end(tmp_path, train, o
 
 def test_a_run_that_goes_on_under_another_commit_names_both(tmp_path, tiny, digits, train, monkeypatch):
     def commit_meanwhile(*given):
-        monkeypatch.setattr(provenance, "_commit", lambda: "b")
+        monkeypatch.setattr(provenance, "commit", lambda: "b")
 
     def stop(run):
         commit_meanwhile()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(provenance, "_commit", lambda: "a")
+    monkeypatch.setattr(provenance, "commit", lambda: "a")
     with monkeypatch.context() as patched:
         patched.setattr(Run, "_write_metrics", stop)
         folder = RunFolder.create(tmp_path / "run", tiny(**PLAIN))
         with pytest.raises(KeyboardInterrupt):
             Run(folder.recipe(), digits, folder, show=False).train()
     assert train().result()["commit"] == "a and b"
-    monkeypatch.setattr(provenance, "_commit", lambda: "a")
+    monkeypatch.setattr(provenance, "commit", lambda: "a")
     with monkeypatch.context() as patched:
         write = RunFolder.write_checkpoint
         patched.setattr(RunFolder, "write_checkpoint", lambda *given: commit_meanwhile() or write(*given))

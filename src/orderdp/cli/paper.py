@@ -127,6 +127,8 @@ def _train(options: argparse.Namespace, folder: Path, archived: Found) -> dict[s
 
     if options.data_root is not None:  # before the studies, of which some would never look
         check_data_root(Path(options.data_root), download=bool(options.download))
+        # Runs are shared by their settings, and the same call may continue from elsewhere.
+        options.data_root = str(Path(options.data_root).resolve())
     check_processes(options.processes, PartialState(cpu=options.device == "cpu"))
     options.again = "the same call continues"
     changes = {name: value for name in ("data_root", "download", "device") if (value := getattr(options, name))}

@@ -18,6 +18,7 @@ from orderdp.comparison.grid import Comparison, grid, load_comparison
 from orderdp.strategies import StoredSubset
 from orderdp.training.coreset_plan import FILE, CoresetPlan, Request, load_plan
 from orderdp.training.coreset_run import SUBSETS, check, join, open_tasks, work
+from orderdp.training.provenance import commit
 from orderdp.training.proxy import proxy_recipe
 from orderdp.training.run_folder import alone_in
 
@@ -105,6 +106,7 @@ def choose_subsets(
         check_subsets(_plan_in(part), data)
     if not open_parts:
         return
+    commit()  # asked now, also where other processes do the work: `join` writes it at the end
 
     def here(*, alone: bool) -> None:
         _choose(open_parts, data, show=alone, log=log)

@@ -29,7 +29,7 @@ from orderdp.output.files import new_folder, write_whole
 from orderdp.output.subset_file import Kept, read_about, read_method, read_scores, write_scores, write_subsets
 from orderdp.theory.sizes import default_sizes
 from orderdp.training.coreset_plan import QUOTAS, CoresetPlan, Request
-from orderdp.training.provenance import environment
+from orderdp.training.provenance import commit, environment
 from orderdp.training.proxy import Proxy
 from orderdp.training.run_folder import alone_in, claimed
 
@@ -100,6 +100,7 @@ def work(plan: CoresetPlan, data: DataSets, folder: Path, *, show: bool = True, 
     Raises:
         OSError: a file cannot be written. FloatingPointError: the loss of a proxy is not finite.
     """
+    commit()  # asked now: the environment is written when all is done
     tasks = _tasks(plan, folder)
     while any(not task.file.exists() for task in tasks) and not is_finished(plan, folder):
         worked = False

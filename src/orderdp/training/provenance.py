@@ -7,7 +7,7 @@ import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from torch import Tensor
 from orderdp.version import __version__
 
 DIRTY = "-dirty"  # ends the commit of a checkout with changes that are not committed
+
+_PARTS = ("torchvision", "timm", "transformers", "pillow")  # optional packages that models and images come from
 
 
 def environment(device: torch.device) -> dict[str, Any]:
@@ -29,9 +31,26 @@ def environment(device: torch.device) -> dict[str, Any]:
             "torch": str(torch.__version__),  # with the build, which the package's own version leaves out
             "orderdp": __version__,  # a source tree that is not installed has no metadata
             **{name: version(name) for name in ("numpy", "accelerate")},
+            **{name: found for name in _PARTS if (found := _version_of(name)) is not None},
         },
-        "commit": _commit(),
+        "commit": commit(),
     }
+
+
+@cache
+def commit() -> str | None:
+    """Returns the commit of the checkout that this code runs from, None outside one.
+
+    It is asked for once: what is committed later does not change the code that this process has imported. Call it
+    before a long computation whose environment is written at its end.
+    """
+    here = Path(__file__)
+    try:
+        # A virtual environment may lie in another project's checkout, whose commit says nothing about this code.
+        _git("ls-files", "--error-unmatch", here.name, cwd=here.parent)
+        return _git("describe", "--always", f"--dirty={DIRTY}", "--abbrev=12", cwd=here.parent)
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def joined(environments: Sequence[Any]) -> Any:
@@ -58,26 +77,18 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     return found.hexdigest()
 
 
+def _version_of(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-@cache
-def _commit() -> str | None:
-    """Returns the commit of the checkout that this code runs from, None outside one.
-
-    It is asked for once: what is committed later does not change the code that this process has imported.
-    """
-    here = Path(__file__)
-    try:
-        # A virtual environment may lie in another project's checkout, whose commit says nothing about this code.
-        _git("ls-files", "--error-unmatch", here.name, cwd=here.parent)
-        return _git("describe", "--always", f"--dirty={DIRTY}", "--abbrev=12", cwd=here.parent)
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _git(*arguments: str, cwd: Path) -> str:

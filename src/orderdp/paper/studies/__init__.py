@@ -146,23 +146,24 @@ def run_computed(row: Row, folder: Path, size: str | None = None, **place: Any) 
     elif size is not None and (size != "smoke" or not row.smoke):
         others = "write smoke, or leave it out" if row.smoke else "leave it out"
         raise ValueError(f"study {row.name} {own_way(row)}, got size {size}; {others}")
+    origin = _origin(size) if row in LOOPS else None
     written = compute(row, smoke=size == "smoke", **place).write(row.name, folder)
-    if row in LOOPS:
-        written.append(_write_origin(row, folder, size))
+    if origin is not None:
+        origin["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        file = folder / f"{row.name}.json"
+        write_whole(file, (json.dumps(origin, indent=2) + "\n").encode())
+        written.append(file)
     return written
 
 
-def _write_origin(row: Row, folder: Path, size: str | None) -> Path:
+def _origin(size: str | None) -> dict[str, Any]:
+    """Returns where numbers come from that are computed from now on."""
     import torch  # not needed to list the studies
 
     from orderdp.training.provenance import environment
 
     of = environment(torch.device("cpu"))
-    finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    origin = {"size": size, "finished": finished, **{name: of[name] for name in ("commit", "device", "versions")}}
-    file = folder / f"{row.name}.json"
-    write_whole(file, (json.dumps(origin, indent=2) + "\n").encode())
-    return file
+    return {"size": size, "finished": "", **{name: of[name] for name in ("commit", "device", "versions")}}
 
 
 def origin_in(folder: Path, name: str) -> dict[str, Any]:
