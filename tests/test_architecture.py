@@ -145,11 +145,14 @@ def state():
 
 before, modules = state(), set(sys.modules)
 import orderdp
-after = state()
+after, parts = state(), [name for name in sys.modules if name.startswith("orderdp.")]
+loaded = sorted({name.split(".")[0] for name in set(sys.modules) - modules})
+import orderdp.cli.train, orderdp.comparison.workers, orderdp.report.plots, orderdp.report.summary
 print(json.dumps({
     "changed": [name for name in before if before[name] != after[name]],
-    "loaded": sorted({name.split(".")[0] for name in set(sys.modules) - modules}),
-    "parts": sorted(name for name in sys.modules if name.startswith("orderdp.")),
+    "loaded": loaded,
+    "parts": parts,
+    "to train": [name for name in sys.modules if name.startswith("orderdp.coresets")],
 }))
 """
 
@@ -168,3 +171,8 @@ def test_importing_changes_nothing(imported):
 def test_importing_loads_nothing_optional(imported):
     assert set(imported["loaded"]) - sys.stdlib_module_names <= {"orderdp", "numpy", "torch"}
     assert not {name.split(".")[1] for name in imported["parts"]} - CORE
+
+
+def test_training_loads_no_static_methods(imported):
+    """They are forty modules, which a short run would wait for."""
+    assert imported["to train"] == []

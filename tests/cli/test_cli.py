@@ -2,6 +2,7 @@
 
 import argparse
 import fcntl
+import gc
 import gzip
 import hashlib
 import json
@@ -19,8 +20,9 @@ import pytest
 import torch
 
 import orderdp
-from orderdp import UCB, DynamicRandom, FullData, InfoBatch, OrderDP, OrderedSGD, SeTa
+from orderdp import UCB, DynamicRandom, FullData, InfoBatch, OrderDP, OrderedSGD, SeTa, cli
 from orderdp.cli.messages import in_flags
+from orderdp.cli.parser import make_parser
 from orderdp.cli.settings import add_settings
 from orderdp.comparison import workers
 from orderdp.data import fashion_mnist
@@ -36,6 +38,27 @@ PLOTS = ["accuracy_samples", "accuracy_time", "loss", "scores", "visits"]
 @pytest.fixture
 def no_plots(monkeypatch):
     monkeypatch.setattr(plots, "draw_plots", lambda groups, references, folder: None)
+
+
+@pytest.mark.parametrize("typed", [["methods"], None])
+def test_the_collector_rests_during_the_imports_of_a_process_that_is_the_command(capsys, monkeypatch, typed):
+    """A call from a program leaves the program's collector alone."""
+    collects = []
+
+    def seen(*arguments, **named):
+        collects.append(gc.isenabled())
+        return make_parser(*arguments, **named)
+
+    monkeypatch.setattr(cli, "make_parser", seen)
+    monkeypatch.setattr(sys, "argv", ["orderdp", "methods"])
+    before = gc.get_freeze_count()
+    try:
+        assert cli.main(typed) == 0
+        assert capsys.readouterr().err == ""
+        assert collects == [typed is not None]
+        assert (gc.get_freeze_count() > before, gc.isenabled()) == (typed is None, True)
+    finally:
+        gc.unfreeze()
 
 
 def test_each_level_explains_itself(call):

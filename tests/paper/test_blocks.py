@@ -24,8 +24,8 @@ from orderdp.paper.page_text import as_markdown
 from orderdp.paper.sources import Found, Source, find
 from orderdp.paper.studies import find_study
 from orderdp.paper.study import load_study
-from orderdp.training import coreset_plan, provenance
-from orderdp.training.run_folder import claimed
+from orderdp.training import provenance
+from orderdp.training.run_folder import CORESET_PLAN, claimed
 from reference.made_runs import SIZES, Made
 
 HOUR = 3600.0
@@ -352,7 +352,7 @@ def test_a_block_is_done_with_the_runs_of_its_seed_and_its_static_methods(half):
     for found in (None, archived):
         assert [state_of(block, found).done for block in blocks] == [True, False]
     (folder.path / "coresets").mkdir()
-    (folder.path / "coresets" / coreset_plan.FILE).touch()  # whose subsets are not in the comparison yet
+    (folder.path / "coresets" / CORESET_PLAN).touch()  # whose subsets are not in the comparison yet
     assert not state_of(blocks[0]).done
 
 

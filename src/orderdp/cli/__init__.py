@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from orderdp.cli.extras import what_is_missing
@@ -31,14 +32,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if all is done. 2 if the call was refused, and 1 if something failed or is missing; both after one line on
         standard error. 130 after Ctrl-C, and 143 after SIGTERM.
     """
+    own_process = arguments is None
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        parser = make_parser(arguments)
-    except ModuleNotFoundError as error:
-        if not {"-h", "--help"} & set(arguments):
-            tell(f"orderdp: {arguments[0]} needs {what_is_missing(error)}")
-            return 1
-        parser = make_parser(arguments, without_options=what_is_missing(error))
+    with _no_garbage_sought() if own_process else nullcontext():
+        try:
+            parser = make_parser(arguments)
+        except ModuleNotFoundError as error:
+            if not {"-h", "--help"} & set(arguments):
+                tell(f"orderdp: {arguments[0]} needs {what_is_missing(error)}")
+                return 1
+            parser = make_parser(arguments, without_options=what_is_missing(error))
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         options.parser.error(unknown_option(unknown[0], options.flags, arguments))
@@ -72,6 +75,20 @@ def _how_to_resume(options: Any) -> str:
         return f"; {again}"
     begun = getattr(options, "run_folder", None)
     return f"; resume with {options.parser.prog} --resume {begun}" if begun and begun.exists() else ""
+
+
+@contextmanager
+def _no_garbage_sought() -> Iterator[None]:
+    """Pauses Python's garbage collector while modules are imported, and keeps what they hold out of its later rounds.
+
+    The modules of torch live until the process ends. To look through them costs a short training run some per cent.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextmanager

@@ -140,11 +140,14 @@ def _metavar(annotation: Any) -> str:
 
 def refuse_static(text: str) -> None:
     """Raises ArgumentTypeError if text names a static method, which trains through the file of its subset."""
-    from orderdp.coresets.registry import BY_NAME as STATIC
     from orderdp.strategies.registry import BY_NAME
 
     name = text.partition(",")[0]
-    if name in STATIC and name not in BY_NAME:
+    if name in BY_NAME:
+        return
+    from orderdp.coresets.registry import BY_NAME as STATIC
+
+    if name in STATIC:
         raise argparse.ArgumentTypeError(
             f"{name} is a static method, got it as a strategy; choose its subset with 'orderdp coreset --methods "
             f"{name}', and write fixed:FILE,method={name}"

@@ -10,9 +10,8 @@ from typing import Any, Literal, NamedTuple
 from orderdp.comparison.grid import another_augment, planned_in
 from orderdp.comparison.planned import Planned, PlannedRun
 from orderdp.strategies.registry import BY_NAME
-from orderdp.training.coreset_plan import FILE as CORESET
 from orderdp.training.recipe import Recipe, read_recipe
-from orderdp.training.run_folder import RunFolder
+from orderdp.training.run_folder import CORESET_PLAN, RunFolder
 
 ELSEWHERE = {"data_root", "download"}  # the place of the data may change
 OF_MACHINE = {*ELSEWHERE, "device", "num_threads"}  # of a recipe; what runs compute stays the same
@@ -66,7 +65,7 @@ def read_folder(path: Path) -> Records:
     runs = {run.name: _read(RunFolder(path / run.name)) for run in planned.runs}
     for run in planned.runs:
         _check_recipe(run, path, planned, runs)
-    others = [file.parent for file in path.glob("*/recipe.toml") if not (file.parent / CORESET).exists()]
+    others = [file.parent for file in path.glob("*/recipe.toml") if not (file.parent / CORESET_PLAN).exists()]
     unplanned = {other.name for other in others} - set(runs)
     return Records(planned, runs, tuple(sorted(unplanned)))
 

@@ -16,11 +16,11 @@ from orderdp.comparison.engines.base import Engine, Left, Log, Work
 from orderdp.comparison.engines.local import LOCAL
 from orderdp.comparison.grid import Comparison, grid, load_comparison
 from orderdp.strategies import StoredSubset
-from orderdp.training.coreset_plan import FILE, CoresetPlan, Request, load_plan
+from orderdp.training.coreset_plan import CoresetPlan, Request, load_plan
 from orderdp.training.coreset_run import SUBSETS, check, join, open_tasks, work
 from orderdp.training.provenance import commit
 from orderdp.training.proxy import proxy_recipe
-from orderdp.training.run_folder import alone_in
+from orderdp.training.run_folder import CORESET_PLAN, alone_in
 
 FOLDER = "coresets"  # in the folder of a part
 _NUMBERS = ("proxies", "quotas", "validation")
@@ -69,7 +69,7 @@ def write_subset_plan(plan: CoresetPlan, comparison: Comparison, part: Path, dat
 
 def has_subsets(part: Path) -> bool:
     """Returns whether a part of a study has static methods."""
-    return (part / FOLDER / FILE).exists()
+    return (part / FOLDER / CORESET_PLAN).exists()
 
 
 def add_seeds(part: Path, seeds: Sequence[int]) -> None:

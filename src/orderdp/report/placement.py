@@ -6,7 +6,6 @@ from collections import Counter
 
 from orderdp.comparison.grid import FULL
 from orderdp.comparison.results import Entry, Results
-from orderdp.coresets import Random
 from orderdp.output.palette import GREY, SERIES
 from orderdp.strategies import StoredSubset
 
@@ -78,8 +77,12 @@ def first_methods(results: Results) -> dict[float, Entry]:
 
 def uniform_subsets(results: Results) -> dict[float, Entry]:
     """Returns the fixed subset that is drawn uniformly, at each prune ratio that has one."""
-    drawn = {"name": StoredSubset.name, "method": Random.name}
-    return {ratio_of(entry): entry for entry in pruned_entries(results) if drawn.items() <= entry.strategy.items()}
+    stored = [entry for entry in pruned_entries(results) if entry.strategy.get("name") == StoredSubset.name]
+    if not stored:
+        return {}
+    from orderdp.coresets import Random  # with all static methods, which take a while to import
+
+    return {ratio_of(entry): entry for entry in stored if entry.strategy.get("method") == Random.name}
 
 
 def ratios_of(results: Results) -> list[float]:

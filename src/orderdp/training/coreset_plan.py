@@ -20,8 +20,8 @@ from orderdp.strategies.registry import once, parse_setting
 from orderdp.strategies.settings import short
 from orderdp.theory.sizes import check_count, check_fraction
 from orderdp.training.recipe import Recipe, load_recipe
+from orderdp.training.run_folder import CORESET_PLAN
 
-FILE = "coreset.toml"
 _FIRST_SEED = 10**6  # of proxies: a run must not start from the weights that its proxy started from
 QUOTAS: dict[str, Quotas] = {"proportional": "proportional", "equal": "equal", "none": None}
 
@@ -230,7 +230,7 @@ class CoresetPlan:
             "seeds": list(self.seeds),
             "methods": [request.table() for request in self.requests],
         }
-        write_whole(folder / FILE, tomli_w.dumps(table).encode())
+        write_whole(folder / CORESET_PLAN, tomli_w.dumps(table).encode())
 
 
 _OF_OTHER_FORM = ("recipe", "requests")
@@ -247,13 +247,13 @@ def load_plan(folder: Path, **changes: Any) -> CoresetPlan:
         ValueError: there is none, or it cannot be read.
     """
     try:
-        table = read_toml(folder / FILE, "a plan", example="proxies = 1")
+        table = read_toml(folder / CORESET_PLAN, "a plan", example="proxies = 1")
         requests = tuple(Request.of_table(request) for request in table.pop("methods"))
         ratios, seeds = (tuple(table.pop(name)) for name in ("prune_ratios", "seeds"))
         return CoresetPlan(load_recipe(folder / "recipe.toml", **changes), requests, ratios, seeds, **table)
     except (ValueError, KeyError, TypeError) as error:
-        why = f" ({error})" if (folder / FILE).exists() else ""
+        why = f" ({error})" if (folder / CORESET_PLAN).exists() else ""
         raise ValueError(
-            f"the folder must be one of 'orderdp coreset', with recipe.toml and {FILE}, got {folder}{why}; "
+            f"the folder must be one of 'orderdp coreset', with recipe.toml and {CORESET_PLAN}, got {folder}{why}; "
             "write the folder of an earlier call"
         ) from None

@@ -22,6 +22,7 @@ from orderdp.output import files
 from orderdp.training.checkpoints import Checkpoints, remove_older
 from orderdp.training.recipe import Recipe, load_recipe
 
+CORESET_PLAN = "coreset.toml"  # beside recipe.toml: a plan of static methods, which is no run
 _RESULT = {"accuracy_last", "epochs", "steps", "samples_forward", "samples_backward"}  # what every result has
 
 
