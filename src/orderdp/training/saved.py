@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -30,7 +30,8 @@ def state_of(run: Any, loader_state: dict[str, Any]) -> dict[str, Any]:
         **({} if run.average is None else {"average": run.average.module.state_dict()}),
         "schedule": run.schedule.state_dict(),
         "ranks": gather_object([mine]),
-        "progress": asdict(run.progress),
+        # Written at once, so nothing is copied: the history grows with every epoch.
+        "progress": {each.name: getattr(run.progress, each.name) for each in fields(run.progress)},
     }
 
 
