@@ -27,7 +27,9 @@ def named():
         tasks = {}
         for part, plan in study.parts.items():
             recipe = gathered(parse_toml(plan.recipe.model_copy(update=changes).to_toml()))
-            results = SimpleNamespace(recipe=recipe, seeds=plan.seeds[:planned])
+            entries = {"full data": SimpleNamespace(results={0: {"num_classes": 10}})}
+            sizes = SimpleNamespace(num_samples=1_600)
+            results = SimpleNamespace(recipe=recipe, seeds=plan.seeds[:planned], entries=entries, sizes=sizes)
             tasks[part] = SimpleNamespace(results=results, seeds=len(plan.seeds))
         tables = other_settings(file, study, tasks)
         return {key: cells for key, *cells in tables[0].lines[1:]} if tables else {}
@@ -49,6 +51,11 @@ def test_one_setting_alone_is_seen(named):
     assert "label_smoothing" not in before
     after = named("table2", "cpu", label_smoothing=0.0)
     assert after == {**before, "label_smoothing": ["0.0", "0.1"]}
+
+
+def test_a_folder_of_images_is_not_taken_for_imagenet(named):
+    assert named("table3", "cpu")["dataset"] == ["a folder with 1,600 images of 10 classes", "ImageNet-1K"]
+    assert named("table3", "paper") == {}
 
 
 def test_a_study_that_was_begun_has_the_seeds_of_its_size(named):

@@ -27,6 +27,7 @@ _NO_SETTINGS = OF_MACHINE | {
     *("evaluations", "alignment", "seed", "strategy"),
 }
 _SETTINGS = [name for name in Recipe.model_fields if name not in _NO_SETTINGS]
+_FOLDER = "folder"  # data set of any images; those of the paper are ImageNet-1K
 WORDS = {1: "better", -1: "worse", 0: "open"}  # sign of a difference to how it ended
 
 
@@ -150,12 +151,25 @@ def other_settings(file: Path, study: Study, tasks: Mapping[str, Task]) -> list[
     for key in _SETTINGS:
         here = [_word(key, value_in(task.results.recipe, key)) for task in tasks.values()]
         there = [_word(key, part.recipe.model_dump(mode="json")[key]) for part in paper]
+        if key == "dataset":
+            here = [
+                _images_of(task.results) if name == _FOLDER else name
+                for task, name in zip(tasks.values(), here, strict=True)
+            ]
+            there = ["ImageNet-1K" if name == _FOLDER else name for name in there]
         if set(here) != set(there):
             lines.append([key, *(", ".join(dict.fromkeys(words)) for words in (here, there))])
     counts = [[max(task.seeds or 0, len(task.results.seeds)) for task in tasks.values()], [len(p.seeds) for p in paper]]
     if set(counts[0]) != set(counts[1]):
         lines.append(["seeds", *(", ".join(map(str, dict.fromkeys(each))) for each in counts)])
     return [Table("settings", "Settings other than the paper's", lines)] if len(lines) > 1 else []
+
+
+def _images_of(results: Results) -> str:
+    """Returns what a folder of images holds, which its name does not say."""
+    runs = (result for entry in results.entries.values() for result in entry.results.values())
+    classes = max((result["num_classes"] for result in runs), default=0)
+    return f"a folder with {results.sizes.num_samples:,} images of {classes} classes"
 
 
 def _word(key: str, value: Any) -> str:
