@@ -475,6 +475,14 @@ def test_a_report_is_plain_values():
     assert again == replace(report, **rounded)
 
 
+def test_a_printed_report_names_few_of_many_failed_samples():
+    report = replace(Pruner(HALF, N).report(), failed=tuple(range(10)))
+    assert str(report) == repr(report)
+    many = replace(report, failed=tuple(range(0, 4000, 2)))
+    assert ", failed=(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, ... 2,000 in all), " in str(many)
+    assert len(str(many)) < 400 < len(repr(many))
+
+
 def test_each_pruner_warns_for_itself():
     for _ in range(2):
         pruner = Pruner(HALF, N)

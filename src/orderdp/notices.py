@@ -15,11 +15,12 @@ from orderdp.strategies import Strategy
 
 _TIED_SHARE, _TIED_SAMPLE, _TIED_LEAST = 0.25, 4096, 256
 _LEAST = 32  # losses that say something of a setting
+_FEW = 10  # ids of failed samples that a printed report names
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a pruner has done so far. Its repr shows six digits of a number.
+    """What a pruner has done so far. Its repr shows six digits of a number; printed, it names few of `failed`.
 
     Args:
         epoch: number of the running or last epoch, from 0; -1 before the first.
@@ -59,6 +60,13 @@ class Report:
         values = ((field.name, getattr(self, field.name)) for field in fields(self))
         shown = (f"{name}={value:.6g}" if isinstance(value, float) else f"{name}={value!r}" for name, value in values)
         return f"Report({', '.join(shown)})"
+
+    def __str__(self) -> str:
+        ids = self.failed
+        if len(ids) <= _FEW:
+            return repr(self)
+        few = f"({', '.join(map(str, ids[:_FEW]))}, ... {len(ids):,} in all)"
+        return repr(self).replace(f"failed={ids!r}", f"failed={few}")
 
     def as_dict(self) -> dict[str, float]:
         """Returns the report as plain numbers, as loggers and JSON take them.

@@ -121,6 +121,25 @@ def test_what_a_task_lacks_is_counted_in_seeds_and_in_static_methods(pair):
     ]
 
 
+def test_a_seed_without_any_run_lacks_as_a_seed(made):
+    from orderdp.comparison.results import read_results
+    from orderdp.paper.page import _lacking
+    from orderdp.paper.runs_shown import Task
+    from orderdp.paper.study import Study
+    from orderdp.strategies.registry import parse
+
+    folder = made(methods=({**parse("orderdp"), "prune_ratio": 0.5},), against=("full",), seeds=(0, 1))
+    folder.finish("full data", (90.0,), seeds=(0,)).finish("OrderDP 50 %", (90.0,), seeds=(0,))
+    study = Study("mine", "cpu", None, {"digits": folder.plan}, {}, {})
+
+    def lacking():
+        return _lacking(study, "digits", Task(read_results(folder.path), None, 3))
+
+    assert lacking() == ["2 of 3 seeds"]
+    folder.finish("full data", (91.0,), seeds=(1,))
+    assert lacking() == ["1 of 3 seeds", "1 run"]
+
+
 def test_printed_numbers_are_held_against_at_the_size_of_the_paper_alone(pair):
     from orderdp.comparison.results import read_results
     from orderdp.paper.page import _held

@@ -16,15 +16,21 @@ from orderdp.training.recipe import gathered
 
 @pytest.fixture
 def named():
-    """Returns the table of settings of a study at a size, with those of a task changed; its lines by setting."""
+    """Returns the table of settings of a study at a size, with those of a task changed; its lines by setting.
 
-    def found(name, size, **changes):
+    Of the seeds of the study, so many were planned in the archive; None for all.
+    """
+
+    def found(name, size, planned=None, **changes):
         file = find_study(name).file
         study = load_study(file, size)
         tasks = {}
         for part, plan in study.parts.items():
             recipe = gathered(parse_toml(plan.recipe.model_copy(update=changes).to_toml()))
-            tasks[part] = SimpleNamespace(results=SimpleNamespace(recipe=recipe, seeds=plan.seeds))
+            entries = {"full data": SimpleNamespace(results={0: {"num_classes": 10}})}
+            sizes = SimpleNamespace(num_samples=1_600)
+            results = SimpleNamespace(recipe=recipe, seeds=plan.seeds[:planned], entries=entries, sizes=sizes)
+            tasks[part] = SimpleNamespace(results=results, seeds=len(plan.seeds))
         tables = other_settings(file, study, tasks)
         return {key: cells for key, *cells in tables[0].lines[1:]} if tables else {}
 
@@ -45,6 +51,16 @@ def test_one_setting_alone_is_seen(named):
     assert "label_smoothing" not in before
     after = named("table2", "cpu", label_smoothing=0.0)
     assert after == {**before, "label_smoothing": ["0.0", "0.1"]}
+
+
+def test_a_folder_of_images_is_not_taken_for_imagenet(named):
+    assert named("table3", "cpu")["dataset"] == ["a folder with 1,600 images of 10 classes", "ImageNet-1K"]
+    assert named("table3", "paper") == {}
+
+
+def test_a_study_that_was_begun_has_the_seeds_of_its_size(named):
+    assert "seeds" not in named("table3", "cpu", planned=1)
+    assert named("table9", "cpu", planned=1)["seeds"] == ["3", "10"]
 
 
 def test_a_split_that_selects_nothing_by_score_does_not_stand_for_the_method(made):
@@ -99,6 +115,24 @@ def test_where_nothing_selects_by_score_none_is_counted(made):
     tables, counts = against_short({"digits": Task(read_results(folder.path), None, 3)})
     assert (len(tables[0].lines), counts) == (2, {})
     assert tables[0].note.endswith("Counted above: none.")
+
+
+def test_classes_that_have_a_table_are_compared_with_the_shorter_schedule_too(pair):
+    def tables(name, pruned, full):
+        for label in ("OrderDP 50 %", "full data", "full data, steps of OrderDP 50 %"):
+            for seed, added in enumerate(full if label.startswith("full") else pruned):
+                run = pair.folder(label, seed)
+                result = run.result()
+                run.write_result({**result, name: result["accuracy_last"] + added})
+        return against_short({"digits": Task(read_results(pair.path), None, 3)})[0]
+
+    (of_all,) = tables("accuracy_mean_class", (0.3, 0.2, 0.1), (0.5, 0.0, 0.0))  # says what the accuracy says
+    assert of_all.lines[1:] == [["digits, OrderDP", "+0.83 [+0.12, +1.55] better"]]
+    again, of_rare = tables("accuracy_rare_classes", (-50.0, -50.0, -50.0), (-43.0, -43.5, -43.0))
+    assert (again, of_rare.title) == (of_all, "Accuracy of the rare classes, minus full data for as many steps")
+    assert of_rare.lines == [["task and method", "50 %"], ["digits, OrderDP", "−6.00 [−6.28, −5.72] worse"]]
+    _, of_mean, _ = tables("accuracy_mean_class", (0.0, 0.0, 0.0), (0.0, 0.5, 9.0))
+    assert of_mean.lines[1][1] == "−2.33 [−14.59, +9.92] open"
 
 
 def test_runs_of_a_seed_of_two_machines_or_commits_are_named(pair):

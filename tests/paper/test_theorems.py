@@ -275,3 +275,8 @@ def test_a_study_writes_its_summary_under_its_name(tmp_path):
         assert (path.name, path.read_text()) == ("x.md", table + below)
         assert read_summary(path) == ([["a", "b"], ["c", "1"]], note)
     assert read_summary(tmp_path / "y.md") == ([], "")
+
+
+def test_negative_numbers_of_a_summary_have_the_minus_sign_of_all_tables(tmp_path):
+    (path,) = Shown({}, {}, (("a", "b-1"), [("c -1", "-0.5")])).write("x", tmp_path)
+    assert read_summary(path)[0] == [["a", "b-1"], ["c -1", "−0.5"]]

@@ -135,20 +135,19 @@ class Results:
         """The planned references: "full", "short", both or none."""
         return self.planned.against
 
-    def against(self, entry: Entry, other: Entry | None) -> Difference | None:
-        """Returns accuracy minus that of another entry, paired by seed; None without a seed in common."""
+    def against(self, entry: Entry, other: Entry | None, name: str = "accuracy_last") -> Difference | None:
+        """Returns an accuracy minus that of another entry, paired by seed; None without a seed in common."""
         if other is None or other is entry or not set(entry.results) & set(other.results):
             return None
-        mine, theirs = entry.values("accuracy_last"), other.values("accuracy_last")
-        return paired_difference(mine, theirs, test_size=self.sizes.num_test_samples)
+        return paired_difference(entry.values(name), other.values(name), test_size=self.sizes.num_test_samples)
 
     def against_full(self, entry: Entry) -> Difference | None:
         """Returns accuracy minus that of full data, paired by seed; None without a seed in common."""
         return self.against(entry, self.entries.get(FULL))
 
-    def against_short(self, entry: Entry) -> Difference | None:
-        """Returns accuracy minus that of full data with as many steps, paired by seed."""
-        return self.against(entry, self.short_of(entry))
+    def against_short(self, entry: Entry, name: str = "accuracy_last") -> Difference | None:
+        """Returns an accuracy minus that of full data with as many steps, paired by seed."""
+        return self.against(entry, self.short_of(entry), name)
 
     def against_control(self, entry: Entry) -> Difference | None:
         """Returns accuracy minus that of full data with as many steps and another augmentation, paired by seed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -49,10 +50,15 @@ class Shown(NamedTuple):
 
 
 def read_summary(file: Path) -> tuple[list[list[str]], str]:
-    """Returns header and rows of a summary that was written, and its note; no rows if there is no such file."""
+    """Returns header and rows of a summary that was written, and its note; no rows if there is no such file.
+
+    Negative numbers get the minus sign of all tables.
+    """
     if not file.exists():
         return [], ""
     lines = file.read_text(encoding="utf-8").splitlines()
     cells = [line.strip()[1:-1].split("|") for line in lines if line.startswith("|")]
-    table = [[cell.strip() for cell in line] for number, line in enumerate(cells) if number != 1]
+    table = [
+        [re.sub(r"^-(?=\d)", "−", cell.strip()) for cell in line] for number, line in enumerate(cells) if number != 1
+    ]
     return table, "\n".join(line for line in lines if line and not line.startswith("|"))

@@ -113,6 +113,8 @@ class Page:
         note = (
             "Counted are printed numbers and printed differences between OrderDP and another method, also full data. "
             "Each has an interval of its own: without true differences, about one in twenty would still get a colour. "
+            "A measured difference counts once for each printed one that it is held against, such as those of two "
+            "networks. "
             "Order only is no agreement on the size of a gain or of a loss. Studies "
             "made in one folder share the runs that they have in common. So their counts are not independent, and the "
             "seconds of such runs are of another time than those beside them. Last column: the method named first, "
@@ -248,13 +250,18 @@ def _lacking(study: Study, part: str, task: Task) -> list[str]:
     if plan is None:
         return []
     lacking = []
-    if task.seeds is not None and len(results.seeds) < task.seeds:
-        lacking.append(f"{task.seeds - len(results.seeds)} of {task.seeds} seeds")
+    entries = results.entries.values()
+    begun = {seed for entry in entries for seed in entry.results}
+    if task.seeds is not None and len(begun) < task.seeds:
+        lacking.append(f"{task.seeds - len(begun)} of {task.seeds} seeds")
     # A source of a seed may have planned fewer methods than that of another; a search plans seeds by method.
-    asked = set(results.seeds) if task.seeds is not None else set()
-    if missing := sum(len((asked | set(entry.missing)) - set(entry.results)) for entry in results.entries.values()):
+    missing = 0
+    for entry in entries:
+        asked = begun if task.seeds is not None else set(entry.missing)
+        missing += len(asked - set(entry.results))
+    if missing:
         lacking.append("1 run" if missing == 1 else f"{missing} runs")
-    methods = {entry.method for entry in results.entries.values()}
+    methods = {entry.method for entry in entries}
     wanted = [recipe.label for recipe in plan.pruned()] if plan.lossless is None else []
     absent = [label for label in wanted if label not in results.entries]
     absent += [label for label in ({} if subsets is None else subsets.labels()).values() if label not in methods]
@@ -316,8 +323,8 @@ def _against_print(outline: Outline, held: Sequence[tuple[Published, Held]]) -> 
     if order:
         yield (
             f"Order: of {order.total()} printed differences, {order[SAME] + order[ORDER]} have the printed sign here, "
-            f"{order[SAME]} of them also the printed size. {order[OTHER]} have the other sign, and {order[OPEN]} are "
-            "open."
+            f"{order[SAME]} of them with the printed size in their interval. {order[OTHER]} have the other sign, and "
+            f"{order[OPEN]} are open."
         )
     if there:
         yield (

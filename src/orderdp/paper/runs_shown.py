@@ -16,6 +16,7 @@ from orderdp.paper.sources import Joined
 from orderdp.paper.study import Study, load_study
 from orderdp.paper.study_file import SIZES, read_study
 from orderdp.report.placement import first_methods, percent, pruned_entries, ratio_of
+from orderdp.report.sections.accuracy import MEAN, RARE, of_classes
 from orderdp.report.tables import interval, sign_of
 from orderdp.strategies import OrderDP, StoredSubset
 from orderdp.training.recipe import Recipe
@@ -26,6 +27,7 @@ _NO_SETTINGS = OF_MACHINE | {
     *("evaluations", "alignment", "seed", "strategy"),
 }
 _SETTINGS = [name for name in Recipe.model_fields if name not in _NO_SETTINGS]
+_FOLDER = "folder"  # data set of any images; those of the paper are ImageNet-1K
 WORDS = {1: "better", -1: "worse", 0: "open"}  # sign of a difference to how it ended
 
 
@@ -46,35 +48,50 @@ class Task(NamedTuple):
 def against_short(tasks: Mapping[str, Task]) -> tuple[list[Table], Counter[str]]:
     """Returns methods minus the shorter schedule of as many steps, and how that ended for the method named first.
 
-    Fixed subsets have no row. The method named first is not OrderDP with exploit 1: it keeps all that it draws, and so
-    selects nothing by score.
+    A table of the accuracies comes first. Those of the rare classes and of the mean of the classes follow, where the
+    page shows these numbers. Fixed subsets have no row. The method named first is not OrderDP with exploit 1: it keeps
+    all that it draws, and so selects nothing by score.
     """
-    rows: dict[str, dict[float, str]] = {}
     counts: Counter[str] = Counter()
     counted: dict[str, None] = {}
-    for part, task in tasks.items():
-        named_first = {entry.label for entry in first_methods(_by_score(task.results)).values()}
-        for entry in pruned_entries(task.results):
-            fixed = entry.strategy["name"] == StoredSubset.name
-            difference = None if fixed else task.results.against_short(entry)
+    for task in tasks.values():
+        for entry in first_methods(_by_score(task.results)).values():
+            difference = task.results.against_short(entry)
             if difference is not None:
-                word = WORDS[sign_of(difference)]
-                if entry.label in named_first:
-                    counts[word] += 1
-                    counted[entry.method] = None
-                cell = f"{interval(difference, len(task.results.seeds))} {word}"
-                rows.setdefault(f"{part}, {entry.method}", {})[ratio_of(entry)] = cell
-    ratios = sorted({ratio for cells in rows.values() for ratio in cells})
-    if not rows:
-        return [], counts
-    lines = [["task and method", *map(percent, ratios)]]
-    lines += [[label, *(cells.get(ratio, "") for ratio in ratios)] for label, cells in rows.items()]
+                counts[WORDS[sign_of(difference)]] += 1
+                counted[entry.method] = None
     note = (
         "In percentage points, with 95 % intervals. Better, worse: the whole interval lies above or below 0, with "
         f"{FEWEST_SEEDS} seeds or more. Each method has a shorter schedule of as many steps as it makes. So this "
         f"compares at equal cost, also what prunes otherwise than asked. Counted above: {', '.join(counted) or 'none'}."
     )
-    return [Table("against_short", "Minus full data for as many steps, which the paper has not", lines, note)], counts
+    lines = _minus_short(tasks)
+    if len(lines) == 1:
+        return [], counts
+    tables = [Table("against_short", "Minus full data for as many steps, which the paper has not", lines, note)]
+    for name in (MEAN, RARE):
+        having = {part: task for part, task in tasks.items() if name in of_classes(task.results)}
+        lines = _minus_short(having, name)
+        if len(lines) > 1:
+            title = of_classes(next(iter(having.values())).results)[name]
+            about = "As above, but of these classes. Not counted above."
+            tables.append(Table(f"against_short_{name}", f"{title}, minus full data for as many steps", lines, about))
+    return tables, counts
+
+
+def _minus_short(tasks: Mapping[str, Task], name: str = "accuracy_last") -> list[list[str]]:
+    """Returns a row for each method of each task, with a number of its runs minus that of the shorter schedule."""
+    rows: dict[str, dict[float, str]] = {}
+    for part, task in tasks.items():
+        for entry in pruned_entries(task.results):
+            fixed = entry.strategy["name"] == StoredSubset.name
+            difference = None if fixed else task.results.against_short(entry, name)
+            if difference is not None:
+                cell = f"{interval(difference, len(task.results.seeds))} {WORDS[sign_of(difference)]}"
+                rows.setdefault(f"{part}, {entry.method}", {})[ratio_of(entry)] = cell
+    ratios = sorted({ratio for cells in rows.values() for ratio in cells})
+    lines = [["task and method", *map(percent, ratios)]]
+    return lines + [[label, *(cells.get(ratio, "") for ratio in ratios)] for label, cells in rows.items()]
 
 
 def _by_score(results: Results) -> Results:
@@ -134,12 +151,25 @@ def other_settings(file: Path, study: Study, tasks: Mapping[str, Task]) -> list[
     for key in _SETTINGS:
         here = [_word(key, value_in(task.results.recipe, key)) for task in tasks.values()]
         there = [_word(key, part.recipe.model_dump(mode="json")[key]) for part in paper]
+        if key == "dataset":
+            here = [
+                _images_of(task.results) if name == _FOLDER else name
+                for task, name in zip(tasks.values(), here, strict=True)
+            ]
+            there = ["ImageNet-1K" if name == _FOLDER else name for name in there]
         if set(here) != set(there):
             lines.append([key, *(", ".join(dict.fromkeys(words)) for words in (here, there))])
-    counts = [[len(task.results.seeds) for task in tasks.values()], [len(part.seeds) for part in paper]]
+    counts = [[max(task.seeds or 0, len(task.results.seeds)) for task in tasks.values()], [len(p.seeds) for p in paper]]
     if set(counts[0]) != set(counts[1]):
         lines.append(["seeds", *(", ".join(map(str, dict.fromkeys(each))) for each in counts)])
     return [Table("settings", "Settings other than the paper's", lines)] if len(lines) > 1 else []
+
+
+def _images_of(results: Results) -> str:
+    """Returns what a folder of images holds, which its name does not say."""
+    runs = (result for entry in results.entries.values() for result in entry.results.values())
+    classes = max((result["num_classes"] for result in runs), default=0)
+    return f"a folder with {results.sizes.num_samples:,} images of {classes} classes"
 
 
 def _word(key: str, value: Any) -> str:

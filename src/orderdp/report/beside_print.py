@@ -55,7 +55,7 @@ SAME = Mark(
     "✓",
     "agrees",
     "The whole 95 % interval of the difference lies on the printed side of 0, and holds the printed difference, up "
-    "to its rounding.",
+    "to its rounding. With few seeds an interval holds many sizes.",
 )
 ORDER = Mark(
     "order only",

@@ -51,7 +51,7 @@ class OrderDP(Strategy):
             paper's public release uses 3.0 on CIFAR and 1.0 on ImageNet.
         uniform_share: fraction of the q, at least one sample, drawn uniformly from the rest of the draw, in [0, 1); 0
             is the paper's method.
-        skip: fraction of the draw that is left out above those kept, t/s, in [0, 1): keeps the ranks t + 1 .. t + q of
+        skip: fraction of the draw that is left out above those kept, t/s, in [0, 1): keeps the ranks t + 1 to t + q of
             the draw. 1 - exploit keeps the lowest. Samples without a loss still come first.
         easy_share: fraction of the q that is taken from the lowest of the draw instead, in [0, 1].
         ceiling: losses above it rank alike, so that a wrong label or an outlier comes no earlier than other samples

@@ -11,9 +11,9 @@ from orderdp.output.text_table import Table
 from orderdp.report.section import Choices, Section
 from orderdp.report.tables import accuracy, accuracy_note, by_method, passes_note, predicted
 
-_MEAN, _WORST, _RARE = "accuracy_mean_class", "accuracy_worst_class", "accuracy_rare_classes"
+MEAN, _WORST, RARE = "accuracy_mean_class", "accuracy_worst_class", "accuracy_rare_classes"
 _OF_CLASSES = {
-    _MEAN: (
+    MEAN: (
         "Mean accuracy of the classes",
         "The mean over the classes of the test set, in which each counts alike, after the last epoch, in percent.",
     ),
@@ -21,7 +21,7 @@ _OF_CLASSES = {
         "Accuracy of the worst class",
         "The class of the test set with the lowest accuracy after the last epoch, in percent, in each run its own.",
     ),
-    _RARE: (
+    RARE: (
         "Accuracy of the rare classes",
         "The mean over the classes that have less than half of the training samples of an even share, after the last "
         "epoch, in percent.",
@@ -42,9 +42,9 @@ def section(results: Results, _choices: Choices) -> Section:
     )
     finished = [entry for entry in results.entries.values() if entry.results]
     tables = [Table("accuracy", "Measured here", lines, note)]
-    for name, (title, about) in _OF_CLASSES.items():
-        if _is_worth_a_table(name, finished):
-            tables.append(Table(name, title, by_method(results, finished, partial(accuracy, name=name)), about))
+    for name in of_classes(results):
+        title, about = _OF_CLASSES[name]
+        tables.append(Table(name, title, by_method(results, finished, partial(accuracy, name=name)), about))
     if predicted(results) != "classes" and all(
         result.get(_LOSS) is not None for entry in finished for result in entry.results.values()
     ):
@@ -57,12 +57,16 @@ def section(results: Results, _choices: Choices) -> Section:
     return Section("Accuracy", tables=tables)
 
 
-def _is_worth_a_table(name: str, finished: Sequence[Entry]) -> bool:
-    """Returns whether every run measured it; and of the mean, whether it says something else than the accuracy."""
-    found = [result for entry in finished for result in entry.results.values()]
-    if any(result.get(name) is None for result in found):
-        return False
-    return name != _MEAN or any(abs(result[_MEAN] - result["accuracy_last"]) > _UNEQUAL for result in found)
+def of_classes(results: Results) -> dict[str, str]:
+    """Returns the titles of the tables on classes, by the name of the number in a result.
+
+    Every run measured it. The mean of the classes is left out if it is the accuracy, up to half a point.
+    """
+    found = [result for entry in results.entries.values() for result in entry.results.values()]
+    names = [name for name in _OF_CLASSES if all(result.get(name) is not None for result in found)]
+    if MEAN in names and all(abs(result[MEAN] - result["accuracy_last"]) <= _UNEQUAL for result in found):
+        names.remove(MEAN)
+    return {name: _OF_CLASSES[name][0] for name in names}
 
 
 def _losses(results: Results, finished: Sequence[Entry]) -> Table:
