@@ -121,6 +121,11 @@ def test_runs_of_a_seed_of_two_machines_or_commits_are_named(pair):
         run.write_text(json.dumps({**json.loads(run.read_text()), "commit": "abc"}))
     assert shown("full data", 1)[1] == []
     assert shown("full data", 1, commit="abd")[1] == ["digits"]
+    lines, mixed = shown("full data", 1, commit="abc and abd")  # went on after a commit
+    assert (lines[1][3], mixed) == ("abc and abd", ["digits"])
+    for run in pair.path.glob("*-seed1/result.json"):
+        run.write_text(json.dumps({**json.loads(run.read_text()), "commit": "abc and abd"}))
+    assert shown("full data", 1)[1] == ["digits"]  # each of its runs
 
 
 def test_the_seeds_of_a_difference_are_said_if_a_planned_one_is_missing(pair):
