@@ -79,16 +79,10 @@ def against_short(tasks: Mapping[str, Task]) -> tuple[list[Table], Counter[str]]
 
 
 def _by_score(results: Results) -> Results:
-    """Returns results without fixed subsets and without OrderDP that keeps all of its draw."""
-    left_out = ({"name": OrderDP.name, "exploit": 1}, {"name": StoredSubset.name})
-    return replace(
-        results,
-        entries={
-            label: entry
-            for label, entry in results.entries.items()
-            if not any(settings.items() <= entry.strategy.items() for settings in left_out)
-        },
-    )
+    """Returns results without OrderDP that keeps all of its draw."""
+    uniform = {"name": OrderDP.name, "exploit": 1}
+    entries = {label: each for label, each in results.entries.items() if not uniform.items() <= each.strategy.items()}
+    return replace(results, entries=entries)
 
 
 def origins(tasks: Mapping[str, Task]) -> tuple[Table, list[str]]:
