@@ -236,6 +236,18 @@ def test_each_column_of_the_tables_is_what_its_header_says():
     ]
 
 
+def test_the_notes_of_the_theorems_count_what_would_contradict_them():
+    """In the kept results nothing does."""
+    row = theorem4.BiasRow(10, 5, 2, 1.5, 0.1, 0.4, 0.6, 0.7)
+    assert "in 1 of 2 rows" in theorem4.show([row, row._replace(distance=0.41)]).note
+    sides = theorem4_sides.SidesRow(10, 5, 2, 100, *[1.0] * 3, 0.5, 0.5, 1.0, 1.0, 0.9, 1.1, 0.1, 0.2)
+    note = theorem4_sides.show([sides, sides._replace(left_unseen=0.9, left_limit=0.3)]).note
+    assert "After 100 steps, 0 of 2 rows have one on the training data, and 1 on unseen data." in note
+    assert "unseen data, 1 rows have one, 0 of them where" in note
+    steps = [theorem3.ConvergenceRow("p", steps, 1 / steps, averaged=9 / steps, bound=1.0) for steps in (4, 16)]
+    assert "the largest here is 2.250, over T from 4 to 16." in theorem3.show(steps).note
+
+
 def test_the_best_iterate_is_that_of_the_mean_over_the_runs():
     assert best_of_mean(np.array([[1.0, 4.0, 2.5], [5.0, 0.0, 2.5]])) == 2.0
 
