@@ -137,7 +137,7 @@ def test_what_was_typed_reaches_the_studies_and_archives_are_no_work(call, here,
     assert asked == {
         "given": ("smoke", Path("made")),
         "studies": ["figure8"],
-        "data_root": "new",
+        "data_root": str(here.resolve() / "new"),
         "download": True,
         "device": "cpu",
         "hours": 2,
