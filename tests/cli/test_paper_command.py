@@ -118,6 +118,7 @@ def test_what_was_typed_reaches_the_studies_and_archives_are_no_work(call, here,
     folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), against=("full",)).finish("full data", (90.0,))
     head = {"study": "table8", "size": "smoke", "title": "Table 8", "parts": ["digits"]}
     write_archive(here / "kept.jsonl.xz", Archive("Table 8", head, {"digits": read_folder(folder.path)}))
+    (here / "tables.md").touch()
     asked = {}
 
     def run(given, folder, *, log, **named):
@@ -129,9 +130,12 @@ def test_what_was_typed_reaches_the_studies_and_archives_are_no_work(call, here,
     )
     monkeypatch.setattr(blocks, "run", run)
     monkeypatch.setattr(blocks, "state_of", lambda block, there=None: SimpleNamespace(done=there is asked["archived"]))
-    typed = "--size smoke --hours 2 --data-root new --download --device cpu --studies figure8 --run made --page p.md"
+    typed = (
+        "--size smoke --hours 2 --data-root new --download --device cpu --studies figure8 --run made --page new/p.md"
+    )
     status, out, err = call("paper", *typed.split(), "--archives", "kept.jsonl.xz")
-    assert (status, out) == (1, "p.md\n")  # a page, though something failed
+    assert (status, out) == (1, "new/p.md\n")  # a page, though something failed
+    assert "[digits](../tables.md)" in Path(out.strip()).read_text(encoding="utf-8")
     assert err.splitlines()[0].startswith("1 of 1 blocks are finished")
     assert list(asked.pop("archived").tasks) == ["table8"]
     assert asked == {

@@ -258,6 +258,13 @@ def test_the_full_size_may_download_its_data(monkeypatch):
     assert asked.value.args == ("fashion_mnist", {"data_root": Path("D"), "download": True})
 
 
+def test_the_smallest_size_is_measured_on_the_test_set_of_digits(monkeypatch):
+    monkeypatch.setattr(module, "measured", lambda recipe, data, *_, **how: (recipe.dataset, len(data.train), how))
+    monkeypatch.setattr(module, "show", lambda *given: given)
+    how = {"ratios": (0.5,), "seeds": (0, 1)}
+    assert open_stream(smoke=True) == (("digits", 1_437, how), 360)
+
+
 def test_an_arm_of_the_whole_stream_keeps_all_of_it():
     assert arms([], repeats=True) == [Arm("read in full", None, OrderDP(explore=1.0, exploit=1.0))]
 

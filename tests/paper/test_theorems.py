@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.optimize import approx_fprime
 
-from orderdp.paper import theorem1, theorem3, theorem4, theorem4_sides
+from orderdp.paper import exhibit, theorem1, theorem3, theorem4, theorem4_sides
 from orderdp.paper.digits_models import digits, losses, models
 from orderdp.paper.exhibit import Shown, read_summary
 from orderdp.paper.studies import LOOPS, THEORY, find_study, run_computed
@@ -287,3 +287,10 @@ def test_a_study_writes_its_summary_under_its_name(tmp_path):
         assert (path.name, path.read_text()) == ("x.md", table + below)
         assert read_summary(path) == ([["a", "b"], ["c", "1"]], note)
     assert read_summary(tmp_path / "y.md") == ([], "")
+
+
+def test_a_study_writes_its_pictures_in_both_forms_and_its_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(exhibit, "save", lambda picture, path: path)
+    written = Shown({"p": None}, {"n": (("a",), [(1,)])}).write("x", tmp_path / "new")
+    assert [file.name for file in written] == ["p.svg", "p.png", "n.csv"]
+    assert written[-1].read_text().split() == ["a", "1"]

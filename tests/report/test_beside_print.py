@@ -15,6 +15,7 @@ from orderdp.report.beside_print import (
     OUTSIDE,
     SAME,
     WITHIN,
+    _entry,
     differences,
     fitting,
     is_same_task,
@@ -165,13 +166,28 @@ def test_the_share_saved_is_shown_beside_a_table_of_it_without_a_colour(results)
     held = differences(results, table, EDGES)
     assert held.table.lines[1:] == [["InfoBatch", "+5.5", f"+20.00 [+20.00, +20.00] {NOT_COMPARABLE}"]]
     assert not held.marks
+    del results.entries["full data"].results[2]  # a seed without full data has no share
+    assert differences(results, table, EDGES).table.lines[1][2].startswith("+20.00 ")
 
 
 @pytest.mark.parametrize("optimizer", ["lars", "lars_release"])
 def test_a_column_of_an_optimiser_holds_its_runs_in_both_forms(results, optimizer):
     results.recipe["optimizer"] = optimizer
-    table = Published("", ("method", "SGD", "LARS"), {"OrderDP": ["95.0", "95.5"], "InfoBatch": ["95.0", "94.5"]})
-    assert differences(results, table, EDGES).table.lines[0] == ["OrderDP minus", "LARS, printed", "LARS, here"]
+    cells = {"OrderDP": ["95.0", "95.5", "95.4"], "InfoBatch": ["95.0", "94.5", "94.6"]}
+    table = Published("", ("method", "SGD", "LARS", "Acc."), cells)
+    headings = ["LARS, printed", "LARS, here", "Acc., printed", "Acc., here"]
+    assert differences(results, table, EDGES).table.lines[0][1:] == headings
+
+
+def test_a_printed_method_is_the_one_without_settings_or_the_only_one_with_some(made):
+    settings = "orderdp", "orderdp,initial_score=3.0", "ucb,every=1", "infobatch,epochs=2", "infobatch,epochs=3"
+    methods = tuple({**parse(method), "prune_ratio": 0.5} for method in settings)
+    folder = made(methods=methods, against=(), seeds=(0,))
+    labels = [member.label for member in folder.plan.members(200)]
+    for label in labels:
+        folder.finish(label, (90.0,))
+    found = [_entry(read_results(folder.path), name, 0.5) for name in ("OrderDP", "UCB", "InfoBatch")]
+    assert [entry and entry.label for entry in found] == [labels[0], labels[2], None]
 
 
 @pytest.mark.parametrize("section", ["lossless", "cost", "gradients"])
