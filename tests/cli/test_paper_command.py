@@ -1,14 +1,18 @@
 """`orderdp paper` on the command line."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from orderdp.comparison.archive import Archive, write_archive
+from orderdp.comparison.records import read_folder
 from orderdp.paper import blocks, study
 from orderdp.paper.contents import places
 
 REFUSED = {
     "unknown size": ("--size cpuu", "no size named 'cpuu'; did you mean 'cpu'?"),
+    "no size": ("--size 7", "no size named '7'; choose from smoke, cpu, gpu, paper"),
     "no hours": (
         "--hours 0",
         "--hours must be a finite number above 0, got 0; write 10, or leave it out to train nothing",
@@ -110,6 +114,41 @@ def test_what_failed_is_said_even_if_nothing_is_left_to_show(call, here, monkeyp
     assert told.endswith("got none in runs/paper-cpu; write more --hours, or --archives PATH\n")
 
 
+def test_what_was_typed_reaches_the_studies_and_archives_are_no_work(call, here, made, monkeypatch):
+    folder = made(methods=({"name": "orderdp", "prune_ratio": 0.5},), against=("full",)).finish("full data", (90.0,))
+    head = {"study": "table8", "size": "smoke", "title": "Table 8", "parts": ["digits"]}
+    write_archive(here / "kept.jsonl.xz", Archive("Table 8", head, {"digits": read_folder(folder.path)}))
+    (here / "tables.md").touch()
+    asked = {}
+
+    def run(given, folder, *, log, **named):
+        asked.update(named)
+        return {"figure8": "no memory"}
+
+    monkeypatch.setattr(
+        blocks, "blocks_of", lambda *given, **changes: asked.update(given=given, **changes) or ["block"]
+    )
+    monkeypatch.setattr(blocks, "run", run)
+    monkeypatch.setattr(blocks, "state_of", lambda block, there=None: SimpleNamespace(done=there is asked["archived"]))
+    typed = (
+        "--size smoke --hours 2 --data-root new --download --device cpu --studies figure8 --run made --page new/p.md"
+    )
+    status, out, err = call("paper", *typed.split(), "--archives", "kept.jsonl.xz")
+    assert (status, out) == (1, "new/p.md\n")  # a page, though something failed
+    assert "[digits](../tables.md)" in Path(out.strip()).read_text(encoding="utf-8")
+    assert err.splitlines()[0].startswith("1 of 1 blocks are finished")
+    assert list(asked.pop("archived").tasks) == ["table8"]
+    assert asked == {
+        "given": ("smoke", Path("made")),
+        "studies": ["figure8"],
+        "data_root": str(here.resolve() / "new"),
+        "download": True,
+        "device": "cpu",
+        "hours": 2,
+        "processes": 1,
+    }
+
+
 @pytest.fixture
 def two_studies(monkeypatch):
     """The paper has a figure of the theory, and a study that is shrunk to an epoch of 200 digits."""
@@ -126,6 +165,7 @@ def test_the_page_is_written_after_the_runs_and_again_from_archives(call):
     assert (status, out) == (0, "runs/paper-smoke/paper.md\nruns/paper-smoke/paper.html\n")
     assert err.endswith("3 of 3 blocks are finished: a block is all runs of one task and one seed\n")
     page = Path("runs/paper-smoke/paper.html").read_text(encoding="utf-8")
+    assert '<div class="charts">' in page
     assert '<h2 id="figure9">Figure 9: how often samples are used at 30 %</h2>' in page
     assert call("report", "runs/paper-smoke/figure9", "--archive", "kept.jsonl.xz")[0] == 0
     assert (

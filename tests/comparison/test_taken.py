@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from orderdp.comparison import taken, workers
 from orderdp.comparison.grid import Comparison
@@ -88,6 +89,15 @@ OTHERS = {
 @pytest.mark.parametrize("changes", OTHERS.values(), ids=OTHERS)
 def test_another_recipe_is_not_taken(tiny, tmp_path, made, changes):
     assert take_over(planned(tmp_path / "new", tiny(**{**METHOD, **changes})), [made]) == []
+
+
+def test_runs_have_the_threads_of_their_recipe_whatever_this_process_has(tiny, tmp_path, made):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert len(take_over(planned(tmp_path / "new", tiny(**METHOD)), [made])) == 3
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_folder_of_the_same_size_elsewhere_may_hold_other_data(tiny, tmp_path, made):

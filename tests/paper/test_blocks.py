@@ -18,7 +18,7 @@ from orderdp.paper import page as page_module
 from orderdp.paper import study as study_module
 from orderdp.paper.blocks import Block, State, blocks_of, next_block, run, state_of
 from orderdp.paper.contents import Kind, Place, places
-from orderdp.paper.failures import read_failures, write_failures
+from orderdp.paper.failures import Failure, read_failures, write_failures
 from orderdp.paper.page import page_of
 from orderdp.paper.page_text import as_markdown
 from orderdp.paper.sources import Found, Source, find
@@ -149,6 +149,9 @@ def test_a_search_that_lost_its_head_is_not_finished_and_does_not_stop_the_page(
         made.finish(member.label, (50.0,), seeds=(member.recipe.seed,))
     study_module._write_head(study, folder)
     assert state_of(block).done
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "trails_of", lambda results: {"OrderDP": SimpleNamespace(asks=0.5)})
+        assert not state_of(block).done
     assert set(find("smoke", tmp_path).tasks["table6"]) == {"digits"}
     (folder / "study.toml").unlink() if head is None else (folder / "study.toml").write_text(head)
     assert not state_of(block).done
@@ -167,7 +170,7 @@ def test_a_damaged_study_is_named_and_the_others_go_on(tmp_path):
     assert set(wrong) == {"figure9, digits, seed 0", "figure9, digits, seed 1"}
     assert [state_of(each).done for each in blocks] == [True, False, False]
     found = find("smoke", tmp_path)
-    assert {each.study for each in found.failed} == {"figure9"}
+    assert [(each.study, each.what) for each in found.failed] == [("figure9", what) for what in wrong]
     assert set(found.computed) == {"figure8"}
 
 
@@ -217,8 +220,9 @@ def test_a_stopped_call_continues_and_a_finished_one_does_nothing(tmp_path, monk
     assert all(state_of(each).done for each in blocks)
     assert (folder / "figure8" / "figure8.csv").exists()
     lines.clear()
+    write_failures(folder, [Failure("figure8", "", "figure8", "figure8", "a failure of before")])
     assert run(blocks, folder, hours=1, log=lines.append) == {}
-    assert lines == []
+    assert (lines, read_failures(folder)) == ([], [])
 
     found = find("smoke", folder)
     page = {each.name: each for each in page_of("smoke", found, charts=False).exhibits}

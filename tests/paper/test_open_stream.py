@@ -62,6 +62,33 @@ def test_the_first_half_is_chosen_without_a_forward_pass(data, runs, monkeypatch
     assert len(given) == 2 * 8  # the draws of two windows, in batches of 16
 
 
+def test_the_first_half_is_chosen_by_numbers_drawn_anew_for_each_seed(data, monkeypatch):
+    def pruner(*given, score, **named):
+        raise LookupError(score)
+
+    monkeypatch.setattr(module, "StreamPruner", pruner)
+    arm = next(arm for arm in arms([0.5], repeats=True) if arm.scores == "late")
+
+    def scores(seed):
+        with pytest.raises(LookupError) as made:
+            train(RECIPE.model_copy(update={"seed": seed}), data, STREAM, arm)
+        (score,) = made.value.args
+        return score((torch.arange(1_000), None, None))  # before the stream has given anything
+
+    drawn = scores(3)
+    assert torch.equal(drawn, scores(3))
+    assert not torch.equal(drawn, scores(4))
+    assert len(set(drawn.tolist())) == 1_000
+    assert torch.corrcoef(torch.stack([drawn, torch.arange(1_000.0).double()]))[0, 1].abs() < 0.16  # 5 deviations
+
+
+def test_a_stream_is_augmented_and_the_test_set_is_not(data, monkeypatch):
+    samples, asked = DataPath.samples, []
+    monkeypatch.setattr(DataPath, "samples", lambda path, *given: asked.append(given) or samples(path, *given))
+    train(RECIPE.model_copy(update={"augment": "crop"}), data, Stream("a moment", 32, 1), arms([], repeats=True)[0])
+    assert [(len(part), augment) for part, augment in asked] == [(320, "crop"), (360, "none")]
+
+
 def test_what_is_compared_costs_as_much(runs):
     for method, cost in (("OrderDP, fresh losses", "equal cost"), ("OrderDP, remembered losses", "as many samples")):
         for other in ("stopped early", "random choice"):
@@ -121,13 +148,16 @@ def test_the_seconds_are_those_of_reading_and_training_without_evaluation(data, 
 
 
 def test_every_arm_is_trained_with_every_seed_on_a_stream_of_its_size(data, monkeypatch):
-    made = []
-    monkeypatch.setattr(
-        module, "train", lambda recipe, part, *given: made.append((recipe.seed, len(part.train), *given))
-    )
+    made, used = [], set()
+
+    def noted(recipe, part, *given):
+        made.append((recipe.seed, len(part.train), *given))
+        used.add(torch.get_num_threads())
+
+    monkeypatch.setattr(module, "train", noted)
     streams, threads = [Stream("once", 64, 1), STREAM], torch.get_num_threads()
     measured(RECIPE.model_copy(update={"num_threads": 2}), data, streams, ratios=(0.5,), seeds=(0, 4))
-    assert torch.get_num_threads() == threads
+    assert (used, torch.get_num_threads()) == ({2}, threads)
     assert made == [
         (seed, stream.num_samples, stream, arm)
         for stream in streams
@@ -216,6 +246,23 @@ def test_the_kept_table_is_made_of_the_kept_numbers(tmp_path):
 def test_the_full_size_finds_its_data_where_it_is_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="fashion_mnist"):
         open_stream(data_root=str(tmp_path))
+
+
+def test_the_full_size_may_download_its_data(monkeypatch):
+    def stop(name, **how):
+        raise LookupError(name, how)
+
+    monkeypatch.setattr(module, "load_dataset", stop)
+    with pytest.raises(LookupError) as asked:
+        open_stream(data_root="D", download=True)
+    assert asked.value.args == ("fashion_mnist", {"data_root": Path("D"), "download": True})
+
+
+def test_the_smallest_size_is_measured_on_the_test_set_of_digits(monkeypatch):
+    monkeypatch.setattr(module, "measured", lambda recipe, data, *_, **how: (recipe.dataset, len(data.train), how))
+    monkeypatch.setattr(module, "show", lambda *given: given)
+    how = {"ratios": (0.5,), "seeds": (0, 1)}
+    assert open_stream(smoke=True) == (("digits", 1_437, how), 360)
 
 
 def test_an_arm_of_the_whole_stream_keeps_all_of_it():

@@ -1,12 +1,14 @@
 """The page of the paper: docs/paper.md is that of the archives, and it claims no more than was run."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from orderdp.output.text_table import Table
 from orderdp.paper.contents import CONTENTS
-from orderdp.paper.page import page_of
+from orderdp.paper.page import Page, page_of
 from orderdp.paper.page_text import as_html, as_markdown
 from orderdp.paper.sources import Found, find
 from orderdp.report.beside_print import ORDER, OUTSIDE, SAME, WITHIN
@@ -170,7 +172,72 @@ def test_an_exact_number_that_is_not_the_printed_one_is_outside():
     assert shown.marks == {WITHIN: 1, OUTSIDE: 1}
 
 
+def test_the_sentences_of_print_count_its_marks():
+    from orderdp.paper.page import _against_print
+    from orderdp.report.beside_print import OPEN, OTHER, Held
+    from orderdp.report.outline import Outline, Published
+
+    outline = Outline("mine", published=(Published("Accuracy", ("method",), {}),))
+    marks = {"order": {SAME: 1, ORDER: 2, OTHER: 4, OPEN: 8}, "numbers": {WITHIN: 3, OUTSIDE: 5, OPEN: 9}}
+    held = [(outline.published[0], Held(Table(name, "", []), Counter(of))) for name, of in marks.items()]
+    assert list(_against_print(outline, held)) == [
+        "Order: of 15 printed differences, 3 have the printed sign here, 1 of them also the printed size. 4 have the "
+        "other sign, and 8 are open.",
+        "Numbers: 3 of 17 printed ones lie in the interval, 5 outside, and 9 are open.",
+    ]
+
+
+def test_a_figure_has_the_charts_of_the_first_section_that_has_any(monkeypatch):
+    from types import SimpleNamespace
+
+    from orderdp.paper import page as module
+    from orderdp.report.canvas import Chart
+    from orderdp.report.section import Section
+
+    sections = {name: Section(name, charts=[Chart(name, name, None, "")]) for name in ("b", "c")}
+    monkeypatch.setattr(module, "_section", lambda name, *_: sections.get(name))
+    outline, task = SimpleNamespace(sections=("a", "b", "c")), SimpleNamespace(results=None)
+    assert [chart.title for chart in module._charts(outline, {"x": task, "y": task})] == ["x: b", "y: b"]
+
+
+def test_what_was_left_out_or_failed_is_said(pair, monkeypatch):
+    from orderdp.comparison.results import read_results
+    from orderdp.paper import page as module
+    from orderdp.paper.contents import places
+    from orderdp.paper.failures import Failure
+    from orderdp.paper.runs_shown import Task
+    from orderdp.paper.sources import Joined
+    from orderdp.paper.studies import find_study
+    from orderdp.paper.study import Study
+    from orderdp.report.outline import Outline
+
+    study = Study("mine", "cpu", None, {"another": pair.plan}, {}, {})
+    task = Task(read_results(pair.path), Joined(None, {}, ["a.jsonl.xz, which has another max_lr"]), 3)
+    bare = module.Exhibit("mine", "Mine", "run", printed=False, seen=["Before."])
+    shown = module._of_runs(bare, find_study("open_mae").file, study, Outline("mine"), {"of another plan": task})
+    assert (shown.seen[0], shown.seen[-1]) == ("Before.", "Left out: a.jsonl.xz, which has another max_lr.")
+    assert not any("lacks" in sentence for sentence in shown.seen)
+    monkeypatch.setattr(module, "places", lambda: [place for place in places() if place.name == "open_stream"])
+    failed = [Failure("open_stream", "", "open_stream", "open_stream", "no data")]
+    (stream,) = page_of("cpu", Found(failed=failed)).left_open
+    assert (stream.state, stream.seen) == ("not run", ["Could not be run: all of it: no data."])
+
+
+def test_a_commit_that_nobody_knows_is_said_in_words(tmp_path, monkeypatch):
+    from orderdp.paper import page as module
+    from orderdp.paper.contents import places
+
+    origin = {"size": "cpu", "commit": None, "device": "a processor", "finished": "2026-03-10T12:00:00+00:00"}
+    monkeypatch.setattr(module, "places", lambda: [place for place in places() if place.name == "open_stream"])
+    monkeypatch.setattr(module, "origin_in", lambda *_: origin)
+    (stream,) = page_of("cpu", Found(computed={"open_stream": tmp_path})).left_open
+    assert stream.tables[-1].lines[1] == ["not recorded", "a processor", "2026-03-10"]
+
+
 def test_the_page_of_the_smallest_size_says_that_it_is_of_digits():
+    html = [as_html(Page(size, [], [], [])) for size in ("smoke", "cpu")]
+    assert ["<h1>The paper at size smoke, on digits</h1>" in text for text in html] == [True, False]
+    assert ["whatever data its heading names" in text for text in html] == [True, False]
     small, other = (as_markdown(page_of(size, Found()), ROOT) for size in ("smoke", "cpu"))
     assert small.startswith("# The paper at size smoke, on digits\n")
     assert "whatever data its heading names" in small

@@ -7,7 +7,8 @@ import pytest
 
 from orderdp.comparison.results import read_results
 from orderdp.output.toml import parse_toml
-from orderdp.paper.runs_shown import Task, against_short, origins, other_settings
+from orderdp.paper.runs_shown import Task, against_short, origins, other_settings, reports
+from orderdp.paper.sources import Joined
 from orderdp.paper.studies import find_study
 from orderdp.paper.study import load_study
 from orderdp.strategies.registry import parse
@@ -61,6 +62,11 @@ def test_a_folder_of_images_is_not_taken_for_imagenet(named):
 def test_a_study_that_was_begun_has_the_seeds_of_its_size(named):
     assert "seeds" not in named("table3", "cpu", planned=1)
     assert named("table9", "cpu", planned=1)["seeds"] == ["3", "10"]
+
+
+def test_runs_at_the_size_of_the_paper_have_no_other_settings_while_tasks_are_missing():
+    file = find_study("table2").file
+    assert other_settings(file, load_study(file, "paper"), {}) == []
 
 
 def test_a_split_that_selects_nothing_by_score_does_not_stand_for_the_method(made):
@@ -155,6 +161,26 @@ def test_runs_of_a_seed_of_two_machines_or_commits_are_named(pair):
         run.write_text(json.dumps({**json.loads(run.read_text()), "commit": "abc"}))
     assert shown("full data", 1)[1] == []
     assert shown("full data", 1, commit="abd")[1] == ["digits"]
+    lines, mixed = shown("full data", 1, commit="abc and abd")  # went on after a commit
+    assert (lines[1][3], mixed) == ("abc and abd", ["digits"])
+    for run in pair.path.glob("*-seed1/result.json"):
+        run.write_text(json.dumps({**json.loads(run.read_text()), "commit": "abc and abd"}))
+    assert shown("full data", 1)[1] == ["digits"]  # each of its runs
+
+
+def test_tables_are_linked_that_lie_beside_an_archive_and_not_beside_a_folder(tmp_path):
+    (archive, tables), folder = (tmp_path / name for name in ("a.jsonl.xz", "tables.md")), tmp_path / "run"
+    archive.touch()
+    tables.touch()
+    folder.mkdir()
+    tasks = {path.name: Task(None, Joined(None, {0: path}, ()), 1) for path in (archive, folder)}
+    assert reports(tasks) == {"a.jsonl.xz": tables}
+
+
+def test_runs_are_counted_of_those_that_are_planned(pair):
+    (pair.folder("full data", 2).path / "result.json").unlink()
+    table, _ = origins({"digits": Task(read_results(pair.path), None, 3)})
+    assert [line[1:3] for line in table.lines] == [["seeds", "runs"], ["0, 1, 2", "8 of 9"]]
 
 
 def test_the_seeds_of_a_difference_are_said_if_a_planned_one_is_missing(pair):

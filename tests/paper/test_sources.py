@@ -51,7 +51,7 @@ def test_a_seed_without_a_finished_run_keeps_its_planned_runs(two, made):
 
 def test_a_source_that_computes_something_else_is_left_out_and_named(two, made, tiny_recipe):
     other = made("other", recipe=tiny_recipe(max_lr=0.07), seeds=(5,), **PLAN).finish("full data", (50.0,))
-    joined = join([*map(source, two), source(other)])
+    joined = join([source(other), *map(source, two)])
     assert set(joined.sources) == {0, 1, 2}
     assert joined.left_out == [f"{other.path}, which has another max_lr, 0.07 instead of {two[0].plan.recipe.max_lr}"]
 
@@ -122,6 +122,20 @@ def test_a_search_is_covered_when_it_has_ended_and_is_the_same_one(tiny_recipe, 
     assert covers([source(folder)], asked(), (), 0)
     assert not covers([source(folder)], asked(margin=2.0), (), 0)
     assert not covers([source(folder)], replace(folder.plan, lossless=None), (), 0)
+
+
+def test_a_search_and_a_comparison_are_not_joined(two, tiny_recipe, tmp_path):
+    plan = searching(tiny_recipe(), [{"name": "orderdp"}], (0.3, 0.5), margin=1.0)
+    search = Made(tmp_path / "search", plan).finish("full data", (90.0,), seeds=(0,))
+    assert join([source(two[0]), source(search)]).left_out == [f"{search.path}, which has a search of its own"]
+
+
+def test_fresh_numbers_of_the_theory_come_before_archived_ones_and_those_of_other_studies_are_none(tmp_path):
+    for file in ("run/theorem1/theorem1.csv", "archives/theorem1.csv", "archives/figure8.csv", "archives/worth.csv"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    found = find("cpu", tmp_path / "run", [tmp_path / "archives"])
+    assert found.computed == {"theorem1": tmp_path / "run" / "theorem1", "figure8": tmp_path / "archives"}
 
 
 def test_data_of_another_size_are_left_out(two, made):

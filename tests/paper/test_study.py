@@ -413,11 +413,11 @@ def test_the_toy_example_stands_beside_what_is_printed():
     for method in ("InfoBatch", "OrderDP"):
         assert sum(Fraction(row[chance]) for row in rows if row[0] == method) == 1
     infobatch = {row[1]: row for row in rows if row[0] == "InfoBatch"}
-    assert {kept: (row[2], row[4]) for kept, row in infobatch.items()} == {
-        "3 4 5": ("16/25", 4.0),
-        "1 3 4 5": ("4/25", 4.25),
-        "2 3 4 5": ("4/25", 5.5),
-        "1 2 3 4 5": ("1/25", 5.4),
+    assert {kept: (*row[2:5], round(row[5], 9)) for kept, row in infobatch.items()} == {
+        "3 4 5": ("16/25", "12", 4.0, 0.4),
+        "1 3 4 5": ("4/25", "17", 4.25, 0.2),
+        "2 3 4 5": ("4/25", "22", 5.5, 0.2),
+        "1 2 3 4 5": ("1/25", "27", 5.4, 0.0),
     }
     assert shown.summary[1] == [("InfoBatch", "4.336", "3", "3", "4.336"), ("OrderDP", "4.26", "0.852", "3", "4.06")]
 

@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -199,3 +200,17 @@ def test_a_mistake_gets_one_line_before_anything_is_written(write, right, wrong,
     with raises(message.replace("{path}", str(path))):
         start_study(load_study(path), Path("run"), log=quiet)
     assert not Path("run").exists()
+
+
+def test_the_commit_is_asked_for_before_other_processes_begin(tmp_path, monkeypatch):
+    order, plan = [], SimpleNamespace(recipe=None)
+    for name in ("_is_in_comparison", "check_subsets", "_add_to_comparison"):
+        monkeypatch.setattr(subsets, name, lambda *_: None)
+    monkeypatch.setattr(subsets, "_plan_in", lambda part: plan)
+    monkeypatch.setattr(subsets, "_left", lambda parts: SimpleNamespace(open={}))
+    for name in ("commit", "join"):
+        monkeypatch.setattr(subsets, name, lambda *_, name=name: order.append(name))
+    engine = SimpleNamespace(share=lambda *_: order.append("work"))
+    given = {"engine": engine, "log": print, "data": SimpleNamespace(of=lambda recipe: None)}
+    subsets.choose_subsets([tmp_path], processes=2, **given)
+    assert order == ["commit", "work", "join"]

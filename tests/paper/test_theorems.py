@@ -12,7 +12,7 @@ import pytest
 import torch
 from scipy.optimize import approx_fprime
 
-from orderdp.paper import theorem1, theorem3, theorem4, theorem4_sides
+from orderdp.paper import exhibit, theorem1, theorem3, theorem4, theorem4_sides
 from orderdp.paper.digits_models import digits, losses, models
 from orderdp.paper.exhibit import Shown, read_summary
 from orderdp.paper.studies import LOOPS, THEORY, find_study, run_computed
@@ -236,6 +236,18 @@ def test_each_column_of_the_tables_is_what_its_header_says():
     ]
 
 
+def test_the_notes_of_the_theorems_count_what_would_contradict_them():
+    """In the kept results nothing does."""
+    row = theorem4.BiasRow(10, 5, 2, 1.5, 0.1, 0.4, 0.6, 0.7)
+    assert "in 1 of 2 rows" in theorem4.show([row, row._replace(distance=0.41)]).note
+    sides = theorem4_sides.SidesRow(10, 5, 2, 100, *[1.0] * 3, 0.5, 0.5, 1.0, 1.0, 0.9, 1.1, 0.1, 0.2)
+    note = theorem4_sides.show([sides, sides._replace(left_unseen=0.9, left_limit=0.3)]).note
+    assert "After 100 steps, 0 of 2 rows have one on the training data, and 1 on unseen data." in note
+    assert "unseen data, 1 rows have one, 0 of them where" in note
+    steps = [theorem3.ConvergenceRow("p", steps, 1 / steps, averaged=9 / steps, bound=1.0) for steps in (4, 16)]
+    assert "the largest here is 2.250, over T from 4 to 16." in theorem3.show(steps).note
+
+
 def test_the_best_iterate_is_that_of_the_mean_over_the_runs():
     assert best_of_mean(np.array([[1.0, 4.0, 2.5], [5.0, 0.0, 2.5]])) == 2.0
 
@@ -280,3 +292,10 @@ def test_a_study_writes_its_summary_under_its_name(tmp_path):
 def test_negative_numbers_of_a_summary_have_the_minus_sign_of_all_tables(tmp_path):
     (path,) = Shown({}, {}, (("a", "b-1"), [("c -1", "-0.5")])).write("x", tmp_path)
     assert read_summary(path)[0] == [["a", "b-1"], ["c -1", "−0.5"]]
+
+
+def test_a_study_writes_its_pictures_in_both_forms_and_its_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(exhibit, "save", lambda picture, path: path)
+    written = Shown({"p": None}, {"n": (("a",), [(1,)])}).write("x", tmp_path / "new")
+    assert [file.name for file in written] == ["p.svg", "p.png", "n.csv"]
+    assert written[-1].read_text().split() == ["a", "1"]

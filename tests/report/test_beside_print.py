@@ -14,6 +14,8 @@ from orderdp.report.beside_print import (
     OTHER,
     OUTSIDE,
     SAME,
+    WITHIN,
+    _entry,
     differences,
     fitting,
     is_same_task,
@@ -84,10 +86,11 @@ def test_a_printed_difference_outside_the_interval_is_of_the_order_alone(results
     assert held.marks == {mark: 1}
 
 
+@pytest.mark.parametrize("other", ["full data", "InfoBatch"])
 @pytest.mark.parametrize(("digits", "mark"), [("95", OPEN), ("95.0", OTHER)])
-def test_a_printed_tie_is_contradicted_by_more_than_its_rounding_hides(results, digits, mark):
-    """The measured difference is -0.47 and surely below 0; two numbers without decimals may differ by 1."""
-    held = differences(results, printed({"OrderDP": digits, "full data": digits}), EDGES)
+def test_a_printed_tie_is_contradicted_by_more_than_its_rounding_hides(results, other, digits, mark):
+    """-0.47 is surely below 0, and [+0.72, +1.28] above it; two numbers without decimals may differ by 1."""
+    held = differences(results, printed({"OrderDP": digits, other: digits}), EDGES)
     assert held.marks == {mark: 1}
 
 
@@ -129,6 +132,17 @@ def test_numbers_lie_in_the_interval_or_outside(results):
     assert cells["another"] == ["90.0", ""]
 
 
+@pytest.mark.parametrize(("text", "mark"), [("93.5", WITHIN), ("93.6", OUTSIDE), ("88.5", WITHIN), ("88.4", OUTSIDE)])
+def test_a_printed_number_may_be_rounded_into_the_interval(results, text, mark):
+    """Of [88.52, 93.48], to which 93.45 to 93.55 reach."""
+    assert numbers(results, printed({"OrderDP": text}), EDGES).marks == {mark: 1}
+
+
+def test_two_seeds_show_no_number(results):
+    del results.entries["OrderDP 50 %"].results[2]
+    assert numbers(results, printed({"OrderDP": "91.0"}), EDGES).marks == {OPEN: 1}
+
+
 def test_parts_of_a_run_are_held_against_columns_of_parts(results):
     rows = {"InfoBatch 50 %": ["0.5", "0.6"], "OrderDP 50 %": ["0.6", "0.5"]}
     table = Published("", ("method and ratio", "60–80 %", "last epoch"), rows, section="stability")
@@ -152,6 +166,28 @@ def test_the_share_saved_is_shown_beside_a_table_of_it_without_a_colour(results)
     held = differences(results, table, EDGES)
     assert held.table.lines[1:] == [["InfoBatch", "+5.5", f"+20.00 [+20.00, +20.00] {NOT_COMPARABLE}"]]
     assert not held.marks
+    del results.entries["full data"].results[2]  # a seed without full data has no share
+    assert differences(results, table, EDGES).table.lines[1][2].startswith("+20.00 ")
+
+
+@pytest.mark.parametrize("optimizer", ["lars", "lars_release"])
+def test_a_column_of_an_optimiser_holds_its_runs_in_both_forms(results, optimizer):
+    results.recipe["optimizer"] = optimizer
+    cells = {"OrderDP": ["95.0", "95.5", "95.4"], "InfoBatch": ["95.0", "94.5", "94.6"]}
+    table = Published("", ("method", "SGD", "LARS", "Acc."), cells)
+    headings = ["LARS, printed", "LARS, here", "Acc., printed", "Acc., here"]
+    assert differences(results, table, EDGES).table.lines[0][1:] == headings
+
+
+def test_a_printed_method_is_the_one_without_settings_or_the_only_one_with_some(made):
+    settings = "orderdp", "orderdp,initial_score=3.0", "ucb,every=1", "infobatch,epochs=2", "infobatch,epochs=3"
+    methods = tuple({**parse(method), "prune_ratio": 0.5} for method in settings)
+    folder = made(methods=methods, against=(), seeds=(0,))
+    labels = [member.label for member in folder.plan.members(200)]
+    for label in labels:
+        folder.finish(label, (90.0,))
+    found = [_entry(read_results(folder.path), name, 0.5) for name in ("OrderDP", "UCB", "InfoBatch")]
+    assert [entry and entry.label for entry in found] == [labels[0], labels[2], None]
 
 
 @pytest.mark.parametrize("section", ["lossless", "cost", "gradients"])
@@ -168,6 +204,15 @@ def test_a_task_is_held_against_the_tables_of_its_data_set_and_compared_in_numbe
     assert fitting(results, tables[:1] * 2) == tables[:1]
     results.recipe["model"] = "smallcnn"
     assert [is_same_task(results, table) for table in tables] == [False, False, True]
+
+
+def test_the_colour_of_a_mark_is_what_it_says():
+    colors = {mark.word: mark.color for mark in MARKS}
+    assert {word for word, color in colors.items() if color == "contradicts"} == {"other order", "outside"}
+    assert {word for word, color in colors.items() if color.startswith("agrees")} == {
+        *("order and size", "order only", "within")
+    }
+    assert (colors["open"], colors["not comparable"]) == ("open", "not-comparable")
 
 
 def test_every_mark_is_said_in_words_and_has_a_colour():

@@ -317,6 +317,23 @@ def test_a_table_that_is_wider_than_a_screen_says_how_to_see_it_all(pair, cells,
     assert "Scroll sideways for all 11 columns →" in found.texts["div"]
 
 
+def test_on_a_telephone_headings_and_the_first_column_wrap():
+    headings = [["run", "minus shorter schedule", "samples backward"], ["OrderDP", "+0.83", "57.1 %"]]
+    label = [["run", "accuracy, %"], ["full data, steps of OrderDP explore 0.5 exploit 1", "87.32 ± 0.26"]]
+    assert [rendering._reach(Table("a", "a", lines)) for lines in (headings, label)] == ["", ""]
+
+
+def test_cells_are_numbers_or_words_and_break_outside_of_a_number():
+    numbers = ("91.0", "+0.5", "−0.5", "", "never", "missing", "OrderDP", "worse")
+    assert [rendering._is_number(cell) for cell in numbers] == [True] * 6 + [False] * 2
+    cells = ("−0.45 [−0.87, −0.03] loses", "57.1 %", "0–30 %")
+    assert [rendering._whole(cell) for cell in cells] == [
+        "−0.45 [−0.87,\N{NO-BREAK SPACE}−0.03] loses",
+        "57.1\N{NO-BREAK SPACE}%",
+        "0–\N{WORD JOINER}30\N{NO-BREAK SPACE}%",
+    ]
+
+
 def test_the_same_bytes_come_twice(pair):
     first = write_report(pair.path).read_bytes()
     assert write_report(pair.path).read_bytes() == first

@@ -67,6 +67,12 @@ def test_a_state_from_before_the_fused_step_goes_on_without_it(name, made):
     assert [step_on_fixed_batch(new, after) for _ in range(3)] == [step_on_fixed_batch(old, before) for _ in range(3)]
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_steps_are_fused_on_a_processor_alone(name):
+    assert optimizer_of(small_model(), name).param_groups[0]["fused"] is True
+    assert optimizer_of(small_model().to("meta"), name).param_groups[0]["fused"] is None
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_one_step_lowers_the_loss_of_a_fixed_batch(name):
     model = small_model()

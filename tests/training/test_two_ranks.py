@@ -51,7 +51,7 @@ def test_two_ranks_together_visit_each_chosen_sample_once(tmp_path, tiny, digits
     ) == [0, 0]
     for name, (_, steps, samples) in COUNTS.items():
         result, lines = folders[name].result(), folders[name].metrics()
-        assert (result["ranks"], result["steps"]) == (2, steps), name
+        assert (result["ranks"], result["steps"], result["processor_s"]) == (2, steps, None), name
         assert [result[key] for key in ("samples_forward", "samples_backward")] == [samples, samples], name
         assert [line["samples_backward"] for line in lines] == [samples * k // 3 for k in (1, 2, 3)], name
         assert (lines[0]["never_seen"], lines[0]["max_age"]) == (200 - samples // 3, 0), name

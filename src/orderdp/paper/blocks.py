@@ -210,7 +210,7 @@ def _state_in(block: Block, archived: Found | None) -> State:
         done = done and all(trail.asks is None for trail in trails_of(results_of(records)).values())
         return State(done, begun, block.stated_s, len(mine))
     done = done and bool(mine) and has_all_methods(plan, records.planned) and _has_its_subsets(block)
-    if not finished or (has_subsets(block.path) and not mine):
+    if not finished:
         return State(done, begun, block.stated_s, len(mine))
     mean = sum(whole_s(found.result) for found in finished.values()) / len(finished)
     runs = len(records.planned.runs) // len(records.planned.seeds)

@@ -19,6 +19,7 @@ from orderdp.report.placement import first_methods, percent, pruned_entries, rat
 from orderdp.report.sections.accuracy import MEAN, RARE, of_classes
 from orderdp.report.tables import interval, sign_of
 from orderdp.strategies import OrderDP, StoredSubset
+from orderdp.training.provenance import AND
 from orderdp.training.recipe import Recipe
 
 # Keys of recipes that do not change what is learnt, or that a study varies itself.
@@ -95,16 +96,10 @@ def _minus_short(tasks: Mapping[str, Task], name: str = "accuracy_last") -> list
 
 
 def _by_score(results: Results) -> Results:
-    """Returns results without fixed subsets and without OrderDP that keeps all of its draw."""
-    left_out = ({"name": OrderDP.name, "exploit": 1}, {"name": StoredSubset.name})
-    return replace(
-        results,
-        entries={
-            label: entry
-            for label, entry in results.entries.items()
-            if not any(settings.items() <= entry.strategy.items() for settings in left_out)
-        },
-    )
+    """Returns results without OrderDP that keeps all of its draw."""
+    uniform = {"name": OrderDP.name, "exploit": 1}
+    entries = {label: each for label, each in results.entries.items() if not uniform.items() <= each.strategy.items()}
+    return replace(results, entries=entries)
 
 
 def origins(tasks: Mapping[str, Task]) -> tuple[Table, list[str]]:
@@ -124,7 +119,7 @@ def origins(tasks: Mapping[str, Task]) -> tuple[Table, list[str]]:
         for origin, seeds in groups.items():
             counts = [sum(count[seed] for seed in seeds) for count in (made, planned)]
             seeds_of = ", ".join(map(str, seeds))
-            lines.append([part, seeds_of, " of ".join(map(str, dict.fromkeys(counts))), *map(" and ".join, origin)])
+            lines.append([part, seeds_of, " of ".join(map(str, dict.fromkeys(counts))), *map(AND.join, origin)])
         if any(len(values) > 1 for commits, devices, _ in groups for values in (commits, devices)):
             mixed.append(part)
     note = "All runs of one task and seed are compared with each other; they should be of one commit and machine."
@@ -133,7 +128,8 @@ def origins(tasks: Mapping[str, Task]) -> tuple[Table, list[str]]:
 
 def _origin(runs: Sequence[Mapping[str, Any]], key: str) -> tuple[str, ...]:
     """Returns the distinct values of a key of runs, such as their commits; of days the first and the last."""
-    values = sorted({str(run[key])[:10] if key == "finished" else str(run[key]) for run in runs if run.get(key)})
+    recorded = (value for run in runs if run.get(key) for value in str(run[key]).split(AND))
+    values = sorted({value[:10] if key == "finished" else value for value in recorded})
     if not values:
         return ("not recorded",)
     return (values[0], values[-1]) if key == "finished" and len(values) > 1 else tuple(values)

@@ -38,7 +38,7 @@ class Progress:
         gradient_norms: (step,) float32, norm of the gradient of every step so far.
         unreadable: image files met so far that could not be decoded, on all ranks.
         history: a line of metrics for each finished epoch.
-        environments: those in which the run was begun and resumed, as they were then, each once.
+        environments: those in which the run was begun and resumed, as they were then.
     """
 
     step: int = 0
@@ -61,9 +61,7 @@ class Progress:
 
     def goes_on_in(self, device: torch.device) -> None:
         """Notes the environment now: what is committed while the run trains does not change the code that trains it."""
-        here = environment(device)
-        if here not in self.environments:
-            self.environments.append(here)
+        self.environments.append(environment(device))
 
     def warn_of_ratio(self, ratio: float, num_epochs: int) -> None:
         """Warns after a third of a run of ten epochs or more if few samples are mastered for the share that is pruned.

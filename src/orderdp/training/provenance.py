@@ -17,6 +17,7 @@ from torch import Tensor
 from orderdp.version import __version__
 
 DIRTY = "-dirty"  # ends the commit of a checkout with changes that are not committed
+AND = " and "  # stands between what a run records that went on in several environments
 
 _PARTS = ("torchvision", "timm", "transformers", "pillow")  # optional packages that models and images come from
 
@@ -65,7 +66,7 @@ def joined(environments: Sequence[Any]) -> Any:
     if isinstance(first, Mapping):
         names = {name: None for each in environments for name in each}  # a release may record more than another
         return {name: joined([each.get(name) for each in environments]) for name in names}
-    return " and ".join(dict.fromkeys(map(str, environments)))
+    return AND.join(dict.fromkeys(map(str, environments)))
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

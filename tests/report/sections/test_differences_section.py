@@ -60,6 +60,11 @@ def test_differences_stand_in_a_grid_with_what_may_be_said(made):
     assert [table.name for table in (to_full, to_short, to_first)] == ["against_full", "against_short", "against_first"]
     # Equal differences: half of the interval is 4.3027·(100/360)/√6/√3 = 0.28.
     # Holm's correction over 4 cells keeps p-values of 0.0005 and 0.004, not 0.07.
+    assert [("“lossless”" in table.note, "“better”" in table.note) for table in (to_full, to_short, to_first)] == [
+        (True, False),
+        (False, True),
+        (False, True),
+    ]
     assert "2 of 4 intervals exclude 0." in to_full.note
     assert to_full.note.endswith("over all of them: 2.")
     assert to_full.lines == [
