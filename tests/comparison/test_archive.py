@@ -46,6 +46,15 @@ def test_an_archive_gives_back_every_value(rich, tmp_path):
     assert records.unplanned == ("another",)
 
 
+def test_an_archive_does_not_say_where_the_data_were(pair, tmp_path):
+    recipe = pair.path / "recipe.toml"
+    there = recipe.read_text()
+    recipe.write_text(f'data_root = "/home/someone/data"\n{there}')
+    write_archive(tmp_path / "runs.jsonl.xz", Archive("mine", None, {"": read_folder(pair.path)}))
+    assert b"someone" not in lzma.decompress((tmp_path / "runs.jsonl.xz").read_bytes())
+    assert read_archive(tmp_path / "runs.jsonl.xz").parts[""].planned.recipe_text == there
+
+
 def test_results_from_an_archive_are_those_from_the_folder(rich, tmp_path):
     write_archive(tmp_path / "runs.jsonl.xz", Archive("mine", None, {"": read_folder(rich.path)}))
     (records,) = read_archive(tmp_path / "runs.jsonl.xz").parts.values()

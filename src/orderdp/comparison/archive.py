@@ -2,14 +2,16 @@
 
 The file is JSON Lines, compressed by xz. A header holds the recipe and the planned runs of each part. Then each run has
 a line with its result and its epochs by column. Equal runs give equal bytes. Numbers are written in full, so the file
-and the folder give the same report. Checkpoints and the gradient norm of every step are left out. The epochs before
-the last may be left out too, which makes a file of many runs several times smaller. Its report lacks what needs them.
+and the folder give the same report. Checkpoints, the gradient norm of every step and the place of the data are left
+out. The epochs before the last may be left out too, which makes a file of many runs several times smaller. Its report
+lacks what needs them.
 """
 
 from __future__ import annotations
 
 import json
 import lzma
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from orderdp.output.files import write_whole
 
 FORMAT = "orderdp runs"
 VERSION = 1
+_PLACE = re.compile(r"^data_root = .*\n", re.MULTILINE)  # of one machine
 
 
 class Archive(NamedTuple):
@@ -61,7 +64,7 @@ def _lines(archive: Archive, *, epochs: bool) -> Iterator[dict[str, Any]]:
         "study": archive.study,
         "parts": {
             name: {
-                "recipe": records.planned.recipe_text,
+                "recipe": _PLACE.sub("", records.planned.recipe_text),
                 "comparison": records.planned.table,
                 "unplanned": list(records.unplanned),
             }
