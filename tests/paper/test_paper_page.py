@@ -181,8 +181,8 @@ def test_the_sentences_of_print_count_its_marks():
     marks = {"order": {SAME: 1, ORDER: 2, OTHER: 4, OPEN: 8}, "numbers": {WITHIN: 3, OUTSIDE: 5, OPEN: 9}}
     held = [(outline.published[0], Held(Table(name, "", []), Counter(of))) for name, of in marks.items()]
     assert list(_against_print(outline, held)) == [
-        "Order: of 15 printed differences, 3 have the printed sign here, 1 of them also the printed size. 4 have the "
-        "other sign, and 8 are open.",
+        "Order: of 15 printed differences, 3 have the printed sign here, 1 of them with the printed size in their "
+        "interval. 4 have the other sign, and 8 are open.",
         "Numbers: 3 of 17 printed ones lie in the interval, 5 outside, and 9 are open.",
     ]
 
