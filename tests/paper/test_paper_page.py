@@ -3,15 +3,28 @@
 import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from orderdp.comparison.records import read_folder
+from orderdp.comparison.results import read_results, results_of
 from orderdp.output.text_table import Table
-from orderdp.paper.contents import CONTENTS
-from orderdp.paper.page import Page, page_of
+from orderdp.paper import page as module
+from orderdp.paper.contents import CONTENTS, Kind, Place, places
+from orderdp.paper.exhibit import Shown
+from orderdp.paper.failures import Failure
+from orderdp.paper.page import Page, _against_print, _held, _lacking, _of_exact, page_of
 from orderdp.paper.page_text import as_html, as_markdown
-from orderdp.paper.sources import Found, find
-from orderdp.report.beside_print import ORDER, OUTSIDE, SAME, WITHIN
+from orderdp.paper.runs_shown import Task
+from orderdp.paper.sources import Found, Joined, Source, find, join
+from orderdp.paper.studies import catalogue, find_study
+from orderdp.paper.study import Study, load_study
+from orderdp.report.beside_print import OPEN, ORDER, OTHER, OUTSIDE, SAME, WITHIN, Held
+from orderdp.report.canvas import Chart
+from orderdp.report.outline import Outline, Published
+from orderdp.report.section import Section
+from orderdp.strategies.registry import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,8 +79,6 @@ def test_without_results_nothing_is_claimed():
 
 
 def test_a_size_that_a_study_has_not_is_named(monkeypatch):
-    from orderdp.paper import page as module
-
     read = module.read_study
     monkeypatch.setattr(module, "read_study", lambda file: {k: v for k, v in read(file).items() if k != "gpu"})
     shown = page_of("gpu", Found())
@@ -77,14 +88,6 @@ def test_a_size_that_a_study_has_not_is_named(monkeypatch):
 
 
 def test_a_run_that_no_source_has_planned_is_lacking(made):
-    from orderdp.comparison.records import read_folder
-    from orderdp.comparison.results import results_of
-    from orderdp.paper.page import _lacking
-    from orderdp.paper.runs_shown import Task
-    from orderdp.paper.sources import Source, join
-    from orderdp.paper.study import Study
-    from orderdp.strategies.registry import parse
-
     both = [{**parse(name), "prune_ratio": 0.5} for name in ("orderdp", "dynamic_random")]
     labels = ("full data", "OrderDP 50 %", "dynamic random 50 %")
     folders = [
@@ -108,13 +111,6 @@ def test_a_question_that_the_paper_leaves_open_is_answered_by_all_tables_of_accu
 
 
 def test_what_a_task_lacks_is_counted_in_seeds_and_in_static_methods(pair):
-    from types import SimpleNamespace
-
-    from orderdp.comparison.results import read_results
-    from orderdp.paper.page import _lacking
-    from orderdp.paper.runs_shown import Task
-    from orderdp.paper.study import Study
-
     subsets = SimpleNamespace(labels=lambda: {"el2n": "EL2N", "grand": "GraNd"})
     study = Study("mine", "cpu", None, {"digits": pair.plan}, {}, {"digits": subsets})
     assert _lacking(study, "digits", Task(read_results(pair.path), None, 8)) == [
@@ -124,12 +120,6 @@ def test_what_a_task_lacks_is_counted_in_seeds_and_in_static_methods(pair):
 
 
 def test_a_seed_without_any_run_lacks_as_a_seed(made):
-    from orderdp.comparison.results import read_results
-    from orderdp.paper.page import _lacking
-    from orderdp.paper.runs_shown import Task
-    from orderdp.paper.study import Study
-    from orderdp.strategies.registry import parse
-
     folder = made(methods=({**parse("orderdp"), "prune_ratio": 0.5},), against=("full",), seeds=(0, 1))
     folder.finish("full data", (90.0,), seeds=(0,)).finish("OrderDP 50 %", (90.0,), seeds=(0,))
     study = Study("mine", "cpu", None, {"digits": folder.plan}, {}, {})
@@ -143,11 +133,6 @@ def test_a_seed_without_any_run_lacks_as_a_seed(made):
 
 
 def test_printed_numbers_are_held_against_at_the_size_of_the_paper_alone(pair):
-    from orderdp.comparison.results import read_results
-    from orderdp.paper.page import _held
-    from orderdp.paper.runs_shown import Task
-    from orderdp.report.outline import Outline, Published
-
     results = read_results(pair.path)
     title = "{dataset}, {model}: accuracy".format(**results.recipe)
     rows = {"OrderDP": ["91.0"], "full data": ["91.0"]}
@@ -160,10 +145,6 @@ def test_printed_numbers_are_held_against_at_the_size_of_the_paper_alone(pair):
 
 
 def test_an_exact_number_that_is_not_the_printed_one_is_outside():
-    from orderdp.paper.contents import Kind, Place
-    from orderdp.paper.exhibit import Shown
-    from orderdp.paper.page import _of_exact
-
     place = Place("table10", "Table 10", None, Kind.PRINTED)
     header, rows = ("method", "computed", "printed"), [("1.5", "2.5", "2.5"), ("1.5", "2.5", "1.5")]
     shown = _of_exact(place, Shown({}, {}, (header, rows), "Why."))
@@ -173,10 +154,6 @@ def test_an_exact_number_that_is_not_the_printed_one_is_outside():
 
 
 def test_the_sentences_of_print_count_its_marks():
-    from orderdp.paper.page import _against_print
-    from orderdp.report.beside_print import OPEN, OTHER, Held
-    from orderdp.report.outline import Outline, Published
-
     outline = Outline("mine", published=(Published("Accuracy", ("method",), {}),))
     marks = {"order": {SAME: 1, ORDER: 2, OTHER: 4, OPEN: 8}, "numbers": {WITHIN: 3, OUTSIDE: 5, OPEN: 9}}
     held = [(outline.published[0], Held(Table(name, "", []), Counter(of))) for name, of in marks.items()]
@@ -188,12 +165,6 @@ def test_the_sentences_of_print_count_its_marks():
 
 
 def test_a_figure_has_the_charts_of_the_first_section_that_has_any(monkeypatch):
-    from types import SimpleNamespace
-
-    from orderdp.paper import page as module
-    from orderdp.report.canvas import Chart
-    from orderdp.report.section import Section
-
     sections = {name: Section(name, charts=[Chart(name, name, None, "")]) for name in ("b", "c")}
     monkeypatch.setattr(module, "_section", lambda name, *_: sections.get(name))
     outline, task = SimpleNamespace(sections=("a", "b", "c")), SimpleNamespace(results=None)
@@ -201,16 +172,6 @@ def test_a_figure_has_the_charts_of_the_first_section_that_has_any(monkeypatch):
 
 
 def test_what_was_left_out_or_failed_is_said(pair, monkeypatch):
-    from orderdp.comparison.results import read_results
-    from orderdp.paper import page as module
-    from orderdp.paper.contents import places
-    from orderdp.paper.failures import Failure
-    from orderdp.paper.runs_shown import Task
-    from orderdp.paper.sources import Joined
-    from orderdp.paper.studies import find_study
-    from orderdp.paper.study import Study
-    from orderdp.report.outline import Outline
-
     study = Study("mine", "cpu", None, {"another": pair.plan}, {}, {})
     task = Task(read_results(pair.path), Joined(None, {}, ["a.jsonl.xz, which has another max_lr"]), 3)
     bare = module.Exhibit("mine", "Mine", "run", printed=False, seen=["Before."])
@@ -224,9 +185,6 @@ def test_what_was_left_out_or_failed_is_said(pair, monkeypatch):
 
 
 def test_a_commit_that_nobody_knows_is_said_in_words(tmp_path, monkeypatch):
-    from orderdp.paper import page as module
-    from orderdp.paper.contents import places
-
     origin = {"size": "cpu", "commit": None, "device": "a processor", "finished": "2026-03-10T12:00:00+00:00"}
     monkeypatch.setattr(module, "places", lambda: [place for place in places() if place.name == "open_stream"])
     monkeypatch.setattr(module, "origin_in", lambda *_: origin)
@@ -246,9 +204,6 @@ def test_the_page_of_the_smallest_size_says_that_it_is_of_digits():
 
 
 def test_at_the_smallest_size_all_that_trains_runs_on_digits():
-    from orderdp.paper.studies import catalogue
-    from orderdp.paper.study import load_study
-
     studies = [load_study(row.file, "smoke") for row in catalogue().values() if row.file]
     assert {plan.recipe.dataset for study in studies for plan in study.parts.values()} == {"digits"}
 
