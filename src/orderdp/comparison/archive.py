@@ -2,9 +2,9 @@
 
 The file is JSON Lines, compressed by xz. A header holds the recipe and the planned runs of each part. Then each run has
 a line with its result and its epochs by column. Equal runs give equal bytes. Numbers are written in full, so the file
-and the folder give the same report. Checkpoints, the gradient norm of every step and the place of the data are left
-out. The epochs before the last may be left out too, which makes a file of many runs several times smaller. Its report
-lacks what needs them.
+and the folder give the same report, but for the place of the data in its recipe. That, checkpoints and the gradient
+norm of every step are left out. The epochs before the last may be left out too, which makes a file of many runs several
+times smaller. Its report lacks what needs them.
 """
 
 from __future__ import annotations
