@@ -120,8 +120,9 @@ class PrunedLoader(DataLoader[tuple[Tensor, Any]]):
         if not dataloader_arguments.get("in_order", True):
             raise ValueError("in_order must be True, got False; the ids of an epoch are compared in their order")
         for name in ("shuffle", "sampler", "batch_sampler"):
-            if dataloader_arguments.pop(name, None):
-                raise ValueError(f"{name} must be left out, got one; the pruner chooses the samples and their order")
+            if given := dataloader_arguments.pop(name, None):
+                what = given if given is True else type(given).__name__
+                raise ValueError(f"{name} must be left out, got {what}; the pruner chooses the samples and their order")
         self.seeds_workers = dataloader_arguments.get("generator") is None
         if self.seeds_workers:
             dataloader_arguments["generator"] = torch.Generator()

@@ -242,8 +242,8 @@ def test_the_notes_of_the_theorems_count_what_would_contradict_them():
     assert "in 1 of 2 rows" in theorem4.show([row, row._replace(distance=0.41)]).note
     sides = theorem4_sides.SidesRow(10, 5, 2, 100, *[1.0] * 3, 0.5, 0.5, 1.0, 1.0, 0.9, 1.1, 0.1, 0.2)
     note = theorem4_sides.show([sides, sides._replace(left_unseen=0.9, left_limit=0.3)]).note
-    assert "After 100 steps, 0 of 2 rows have one on the training data, and 1 on unseen data." in note
-    assert "unseen data, 1 rows have one, 0 of them where" in note
+    assert "After 100 steps, it is larger in 0 of 2 rows on the training data, and in 1 on unseen data." in note
+    assert "unseen data, it is larger in 1 of 2 rows, in 0 of which the" in note
     steps = [theorem3.ConvergenceRow("p", steps, 1 / steps, averaged=9 / steps, bound=1.0) for steps in (4, 16)]
     assert "the largest here is 2.250, over T from 4 to 16." in theorem3.show(steps).note
 

@@ -99,6 +99,11 @@ def test_what_a_method_really_prunes_stands_beside_its_name(made):
         (Difference(-0.25, -math.inf, math.inf, 1), "−0.25"),
         (Difference(0.25, -0.5, 1.0, 3), "+0.25 [−0.50, +1.00]"),
         (Difference(0.0, -0.004, 0.004, 3), "+0.00 [−0.00, +0.00]"),
+        (Difference(1.06, 0.0051, 2.13, 3), "+1.06 [+0.01, +2.13]"),
+        (Difference(1.06, 0.0031, 2.13, 3), "+1.060 [+0.003, +2.130]"),
+        (Difference(-0.5, -1.0, -0.0004, 3), "−0.5000 [−1.0000, −0.0004]"),
+        (Difference(0.5, 1e-9, 1.0, 3), "+0.5000 [+0.0000, +1.0000]"),
+        (Difference(0.5, 0.0, 1.0, 3), "+0.50 [+0.00, +1.00]"),
     ],
 )
 def test_a_difference_is_shown_with_its_signs_and_its_interval(difference, text):

@@ -76,9 +76,12 @@ def run(options: argparse.Namespace) -> int:
     """Runs what is missing, writes the page and prints where it is; returns 1 if a run failed."""
     from orderdp.paper.blocks import check_hours, check_size
     from orderdp.paper.sources import find
+    from orderdp.paper.studies import find_study
 
     _refuse_ranks()
     check_size(options.size)
+    for name in options.studies or ():
+        find_study(name)
     if options.hours is not None:
         check_hours(options.hours)
     elif options.studies is not None:

@@ -11,6 +11,7 @@ from typing import Any
 from orderdp.comparison.results import Results, results_of
 from orderdp.comparison.searched import search_of
 from orderdp.output.text_table import Table
+from orderdp.paper.answers import answers
 from orderdp.paper.contents import DRAWN, INSTANT, Kind, Place, places
 from orderdp.paper.exhibit import Shown, read_summary
 from orderdp.paper.failures import sentences
@@ -285,6 +286,7 @@ def _of_runs(bare: Exhibit, file: Path, study: Study, outline: Outline, tasks: M
         bare,
         seen=[
             *bare.seen,
+            *answers(bare.name, {part: task.results for part, task in tasks.items()}),
             *(_against_print(outline, held) if bare.printed else ()),
             *_against_shorter(shorter),
             *(f"{part} lacks {' and '.join(what)}." for part, what in lacking if what),

@@ -66,7 +66,6 @@ def _paragraphs(page: Page, folder: Path) -> Iterator[str]:
         yield _of_table(page.overview_of_open())
     for exhibit in page.left_open:
         yield f"### {exhibit.title}"
-        yield exhibit.asks
         yield from _of_exhibit(exhibit, folder)
     if page.others:
         yield "## Studies that the paper has not"
@@ -80,6 +79,8 @@ def _of_exhibit(exhibit: Exhibit, folder: Path) -> Iterator[str]:
     lines += exhibit.seen
     lines += [f"**Deviation:** {sentence}" for sentence in exhibit.deviations]
     lines += [f"**All tables:** {', '.join(reports)}."] if reports else []
+    if exhibit.asks:
+        yield exhibit.asks
     yield _as_list(lines)
     for table in exhibit.tables:
         yield _of_table(table)

@@ -60,9 +60,9 @@ def show(rows: list[SidesRow]) -> Shown:
     steps, empty = max(row.steps for row in rows), sum(row.sampling == 0 for row in beyond)
     note = (
         "The theorem says that the left side is at most the right one. A larger left side would contradict it. "
-        f"After {steps:,} steps, {after} of {len(rows)} rows have one on the training data, and {unseen} on unseen "
-        f"data. In the limit T → ∞, whose left side is of unseen data, {len(beyond)} rows have one, {empty} of them "
-        "where the sampling term is 0. The bound has no term for unseen data."
+        f"After {steps:,} steps, it is larger in {after} of {len(rows)} rows on the training data, and in {unseen} on "
+        f"unseen data. In the limit T → ∞, whose left side is of unseen data, it is larger in {len(beyond)} of "
+        f"{len(rows)} rows, in {empty} of which the sampling term is 0. The bound has no term for unseen data."
     )
     return Shown({}, {"theorem4_sides": (SidesRow._fields, rows)}, (header, lines), note)
 

@@ -194,12 +194,17 @@ def accuracy(entry: Entry, name: str = "accuracy_last", *, digits: int = 2) -> s
 
 
 def interval(difference: Difference | None, planned: int) -> str:
-    """Returns a difference with its confidence interval, with a mark if fewer pairs exist than planned."""
+    """Returns a difference with its confidence interval, with a mark if fewer pairs exist than planned.
+
+    Two digits follow the point, or up to four if it takes as many to see that the interval leaves out 0.
+    """
     if difference is None:
         return ""
-    text = f"{difference.mean:+.2f}"
+    nearest = max(difference.low, -difference.high)  # above 0 if the interval leaves out 0
+    digits = min(4, max(2, math.ceil(-math.log10(2 * nearest)))) if nearest > 0 else 2
+    text = f"{difference.mean:+.{digits}f}"
     if math.isfinite(difference.low):
-        text += f" [{difference.low:+.2f}, {difference.high:+.2f}]"
+        text += f" [{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]"
     some = f" ({difference.seeds} of {planned} pairs)" if difference.seeds < planned else ""
     return signed(f"{text}{some}")
 

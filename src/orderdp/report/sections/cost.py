@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from statistics import fmean
 from typing import Any
 
@@ -25,6 +25,8 @@ from orderdp.report.tables import (
 )
 from orderdp.training.run_folder import spent_s
 
+BELOW = (5, 2, 1)  # percentage points below full data: the accuracies that runs are timed to
+
 
 def section(results: Results, choices: Choices) -> Section:
     """Returns the cost of each run, and the seconds and samples until it reached accuracies."""
@@ -42,7 +44,7 @@ def section(results: Results, choices: Choices) -> Section:
     tables = [Table("cost", "Per run", lines, f"Means over the seeds. {SECONDS}{passes_note(results)}")]
     tables += _in_hours(results) if choices.hours else []
     tables += _priced(results)
-    goals = (choices.accuracies if results.has_epochs else ()) or _below_full_data(results)
+    goals = (choices.accuracies if results.has_epochs else ()) or below_full_data(results)
     if goals:
         until = (
             "until an epoch first ended at this accuracy: mean over the seeds. Where only some seeds reached it, the "
@@ -121,11 +123,12 @@ def _price(name: str) -> Callable[[Entry], str]:
     return cell
 
 
-def _below_full_data(results: Results) -> Sequence[float]:
+def below_full_data(results: Results) -> tuple[float, ...]:
+    """Returns accuracies some points below that of full data, in percent; none without it or the epochs."""
     full = full_data(results)
     if full is None or not results.has_epochs:
         return ()
-    return [math.floor(10 * (full.mean("accuracy_last") - points)) / 10 for points in (5, 2, 1)]
+    return tuple(math.floor(10 * (full.mean("accuracy_last") - points)) / 10 for points in BELOW)
 
 
 def _reached(

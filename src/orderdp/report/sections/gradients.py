@@ -23,12 +23,13 @@ def section(results: Results, _choices: Choices) -> Section | None:
         return None
     charts = [*charts_of("gradients", results), *(_joint(results, ratio) for ratio in ratios_of(results))]
     rows = [["run", "correlation"]]
-    rows += [[f"{entry.label}{entry.mark}", signed(f"{r:+.2f}")] for entry, r in _correlations(results)]
+    rows += [[f"{entry.label}{entry.mark}", signed(f"{r:+.2f}")] for entry, r in correlations(results)]
     note = "Pearson's r of test accuracy and gradient norm over the epochs of a run, mean over the seeds."
     return Section("Gradients", tables=[Table("correlation", "Accuracy and gradient norm", rows, note)], charts=charts)
 
 
-def _correlations(results: Results) -> Iterator[tuple[Entry, float]]:
+def correlations(results: Results) -> Iterator[tuple[Entry, float]]:
+    """Yields the entries with Pearson's r of accuracy and gradient norm over the epochs, mean over the seeds."""
     for entry in results.entries.values():
         runs = [
             correlation(*([line[key] for line in _evaluated(lines)] for key in ("accuracy", "gradient_norm")))

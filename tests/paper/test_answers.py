@@ -1,0 +1,162 @@
+"""What the runs of a figure answer to its claim, on runs whose numbers are known."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from orderdp.comparison.results import Entry, Results
+from orderdp.paper.answers import ANSWERS, answers
+from orderdp.paper.contents import places
+from orderdp.paper.study_file import read_study
+
+SECONDS = {"training_s": 0.0, "selection_s": 0.0, "data_s": 0.0}
+
+
+def entry(name, ratio, results=None, epochs=None, **strategy):
+    """Returns runs of a strategy: seed to its result, and seed to the rows of its epochs."""
+    label = {"orderdp": "OrderDP", "infobatch": "InfoBatch", "dynamic_random": "dynamic random"}.get(name, "full data")
+    label += f" {strategy}" if strategy else ""
+    reference = name == "full"
+    found = Entry(
+        label if reference else f"{label} {ratio}",
+        label,
+        None if reference else ratio,
+        reference,
+        None,
+        {"name": name, **strategy},
+    )
+    found.results.update({seed: {**SECONDS, **result} for seed, result in (results or {}).items()})
+    found.metrics.update(epochs or {})
+    return found
+
+
+def said(study, *entries):
+    planned = SimpleNamespace(sizes=SimpleNamespace(num_test_samples=1_000), seeds=(0, 1, 2))
+    results = Results(planned, {each.label: each for each in entries})
+    return list(answers(study, {"task": results}))
+
+
+def accurate(*accuracies, seconds=1.0):
+    return {seed: {"accuracy_last": accuracy, "training_s": seconds} for seed, accuracy in enumerate(accuracies)}
+
+
+def test_each_claim_is_answered_and_nothing_else():
+    files = {place.name: place.row.file for place in places() if place.row is not None and place.row.file is not None}
+    assert {name for name, file in files.items() if "claim" in read_study(file)} == set(ANSWERS)
+
+
+def test_a_study_without_claim_has_no_answer():
+    assert said("table2", entry("orderdp", 0.5, accurate(90.0, 90.0, 90.0))) == []
+
+
+def test_norms_are_those_of_full_data_times_so_much():
+    def rows(norms, deviations):
+        return [
+            {"accuracy": 80.0 + number, "gradient_norm": norm, "gradient_norm_deviation": deviation}
+            for number, (norm, deviation) in enumerate(zip(norms, deviations, strict=True))
+        ]
+
+    full = entry(
+        "full", None, accurate(81.0, 81.0), {seed: rows((2.0, 1.5, 1.0), (1.0, 1.0, 1.0)) for seed in range(2)}
+    )
+    epochs = {0: rows((3.0, 3.0, 3.0), (0.5, 0.5, 0.5)), 1: rows((1.5, 0.9, 1.2), (2.0, 4.0, 3.0))}
+    assert said("figure1", full, entry("infobatch", 0.7, accurate(80.0, 80.0), epochs)) == [
+        "Here, task: r of accuracy and norm is −1.00 on full data. The norm of InfoBatch is 1.40 times that of full "
+        "data, larger in 1 of 2 seeds. Its standard deviation over 20 steps is 1.75 times as large, larger in 1 of 2 "
+        "seeds."
+    ]
+
+
+def test_ratios_are_compared_with_infobatch_at_the_same():
+    runs = [
+        entry("orderdp", 0.9, accurate(70.0, 70.5, 71.0, seconds=1.0)),
+        entry("orderdp", 0.5, accurate(92.0, 92.1, 92.2, seconds=3.0)),
+        entry("orderdp", 0.7, accurate(90.0, 91.0, 92.0, seconds=2.0)),
+        entry("infobatch", 0.5, accurate(90.0, 90.1, 90.2, seconds=2.0)),
+        entry("infobatch", 0.7, accurate(91.0, 91.0, 91.0, seconds=2.1)),
+        entry("infobatch", 0.9, accurate(80.0, 80.5, 81.0, seconds=2.0)),
+    ]
+    assert said("figure3", *runs) == [
+        "Here, task: OrderDP is more accurate than InfoBatch at 1 of 3 prune ratios, less accurate at 1, and 1 are "
+        "open. Its runs take less time at 2."
+    ]
+    assert said("figure3", runs[0], runs[3]) == []  # no ratio in common
+
+
+def test_two_seeds_leave_a_ratio_open():
+    runs = [entry("orderdp", 0.5, accurate(92.0, 92.1)), entry("infobatch", 0.5, accurate(90.0, 90.1))]
+    assert "at 0 of 1 prune ratios, less accurate at 0, and 1 are open" in said("figure3", *runs)[0]
+
+
+def test_splits_of_a_ratio_are_compared_in_pairs():
+    runs = [
+        entry("orderdp", 0.5, accurate(90.0, 90.1, 90.2, seconds=5.0), explore=0.5, exploit=1.0),
+        entry("orderdp", 0.5, accurate(90.1, 90.0, 90.3, seconds=4.0), explore=0.7, exploit=0.71),
+        entry(
+            "orderdp", 0.5, accurate(92.0, 92.1, 92.2, seconds=6.0), explore=1.0, exploit=0.5, initial_score=math.inf
+        ),
+        entry("orderdp", 0.5, accurate(50.0, 50.0, 50.0, seconds=9.0), explore=1.0, exploit=0.5, initial_score=0.0),
+        entry("orderdp", 0.6, accurate(88.0, 88.0, 88.0, seconds=9.0), explore=0.4, exploit=1.0),
+        entry("orderdp", 0.4, accurate(88.0, 88.0, 88.0, seconds=9.0)),
+    ]
+    assert said("figure4", *runs) == [
+        "Here, task: at 50 %, 2 of 3 pairs of splits differ in accuracy, the widest by 2.00 points, and a run takes "
+        "4.0 to 6.0 s."
+    ]
+
+
+def used(*histograms):
+    return {seed: {"coverage": {"histogram": list(each)}} for seed, each in enumerate(histograms)}
+
+
+def test_samples_never_used_are_counted():
+    runs = [
+        entry("orderdp", 0.5, used([0, 4, 8, 4], [3, 1, 4, 8])),
+        entry("dynamic_random", 0.5, used([0, 0, 16])),
+        entry("dynamic_random", 0.9, used([16])),
+    ]
+    assert said("figure9", *runs) == [
+        "Here, task: OrderDP uses every sample in 1 of 2 seeds, and leaves out up to 3 in the others. The middle half "
+        "of the samples is used 1 to 3 times, with dynamic random 2 to 2."
+    ]
+
+
+def test_a_sample_that_all_seeds_use_is_not_left_out():
+    assert said("figure11", entry("orderdp", 0.5, used([0, 4], [0, 2, 2]))) == [
+        "Here, task: OrderDP uses every sample in 2 of 2 seeds. The middle half of the samples is used 1 to 1 times."
+    ]
+
+
+@pytest.fixture
+def timed():
+    """Returns the rows of a run that reaches accuracies at epochs of so many seconds and samples each."""
+
+    def rows(accuracies, seconds, samples):
+        return [
+            {**SECONDS, "training_s": seconds, "accuracy": accuracy, "samples_forward": samples * number}
+            for number, accuracy in enumerate(accuracies, 1)
+        ]
+
+    return rows
+
+
+def test_cases_are_accuracies_that_either_method_reaches(timed):
+    full = entry("full", None, accurate(90.0), {0: timed([90.0], 1.0, 100)})  # goals 85, 88 and 89
+    own = entry("orderdp", 0.5, accurate(88.0), {0: timed([80.0, 86.0, 88.0], 1.0, 50)})
+    rival = entry("infobatch", 0.5, accurate(89.0), {0: timed([86.0, 87.0, 89.0], 0.9, 60)})
+    random = entry("dynamic_random", 0.5, accurate(87.0), {0: timed([80.0, 87.0, 87.0], 1.5, 50)})
+    assert said("figure12", full, own, rival, random) == [
+        "Here, task: OrderDP is sooner than InfoBatch in 0 of 3 cases, with fewer samples in 1 and as many in 0, and "
+        "than dynamic random in 2 of 2 cases, with fewer samples in 1 and as many in 1. A case is an accuracy, 5, 2 or "
+        "1 points below that of full data, and a seed with which either method reaches it."
+    ]
+
+
+def test_without_the_epochs_no_time_is_told():
+    full, own, rival = (
+        entry("full", None, accurate(90.0)),
+        *(entry(name, 0.5, accurate(90.0)) for name in ("orderdp", "infobatch")),
+    )
+    assert said("figure13", full, own, rival) == []
+    assert said("figure1", full, own, rival) == []
