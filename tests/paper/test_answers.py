@@ -62,9 +62,9 @@ def test_norms_are_those_of_full_data_times_so_much():
     )
     epochs = {0: rows((3.0, 3.0, 3.0), (0.5, 0.5, 0.5)), 1: rows((1.5, 0.9, 1.2), (2.0, 4.0, 3.0))}
     assert said("figure1", full, entry("infobatch", 0.7, accurate(80.0, 80.0), epochs)) == [
-        "Here, task: r of accuracy and norm is −1.00 on full data. The norm of InfoBatch is 1.40 times that of full "
-        "data, larger in 1 of 2 seeds. Its standard deviation over 20 steps is 1.75 times as large, larger in 1 of 2 "
-        "seeds."
+        "Here, task: r of accuracy and norm is −1.00 on full data.",
+        "Here, task: the norm of InfoBatch is 1.40 times that of full data, larger in 1 of 2 seeds. Its standard "
+        "deviation over 20 steps is 1.75 times as large, larger in 1 of 2 seeds.",
     ]
 
 
@@ -147,9 +147,10 @@ def test_cases_are_accuracies_that_either_method_reaches(timed):
     rival = entry("infobatch", 0.5, accurate(89.0), {0: timed([86.0, 87.0, 89.0], 0.9, 60)})
     random = entry("dynamic_random", 0.5, accurate(87.0), {0: timed([80.0, 87.0, 87.0], 1.5, 50)})
     assert said("figure12", full, own, rival, random) == [
-        "Here, task: OrderDP is sooner than InfoBatch in 0 of 3 cases, with fewer samples in 1 and as many in 0, and "
-        "than dynamic random in 2 of 2 cases, with fewer samples in 1 and as many in 1. A case is an accuracy, 5, 2 or "
-        "1 points below that of full data, and a seed with which either method reaches it."
+        "Here, task: of 3 accuracies, by seed, that either reaches, OrderDP reaches 0 sooner than InfoBatch, 1 with fewer "
+        "samples and 0 with as many.",
+        "Here, task: of 2 accuracies, by seed, that either reaches, OrderDP reaches 2 sooner than dynamic random, 1 with "
+        "fewer samples and 1 with as many.",
     ]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from orderdp.comparison.results import Entry, Results
 from orderdp.report.placement import full_data, percent, pruned_entries, ratio_of, ratios_of
-from orderdp.report.sections.cost import BELOW, below_full_data
+from orderdp.report.sections.cost import below_full_data
 from orderdp.report.sections.gradients import correlations
 from orderdp.report.tables import sign_of, signed
 from orderdp.strategies import DynamicRandom, InfoBatch, OrderDP
@@ -20,10 +20,8 @@ from orderdp.strategies import DynamicRandom, InfoBatch, OrderDP
 
 def answers(study: str, tasks: Mapping[str, Results]) -> Iterator[str]:
     """Yields a sentence or a few for each task of a figure that has a claim, where its runs suffice for them."""
-    for part, results in tasks.items():
-        said = " ".join(ANSWERS[study](results)) if study in ANSWERS else ""
-        if said:
-            yield f"Here, {part}: {said}"
+    for part, results in tasks.items() if study in ANSWERS else ():
+        yield from (f"Here, {part}: {said}" for said in ANSWERS[study](results))
 
 
 def _gradients(results: Results) -> Iterator[str]:
@@ -36,7 +34,7 @@ def _gradients(results: Results) -> Iterator[str]:
         norm, spread = (_times(entry, full, key) for key in ("gradient_norm", "gradient_norm_deviation"))
         if norm and spread:
             yield (
-                f"The norm of {entry.method} is {fmean(norm):.2f} times that of full data, larger in "
+                f"the norm of {entry.method} is {fmean(norm):.2f} times that of full data, larger in "
                 f"{_seeds_above_one(norm)}. Its standard deviation over 20 steps is {fmean(spread):.2f} times as "
                 f"large, larger in {_seeds_above_one(spread)}."
             )
@@ -80,7 +78,6 @@ def _frontier(results: Results) -> Iterator[str]:
 
 def _splits(results: Results) -> Iterator[str]:
     """Yields how many pairs of splits of a prune ratio differ in accuracy, and how long they take."""
-    found = []
     for ratio in ratios_of(results):
         splits = [entry for entry in _named(results, OrderDP.name) if _is_split(entry) and entry.ratio == ratio]
         pairs = [results.against(one, two) for one, two in combinations(splits, 2)]
@@ -89,12 +86,10 @@ def _splits(results: Results) -> Iterator[str]:
             apart = sum(sign_of(difference) != 0 for difference in between)
             widest = max(abs(difference.mean) for difference in between)
             seconds = [entry.cost_s() for entry in splits]
-            found.append(
+            yield (
                 f"at {percent(ratio)}, {apart} of {len(between)} pairs of splits differ in accuracy, the widest by "
-                f"{widest:.2f} points, and a run takes {min(seconds):.1f} to {max(seconds):.1f} s"
+                f"{widest:.2f} points, and a run takes {min(seconds):.1f} to {max(seconds):.1f} s."
             )
-    if found:
-        yield f"{'; '.join(found)}."
 
 
 def _is_split(entry: Entry) -> bool:
@@ -136,23 +131,15 @@ def _times_to(results: Results) -> Iterator[str]:
     """Yields how often OrderDP reaches an accuracy sooner than InfoBatch and dynamic random."""
     goals = below_full_data(results)
     for entry in _named(results, OrderDP.name):
-        found = []
-        for name in (InfoBatch.name, DynamicRandom.name):
-            for rival in _named(results, name):
-                if rival.ratio == entry.ratio:
-                    seconds, samples = (
-                        Counter(_sooner(entry, rival, goals, of)) for of in (Entry.seconds_to, Entry.samples_to)
-                    )
-                    if seconds:
-                        found.append(
-                            f"than {rival.method} in {seconds[1]} of {seconds.total()} cases, with fewer samples in "
-                            f"{samples[1]} and as many in {samples[0]}"
-                        )
-        if found:
-            yield (
-                f"{entry.method} is sooner {', and '.join(found)}. A case is an accuracy, {BELOW[0]}, {BELOW[1]} or "
-                f"{BELOW[2]} points below that of full data, and a seed with which either method reaches it."
-            )
+        for rival in (rival for name in (InfoBatch.name, DynamicRandom.name) for rival in _named(results, name)):
+            ways = (Entry.seconds_to, Entry.samples_to) if rival.ratio == entry.ratio else ()
+            by_way = [Counter(_sooner(entry, rival, goals, costs)) for costs in ways]
+            if any(by_way):
+                seconds, samples = by_way
+                yield (
+                    f"of {seconds.total()} accuracies, by seed, that either reaches, {entry.method} reaches "
+                    f"{seconds[1]} sooner than {rival.method}, {samples[1]} with fewer samples and {samples[0]} with as many."
+                )
 
 
 def _sooner(

@@ -25,8 +25,6 @@ from orderdp.report.tables import (
 )
 from orderdp.training.run_folder import spent_s
 
-BELOW = (5, 2, 1)  # percentage points below full data: the accuracies that runs are timed to
-
 
 def section(results: Results, choices: Choices) -> Section:
     """Returns the cost of each run, and the seconds and samples until it reached accuracies."""
@@ -124,11 +122,11 @@ def _price(name: str) -> Callable[[Entry], str]:
 
 
 def below_full_data(results: Results) -> tuple[float, ...]:
-    """Returns accuracies some points below that of full data, in percent; none without it or the epochs."""
+    """Returns the accuracies that runs are timed to, below full data, in percent; none without it or the epochs."""
     full = full_data(results)
     if full is None or not results.has_epochs:
         return ()
-    return tuple(math.floor(10 * (full.mean("accuracy_last") - points)) / 10 for points in BELOW)
+    return tuple(math.floor(10 * (full.mean("accuracy_last") - points)) / 10 for points in (5, 2, 1))
 
 
 def _reached(
