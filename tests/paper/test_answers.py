@@ -147,10 +147,10 @@ def test_cases_are_accuracies_that_either_method_reaches(timed):
     rival = entry("infobatch", 0.5, accurate(89.0), {0: timed([86.0, 87.0, 89.0], 0.9, 60)})
     random = entry("dynamic_random", 0.5, accurate(87.0), {0: timed([80.0, 87.0, 87.0], 1.5, 50)})
     assert said("figure12", full, own, rival, random) == [
-        "Here, task: of 3 accuracies, by seed, that either reaches, OrderDP reaches 0 sooner than InfoBatch, 1 with fewer "
-        "samples and 0 with as many.",
-        "Here, task: of 2 accuracies, by seed, that either reaches, OrderDP reaches 2 sooner than dynamic random, 1 with "
-        "fewer samples and 1 with as many.",
+        "Here, task: of 3 accuracies, by seed, that either reaches, OrderDP reaches 0 sooner than InfoBatch, 1 with "
+        "fewer samples and 0 with as many.",
+        "Here, task: of 2 accuracies, by seed, that either reaches, OrderDP reaches 2 sooner than dynamic random, 1 "
+        "with fewer samples and 1 with as many.",
     ]
 
 

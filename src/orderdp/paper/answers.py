@@ -138,7 +138,8 @@ def _times_to(results: Results) -> Iterator[str]:
                 seconds, samples = by_way
                 yield (
                     f"of {seconds.total()} accuracies, by seed, that either reaches, {entry.method} reaches "
-                    f"{seconds[1]} sooner than {rival.method}, {samples[1]} with fewer samples and {samples[0]} with as many."
+                    f"{seconds[1]} sooner than {rival.method}, {samples[1]} with fewer samples and {samples[0]} with "
+                    "as many."
                 )
 
 
