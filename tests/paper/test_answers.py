@@ -106,6 +106,20 @@ def test_splits_of_a_ratio_are_compared_in_pairs():
     ]
 
 
+def test_what_is_left_out_stands_beside_the_difference_to_full_data():
+    full = entry("full", None, {seed: {"accuracy_last": 90.0, "samples_backward": 200} for seed in range(3)})
+    kept = {"orderdp": (89.0, 140), "infobatch": (90.5, 150), "dynamic_random": (80.0, 140)}
+    runs = [
+        entry(name, 0.3, {seed: {"accuracy_last": accuracy, "samples_backward": samples} for seed in range(3)})
+        for name, (accuracy, samples) in kept.items()
+    ]
+    assert said("table5", full, *runs) == [
+        "Here, task: OrderDP 0.3 minus full data is −1.00 [−1.10, −0.90] points; it leaves out 30.0 %.",
+        "Here, task: InfoBatch 0.3 minus full data is +0.50 [+0.40, +0.60] points; it leaves out 25.0 %.",
+    ]
+    assert said("table7", *runs) == []
+
+
 def used(*histograms):
     return {seed: {"coverage": {"histogram": list(each)}} for seed, each in enumerate(histograms)}
 

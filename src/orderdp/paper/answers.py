@@ -1,4 +1,4 @@
-"""What the runs of a figure answer to what the paper reads from its picture."""
+"""What the runs of a study answer to what the paper reads from its picture or table."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from orderdp.comparison.results import Entry, Results
 from orderdp.report.placement import full_data, percent, pruned_entries, ratio_of, ratios_of
 from orderdp.report.sections.cost import below_full_data
 from orderdp.report.sections.gradients import correlations
-from orderdp.report.tables import sign_of, signed
+from orderdp.report.tables import interval, share, sign_of, signed
 from orderdp.strategies import DynamicRandom, InfoBatch, OrderDP
 
 
 def answers(study: str, tasks: Mapping[str, Results]) -> Iterator[str]:
-    """Yields a sentence or a few for each task of a figure that has a claim, where its runs suffice for them."""
+    """Yields a sentence or a few for each task of a study that has a claim, where its runs suffice for them."""
     for part, results in tasks.items() if study in ANSWERS else ():
         yield from (f"Here, {part}: {said}" for said in ANSWERS[study](results))
 
@@ -98,6 +98,16 @@ def _is_split(entry: Entry) -> bool:
     return "explore" in strategy and strategy.get("initial_score", math.inf) == math.inf
 
 
+def _beside_full(results: Results) -> Iterator[str]:
+    """Yields the accuracy of OrderDP and InfoBatch minus that of full data, and what they leave out."""
+    left_out = share("samples_backward", full_data(results), left_out=True)
+    for entry in (entry for name in (OrderDP.name, InfoBatch.name) for entry in _named(results, name)):
+        difference = results.against_full(entry)
+        if difference is not None:
+            minus = interval(difference, len(results.seeds))
+            yield f"{entry.label} minus full data is {minus} points; it leaves out {left_out(entry)}."
+
+
 def _uses(results: Results) -> Iterator[str]:
     """Yields whether every sample is used, and how often the middle half of them is."""
     for entry in _named(results, OrderDP.name):
@@ -160,11 +170,13 @@ def _named(results: Results, name: str) -> list[Entry]:
     return sorted((entry for entry in pruned_entries(results) if entry.strategy["name"] == name), key=ratio_of)
 
 
-# Study of a figure with a claim to the function that answers it.
+# Study with a claim to the function that answers it.
 ANSWERS: Mapping[str, Callable[[Results], Iterator[str]]] = {
     "figure1": _gradients,
     "figure3": _frontier,
     "figure4": _splits,
+    "table5": _beside_full,
+    "table7": _beside_full,
     "figure9": _uses,
     "figure10": _uses,
     "figure11": _uses,
