@@ -97,13 +97,20 @@ PRINTS: dict[str, Callable[[list[str]], None]] = {
         *(small_gpt, timm_train),
     )
 }
+SLOW = {
+    "hf_causal_lm",
+    "hf_text_classification",
+    "small_gpt",
+}  # over ten seconds; tests/test_examples.py runs them with their marked lines
 
 
 def test_there_are_marked_examples():
     assert "lightning_fit" in MARKED
 
 
-@pytest.mark.parametrize("name", MARKED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in MARKED]
+)
 def test_without_the_marked_lines_a_plain_script_is_left(name, scripts, tmp_path):
     source = plain(text_of(name))
     assert not {found for found in names(source) if re.search("orderdp|prun", found, re.IGNORECASE)}

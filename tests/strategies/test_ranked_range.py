@@ -148,7 +148,7 @@ def test_full_weights_make_the_mean_of_any_numbers_unbiased(settings):
     numbers = np.random.default_rng(1).normal(size=N)
     memory = Memory(N, 3, {"score": LOSSES})
     means = []
-    for seed in range(4_000):
+    for seed in range(2_000):
         selection = strategy.select(memory, np.random.default_rng(seed))
         means.append((selection.weights * numbers[selection.indices]).mean())
     assert abs(np.mean(means) - numbers.mean()) < 4.5 * np.std(means) / math.sqrt(len(means))
