@@ -1,5 +1,7 @@
 """Measured numbers held against printed ones, on folders whose accuracies are known."""
 
+from dataclasses import replace
+
 import pytest
 
 from orderdp.comparison.results import read_results
@@ -204,6 +206,14 @@ def test_a_task_is_held_against_the_tables_of_its_data_set_and_compared_in_numbe
     assert fitting(results, tables[:1] * 2) == tables[:1]
     results.recipe["model"] = "smallcnn"
     assert [is_same_task(results, table) for table in tables] == [False, False, True]
+
+
+def test_a_folder_of_as_many_images_as_imagenet_is_held_against_its_tables(results):
+    table = Published("ImageNet-1K, ResNet-50: accuracy, %", ("method",), {})
+    results.recipe.update(dataset="folder", model="resnet50")
+    for size, same in ((1_281_167, True), (1_281_166, False)):
+        planned = replace(results.planned, sizes=results.sizes._replace(num_samples=size))
+        assert is_same_task(replace(results, planned=planned), table) is same
 
 
 def test_the_colour_of_a_mark_is_what_it_says():

@@ -27,6 +27,7 @@ from orderdp.report.tables import CLOSE, sign_of, signed
 
 OWN = "OrderDP"  # the paper's method, which its others are subtracted from
 _LAST = ("last epoch", "final")
+_IMAGENET = 1_281_167  # training images of ImageNet-1K
 _SET = "saved"  # a measure that follows from the prune ratios asked for, so its order shows nothing
 _BY_SEED: TypeAlias = Mapping[int, float]
 
@@ -128,13 +129,19 @@ class _Column(NamedTuple):
 
 def is_same_task(results: Results, table: Published) -> bool:
     """Returns whether the title of a printed table names the data set and the network of a comparison."""
-    return {results.recipe["dataset"], results.recipe["model"]} <= _words(table.title)
+    return {_data_of(results), results.recipe["model"]} <= _words(table.title)
 
 
 def fitting(results: Results, published: Sequence[Published]) -> list[Published]:
     """Returns the printed tables to hold a comparison against: those of its data set, else the first of a measure."""
-    near = [table for table in published if results.recipe["dataset"] in _words(table.title)]
+    near = [table for table in published if _data_of(results) in _words(table.title)]
     return near or list({(table.section, table.measure): table for table in reversed(published)}.values())[::-1]
+
+
+def _data_of(results: Results) -> str:
+    """Returns the data set of a comparison; a folder with as many images as ImageNet-1K is taken for that."""
+    dataset = str(results.recipe["dataset"])
+    return "imagenet1k" if dataset == "folder" and results.sizes.num_samples == _IMAGENET else dataset
 
 
 def _words(title: str) -> set[str]:
