@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import termios
+import weakref
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,27 @@ def test_the_collector_rests_during_the_imports_of_a_process_that_is_the_command
         assert (gc.get_freeze_count() > before, gc.isenabled()) == (typed is None, True)
     finally:
         gc.unfreeze()
+
+
+def test_a_program_that_calls_the_command_twice_keeps_its_collector(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["orderdp", "methods"])
+    try:
+        assert cli.main() == 0
+        frozen = gc.get_freeze_count()
+        garbage = argparse.Namespace()
+        garbage.itself, gone = garbage, weakref.ref(garbage)
+        del garbage
+        assert cli.main() == 0  # else each call would keep what the program dropped before it
+        gc.collect()
+        assert (gc.get_freeze_count() <= frozen, gone()) == (True, None)
+        gc.unfreeze()
+        gc.disable()
+        assert cli.main() == 0
+        assert (gc.isenabled(), gc.get_freeze_count()) == (False, 0)
+    finally:
+        gc.unfreeze()
+        gc.enable()
+    assert capsys.readouterr().err == ""
 
 
 def test_each_level_explains_itself(call):

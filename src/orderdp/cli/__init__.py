@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if all is done. 2 if the call was refused, and 1 if something failed or is missing; both after one line on
         standard error. 130 after Ctrl-C, and 143 after SIGTERM.
     """
-    own_process = arguments is None
+    # A caller that has paused or frozen the collector, or called before, is a program with garbage of its own.
+    own_process = arguments is None and gc.isenabled() and not gc.get_freeze_count()
     arguments = sys.argv[1:] if arguments is None else arguments
     with _no_garbage_sought() if own_process else nullcontext():
         try:
