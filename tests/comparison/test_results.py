@@ -315,6 +315,13 @@ def test_pairs_that_join_commits_or_processors_are_counted(pair):
     assert pairs_of(pair, pruned_1={"commit": "abc"}) == ((3, 6), note.format(3))
 
 
+def test_a_pair_of_runs_that_both_went_on_under_another_commit_is_counted(pair):
+    """Neither is of one commit, though what they record is equal."""
+    went_on = {"commit": "abc and abd"}
+    assert pairs_of(pair, pruned_1=went_on, full_1=went_on)[0] == (2, 6)  # also the one with the shorter schedule
+    assert pairs_of(pair, pruned_1=went_on, full_1=went_on, short_1=went_on)[0] == (2, 6)
+
+
 def test_a_pair_needs_both_runs(pair):
     (pair.folder("full data", 0).path / "result.json").unlink()
     assert pairs_of(pair, pruned_0={"commit": "abc"})[0] == (1, 5)

@@ -161,6 +161,8 @@ def test_runs_of_a_seed_of_two_machines_or_commits_are_named(pair):
         run.write_text(json.dumps({**json.loads(run.read_text()), "commit": "abc"}))
     assert shown("full data", 1)[1] == []
     assert shown("full data", 1, commit="abd")[1] == ["digits"]
+    lines, mixed = shown("full data", 1, commit=None)  # made outside a checkout
+    assert (lines[1][3], mixed) == ("abc and not recorded", ["digits"])
     lines, mixed = shown("full data", 1, commit="abc and abd")  # went on after a commit
     assert (lines[1][3], mixed) == ("abc and abd", ["digits"])
     for run in pair.path.glob("*-seed1/result.json"):

@@ -150,7 +150,7 @@ def test_it_names_what_was_compared_on_what_when_and_with_which_version(pair):
     run.write_result({**run.result(), "finished": "2026-03-11T00:00:00+00:00", "commit": "abc"})
     facts = dict(summary_of(read_results(pair.path)).facts)
     assert facts["Finished"] == "2026-03-10 to 2026-03-11"
-    assert facts["Made with"] == "orderdp 0.1.0; commit abc; a processor"
+    assert facts["Made with"] == "orderdp 0.1.0; commits abc, not recorded; a processor"
 
 
 def test_runs_of_release_0_1_have_no_date(made):

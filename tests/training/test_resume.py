@@ -280,4 +280,29 @@ def test_a_run_that_goes_on_under_another_commit_names_both(tmp_path, tiny, digi
 def test_environments_of_two_releases_are_joined_by_what_they_record():
     older, newer = {"versions": {"torch": "2.12"}}, {"versions": {"torch": "2.13", "timm": "1.0"}, "threads": 1}
     joined = provenance.joined([older, newer, older])
-    assert joined == {"versions": {"torch": "2.12 and 2.13", "timm": "None and 1.0"}, "threads": "None and 1"}
+    versions = {"torch": "2.12 and 2.13", "timm": "not recorded and 1.0"}
+    assert joined == {"versions": versions, "threads": "not recorded and 1"}
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_without_its_environment_does_not_claim_this_one_alone(
+    tmp_path, tiny, digits, train, monkeypatch
+):
+    write = RunFolder.write_checkpoint
+
+    def as_before(folder, step, model, state):
+        del state["progress"]["environments"]
+        write(folder, step, model, state)
+        raise KeyboardInterrupt
+
+    folder = RunFolder.create(tmp_path / "run", tiny(**PLAIN))
+    monkeypatch.setattr(provenance, "commit", lambda: "b")
+    run = Run(folder.recipe(), digits, folder, show=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFolder, "write_checkpoint", as_before)
+        with pytest.raises(KeyboardInterrupt):
+            run.train()
+    result = train().result()
+    assert (result["commit"], result["versions"]["torch"]) == (
+        "not recorded and b",
+        f"not recorded and {torch.__version__}",
+    )

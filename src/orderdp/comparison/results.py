@@ -17,6 +17,7 @@ from orderdp.comparison.grid import FULL, with_augment
 from orderdp.comparison.planned import Planned, Sizes
 from orderdp.comparison.records import Missing, Records, read_folder
 from orderdp.comparison.verdicts import Difference, paired_difference
+from orderdp.training.provenance import apart
 from orderdp.training.run_folder import spent_s
 
 
@@ -192,13 +193,16 @@ class Results:
 
 
 def _mixed_of(compared: Iterable[tuple[Entry, Entry]]) -> tuple[int, int]:
-    """Returns how many pairs of the same seed differ in commit or processor, and how many pairs there are."""
+    """Returns how many pairs of the same seed are of several commits or processors, and how many pairs there are.
+
+    A run that went on under another commit makes its pairs so, whatever the other run is of.
+    """
     mixed = total = 0
     for entry, other in compared:
         for seed in entry.results.keys() & other.results.keys():
-            one, two = entry.results[seed], other.results[seed]
+            runs = entry.results[seed], other.results[seed]
             total += 1
-            mixed += (one["commit"], one["device"]) != (two["commit"], two["device"])
+            mixed += any(len({each for run in runs for each in apart(run[of])}) > 1 for of in ("commit", "device"))
     return mixed, total
 
 

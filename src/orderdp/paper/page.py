@@ -41,6 +41,7 @@ from orderdp.report.outline import Outline, Published, outline_of
 from orderdp.report.section import Choices, Section
 from orderdp.report.sections import SECTIONS
 from orderdp.report.sections.lossless import joined as joined_searches
+from orderdp.training.provenance import NOT_RECORDED
 
 # What differs from the paper in every study.
 OF_ALL = (
@@ -209,7 +210,7 @@ def _of_computed(place: Place, size: str, found: Found) -> Exhibit:
     lines, note = read_summary(folder / f"{name}.md")
     tables = [Table("summary", "Measured here", lines, note)] if lines else []
     if origin := origin_in(folder, name):
-        cells = [origin["commit"] or "not recorded", origin["device"], origin["finished"][:10]]
+        cells = [origin["commit"] or NOT_RECORDED, origin["device"], origin["finished"][:10]]
         tables.append(Table("blocks", "Commit and machine", [["commit", "machine", "finished"], cells]))
     picture = folder / f"{name}.svg"
     pictures = [picture] if picture.exists() else []

@@ -19,7 +19,7 @@ from orderdp.report.placement import first_methods, percent, pruned_entries, rat
 from orderdp.report.sections.accuracy import MEAN, RARE, of_classes
 from orderdp.report.tables import interval, sign_of
 from orderdp.strategies import OrderDP, StoredSubset
-from orderdp.training.provenance import AND
+from orderdp.training.provenance import AND, NOT_RECORDED, apart
 from orderdp.training.recipe import Recipe
 
 # Keys of recipes that do not change what is learnt, or that a study varies itself.
@@ -128,11 +128,11 @@ def origins(tasks: Mapping[str, Task]) -> tuple[Table, list[str]]:
 
 def _origin(runs: Sequence[Mapping[str, Any]], key: str) -> tuple[str, ...]:
     """Returns the distinct values of a key of runs, such as their commits; of days the first and the last."""
-    recorded = (value for run in runs if run.get(key) for value in str(run[key]).split(AND))
-    values = sorted({value[:10] if key == "finished" else value for value in recorded})
-    if not values:
-        return ("not recorded",)
-    return (values[0], values[-1]) if key == "finished" and len(values) > 1 else tuple(values)
+    values = sorted({value for run in runs for value in apart(run.get(key))})
+    if key != "finished":
+        return tuple(values)
+    days = sorted({value[:10] for value in values if value != NOT_RECORDED})
+    return tuple(dict.fromkeys((days[0], days[-1]))) if days else (NOT_RECORDED,)
 
 
 def other_settings(file: Path, study: Study, tasks: Mapping[str, Task]) -> list[Table]:

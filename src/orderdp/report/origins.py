@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orderdp.comparison.results import Results
+from orderdp.training.provenance import apart
 
 
 def values_of(results: Results) -> dict[str, list[str]]:
@@ -23,10 +24,10 @@ def values_of(results: Results) -> dict[str, list[str]]:
 def made_with(results: Results) -> str:
     """Returns version, commits and processors in one line, such as "orderdp 0.1.0; commit 2354ad928440; AMD EPYC"."""
     runs = [run for entry in results.entries.values() for run in entry.results.values()]
-    versions = sorted({f"orderdp {run['versions']['orderdp']}" for run in runs})
-    commits = sorted({str(run["commit"]) for run in runs if run["commit"] is not None})
-    commit = f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}" if commits else "commit not recorded"
-    return "; ".join([*versions, commit, *sorted({run["device"] for run in runs})])
+    versions = sorted({f"orderdp {each}" for run in runs for each in apart(run["versions"]["orderdp"])})
+    commits = sorted({each for run in runs for each in apart(run["commit"])})
+    devices = sorted({each for run in runs for each in apart(run["device"])})
+    return "; ".join([*versions, f"commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}", *devices])
 
 
 def dates_of(results: Results) -> list[str]:

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from orderdp.version import __version__
 
 DIRTY = "-dirty"  # ends the commit of a checkout with changes that are not committed
 AND = " and "  # stands between what a run records that went on in several environments
+NOT_RECORDED = "not recorded"
 
 _PARTS = ("torchvision", "timm", "transformers", "pillow")  # optional packages that models and images come from
 
@@ -63,10 +65,19 @@ def joined(environments: Sequence[Any]) -> Any:
     first, *others = environments
     if all(other == first for other in others):
         return first
-    if isinstance(first, Mapping):
-        names = {name: None for each in environments for name in each}  # a release may record more than another
-        return {name: joined([each.get(name) for each in environments]) for name in names}
-    return AND.join(dict.fromkeys(map(str, environments)))
+    if any(isinstance(each, Mapping) for each in environments):
+        tables = [each or {} for each in environments]  # a release may record more than another
+        return {name: joined([each.get(name) for each in tables]) for name in dict.fromkeys(chain(*tables))}
+    return AND.join(dict.fromkeys(chain.from_iterable(map(apart, environments))))
+
+
+def apart(value: Any) -> list[str]:
+    """Returns what a run recorded under a name, such as its commit, in each environment that it went on in.
+
+    >>> apart("2354ad928440 and 7ae535282323"), apart(None)
+    (['2354ad928440', '7ae535282323'], ['not recorded'])
+    """
+    return [NOT_RECORDED] if value is None else str(value).split(AND)
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

@@ -62,4 +62,5 @@ def restore(run: Any, model: dict[str, Tensor], state: dict[str, Any]) -> None:
     mine = saved_ranks[run.accelerator.process_index]
     torch.set_rng_state(mine["cpu"])
     torch.cuda.set_rng_state_all(mine["cuda"])
-    run.progress = Progress(**{**state["progress"], **{name: mine[name] for name in OF_A_RANK}})
+    saved = {"environments": [{}], **state["progress"]}  # an earlier release did not record where it had begun
+    run.progress = Progress(**{**saved, **{name: mine[name] for name in OF_A_RANK}})
