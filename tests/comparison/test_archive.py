@@ -46,10 +46,12 @@ def test_an_archive_gives_back_every_value(rich, tmp_path):
     assert records.unplanned == ("another",)
 
 
-def test_an_archive_does_not_say_where_the_data_were(pair, tmp_path):
+@pytest.mark.parametrize("line", ['data_root = "/home/someone/data"', "data_root='/home/someone/data'"])
+def test_an_archive_does_not_say_where_the_data_were(pair, tmp_path, line):
     recipe = pair.path / "recipe.toml"
-    there = recipe.read_text()
-    recipe.write_text(f'data_root = "/home/someone/data"\n{there}')
+    there = f'{recipe.read_text()}data_root = "of the strategy"\n'
+    assert "\n[strategy]\n" in there
+    recipe.write_text(f"{line}\n{there}")
     write_archive(tmp_path / "runs.jsonl.xz", Archive("mine", None, {"": read_folder(pair.path)}))
     assert b"someone" not in lzma.decompress((tmp_path / "runs.jsonl.xz").read_bytes())
     assert read_archive(tmp_path / "runs.jsonl.xz").parts[""].planned.recipe_text == there

@@ -22,7 +22,6 @@ from orderdp.output.files import write_whole
 
 FORMAT = "orderdp runs"
 VERSION = 1
-_PLACE = re.compile(r"^data_root = .*\n", re.MULTILINE)  # of one machine
 
 
 class Archive(NamedTuple):
@@ -64,7 +63,7 @@ def _lines(archive: Archive, *, epochs: bool) -> Iterator[dict[str, Any]]:
         "study": archive.study,
         "parts": {
             name: {
-                "recipe": _PLACE.sub("", records.planned.recipe_text),
+                "recipe": _without_place(records.planned.recipe_text),
                 "comparison": records.planned.table,
                 "unplanned": list(records.unplanned),
             }
@@ -82,6 +81,12 @@ def _lines(archive: Archive, *, epochs: bool) -> Iterator[dict[str, Any]]:
                     "result": found.result,
                     "epochs": _columns(found.epochs if epochs else found.epochs[-1:]),
                 }
+
+
+def _without_place(recipe: str) -> str:
+    """Returns a recipe without the folder of one machine; a strategy may have a setting of that name, which stays."""
+    keys, table, settings = recipe.partition("\n[")
+    return re.sub(r"^data_root *=.*\n?", "", keys, flags=re.MULTILINE) + table + settings
 
 
 def _columns(epochs: list[dict[str, Any]]) -> dict[str, list[Any]]:
