@@ -1,6 +1,7 @@
 """What the page says of runs: settings other than the paper's, where they come from, the shorter schedule."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -121,6 +122,22 @@ def test_where_nothing_selects_by_score_none_is_counted(made):
     tables, counts = against_short({"digits": Task(read_results(folder.path), None, 3)})
     assert (len(tables[0].lines), counts) == (2, {})
     assert tables[0].note.endswith("Counted above: none.")
+
+
+def test_fixed_subsets_have_no_row_and_do_not_count(made):
+    """Neither where they stand first, nor where they stand alone."""
+    methods = "ucb,prune_ratio=0.5", "orderdp,prune_ratio=0.5", "ucb,prune_ratio=0.7"
+    folder = made(methods=tuple(map(parse, methods)), against=("short",), seeds=(0, 1, 2))
+    for ratio in ("50 %", "70 %"):
+        folder.finish(f"UCB {ratio}", (80.0, 80.1, 80.2)).finish(f"full data, steps of UCB {ratio}", (90.0, 90.1, 90.1))
+    folder.finish("OrderDP 50 %", (91.0, 91.1, 91.2))
+    folder.finish("full data, steps of OrderDP 50 %", (90.0, 90.1, 90.1))
+    results = read_results(folder.path)
+    for label in ("UCB 50 %", "UCB 70 %"):
+        results.entries[label] = replace(results.entries[label], strategy={"name": "fixed"})
+    (table,), counts = against_short({"digits": Task(results, None, 3)})
+    assert [row[0] for row in table.lines[1:]] == ["digits, OrderDP"]
+    assert (counts, table.note.rpartition(": ")[2]) == ({"better": 1}, "OrderDP.")
 
 
 def test_classes_that_have_a_table_are_compared_with_the_shorter_schedule_too(pair):
