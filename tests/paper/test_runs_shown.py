@@ -15,6 +15,8 @@ from orderdp.paper.study import load_study
 from orderdp.strategies.registry import parse
 from orderdp.training.recipe import gathered
 
+CLASSES = {"num_classes": 10}
+
 
 @pytest.fixture
 def named():
@@ -23,13 +25,13 @@ def named():
     Of the seeds of the study, so many were planned in the archive; None for all.
     """
 
-    def found(name, size, planned=None, **changes):
+    def found(name, size, planned=None, result=CLASSES, **changes):
         file = find_study(name).file
         study = load_study(file, size)
         tasks = {}
         for part, plan in study.parts.items():
             recipe = gathered(parse_toml(plan.recipe.model_copy(update=changes).to_toml()))
-            entries = {"full data": SimpleNamespace(results={0: {"num_classes": 10}})}
+            entries = {"full data": SimpleNamespace(results={0: result})}
             sizes = SimpleNamespace(num_samples=1_600)
             results = SimpleNamespace(recipe=recipe, seeds=plan.seeds[:planned], entries=entries, sizes=sizes)
             tasks[part] = SimpleNamespace(results=results, seeds=len(plan.seeds))
@@ -57,6 +59,7 @@ def test_one_setting_alone_is_seen(named):
 
 def test_a_folder_of_images_is_not_taken_for_imagenet(named):
     assert named("table3", "cpu")["dataset"] == ["a folder with 1,600 images of 10 classes", "ImageNet-1K"]
+    assert named("table3", "cpu", result={})["dataset"][0] == "a folder with 1,600 images"  # of release 0.1
     assert named("table3", "paper") == {}
 
 

@@ -76,8 +76,8 @@ def against_short(tasks: Mapping[str, Task]) -> tuple[list[Table], Counter[str]]
         if len(lines) > 1:
             title = of_classes(next(iter(having.values())).results)[name]
             about = (
-                "As above, but of these classes, each counting alike. A class with few test samples moves them in large "
-                "steps, which the intervals do not know of. Not counted above."
+                "As above, but of these classes, each counting alike. A class with few test samples moves them in "
+                "large steps, which the intervals do not know of. Not counted above."
             )
             tables.append(Table(f"against_short_{name}", f"{title}, minus full data for as many steps", lines, about))
     return tables, counts
@@ -98,7 +98,7 @@ def _minus_short(tasks: Mapping[str, Task], name: str = "accuracy_last") -> list
 
 
 def _is_fixed(entry: Entry) -> bool:
-    return entry.strategy["name"] == StoredSubset.name
+    return bool(entry.strategy["name"] == StoredSubset.name)
 
 
 def _by_score(results: Results) -> Results:
@@ -174,8 +174,8 @@ def other_settings(file: Path, study: Study, tasks: Mapping[str, Task]) -> list[
 def _images_of(results: Results) -> str:
     """Returns what a folder of images holds, which its name does not say."""
     runs = (result for entry in results.entries.values() for result in entry.results.values())
-    classes = max((result["num_classes"] for result in runs), default=0)
-    return f"a folder with {results.sizes.num_samples:,} images of {classes} classes"
+    classes = max((result.get("num_classes", 0) for result in runs), default=0)  # which release 0.1 did not record
+    return f"a folder with {results.sizes.num_samples:,} images" + (f" of {classes} classes" if classes else "")
 
 
 def _word(key: str, value: Any) -> str:
