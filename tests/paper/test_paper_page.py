@@ -56,7 +56,7 @@ def test_the_overview_counts_what_the_tables_say(page):
     assert any(sentence.startswith("Mixed: ") for sentence in exhibits["figure4"].seen)
     words = " ".join(exhibits["table1"].seen)
     seen, same = map(
-        int, re.findall(r"of 94 printed differences, (\d+) have the printed sign here, (\d+) of them", words)[0]
+        int, re.findall(r"of 94 printed differences, the printed sign is seen in (\d+), in (\d+) of these", words)[0]
     )
     assert (seen, same) == (
         exhibits["table1"].marks[SAME] + exhibits["table1"].marks[ORDER],
@@ -158,9 +158,9 @@ def test_the_sentences_of_print_count_its_marks():
     marks = {"order": {SAME: 1, ORDER: 2, OTHER: 4, OPEN: 8}, "numbers": {WITHIN: 3, OUTSIDE: 5, OPEN: 9}}
     held = [(outline.published[0], Held(Table(name, "", []), Counter(of))) for name, of in marks.items()]
     assert list(_against_print(outline, held)) == [
-        "Order: of 15 printed differences, 3 have the printed sign here, 1 of them with the printed size in their "
-        "interval. 4 have the other sign, and 8 are open.",
-        "Numbers: 3 of 17 printed ones lie in the interval, 5 outside, and 9 are open.",
+        "Order: of 15 printed differences, the printed sign is seen in 3, in 1 of these with the printed size in the "
+        "interval. The other sign is seen in 4, and the sign is open in 8.",
+        "Numbers: of 17 printed numbers, 3 within the interval, 5 outside, and 9 open.",
     ]
 
 

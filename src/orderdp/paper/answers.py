@@ -11,11 +11,14 @@ from statistics import fmean
 import numpy as np
 
 from orderdp.comparison.results import Entry, Results
+from orderdp.comparison.verdicts import paired_difference
+from orderdp.diagnostics.dynamics import ROLLING_WINDOW
 from orderdp.report.placement import full_data, percent, pruned_entries, ratio_of, ratios_of
 from orderdp.report.sections.cost import below_full_data
 from orderdp.report.sections.gradients import correlations
-from orderdp.report.tables import interval, share, sign_of, signed
+from orderdp.report.tables import counted, interval, listed, share, sign_of, signed
 from orderdp.strategies import DynamicRandom, InfoBatch, OrderDP
+from orderdp.training.run_folder import spent_s
 
 
 def answers(study: str, tasks: Mapping[str, Results]) -> Iterator[str]:
@@ -26,22 +29,21 @@ def answers(study: str, tasks: Mapping[str, Results]) -> Iterator[str]:
 
 def _gradients(results: Results) -> Iterator[str]:
     """Yields how accuracy and norm go together on full data, and the norm of InfoBatch beside that of full data."""
-    full, of_full = full_data(results), dict(_by_label(correlations(results)))
-    if full is None or full.label not in of_full:
+    full = full_data(results)
+    found = [r for entry, of_seeds in correlations(results) if entry is full for r in of_seeds]
+    if full is None or not found:
         return
-    yield signed(f"r of accuracy and norm is {of_full[full.label]:+.2f} on full data.")
+    mean, low, high = (signed(f"{r:+.2f}") for r in (fmean(found), min(found), max(found)))
+    seeds = counted(len(found), "seed")
+    yield f"r of accuracy and norm over the epochs of full data is {mean}, from {low} to {high} in {seeds}."
     for entry in _named(results, InfoBatch.name):
         norm, spread = (_times(entry, full, key) for key in ("gradient_norm", "gradient_norm_deviation"))
         if norm and spread:
             yield (
                 f"the norm of {entry.method} is {fmean(norm):.2f} times that of full data, larger in "
-                f"{_seeds_above_one(norm)}. Its standard deviation over 20 steps is {fmean(spread):.2f} times as "
-                f"large, larger in {_seeds_above_one(spread)}."
+                f"{_seeds_above_one(norm)}. Its standard deviation over {ROLLING_WINDOW} steps is {fmean(spread):.2f} "
+                f"times that of full data, larger in {_seeds_above_one(spread)}."
             )
-
-
-def _by_label(found: Iterator[tuple[Entry, float]]) -> Iterator[tuple[str, float]]:
-    return ((entry.label, r) for entry, r in found)
 
 
 def _times(entry: Entry, full: Entry, key: str) -> list[float]:
@@ -55,13 +57,13 @@ def _times(entry: Entry, full: Entry, key: str) -> list[float]:
 
 
 def _seeds_above_one(ratios: list[float]) -> str:
-    return f"{sum(ratio > 1 for ratio in ratios)} of {len(ratios)} seeds"
+    return f"{sum(ratio > 1 for ratio in ratios)} of {counted(len(ratios), 'seed')}"
 
 
 def _frontier(results: Results) -> Iterator[str]:
     """Yields how often OrderDP is more accurate than InfoBatch, and how often its runs take less time."""
     signs: Counter[int] = Counter()
-    sooner = 0
+    sooner, more = 0, []
     rivals = {entry.ratio: entry for entry in _named(results, InfoBatch.name)}
     for entry in _named(results, OrderDP.name):
         rival = rivals.get(entry.ratio)
@@ -69,27 +71,35 @@ def _frontier(results: Results) -> Iterator[str]:
         if rival is not None and difference is not None:
             signs[sign_of(difference)] += 1
             sooner += entry.cost_s() < rival.cost_s()
+            more.append(rival.mean("samples_backward") / entry.mean("samples_backward"))
     if signs:
         yield (
-            f"OrderDP is more accurate than InfoBatch at {signs[1]} of {signs.total()} prune ratios, less accurate at "
-            f"{signs[-1]}, and {signs[0]} are open. Its runs take less time at {sooner}."
+            f"OrderDP is more accurate than InfoBatch at {signs[1]} of {counted(len(more), 'prune ratio')} and less "
+            f"accurate at {signs[-1]}; the difference is open at {signs[0]}. Its mean time is shorter at {sooner}. "
+            f"InfoBatch trains {min(more):.2f} to {max(more):.2f} times as many samples."
         )
 
 
 def _splits(results: Results) -> Iterator[str]:
-    """Yields how many pairs of splits of a prune ratio differ in accuracy, and how long they take."""
+    """Yields how many pairs of splits of a prune ratio differ in accuracy and in time."""
     for ratio in ratios_of(results):
         splits = [entry for entry in _named(results, OrderDP.name) if _is_split(entry) and entry.ratio == ratio]
-        pairs = [results.against(one, two) for one, two in combinations(splits, 2)]
-        between = [difference for difference in pairs if difference is not None]
-        if between:
-            apart = sum(sign_of(difference) != 0 for difference in between)
-            widest = max(abs(difference.mean) for difference in between)
-            seconds = [entry.cost_s() for entry in splits]
+        pairs = [(one, two) for one, two in combinations(splits, 2) if one.results.keys() & two.results.keys()]
+        if pairs:
+            accuracies = [results.against(one, two) for one, two in pairs]
+            apart = [abs(each.mean) for each in accuracies if each is not None and sign_of(each)]
+            widest = f", by up to {max(apart):.2f} points" if apart else ""
+            times = [paired_difference(_seconds(one), _seconds(two), test_size=None) for one, two in pairs]
+            means = [entry.cost_s() for entry in splits if entry.results]
             yield (
-                f"at {percent(ratio)}, {apart} of {len(between)} pairs of splits differ in accuracy, the widest by "
-                f"{widest:.2f} points, and a run takes {min(seconds):.1f} to {max(seconds):.1f} s."
+                f"at {percent(ratio)}, accuracy differs in {len(apart)} of {counted(len(pairs), 'pair')} of splits"
+                f"{widest}, and time in {sum(map(abs, map(sign_of, times)))}. A split takes {min(means):.1f} "
+                f"to {max(means):.1f} s on average."
             )
+
+
+def _seconds(entry: Entry) -> dict[int, float]:
+    return {seed: spent_s(result) for seed, result in entry.results.items()}
 
 
 def _is_split(entry: Entry) -> bool:
@@ -109,60 +119,55 @@ def _beside_full(results: Results) -> Iterator[str]:
 
 
 def _uses(results: Results) -> Iterator[str]:
-    """Yields whether every sample is used, and how often the middle half of them is."""
-    for entry in _named(results, OrderDP.name):
+    """Yields whether every sample is used, and how often the middle half of them is, beside a random choice."""
+    for entry in (each for name in (OrderDP.name, DynamicRandom.name) for each in _named(results, name)):
         histograms = [result["coverage"]["histogram"] for result in entry.results.values()]
         if histograms:
             unused = [histogram[0] for histogram in histograms]
-            whole = sum(number == 0 for number in unused)
-            rest = "" if whole == len(unused) else f", and leaves out up to {max(unused):,} in the others"
-            beside = [
-                f", with {each.method} {_middle_half(each)}"
-                for each in _named(results, DynamicRandom.name)
-                if each.ratio == entry.ratio and each.results
-            ]
+            rest = f" and leaves out up to {max(unused):,} in the others" if any(unused) else ""
+            low, high = _middle_half(histograms)
             yield (
-                f"{entry.method} uses every sample in {whole} of {len(unused)} seeds{rest}. The middle half of the "
-                f"samples is used {_middle_half(entry)} times{''.join(beside)}."
+                f"{entry.method} uses every sample in {unused.count(0)} of {counted(len(unused), 'seed')}{rest}. It "
+                f"uses the middle half of the samples {low} to {high} times."
             )
 
 
-def _middle_half(entry: Entry) -> str:
+def _middle_half(histograms: list[list[int]]) -> tuple[int, int]:
     """Returns the quartiles of the number of uses, over the samples of all seeds."""
-    counts: Counter[int] = Counter()
-    for result in entry.results.values():
-        counts.update(dict(enumerate(result["coverage"]["histogram"])))
-    uses = np.repeat(np.array(sorted(counts)), [counts[number] for number in sorted(counts)])
+    uses = np.concatenate([np.repeat(np.arange(len(histogram)), histogram) for histogram in histograms])
     low, high = np.quantile(uses, (0.25, 0.75), method="inverted_cdf")
-    return f"{low} to {high}"
+    return int(low), int(high)
 
 
 def _times_to(results: Results) -> Iterator[str]:
-    """Yields how often OrderDP reaches an accuracy sooner than InfoBatch and dynamic random."""
+    """Yields how often OrderDP reaches an accuracy before InfoBatch and before a random choice."""
     goals = below_full_data(results)
     for entry in _named(results, OrderDP.name):
         for rival in (rival for name in (InfoBatch.name, DynamicRandom.name) for rival in _named(results, name)):
-            ways = (Entry.seconds_to, Entry.samples_to) if rival.ratio == entry.ratio else ()
-            by_way = [Counter(_sooner(entry, rival, goals, costs)) for costs in ways]
-            if any(by_way):
-                seconds, samples = by_way
+            seeds = entry.metrics.keys() & rival.metrics.keys()
+            if goals and seeds and rival.ratio == entry.ratio:
+                time, samples = (_ahead(entry, rival, goals, costs) for costs in (Entry.seconds_to, Entry.samples_to))
+                cases = counted(time.total(), "case")
+                accuracies = listed([f"{goal:g}" for goal in goals])
                 yield (
-                    f"of {seconds.total()} accuracies, by seed, that either reaches, {entry.method} reaches "
-                    f"{seconds[1]} sooner than {rival.method}, {samples[1]} with fewer samples and {samples[0]} with "
-                    "as many."
+                    f"in {cases} (accuracy {accuracies} %, {counted(len(seeds), 'seed')} each), {entry.method} gets "
+                    f"there first in {time[1]}, {rival.method} in {time[-1]}, and neither in {time[None]}. Counted in "
+                    f"samples instead of seconds, {entry.method} is first in {samples[1]}, {rival.method} in "
+                    f"{samples[-1]}, and they are equal in {samples[0]}."
                 )
 
 
-def _sooner(
+def _ahead(
     entry: Entry, rival: Entry, goals: tuple[float, ...], costs: Callable[[Entry, float], Mapping[int, float | None]]
-) -> Iterator[int]:
-    """Yields 1, 0 or -1 for each goal and seed that either reaches: the first at less, equal or more cost."""
+) -> Counter[int | None]:
+    """Returns how often an entry reaches a goal at less (1), equal (0) or more cost (-1), or neither does (None)."""
+    found: Counter[int | None] = Counter()
     for goal in goals:
         mine, theirs = costs(entry, goal), costs(rival, goal)
         for seed in mine.keys() & theirs.keys():
             one, two = (math.inf if cost is None else cost for cost in (mine[seed], theirs[seed]))
-            if min(one, two) < math.inf:
-                yield (one < two) - (one > two)
+            found[None if one == two == math.inf else (one < two) - (one > two)] += 1
+    return found
 
 
 def _named(results: Results, name: str) -> list[Entry]:

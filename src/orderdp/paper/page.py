@@ -41,6 +41,7 @@ from orderdp.report.outline import Outline, Published, outline_of
 from orderdp.report.section import Choices, Section
 from orderdp.report.sections import SECTIONS
 from orderdp.report.sections.lossless import joined as joined_searches
+from orderdp.report.tables import counted
 from orderdp.training.provenance import NOT_RECORDED
 
 # What differs from the paper in every study.
@@ -262,7 +263,7 @@ def _lacking(study: Study, part: str, task: Task) -> list[str]:
         asked = begun if task.seeds is not None else set(entry.missing)
         missing += len(asked - set(entry.results))
     if missing:
-        lacking.append("1 run" if missing == 1 else f"{missing} runs")
+        lacking.append(counted(missing, "run"))
     methods = {entry.method for entry in entries}
     wanted = [recipe.label for recipe in plan.pruned()] if plan.lossless is None else []
     absent = [label for label in wanted if label not in results.entries]
@@ -295,7 +296,7 @@ def _of_runs(bare: Exhibit, file: Path, study: Study, outline: Outline, tasks: M
             *(f"Left out: {why}." for task in tasks.values() for why in task.joined.left_out),
         ],
         tables=[*tables, *short, blocks, *other_settings(file, study, tasks)],
-        marks=_counted(held),
+        marks=_marks_in(held),
         shorter=shorter,
         reports=reports(tasks),
     )
@@ -315,24 +316,24 @@ def _held(size: str, outline: Outline, tasks: Mapping[str, Task]) -> Iterator[tu
                     yield table, found._replace(table=found.table._replace(title=title))
 
 
-def _counted(held: Sequence[tuple[Published, Held]], name: str | None = None) -> Counter[Mark]:
+def _marks_in(held: Sequence[tuple[Published, Held]], name: str | None = None) -> Counter[Mark]:
     """Returns how often each mark stands in the tables of a name, or in all."""
     return sum((each.marks for _, each in held if name in (None, each.table.name)), Counter())
 
 
 def _against_print(outline: Outline, held: Sequence[tuple[Published, Held]]) -> Iterator[str]:
     """Yields whether the printed order and the printed numbers are seen."""
-    order, there = _counted(held, "order"), _counted(held, "numbers")
+    order, there = _marks_in(held, "order"), _marks_in(held, "numbers")
     if order:
         yield (
-            f"Order: of {order.total()} printed differences, {order[SAME] + order[ORDER]} have the printed sign here, "
-            f"{order[SAME]} of them with the printed size in their interval. {order[OTHER]} have the other sign, and "
-            f"{order[OPEN]} are open."
+            f"Order: of {counted(order.total(), 'printed difference')}, the printed sign is seen in "
+            f"{order[SAME] + order[ORDER]}, in {order[SAME]} of these with the printed size in the interval. The other "
+            f"sign is seen in {order[OTHER]}, and the sign is open in {order[OPEN]}."
         )
     if there:
         yield (
-            f"Numbers: {there[WITHIN]} of {there.total()} printed ones lie in the interval, {there[OUTSIDE]} "
-            f"outside, and {there[OPEN]} are open."
+            f"Numbers: of {counted(there.total(), 'printed number')}, {there[WITHIN]} within the interval, "
+            f"{there[OUTSIDE]} outside, and {there[OPEN]} open."
         )
     elif outline.published:
         yield f"Numbers: {NOT_COMPARABLE}, since data, network or schedule differ."
@@ -344,8 +345,8 @@ def _against_shorter(shorter: Counter[str]) -> Iterator[str]:
     """Yields what the shorter schedule says."""
     if shorter:
         yield (
-            f"Shorter schedule: the method named first is better in {shorter['better']} of {shorter.total()} cases, "
-            f"worse in {shorter['worse']}, and open in {shorter['open']}."
+            f"Shorter schedule: the method named first is better in {shorter['better']} of "
+            f"{counted(shorter.total(), 'case')}, worse in {shorter['worse']}, and open in {shorter['open']}."
         )
 
 

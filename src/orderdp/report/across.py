@@ -13,7 +13,7 @@ from orderdp.comparison.worth import worth_of
 from orderdp.output.text_table import Table
 from orderdp.report.placement import full_data, left_nothing_out, percent, pruned_entries, ratio_of, ratios_of
 from orderdp.report.sections.lossless import joined
-from orderdp.report.tables import interval, listed, sign_of, signed
+from orderdp.report.tables import counted, interval, listed, sign_of, signed
 
 ACROSS = "across"  # what the names of the tables begin with
 MARGIN = 0.2  # points below the shorter schedule from which a method counts as worse in a task
@@ -105,7 +105,7 @@ def _sentence(name: str, cells: Sequence[Cell], ratios: Sequence[float], flat: S
     found = [(ratio, each) for ratio in ratios if (each := _worth_at(cells, ratio, flat))]
     amounts = [
         f"{_amount(worth)}{'' if number else ' steps than stopping early'} at {percent(ratio)} "
-        f"({_plural(worth.tasks, 'task')})"
+        f"({counted(worth.tasks, 'task')})"
         for number, (ratio, worth) in enumerate(found)
     ]
     said = [f"{name} is worth {listed(amounts)}."] if amounts else []
@@ -113,8 +113,8 @@ def _sentence(name: str, cells: Sequence[Cell], ratios: Sequence[float], flat: S
         _, safe, below = _counts(cells)
         said.append(
             f"{'Its accuracy' if amounts else f'The accuracy of {name}'} minus that of the shorter schedule is "
-            f"{_written(cells, difference)} points, the mean over {_plural(len(cells), 'cell')} of "
-            f"{_plural(len({cell.task for cell in cells}), 'task')}. A loss of {MARGIN:g} points is excluded in {safe} "
+            f"{_written(cells, difference)} points, the mean over {counted(len(cells), 'cell')} of "
+            f"{counted(len({cell.task for cell in cells}), 'task')}. A loss of {MARGIN:g} points is excluded in {safe} "
             f"of them and shown in {below}."
         )
     return " ".join(said)
@@ -127,10 +127,6 @@ def _amount(worth: MeanWorth) -> str:
     turned = {"at least": "at most", "at most": "at least"}
     beyond = turned.get(worth.beyond, worth.beyond) if fewer else worth.beyond
     return f"{beyond} {abs(percents)} % {'fewer' if fewer else 'more'}".lstrip()
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 class MeanWorth(NamedTuple):

@@ -221,6 +221,11 @@ def signed(text: str) -> str:
     return text.replace("-", "−")
 
 
+def counted(count: int, what: str) -> str:
+    """Returns a number of things: "1 case", "2 cases"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def listed(parts: Sequence[str]) -> str:
     """Returns the parts in one phrase: "a, b and c"."""
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)

@@ -23,13 +23,13 @@ def section(results: Results, _choices: Choices) -> Section | None:
         return None
     charts = [*charts_of("gradients", results), *(_joint(results, ratio) for ratio in ratios_of(results))]
     rows = [["run", "correlation"]]
-    rows += [[f"{entry.label}{entry.mark}", signed(f"{r:+.2f}")] for entry, r in correlations(results)]
+    rows += [[f"{entry.label}{entry.mark}", signed(f"{fmean(found):+.2f}")] for entry, found in correlations(results)]
     note = "Pearson's r of test accuracy and gradient norm over the epochs of a run, mean over the seeds."
     return Section("Gradients", tables=[Table("correlation", "Accuracy and gradient norm", rows, note)], charts=charts)
 
 
-def correlations(results: Results) -> Iterator[tuple[Entry, float]]:
-    """Yields the entries with Pearson's r of accuracy and gradient norm over the epochs, mean over the seeds."""
+def correlations(results: Results) -> Iterator[tuple[Entry, list[float]]]:
+    """Yields the entries with Pearson's r of accuracy and gradient norm over the epochs, of each seed that has one."""
     for entry in results.entries.values():
         runs = [
             correlation(*([line[key] for line in _evaluated(lines)] for key in ("accuracy", "gradient_norm")))
@@ -37,7 +37,7 @@ def correlations(results: Results) -> Iterator[tuple[Entry, float]]:
         ]
         found = [r for r in runs if not math.isnan(r)]
         if found:
-            yield entry, fmean(found)
+            yield entry, found
 
 
 def _evaluated(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
