@@ -74,8 +74,8 @@ def _frontier(results: Results) -> Iterator[str]:
             more.append(rival.mean("samples_backward") / entry.mean("samples_backward"))
     if signs:
         yield (
-            f"OrderDP is more accurate than InfoBatch at {signs[1]} of {counted(len(more), 'prune ratio')} and less "
-            f"accurate at {signs[-1]}; the difference is open at {signs[0]}. Its mean time is shorter at {sooner}. "
+            f"OrderDP is more accurate than InfoBatch at {signs[1]} of {counted(len(more), 'prune ratio')}, less "
+            f"accurate at {signs[-1]}, and open at {signs[0]}. Its mean time is shorter at {sooner}. "
             f"InfoBatch trains {min(more):.2f} to {max(more):.2f} times as many samples."
         )
 
@@ -150,10 +150,9 @@ def _times_to(results: Results) -> Iterator[str]:
                 cases = counted(time.total(), "case")
                 accuracies = listed([f"{goal:g}" for goal in goals])
                 yield (
-                    f"in {cases} (accuracy {accuracies} %, {counted(len(seeds), 'seed')} each), {entry.method} gets "
-                    f"there first in {time[1]}, {rival.method} in {time[-1]}, and neither in {time[None]}. Counted in "
-                    f"samples instead of seconds, {entry.method} is first in {samples[1]}, {rival.method} in "
-                    f"{samples[-1]}, and they are equal in {samples[0]}."
+                    f"in {cases} (accuracy {accuracies} %, {counted(len(seeds), 'seed')}), {entry.method} is first in "
+                    f"{time[1]}, {rival.method} in {time[-1]}, and neither gets there in {time[None]}. By samples, not "
+                    f"seconds: {samples[1]} and {samples[-1]}, and equal in {samples[0]}."
                 )
 
 
