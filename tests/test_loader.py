@@ -255,7 +255,7 @@ def test_an_epoch_can_be_set():
     ("arguments", "text"),
     [
         ({"shuffle": True}, "shuffle must be left out, got True; the pruner chooses the samples and their order"),
-        ({"sampler": range(N)}, "sampler must be left out, got range"),
+        ({"sampler": range(N)}, "sampler must be left out, got range; the pruner chooses"),
         ({"batch_sampler": [[0]]}, "batch_sampler must be left out, got list"),
         ({"batch_size": 0}, "batch_size must be a positive integer, got 0; write a number such as 128"),
         ({"batch_size": None}, "batch_size must be a positive integer, got None"),

@@ -47,6 +47,7 @@ REFUSED = {
         "--hours 1 --studies table2 figure99",
         "no study named 'figure99'; did you mean 'figure9'?",
     ),
+    "unknown study, to show": ("--studies table2 figure99", "no study named 'figure99'; did you mean 'figure9'?"),
     "no study of the paper": (
         "--hours 1 --studies worth",
         "--studies must be of the paper or what it leaves open, with size cpu, got worth; write 'orderdp study worth'",

@@ -25,10 +25,13 @@ def entry(name, ratio, results=None, epochs=None, **strategy):
     return found
 
 
-def said(study, *entries):
+def results_of(*entries):
     planned = SimpleNamespace(sizes=SimpleNamespace(num_test_samples=1_000), seeds=(0, 1, 2))
-    results = Results(planned, {each.label: each for each in entries})
-    return list(answers(study, {"task": results}))
+    return Results(planned, {each.label: each for each in entries})
+
+
+def said(study, *entries):
+    return list(answers(study, {"task": results_of(*entries)}))
 
 
 def accurate(*accuracies, seconds=1.0, samples=100):
@@ -41,6 +44,18 @@ def accurate(*accuracies, seconds=1.0, samples=100):
 def test_each_claim_is_answered_and_nothing_else():
     files = {place.name: place.row.file for place in places() if place.row is not None and place.row.file is not None}
     assert {name for name, file in files.items() if "claim" in read_study(file)} == set(ANSWERS)
+
+
+def test_figures_of_one_kind_have_one_answer():
+    assert ANSWERS["figure9"] is ANSWERS["figure10"] is ANSWERS["figure11"]
+    assert ANSWERS["figure12"] is ANSWERS["figure13"]
+
+
+def test_each_task_is_answered_by_its_own_runs():
+    tasks = {part: results_of(entry("orderdp", 0.5, used(of))) for part, of in (("a", [0, 4]), ("b", [1, 4]))}
+    a, b = answers("figure9", tasks)
+    assert a.startswith("Here, a: OrderDP uses every sample in 1 of 1 seed.")
+    assert b.startswith("Here, b: OrderDP uses every sample in 0 of 1 seed and leaves out up to 1 in the others.")
 
 
 def test_a_study_without_claim_has_no_answer():
@@ -72,7 +87,7 @@ def test_ratios_are_compared_with_infobatch_at_the_same():
         entry("orderdp", 0.9, accurate(70.0, 70.5, 71.0, seconds=1.0, samples=100)),
         entry("orderdp", 0.5, accurate(92.0, 92.1, 92.2, seconds=3.0, samples=500)),
         entry("orderdp", 0.7, accurate(90.0, 91.0, 92.0, seconds=2.0, samples=300)),
-        entry("infobatch", 0.5, accurate(90.0, 90.1, 90.2, seconds=2.0, samples=600)),
+        entry("infobatch", 0.5, accurate(90.0, 90.1, 90.2, seconds=3.0, samples=600)),
         entry("infobatch", 0.7, accurate(91.0, 91.0, 91.0, seconds=2.1, samples=450)),
         entry("infobatch", 0.9, accurate(80.0, 80.5, 81.0, seconds=2.0, samples=300)),
     ]
@@ -98,6 +113,7 @@ def test_splits_of_a_ratio_are_compared_in_pairs():
             "orderdp", 0.5, accurate(92.0, 92.1, 92.2, seconds=6.0), explore=1.0, exploit=0.5, initial_score=math.inf
         ),
         entry("orderdp", 0.5, accurate(50.0, 50.0, 50.0, seconds=9.0), explore=1.0, exploit=0.5, initial_score=0.0),
+        entry("orderdp", 0.5, accurate(50.0, 50.0, 50.0, seconds=9.0), explore=1.0, exploit=0.5, initial_score=3.0),
         entry("orderdp", 0.6, accurate(88.0, 88.0, 88.0, seconds=9.0), explore=0.4, exploit=1.0),
         entry("orderdp", 0.4, accurate(88.0, 88.0, 88.0, seconds=9.0)),
     ]
@@ -128,13 +144,13 @@ def used(*histograms):
 def test_samples_never_used_are_counted():
     runs = [
         entry("orderdp", 0.5, used([0, 4, 8, 4], [3, 1, 4, 8])),
-        entry("dynamic_random", 0.5, used([0, 0, 16])),
+        entry("dynamic_random", 0.5, used([2, 0, 0, 0, 4, 0, 1, 0, 0, 0, 1])),
     ]
     assert said("figure9", *runs) == [
         "Here, task: OrderDP uses every sample in 1 of 2 seeds and leaves out up to 3 in the others. It uses the "
         "middle half of the samples 1 to 3 times.",
-        "Here, task: dynamic random uses every sample in 1 of 1 seed. It uses the middle half of the samples 2 to 2 "
-        "times.",
+        "Here, task: dynamic random uses every sample in 0 of 1 seed and leaves out up to 2 in the others. It uses the "
+        "middle half of the samples 0 to 4 times.",
     ]
 
 
@@ -159,10 +175,12 @@ def timed():
 
 def test_cases_are_accuracies_that_either_method_reaches(timed):
     full = entry("full", None, accurate(90.0), {0: timed([90.0], 1.0, 100)})  # goals 85, 88 and 89
-    own = entry("orderdp", 0.5, accurate(88.0), {0: timed([80.0, 86.0, 88.0], 1.0, 50)})
+    epochs = {0: timed([80.0, 86.0, 88.0], 1.0, 50), 1: timed([90.0], 1.0, 50)}  # no other has a seed 1
+    own = entry("orderdp", 0.5, accurate(88.0, 90.0), epochs)
+    unlike = entry("infobatch", 0.9, accurate(90.0), {0: timed([90.0], 0.1, 1)})  # at another prune ratio
     rival = entry("infobatch", 0.5, accurate(89.0), {0: timed([86.0, 87.0, 89.0], 0.9, 60)})
     random = entry("dynamic_random", 0.5, accurate(87.0), {0: timed([80.0, 87.0, 87.0], 1.5, 50)})
-    assert said("figure12", full, own, rival, random) == [
+    assert said("figure12", full, own, rival, random, unlike) == [
         "Here, task: in 3 cases (accuracy 85, 88 and 89 %, 1 seed), OrderDP is first in 0, InfoBatch in 3, and neither "
         "gets there in 0. By samples, not seconds: 1 and 2, and equal in 0.",
         "Here, task: in 3 cases (accuracy 85, 88 and 89 %, 1 seed), OrderDP is first in 2, dynamic random in 0, and "

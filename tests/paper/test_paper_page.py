@@ -14,7 +14,17 @@ from orderdp.paper import page as module
 from orderdp.paper.contents import CONTENTS, Kind, Place, places
 from orderdp.paper.exhibit import Shown
 from orderdp.paper.failures import Failure
-from orderdp.paper.page import Page, _against_print, _held, _lacking, _of_exact, page_of
+from orderdp.paper.page import (
+    Exhibit,
+    Page,
+    _against_print,
+    _against_shorter,
+    _held,
+    _lacking,
+    _of_exact,
+    _state,
+    page_of,
+)
 from orderdp.paper.page_text import as_html, as_markdown
 from orderdp.paper.runs_shown import Task
 from orderdp.paper.sources import Found, Joined, Source, find, join
@@ -164,6 +174,40 @@ def test_the_sentences_of_print_count_its_marks():
     ]
 
 
+def test_the_shorter_schedule_is_counted_in_cases():
+    assert list(_against_shorter(Counter(better=1, worse=2, open=4))) == [
+        "Shorter schedule: the method named first is better in 1 of 7 cases, worse in 2, and open in 4."
+    ]
+    assert list(_against_shorter(Counter())) == []
+
+
+def test_a_study_is_run_when_all_its_tasks_are_whole(pair):
+    study = Study("mine", "cpu", None, {"a": pair.plan, "b": pair.plan}, {}, {})
+    whole, begun = (Task(read_results(pair.path), None, seeds) for seeds in (3, 4))
+    assert _state(study, {"a": whole, "b": whole}) == "run"
+    assert _state(study, {"a": whole}) == "partly run: 1 of 2 tasks whole, 1 begun"
+    assert _state(study, {"a": whole, "b": begun}) == "partly run: 1 of 2 tasks whole, 2 begun"
+
+
+def test_in_markdown_a_question_stands_before_its_answers(tmp_path):
+    exhibit = Exhibit(
+        *("figure9", "Figure 9", "run"),
+        asks="Is it?",
+        claim="It is.",
+        seen=["Here."],
+        tables=[Table("t", "T", [["a"], ["b"]])],
+        pictures=[tmp_path / "docs" / "p.svg"],
+        deviations=["A.", "B."],
+        reports={"digits": tmp_path / "tables.md"},
+    )
+    text = as_markdown(Page("cpu", [exhibit], [], []), tmp_path / "docs")
+    assert text.partition("## Figure 9\n\n")[2].splitlines() == [
+        *("Is it?", "", "- **State:** run.", "- **The paper reads:** It is.", "- Here."),
+        *("- **Deviation:** A.", "- **Deviation:** B.", "- **All tables:** [digits](../tables.md).", ""),
+        *("**T**", "", "| a |", "| --- |", "| b |", "", "![Figure 9](p.svg)"),
+    ]
+
+
 def test_a_figure_has_the_charts_of_the_first_section_that_has_any(monkeypatch):
     sections = {name: Section(name, charts=[Chart(name, name, None, "")]) for name in ("b", "c")}
     monkeypatch.setattr(module, "_section", lambda name, *_: sections.get(name))
@@ -174,12 +218,17 @@ def test_a_figure_has_the_charts_of_the_first_section_that_has_any(monkeypatch):
 def test_what_was_left_out_or_failed_is_said(pair, monkeypatch):
     study = Study("mine", "cpu", None, {"another": pair.plan}, {}, {})
     task = Task(read_results(pair.path), Joined(None, {}, ["a.jsonl.xz, which has another max_lr"]), 3)
-    bare = module.Exhibit("mine", "Mine", "run", printed=False, seen=["Before."])
+    monkeypatch.setattr(module, "answers", lambda name, tasks: (f"{name}, {part}." for part in tasks))
+    bare = Exhibit("mine", "Mine", "run", printed=False, seen=["Before."])
     shown = module._of_runs(bare, find_study("open_mae").file, study, Outline("mine"), {"of another plan": task})
-    assert (shown.seen[0], shown.seen[-1]) == ("Before.", "Left out: a.jsonl.xz, which has another max_lr.")
-    assert not any("lacks" in sentence for sentence in shown.seen)
+    assert shown.seen == [
+        "Before.",
+        "mine, of another plan.",
+        "Shorter schedule: the method named first is better in 1 of 1 case, worse in 0, and open in 0.",
+        "Left out: a.jsonl.xz, which has another max_lr.",
+    ]
     monkeypatch.setattr(module, "places", lambda: [place for place in places() if place.name == "open_stream"])
-    failed = [Failure("open_stream", "", "open_stream", "open_stream", "no data")]
+    failed = [Failure(name, "", name, name, "no data") for name in ("open_text", "open_stream")]
     (stream,) = page_of("cpu", Found(failed=failed)).left_open
     assert (stream.state, stream.seen) == ("not run", ["Could not be run: all of it: no data."])
 

@@ -13,7 +13,7 @@ import numpy as np
 from orderdp.comparison.results import Entry, Results
 from orderdp.comparison.verdicts import paired_difference
 from orderdp.diagnostics.dynamics import ROLLING_WINDOW
-from orderdp.report.placement import full_data, percent, pruned_entries, ratio_of, ratios_of
+from orderdp.report.placement import full_data, percent, pruned_entries, ratios_of
 from orderdp.report.sections.cost import below_full_data
 from orderdp.report.sections.gradients import correlations
 from orderdp.report.tables import counted, interval, listed, share, sign_of, signed
@@ -170,8 +170,8 @@ def _ahead(
 
 
 def _named(results: Results, name: str) -> list[Entry]:
-    """Returns the entries of a strategy, by prune ratio."""
-    return sorted((entry for entry in pruned_entries(results) if entry.strategy["name"] == name), key=ratio_of)
+    """Returns the entries of a strategy."""
+    return [entry for entry in pruned_entries(results) if entry.strategy["name"] == name]
 
 
 # Study with a claim to the function that answers it.

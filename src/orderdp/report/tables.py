@@ -222,7 +222,11 @@ def signed(text: str) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    """Returns a number of things: "1 case", "2 cases"."""
+    """Returns a number of things.
+
+    >>> counted(0, "case"), counted(1, "case"), counted(2, "case")
+    ('0 cases', '1 case', '2 cases')
+    """
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
