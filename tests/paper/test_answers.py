@@ -131,8 +131,10 @@ def test_what_is_left_out_stands_beside_the_difference_to_full_data():
         for name, (accuracy, samples) in kept.items()
     ]
     assert said("table5", full, *runs) == [
-        "Here, task: OrderDP 0.3 minus full data is −1.00 [−1.10, −0.90] points; it leaves out 30.0 %.",
-        "Here, task: InfoBatch 0.3 minus full data is +0.50 [+0.40, +0.60] points; it leaves out 25.0 %.",
+        "Here, task: the accuracy of OrderDP minus that of full data is −1.00 [−1.10, −0.90] points; it leaves out "
+        "30.0 % of the samples.",
+        "Here, task: the accuracy of InfoBatch minus that of full data is +0.50 [+0.40, +0.60] points; it leaves out "
+        "25.0 % of the samples.",
     ]
     assert said("table7", *runs) == []
 

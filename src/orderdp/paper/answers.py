@@ -115,7 +115,10 @@ def _beside_full(results: Results) -> Iterator[str]:
         difference = results.against_full(entry)
         if difference is not None:
             minus = interval(difference, len(results.seeds))
-            yield f"{entry.label} minus full data is {minus} points; it leaves out {left_out(entry)}."
+            yield (
+                f"the accuracy of {entry.method} minus that of full data is {minus} points; it leaves out "
+                f"{left_out(entry)} of the samples."
+            )
 
 
 def _uses(results: Results) -> Iterator[str]:
