@@ -71,7 +71,8 @@ def test_norms_are_those_of_full_data_times_so_much():
 
     ones = (1.0, 1.0, 1.0)
     norms = [(2.0, 1.5, 1.0), (2.0, 1.0, 1.5), (2.0, 1.0, 1.5), (2.0, 1.5, 1.0)]
-    full = entry("full", None, accurate(81.0), {seed: rows(each, ones) for seed, each in enumerate(norms)})
+    of_full = {seed: rows(each, ones) for seed, each in enumerate(norms)} | {4: rows((1.0,), (1.0,))}  # which has no r
+    full = entry("full", None, accurate(81.0), of_full)
     short = entry("short", None, accurate(81.0), {0: rows((1.0, 2.0, 3.0), ones)})
     epochs = [((3.0, 3.0, 3.0), (0.5, 0.5, 0.5)), ((1.5, 0.9, 1.2), (2.0, 4.0, 3.0)), ((1.0, 1.5, 2.0), ones)]
     method = entry("infobatch", 0.7, accurate(80.0), {seed: rows(*each) for seed, each in enumerate(epochs)})

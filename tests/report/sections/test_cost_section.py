@@ -34,6 +34,11 @@ def test_cost_adds_up_samples_steps_and_seconds(pair):
 def test_without_accuracies_to_reach_three_below_full_datas_are_taken(pair):
     _, reached, _ = make_section("cost", read_results(pair.path), accuracies=()).tables
     assert reached.lines[0] == ["run", "86.3 %", "89.3 %", "90.3 %"]  # full data: 91.37
+    without_epochs = read_results(pair.path)
+    for entry in without_epochs.entries.values():
+        entry.metrics.clear()
+    for asked in ((), (89.0,)):
+        assert [table.name for table in make_section("cost", without_epochs, accuracies=asked).tables] == ["cost"]
     without_results(pair, "full data", 0, 1, 2)
     assert [table.name for table in make_section("cost", read_results(pair.path), accuracies=()).tables] == ["cost"]
 
