@@ -44,7 +44,7 @@ INPUTS = {bert: torch.arange(60)[None], swin: torch.randn(1, 3, 28, 28)}
 
 
 def averaged(model, decay):
-    """Returns how many whole numbers of the averaged model differ, how many there are, and whether its output differs."""
+    """Returns how many numbers of the table changed, how many it has, and whether the output changed."""
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
     for _ in range(3):
         average.update_parameters(model)
