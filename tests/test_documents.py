@@ -52,6 +52,24 @@ def test_the_loop_in_the_readme_trains():
     assert names["scheduler"].last_epoch == pruner.total_steps(3, batch_size=128)
 
 
+def test_the_average_in_the_training_loop_keeps_whole_numbers_at_any_decay():
+    page = (ROOT / "docs/training-loop.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(from torch.optim.swa_utils import AveragedModel.*?)```", page, flags=re.DOTALL)
+    assert "(0.999)" in code
+    code, each_step = code.replace("(0.999)", "(0.9999)").split("# after each optimizer.step()\n")
+    model = nn.BatchNorm1d(4)
+    model.register_buffer("positions", torch.arange(512))
+    names = {"model": model}
+    exec(code, names)
+    for _ in range(3):
+        model(torch.randn(8, 4))
+        exec(each_step, names)
+    average = names["averaged_model"].module
+    assert torch.equal(average.positions, torch.arange(512))
+    assert average.num_batches_tracked == 3
+    assert not torch.equal(average.running_mean, model.running_mean)
+
+
 def test_the_loop_in_the_diagnostics_measures_what_it_says(capsys):
     (code,) = re.findall(
         r"```python\n(.*?)```", (ROOT / "docs/diagnostics.md").read_text(encoding="utf-8"), flags=re.DOTALL

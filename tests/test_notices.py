@@ -12,6 +12,7 @@ import torch
 
 import orderdp
 from orderdp import DynamicRandom, FullData, IndexedDataset, OrderDP, Pruner
+from orderdp.sharded import ShardedPruner
 from reference.loop import LEFT_EARLY, joined, loss_of, train_epoch
 
 HALF = OrderDP(explore=1.0, exploit=0.5)
@@ -194,6 +195,37 @@ def test_an_epoch_past_those_of_the_strategy_is_warned_of_once(strategy):
     assert warned_in(lambda: passes(pruner, loader, lambda number: True, epochs=2)) == [
         f"epoch 2 is past the end of {strategy}, which goes on as at its end; give it the epochs of the run"
     ]
+
+
+@pytest.mark.parametrize("make", [Pruner, ShardedPruner])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_epochs_inside_autocast_are_warned_of_once(make, workers):
+    pruner = make(HALF, N)
+    loader = pruner.loader(range(N), batch_size=8, num_workers=workers)
+
+    def inside(**settings):
+        with torch.autocast("cpu", torch.bfloat16, **settings):
+            passes(pruner, loader, lambda number: True, epochs=2)
+
+    assert warned_in(lambda: inside(cache_enabled=False)) == []
+    assert warned_in(lambda: inside(enabled=False)) == []
+    assert warned_in(inside) == [
+        "epoch 4 begins inside torch.autocast, which goes on with the weights of its first step; write with "
+        "torch.autocast(...) in each step, around the forward pass and the loss alone"
+    ]
+
+
+@each_strategy
+def test_a_block_of_autocast_for_each_step_is_not_warned_of(strategy):
+    pruner = Pruner(strategy, N)
+
+    def train():
+        for _ in range(2):
+            for index, _ in pruner.loader(range(N), batch_size=8):
+                with torch.autocast("cpu", torch.bfloat16):
+                    pruner.update(index, loss_of(index, pruner.epoch))
+
+    assert warned_in(train) == []
 
 
 @dataclass(frozen=True, kw_only=True)

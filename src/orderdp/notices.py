@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from orderdp.epochs import shown
 from orderdp.record import EpochRecord
@@ -110,6 +111,15 @@ class Notices:
                 "past its end",
                 f"epoch {epoch} is past the end of {shown(strategy)}, which goes on as at its end; give it the epochs "
                 "of the run",
+            )
+
+    def of_autocast(self, epoch: int | None) -> None:
+        """Warns of an epoch that begins inside autocast, which keeps its copies of the weights until its block ends."""
+        if torch.is_autocast_cache_enabled() and any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
+            self.warn(
+                "autocast",
+                f"epoch {epoch} begins inside torch.autocast, which goes on with the weights of its first step; write "
+                "with torch.autocast(...) in each step, around the forward pass and the loss alone",
             )
 
     def of_size(self, epoch: int | None, num_selected: int, *, added: int, kept_step: bool) -> None:

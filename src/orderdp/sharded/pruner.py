@@ -178,10 +178,10 @@ class ShardedPruner:
             self._begun, self.epoch = self._begun + 1, self.next_epoch
         assert self.selection is not None
         assert self._record is not None
-        self._batching, self.next_epoch = batching, self.next_epoch + 1
-        self._resume = self._loaded = False
+        self._batching, self.next_epoch, self._resume, self._loaded = batching, self.next_epoch + 1, False, False
         self._record.begin(steps, shard.wire.num_ranks)
         self.selection_s += time.perf_counter() - begin_s
+        self._notices.of_autocast(self.epoch)
         return self.selection
 
     def end_epoch(self, last: int = -1) -> None:
