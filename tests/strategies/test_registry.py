@@ -247,6 +247,10 @@ class Batchwise(OrderedSGD):
 class WithoutRatio(Strategy):
     keep: float = 0.5
 
+@dataclass(frozen=True, repr=False)
+class Renamed(DynamicRandom):
+    name = "dynamic_random"
+
 class NoStrategy:
     pass
 """
@@ -296,6 +300,11 @@ def test_a_custom_strategy_inherits_what_its_ratio_sets():
             "custom_module:WithoutRatio",
             ValueError,
             "a strategy must take prune_ratio to be trained by name, got",
+        ),
+        (  # else its files would name the method that it is not
+            "custom_module:Renamed",
+            ValueError,
+            "name must be left out of a custom strategy, which files call MODULE:CLASS, got 'dynamic_random'",
         ),
     ],
 )

@@ -188,4 +188,9 @@ def _custom(name: str) -> type[Strategy]:
         )
     if strategy.ratio_setting not in {field.name for field in fields(strategy)}:
         raise ValueError(f"a strategy must take prune_ratio to be trained by name, got {name!r} without; add it there")
+    if strategy.name != f"{strategy.__module__}:{strategy.__qualname__}" and BY_NAME.get(strategy.name) is not strategy:
+        raise ValueError(
+            f"name must be left out of a custom strategy, which files call MODULE:CLASS, got {strategy.name!r} in "
+            f"{name!r}; write label for its name in tables"
+        )
     return strategy
