@@ -342,7 +342,7 @@ CLAIMS: dict[str, Callable[[list[str], Path], None]] = {
 }
 
 
-SLOW = {"label_noise"}  # trains twenty times
+SLOW = {"label_noise", "small_gpt"}  # over ten seconds
 
 
 @pytest.mark.parametrize(

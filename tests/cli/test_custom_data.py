@@ -47,6 +47,7 @@ def test_train_takes_a_custom_data_set_with_its_data_root_and_image_size(here):
     assert RunFolder(path / "OrderDP-50-seed0").result()["samples_backward"] == 45
 
 
+@pytest.mark.slow
 def test_compare_takes_a_custom_data_set_in_all_of_its_processes(scripts):
     data = ["--dataset", "custom_sets:load", "--data-root", "kept"]
     options = [*data, *SMALL, "--methods", "orderdp", "--seed", "0", "--processes", "2", "--run", "compared"]

@@ -405,6 +405,7 @@ def test_the_documented_steps_are_a_file_a_row_a_law_and_a_card():
         assert [re.findall(r"`(\w+/[\w/.]+)`", step) for step in listed] == [[step] for step in STEPS], document
 
 
+@pytest.mark.slow
 def test_a_file_and_a_row_are_all_that_a_new_strategy_needs_to_be_used_and_the_tests_ask_for_the_rest(tmp_path):
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     folder, registry = tmp_path / STEPS[0], tmp_path / STEPS[1]
