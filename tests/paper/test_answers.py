@@ -119,9 +119,19 @@ def test_splits_of_a_ratio_are_compared_in_pairs():
         entry("orderdp", 0.4, accurate(88.0, 88.0, 88.0, seconds=9.0)),
     ]
     assert said("figure4", *runs) == [
-        "Here, task: at 50 %, accuracy differs in 2 of 3 pairs of splits, by up to 2.00 points, and time in 1. A split "
-        "takes 5.0 to 6.0 s on average."
+        "Here, task: at 50 %, accuracy differs in 2 of 3 pairs of splits, by up to 2.00 points (2 after Holm's "
+        "correction), and time in 1. A split takes 5.0 to 6.0 s on average."
     ]
+
+
+def test_pairs_of_splits_are_judged_together_too():
+    # Their p-values are 0.049, 0.029 and 0.013: each below 0.05, and the least of three below 0.017.
+    runs = [
+        entry("orderdp", 0.5, accurate(*accuracies), explore=explore, exploit=0.5 / explore)
+        for explore, accuracies in {0.5: (90.0, 90.0, 90.0), 0.7: (90.6, 91.0, 91.4), 1.0: (91.4, 92.0, 92.6)}.items()
+    ]
+    (text,) = said("figure4", *runs)
+    assert "accuracy differs in 3 of 3 pairs of splits, by up to 2.00 points (1 after Holm's correction)" in text
 
 
 def test_what_is_left_out_stands_beside_the_difference_to_full_data():
