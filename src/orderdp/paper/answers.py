@@ -122,6 +122,34 @@ def _beside_full(results: Results) -> Iterator[str]:
             )
 
 
+def _directions(results: Results) -> Iterator[str]:
+    """Yields how near the gradients of OrderDP and InfoBatch are to that of full data, and OrderDP's to ∇L_q."""
+    rivals = {entry.ratio: entry for entry in _named(results, InfoBatch.name)}
+    for entry in _named(results, OrderDP.name):
+        if {"explore", "initial_score"} & entry.strategy.keys() or entry.ratio not in rivals:
+            continue
+        mine, theirs = (_cosines(each, "full") for each in (entry, rivals[entry.ratio]))
+        both = sorted(mine.keys() & theirs.keys())
+        if both:
+            nearer = sum(mine[at] > theirs[at] for at in both)
+            yield (
+                f"at {percent(entry.ratio)}, the cosine to the full gradient is {fmean(mine[at] for at in both):.3f} "
+                f"for {entry.method} and {fmean(theirs[at] for at in both):.3f} for {rivals[entry.ratio].method} on "
+                f"average, and larger for {entry.method} in {nearer} of {counted(len(both), 'measurement')}. To that "
+                f"of its surrogate loss, ∇L_q, it is {fmean(_cosines(entry, 'surrogate').values()):.3f}."
+            )
+
+
+def _cosines(entry: Entry, other: str) -> dict[tuple[int, int], float]:
+    """Returns (seed, epoch) to the cosine of the selection's gradient to another one, where it was measured."""
+    return {
+        (seed, row["epoch"]): row["alignment"][other]["cosine"]
+        for seed, rows in entry.metrics.items()
+        for row in rows
+        if row.get("alignment")
+    }
+
+
 def _uses(results: Results) -> Iterator[str]:
     """Yields whether every sample is used, and how often the middle half of them is, beside a random choice."""
     for entry in (each for name in (OrderDP.name, DynamicRandom.name) for each in _named(results, name)):
@@ -190,4 +218,5 @@ ANSWERS: Mapping[str, Callable[[Results], Iterator[str]]] = {
     "figure11": _uses,
     "figure12": _times_to,
     "figure13": _times_to,
+    "table11": _directions,
 }
