@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from orderdp.output.text_table import as_csv, as_latex, as_markdown, as_text, number_or_text
+from orderdp.output.text_table import as_csv, as_latex, as_markdown, as_text, markdown_cells, number_or_text
 
 LINES = [("run", "steps", "%"), ("full data", "1,000", "9"), ("short", "10", "10.5")]
 
@@ -50,7 +50,7 @@ def test_latex_is_a_tabular_with_the_rules_of_booktabs():
         ("a_b & c#d", r"a\_b \& c\#d"),
         ("{$x$}", r"\{\$x\$\}"),
         ("\\ ~ ^", r"\textbackslash{} \textasciitilde{} \textasciicircum{}"),
-        ("1 < 2 > 0", "1 $<$ 2 $>$ 0"),
+        ("1 < 2 > 0 | 3", "1 $<$ 2 $>$ 0 $|$ 3"),
         ("0–20 %", r"0–20 \%"),
     ],
 )
@@ -73,6 +73,16 @@ def test_markdown_is_aligned_by_its_rule():
         "| --- | ---: | ---: |",
         "| full data | 1,000 | 9 |",
         "| short | 10 | 10.5 |",
+    ]
+
+
+def test_a_bar_inside_a_cell_ends_no_cell_of_markdown():
+    lines = [("a|b", "x"), ("| c ||", "1 | 2")]
+    text = as_markdown(lines)
+    assert text.splitlines()[0] == r"| a\|b | x |"
+    assert [tuple(markdown_cells(line)) for line in text.splitlines() if "---" not in line] == [
+        ("a|b", "x"),
+        ("| c ||", "1 | 2"),
     ]
 
 

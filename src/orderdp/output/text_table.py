@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -75,14 +76,24 @@ def as_text(lines: Sequence[Sequence[str]], *, words: bool = False) -> str:
 
 
 def as_markdown(lines: Sequence[Sequence[str]]) -> str:
-    """Returns the lines, the first of them the header, as Markdown."""
+    """Returns the lines, the first of them the header, as Markdown; `markdown_cells` reads a line back."""
     header, *rows = lines
     rule = ("---", *["---:"] * (len(header) - 1))
-    return "".join(f"| {' | '.join(line)} |\n" for line in (header, rule, *rows))
+    escaped = ([cell.replace("|", r"\|") for cell in line] for line in (header, rule, *rows))
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+
+
+def markdown_cells(line: str) -> list[str]:
+    r"""Returns the cells of a line of a Markdown table.
+
+    >>> markdown_cells(r"| a\|b | 1 |")
+    ['a|b', '1']
+    """
+    return [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])]
 
 
 _LATEX = {letter: rf"\{letter}" for letter in "%_&#${}"}
-_LATEX |= {"±": r"$\pm$", "−": "$-$", "ε": r"$\varepsilon$", "<": "$<$", ">": "$>$"}
+_LATEX |= {"±": r"$\pm$", "−": "$-$", "ε": r"$\varepsilon$", "<": "$<$", ">": "$>$", "|": "$|$"}
 _LATEX |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from orderdp.output.drawing import save
 from orderdp.output.files import write_whole
-from orderdp.output.text_table import as_csv, as_markdown
+from orderdp.output.text_table import as_csv, as_markdown, markdown_cells
 
 Table: TypeAlias = tuple[Sequence[str], Sequence[Sequence[Any]]]
 
@@ -57,8 +57,6 @@ def read_summary(file: Path) -> tuple[list[list[str]], str]:
     if not file.exists():
         return [], ""
     lines = file.read_text(encoding="utf-8").splitlines()
-    cells = [line.strip()[1:-1].split("|") for line in lines if line.startswith("|")]
-    table = [
-        [re.sub(r"^-(?=\d)", "−", cell.strip()) for cell in line] for number, line in enumerate(cells) if number != 1
-    ]
+    cells = [markdown_cells(line) for line in lines if line.startswith("|")]
+    table = [[re.sub(r"^-(?=\d)", "−", cell) for cell in line] for number, line in enumerate(cells) if number != 1]
     return table, "\n".join(line for line in lines if line and not line.startswith("|"))
