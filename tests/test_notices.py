@@ -215,6 +215,17 @@ def test_epochs_inside_autocast_are_warned_of_once(make, workers):
     ]
 
 
+@pytest.mark.parametrize("device", ["cuda", "mps", "xpu"])
+def test_autocast_of_another_device_is_seen_without_one(device):
+    """A block of `torch.autocast` does nothing on a machine without the device."""
+    torch.set_autocast_enabled(device, True)
+    try:
+        (text,) = warned_in(lambda: Pruner(HALF, N).begin_epoch())
+    finally:
+        torch.set_autocast_enabled(device, False)
+    assert text.startswith("epoch 0 begins inside torch.autocast, ")
+
+
 @each_strategy
 def test_a_block_of_autocast_for_each_step_is_not_warned_of(strategy):
     pruner = Pruner(strategy, N)

@@ -17,6 +17,9 @@ from orderdp.strategies import Strategy
 _TIED_SHARE, _TIED_SAMPLE, _TIED_LEAST = 0.25, 4096, 256
 _LEAST = 32  # losses that say something of a setting
 _FEW = 10  # ids of failed samples that a printed report names
+# Types of device that have an autocast of their own in some release of torch, and those that have it in this one.
+_DEVICES = ("cpu", "cuda", "hpu", "mps", "mtia", "privateuseone", "xla", "xpu")
+_WITH_AUTOCAST = [device for device in _DEVICES if torch.amp.is_autocast_available(device)]
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class Notices:
 
     def of_autocast(self, epoch: int | None) -> None:
         """Warns of an epoch that begins inside autocast, which keeps its copies of the weights until its block ends."""
-        if torch.is_autocast_cache_enabled() and any(map(torch.is_autocast_enabled, ("cpu", "cuda"))):
+        if torch.is_autocast_cache_enabled() and any(map(torch.is_autocast_enabled, _WITH_AUTOCAST)):
             self.warn(
                 "autocast",
                 f"epoch {epoch} begins inside torch.autocast, which goes on with the weights of its first step; write "
