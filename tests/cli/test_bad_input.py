@@ -48,6 +48,7 @@ def test_a_list_with_commas_is_told_to_have_spaces(call, here, typed):
 
 UNKNOWN = {
     "train --lr 0.1": "no option --lr; did you mean '--max-lr'?",
+    "paper --size cpu --html page.html": "no option --html; did you mean '--page'?",
     "train --learning-rate 0.1": "no option --learning-rate; did you mean '--max-lr'?",
     "train --ratio=0.5": "no option --ratio=0.5; did you mean '--prune-ratio'?",
     "train --workers 2": "no option --workers; did you mean '--num-workers'?",

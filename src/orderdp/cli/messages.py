@@ -81,6 +81,7 @@ _ELSEWHERE = {
     "--data": "--data-root",
     "--data-dir": "--data-root",
     "--gpu": "--device",
+    "--html": "--page",
     "--learning-rate": "--max-lr",
     "--method": "--strategy",
     "--out": "--run",
