@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from orderdp import OrderDP, Pruner
+from orderdp import UCB, OrderDP, Pruner
 from orderdp.comparison.grid import Comparison, grid, load_comparison, with_method
 from orderdp.comparison.planned import Sizes
 from orderdp.strategies.registry import parse
@@ -17,6 +17,18 @@ N = 200
 
 def raises(kind, message):
     return pytest.raises(kind, match=f"^{re.escape(message)}$")
+
+
+class Mine(UCB):
+    label = "UCB"
+
+
+class One(OrderDP):
+    label = "Méthode à"
+
+
+class Other(OrderDP):
+    label = "Méthode é"
 
 
 def orderdp(*ratios):
@@ -332,6 +344,28 @@ def test_a_grid_leaves_the_recipes_own_method_aside(tiny):
 def test_a_grid_refuses_what_the_recipe_refuses(tiny):
     with raises(ValueError, "prune_ratio is a fraction and must lie in [0, 1), got 1.5; for 1.5 % write 0.015"):
         grid(tiny(), [{"name": "orderdp"}], [0.5, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("methods", "what"),
+    [
+        (["ucb", Mine.name], f"'UCB 50 %' of ucb and {Mine.name}"),
+        ([Mine.name, "ucb"], f"'UCB 50 %' of {Mine.name} and ucb"),
+    ],
+)
+def test_a_grid_leaves_out_no_method_that_has_the_label_of_another(tiny, methods, what):
+    advice = "write another label in a class of yours, or compare them apart"
+    with raises(ValueError, f"methods must have labels of their own, got {what}; {advice}"):
+        grid(tiny(), map(parse, methods), [0.5])
+
+
+def test_methods_whose_folders_would_be_the_same_are_refused_before_any_is_trained(tiny):
+    line = (
+        "methods must have labels that differ in letters from a to z or digits, which name their folders, got "
+        "['Méthode à 50 %', 'Méthode é 50 %']; write another label in a class of yours"
+    )
+    with raises(ValueError, line):
+        Comparison(tiny(), grid(tiny(), map(parse, [One.name, Other.name]), [0.5]))
 
 
 PLANS_TO_KEEP = {

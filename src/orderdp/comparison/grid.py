@@ -26,7 +26,7 @@ from orderdp.comparison.planned import (
 from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
-from orderdp.strategies import FullData
+from orderdp.strategies import FullData, Strategy
 from orderdp.strategies.registry import find, from_table, importing_nothing, to_table
 from orderdp.theory.sizes import check_number
 from orderdp.training.recipe import Recipe, gathered, load_recipe
@@ -108,6 +108,12 @@ class Comparison:
         for name, values in lists.items():
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
+        folders = {Member(recipe.label, recipe).name.lower() for recipe in self.pruned()}
+        if len(folders) != len(labels):
+            raise ValueError(
+                f"methods must have labels that differ in letters from a to z or digits, which name their folders, got "
+                f"{labels}; write another label in a class of yours"
+            )
 
     def _check_holds_out(self) -> None:
         """Raises ValueError if a rate cannot be chosen on training images that are held out for it."""
@@ -300,16 +306,22 @@ def grid(recipe: Recipe, methods: Iterable[Mapping[str, Any]], ratios: Sequence[
         ratios: the prune ratios.
 
     Raises:
-        ValueError: a method that the recipe refuses.
+        ValueError: a method that the recipe refuses, or two that tables would call the same.
     """
     methods = list(methods)
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Strategy] = {}
     for ratio in ratios:
         for method in methods:
             table = at_ratio(method, ratio)
             label = with_method(recipe, table).label  # which refuses what does not fit
-            found.setdefault(label, to_table(from_table(table, epochs=recipe.epochs), epochs=recipe.epochs))
-    return tuple(found.values())
+            strategy = from_table(table, epochs=recipe.epochs)
+            other = found.setdefault(label, strategy)
+            if other != strategy:
+                raise ValueError(
+                    f"methods must have labels of their own, got {label!r} of {other.name} and {strategy.name}; write "
+                    "another label in a class of yours, or compare them apart"
+                )
+    return tuple(to_table(strategy, epochs=recipe.epochs) for strategy in found.values())
 
 
 def load_comparison(path: Path) -> tuple[Comparison, Sizes]:
