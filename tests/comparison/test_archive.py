@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from orderdp.comparison.archive import Archive, read_archive, write_archive
+from orderdp.comparison.archive import Archive, read_archive, without_folders, write_archive
 from orderdp.comparison.records import Missing, Record, read_folder
 from orderdp.comparison.results import results_of
 from orderdp.report.page import read_report, write_report
@@ -55,6 +55,38 @@ def test_an_archive_does_not_say_where_the_data_were(pair, tmp_path, line):
     write_archive(tmp_path / "runs.jsonl.xz", Archive("mine", None, {"": read_folder(pair.path)}))
     assert b"someone" not in lzma.decompress((tmp_path / "runs.jsonl.xz").read_bytes())
     assert read_archive(tmp_path / "runs.jsonl.xz").parts[""].planned.recipe_text == there
+
+
+def test_an_archive_says_why_runs_failed_without_the_folders_of_a_machine(pair, tmp_path):
+    for seed, reason in ((1, "/home/someone/runs/x/model.pt: no space left"), (2, "out of memory")):
+        (pair.folder("full data", seed).path / "result.json").unlink()
+        pair.folder("full data", seed).write_failure(reason)
+    damaged = pair.folder("OrderDP 50 %", 0).path / "result.json"
+    damaged.write_text("{")
+    records = read_folder(pair.path)
+    assert str(damaged) in records.runs["OrderDP-50-seed0"].reason
+    write_archive(tmp_path / "runs.jsonl.xz", Archive("mine", None, {"": records}))
+    runs = read_archive(tmp_path / "runs.jsonl.xz").parts[""].runs
+    assert runs["full-data-seed1"] == Missing("failed", ".../model.pt: no space left")
+    assert runs["full-data-seed2"] == Missing("failed", "out of memory")
+    assert runs["OrderDP-50-seed0"].reason.startswith(".../result.json must hold JSON, got ")
+    assert str(tmp_path) not in lzma.decompress((tmp_path / "runs.jsonl.xz").read_bytes()).decode()
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("got '/home/me/my data/x.bin' and \"/home/me/y\"", "got '.../x.bin' and \".../y\""),
+        ("got /home/me, /Users/me and C:\\Users\\me; correct it", "got ..., ... and ...; correct it"),
+        (r"no C:\Users\me\data\x.bin", "no .../x.bin"),
+        ("path=/home/me/a, file:///home/me/b, path:~/runs/c/d", "path=.../a, .../b, path:.../d"),
+        ("(see https://pytorch.org/docs/stable)", "(see https://pytorch.org/docs/stable)"),
+        ("1/2 of it at 3 MB/s, and/or 4 / 5", "1/2 of it at 3 MB/s, and/or 4 / 5"),
+        ("train/0/x.jpg cannot be decoded", "train/0/x.jpg cannot be decoded"),
+    ],
+)
+def test_of_a_path_the_last_name_is_kept(reason, shown):
+    assert without_folders(reason) == shown
 
 
 def test_results_from_an_archive_are_those_from_the_folder(rich, tmp_path):

@@ -2,9 +2,9 @@
 
 The file is JSON Lines, compressed by xz. A header holds the recipe and the planned runs of each part. Then each run has
 a line with its result and its epochs by column. Equal runs give equal bytes. Numbers are written in full, so the file
-and the folder give the same report, but for the place of the data in its recipe. That, checkpoints and the gradient
-norm of every step are left out. The epochs before the last may be left out too, which makes a file of many runs several
-times smaller. Its report lacks what needs them.
+and the folder give the same report, but for the place of the data in its recipe and for folders in the message of a
+failed run. These, checkpoints and the gradient norm of every step are left out. The epochs before the last may be left
+out too, which makes a file of many runs several times smaller. Its report lacks what needs them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from orderdp.output.files import write_whole
 
 FORMAT = "orderdp runs"
 VERSION = 1
+_OF_A_USER = 2  # parts of a path before the name of a user, as in /home/NAME
 
 
 class Archive(NamedTuple):
@@ -73,7 +74,7 @@ def _lines(archive: Archive, *, epochs: bool) -> Iterator[dict[str, Any]]:
     for name, records in archive.parts.items():
         for run, found in records.runs.items():
             if isinstance(found, Missing):
-                yield {"part": name, "run": run, "missing": list(found)}
+                yield {"part": name, "run": run, "missing": [found.kind, without_folders(found.reason)]}
             else:
                 yield {
                     "part": name,
@@ -87,6 +88,28 @@ def _without_place(recipe: str) -> str:
     """Returns a recipe without the folder of one machine; a strategy may have a setting of that name, which stays."""
     keys, table, settings = recipe.partition("\n[")
     return re.sub(r"^data_root *=.*\n?", "", keys, flags=re.MULTILINE) + table + settings
+
+
+# An absolute path of two names or more, in quotes or without blanks: on Windows, elsewhere, or below the home folder.
+_PATH = re.compile(
+    r"""(?P<quote>['"])(?P<quoted>(?:[A-Za-z]:|~)?[\\/][^'"]+[\\/][^'"]+)(?P=quote)"""
+    r"""|(?<![\w.~/\\-])(?P<bare>(?:file://)?(?:[A-Za-z]:|~)?[\\/][^\s'",;:()\\/]+[\\/][^\s'",;:()]+)"""
+)
+
+
+def without_folders(reason: str) -> str:
+    """Returns why a run failed without the folders of one machine: of a path, the last name, unless it may be a user's.
+
+    >>> without_folders("no file '/home/me/my data/train/x.png', nor /home/me: see https://pytorch.org/docs/stable")
+    "no file '.../x.png', nor ...: see https://pytorch.org/docs/stable"
+    """
+
+    def shorter(match: re.Match[str]) -> str:
+        *folders, name = re.split(r"[\\/]", match["quoted"] or match["bare"])
+        quote = match["quote"] or ""
+        return f"{quote}...{f'/{name}' if len(folders) > _OF_A_USER and name else ''}{quote}"
+
+    return _PATH.sub(shorter, reason)
 
 
 def _columns(epochs: list[dict[str, Any]]) -> dict[str, list[Any]]:

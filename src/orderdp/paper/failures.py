@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from orderdp.comparison.archive import without_folders
 from orderdp.output.files import write_whole
 
 FILE = "failed.json"
@@ -56,12 +57,12 @@ def write_failures(folder: Path, failures: Sequence[Failure]) -> None:
 
 
 def sentences(failures: Collection[Failure]) -> list[str]:
-    """Returns what to say of the failures of one study: one sentence for each task and reason.
+    """Returns what to say of the failures of one study: one sentence for each task and reason, without folders.
 
     >>> sentences([Failure("x", "a", f"x, a, seed {seed}", "", "no data") for seed in (0, 1)])
     ['Could not be run: a (2 times): no data.']
     """
-    counts = Counter((each.task, each.why) for each in failures)
+    counts = Counter((each.task, without_folders(each.why)) for each in failures)
     return [
         f"Could not be run: {task or 'all of it'}{f' ({count} times)' if count > 1 else ''}: {why}."
         for (task, why), count in counts.items()
