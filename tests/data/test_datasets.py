@@ -359,6 +359,12 @@ def test_a_folder_is_read_class_by_class(second, tmp_path):
     assert (sets.mean, sets.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # ImageNet's, as published
 
 
+def test_of_two_folders_to_evaluate_on_val_is_read(tmp_path):
+    for part, n in (("train", 1), ("test", 1), ("val", 2)):
+        write_images(tmp_path / part, ["a", "b"], n=n)
+    assert load_dataset("folder", data_root=tmp_path).test.labels.tolist() == [0, 0, 1, 1]
+
+
 def test_a_folder_gives_a_subset_with_each_path_beside_its_label(tmp_path):
     for part in ("train", "val"):
         write_images(tmp_path / part, ["a", "b", "c"], n=5)
@@ -399,7 +405,10 @@ def test_a_folder_whose_parts_have_different_classes_is_refused(tmp_path):
     write_images(tmp_path / "val", ["b"])
     with raises(ValueError, f"{start} {end}"):
         load_dataset("folder", data_root=tmp_path)
-    write_images(tmp_path / "train", ["c", *"stuvwxyz"])
+    write_images(tmp_path / "train", ["c", *"stuvw"])
+    with raises(ValueError, f"{start} s, t, u, v, w in train only; add or remove them"):
+        load_dataset("folder", data_root=tmp_path)
+    write_images(tmp_path / "train", [*"xyz"])
     with raises(ValueError, f"{start} s, t, u, v, w and 3 more in train only; add or remove them"):
         load_dataset("folder", data_root=tmp_path)
 

@@ -35,6 +35,7 @@ def colours():
 
 def test_it_is_read_back_with_the_same_labels_at_the_size_asked_for(colours, tmp_path):
     from PIL import Image
+    from PIL.JpegImagePlugin import get_sampling
 
     assert make_folder(colours, tmp_path / "made", image_size=16) == (56, 34)
     sets = load_dataset("folder", data_root=tmp_path / "made", image_size=14)
@@ -48,6 +49,7 @@ def test_it_is_read_back_with_the_same_labels_at_the_size_asked_for(colours, tmp
             resized = np.asarray(plain.resize((16, 16), Image.Resampling.BICUBIC), dtype=int)
             with Image.open(path) as image:
                 assert (image.format, image.size, image.mode) == ("JPEG", (16, 16), "RGB")
+                assert get_sampling(image) == 0  # colours at full resolution
                 assert np.abs(np.asarray(image, dtype=int) - resized).mean() < 3
 
 
@@ -69,6 +71,7 @@ def test_grey_images_stay_grey(tmp_path):
 
     digits = load_dataset("digits", train_size=20)
     make_folder(digits, tmp_path / "grey", image_size=8)
+    assert {path.name for path in (tmp_path / "grey" / "val").iterdir()} == set("0123456789")  # no longer than needed
     with Image.open(next((tmp_path / "grey" / "train").rglob("*.jpg"))) as image:
         assert image.mode == "L"
 

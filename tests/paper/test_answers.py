@@ -83,6 +83,19 @@ def test_norms_are_those_of_full_data_times_so_much():
     ]
 
 
+def test_a_run_that_measured_no_norm_is_left_out_of_both():
+    def rows(*norms):
+        return [{"accuracy": 1.0 + norm, "gradient_norm": norm, "gradient_norm_deviation": 1.0} for norm in norms]
+
+    unmeasured = [{**row, "gradient_norm": None} for row in rows(1.0, 2.0, 6.0)]
+    full = entry("full", None, accurate(81.0), {0: rows(1.0, 2.0, 3.0), 2: rows(1.0, 2.0, 6.0)})
+    method = entry("infobatch", 0.7, accurate(80.0), {0: rows(4.0, 4.0), 1: rows(9.0), 2: rows(6.0)})
+    whole = said("figure1", full, method)[1]
+    assert "2.00 times that of full data, larger in 2 of 2 seeds. " in whole
+    full.metrics[2] = [{**row, "accuracy": None} for row in unmeasured]
+    assert "2.00 times that of full data, larger in 1 of 1 seed. " in said("figure1", full, method)[1]
+
+
 def test_ratios_are_compared_with_infobatch_at_the_same():
     runs = [
         entry("orderdp", 0.9, accurate(70.0, 70.5, 71.0, seconds=1.0, samples=100)),
@@ -97,6 +110,19 @@ def test_ratios_are_compared_with_infobatch_at_the_same():
         "at 1. Its mean time is shorter at 2. InfoBatch trains 1.20 to 3.00 times as many samples."
     ]
     assert said("figure3", runs[0], runs[3]) == []  # no ratio in common
+
+
+def test_time_holds_the_seconds_of_the_choice_and_of_the_data():
+    runs = [
+        entry(name, 0.5, accurate(90.0, 90.0, 90.0, seconds=of)) for name, of in (("orderdp", 1.0), ("infobatch", 2.0))
+    ]
+    for key in ("selection_s", "data_s"):
+        assert "Its mean time is shorter at 1." in said("figure3", *runs)[0]
+        for result in runs[0].results.values():
+            result[key] = 1.5
+        assert "Its mean time is shorter at 0." in said("figure3", *runs)[0]
+        for result in runs[0].results.values():
+            result[key] = 0.0
 
 
 def test_two_seeds_leave_a_ratio_open():
@@ -132,6 +158,14 @@ def test_pairs_of_splits_are_judged_together_too():
     ]
     (text,) = said("figure4", *runs)
     assert "accuracy differs in 3 of 3 pairs of splits, by up to 2.00 points (1 after Holm's correction)" in text
+
+
+def test_splits_without_a_seed_in_common_are_no_pair():
+    runs = [entry("orderdp", 0.5, accurate(90.0, 90.1, 90.2), explore=explore) for explore in (0.5, 0.7, 0.9)]
+    for seed in range(3):
+        runs[2].results[seed + 3] = runs[2].results.pop(seed)
+    assert said("figure4", *runs)[0].startswith("Here, task: at 50 %, accuracy differs in 0 of 1 pair of splits, ")
+    assert said("figure4", *runs[1:]) == []
 
 
 def test_what_is_left_out_stands_beside_the_difference_to_full_data():
@@ -186,11 +220,11 @@ def used(*histograms):
 
 def test_samples_never_used_are_counted():
     runs = [
-        entry("orderdp", 0.5, used([0, 4, 8, 4], [3, 1, 4, 8])),
+        entry("orderdp", 0.5, used([0, 4, 8, 4], [3, 1, 4, 8], [1, 3, 4, 8])),
         entry("dynamic_random", 0.5, used([2, 0, 0, 0, 4, 0, 1, 0, 0, 0, 1])),
     ]
     assert said("figure9", *runs) == [
-        "Here, task: OrderDP uses every sample in 1 of 2 seeds and leaves out up to 3 in the others. It uses the "
+        "Here, task: OrderDP uses every sample in 1 of 3 seeds and leaves out up to 3 in the others. It uses the "
         "middle half of the samples 1 to 3 times.",
         "Here, task: dynamic random uses every sample in 0 of 1 seed and leaves out up to 2 in the others. It uses the "
         "middle half of the samples 0 to 4 times.",

@@ -31,7 +31,7 @@ def named():
         tasks = {}
         for part, plan in study.parts.items():
             recipe = gathered(parse_toml(plan.recipe.model_copy(update=changes).to_toml()))
-            entries = {"full data": SimpleNamespace(results={0: result})}
+            entries = {"full data": SimpleNamespace(results={0: result, 1: {}})}  # a seed of release 0.1
             sizes = SimpleNamespace(num_samples=1_600)
             results = SimpleNamespace(recipe=recipe, seeds=plan.seeds[:planned], entries=entries, sizes=sizes)
             tasks[part] = SimpleNamespace(results=results, seeds=len(plan.seeds))
@@ -188,6 +188,13 @@ def test_runs_of_a_seed_of_two_machines_or_commits_are_named(pair):
     for run in pair.path.glob("*-seed1/result.json"):
         run.write_text(json.dumps({**json.loads(run.read_text()), "commit": "abc and abd"}))
     assert shown("full data", 1)[1] == ["digits"]  # each of its runs
+
+
+def test_of_many_days_the_first_and_the_last_are_shown(pair):
+    for day, run in enumerate(sorted(pair.path.glob("*-seed1/result.json")), 1):
+        run.write_text(json.dumps({**json.loads(run.read_text()), "finished": f"2026-03-0{day}T01:00:00+00:00"}))
+    table, _ = origins({"digits": Task(read_results(pair.path), None, 3)})
+    assert {row[1]: row[-1] for row in table.lines}["1"] == "2026-03-01 and 2026-03-03"
 
 
 def test_tables_are_linked_that_lie_beside_an_archive_and_not_beside_a_folder(tmp_path):

@@ -65,6 +65,8 @@ def test_the_tables_name_every_method_once_and_number_the_columns(coresets):
     assert [line[0] for line in table.lines[1:]] == ["1 A", "2 B", "3 C-2", "4 FLAT", "5 LAST", "6 CHOSEN"]
     assert "at 50 % pruned" in table.note
     assert table.note.endswith("Two uniform draws have 0.50 in common.")
+    kept = {key: {0.75: Kept(np.arange(15))} for key in coresets.subsets}
+    assert overlap_table(replace(coresets, subsets=kept), 0.75).note.endswith("Two uniform draws have 0.25 in common.")
 
 
 def test_with_several_proxies_the_table_says_how_far_they_agree(coresets):

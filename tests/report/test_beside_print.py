@@ -114,6 +114,11 @@ def test_what_prunes_an_unequal_share_gets_no_colour_without_full_data_either(re
     assert cells == {"InfoBatch": NOT_COMPARABLE, "UCB": OTHER, "dynamic random": OPEN}
 
 
+def test_what_prunes_more_than_asked_is_named_too(results):
+    trained(results, {"InfoBatch 50 %": 150})
+    assert differences(results, printed(ROWS), EDGES).table.note.endswith("asked: InfoBatch 75 % instead of 50 %.")
+
+
 def test_two_seeds_show_nothing(results):
     for entry in results.entries.values():
         del entry.results[2]
@@ -124,6 +129,28 @@ def test_full_data_is_printed_once_for_all_ratios(results):
     rows = {"OrderDP": ["95.6", "95.0"], "full data": ["95.5 ± 0.1", ""]}
     held = differences(results, Published("", ("method", "30 %", "50 %"), rows), EDGES)
     assert held.table.lines[1][:2] == ["full data", "−0.5"]
+
+
+def test_one_seed_has_no_interval(results):
+    for entry in results.entries.values():
+        del entry.results[1], entry.results[2]
+    held = differences(results, printed({"OrderDP": "95.0", "InfoBatch": "94.5"}), EDGES)
+    assert held.table.lines[1:] == [["InfoBatch", "+0.5", f"+1.00 {OPEN}"]]
+
+
+def test_full_data_that_is_printed_in_each_column_is_read_from_its_own(results):
+    rows = {"OrderDP": ["96.0", "91.0"], "full data": ["95.5", "90.0"]}
+    held = differences(results, Published("", ("method", "30 %", "50 %"), rows), EDGES)
+    assert held.table.lines[1][:2] == ["full data", "+1.0"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "cells"),
+    [("0.950", "0.945", ["+0.005", "+1.000 [+0.718, +1.282]"]), ("−0.5", "−1.0", ["+0.5", "+1.00 [+0.72, +1.28]"])],
+)
+def test_a_difference_has_the_digits_that_are_printed_and_at_least_two(results, ours, theirs, cells):
+    held = differences(results, printed({"OrderDP": ours, "InfoBatch": theirs}), EDGES)
+    assert held.table.lines[1:] == [["InfoBatch", cells[0], f"{cells[1]} {ORDER}"]]
 
 
 def test_numbers_lie_in_the_interval_or_outside(results):
@@ -159,6 +186,22 @@ def test_parts_of_a_run_are_held_against_columns_of_parts(results):
     ]
 
 
+def test_accuracies_by_part_stand_beside_those_printed_and_a_part_without_an_epoch_is_blank(results):
+    rows = {"OrderDP": ["60.0", "95.0"], "InfoBatch": ["61.0", "94.5"]}
+    table = Published("", ("method", "0–20 %", "final"), rows, section="gradients", measure="accuracy")
+    held = differences(results, table, EDGES)
+    assert held.table.lines[1:] == [["InfoBatch", "", "", "+0.5", f"+1.00 [+0.72, +1.28] {ORDER}"]]
+
+
+def test_a_column_without_a_prune_ratio_is_of_no_comparison_of_several(made):
+    methods = tuple({"name": "orderdp", "prune_ratio": ratio} for ratio in (0.3, 0.5))
+    folder = made(methods=methods, against=("full",), seeds=(0, 1, 2))
+    for label in ("OrderDP 30 %", "OrderDP 50 %", "full data"):
+        folder.finish(label, (90.0, 91.0, 92.0))
+    table = printed({"OrderDP": "95.0", "full data": "95.5"}, ("method", "Acc."))
+    assert differences(read_results(folder.path), table, EDGES) is None
+
+
 def test_the_share_saved_is_shown_beside_a_table_of_it_without_a_colour(results):
     """Its order follows from the prune ratios that the study asks for."""
     for label, samples in {"full data": 600, "OrderDP 50 %": 300, "InfoBatch 50 %": 420}.items():
@@ -186,10 +229,12 @@ def test_a_printed_method_is_the_one_without_settings_or_the_only_one_with_some(
     methods = tuple({**parse(method), "prune_ratio": 0.5} for method in settings)
     folder = made(methods=methods, against=(), seeds=(0,))
     labels = [member.label for member in folder.plan.members(200)]
-    for label in labels:
-        folder.finish(label, (90.0,))
-    found = [_entry(read_results(folder.path), name, 0.5) for name in ("OrderDP", "UCB", "InfoBatch")]
-    assert [entry and entry.label for entry in found] == [labels[0], labels[2], None]
+    names = "OrderDP", "UCB", "InfoBatch", "U"
+    for finished in (labels[1:], labels[:1]):  # no other stands for one that is not finished
+        for label in finished:
+            folder.finish(label, (90.0,))
+        found = [_entry(read_results(folder.path), name, 0.5) for name in names]
+        assert [entry and entry.label for entry in found] == [labels[0], labels[2], None, None]
 
 
 @pytest.mark.parametrize("section", ["lossless", "cost", "gradients"])
@@ -203,7 +248,8 @@ def test_a_task_is_held_against_the_tables_of_its_data_set_and_compared_in_numbe
         Published(title, ("method",), {}) for title in ("CIFAR-10, small_cnn", "Digits, R-50", "digits, small-cnn")
     ]
     assert fitting(results, tables) == tables[1:]
-    assert fitting(results, tables[:1] * 2) == tables[:1]
+    others = [Published(title, ("method",), {}, section=of) for title, of in (("A", "cost"), ("B", ""), ("C", "cost"))]
+    assert fitting(results, others) == others[:2]
     results.recipe["model"] = "smallcnn"
     assert [is_same_task(results, table) for table in tables] == [False, False, True]
 

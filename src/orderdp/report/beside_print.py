@@ -23,7 +23,7 @@ from orderdp.output.text_table import Table
 from orderdp.report.curves import part_means
 from orderdp.report.outline import Published
 from orderdp.report.placement import full_data, percent, pruned_entries, ratios_of
-from orderdp.report.tables import CLOSE, sign_of, signed
+from orderdp.report.tables import CLOSE, digits_of, sign_of, signed
 
 OWN = "OrderDP"  # the paper's method, which its others are subtracted from
 _LAST = ("last epoch", "final")
@@ -135,7 +135,10 @@ def is_same_task(results: Results, table: Published) -> bool:
 def fitting(results: Results, published: Sequence[Published]) -> list[Published]:
     """Returns the printed tables to hold a comparison against: those of its data set, else the first of a measure."""
     near = [table for table in published if _data_of(results) in _words(table.title)]
-    return near or list({(table.section, table.measure): table for table in reversed(published)}.values())[::-1]
+    first: dict[tuple[str, str], Published] = {}
+    for table in published:
+        first.setdefault((table.section, table.measure), table)
+    return near or list(first.values())
 
 
 def _data_of(results: Results) -> str:
@@ -230,7 +233,7 @@ def _gap(results: Results, table: Published, label: str, column: _Column) -> tup
     found = [_pruned(results, entry) for entry in entries if entry is not None and entry.ratio is not None]
     shares = [share for share in found if share is not None]
     equal = len(shares) < 2 or abs(shares[0] - shares[1]) <= CLOSE
-    return round(_number(ours) - _number(theirs), _digits(table)), difference, equal
+    return _number(ours) - _number(theirs), difference, equal
 
 
 def numbers(results: Results, table: Published, edges: Sequence[float]) -> Held | None:
@@ -280,7 +283,7 @@ def _found_columns(results: Results, table: Published, edges: Sequence[float]) -
     parts |= dict.fromkeys(_LAST, len(parts))
     by_part = any(heading in parts for heading in table.columns[1:])
     for place, heading in enumerate(table.columns[1:]):
-        if by_part and heading in parts and (of_line := _of_line(table)) is not None:
+        if heading in parts and (of_line := _of_line(table)) is not None:
             yield _Column(place, heading, only, _mean_of_part(edges, of_line, parts[heading]))
         elif not by_part and (of := _of_run(results, table)) is not None:
             if heading in ratios:
@@ -331,8 +334,8 @@ def _mean_of_part(
 def _own_row(label: str) -> str | None:
     """Returns the row of the paper's method that a row is subtracted from; None if it is that row.
 
-    >>> _own_row("InfoBatch 40 %"), _own_row("InfoBatch"), _own_row("OrderDP 40 %")
-    ('OrderDP 40 %', 'OrderDP', None)
+    >>> _own_row("InfoBatch 42.6 %"), _own_row("InfoBatch"), _own_row("OrderDP 40 %")
+    ('OrderDP 42.6 %', 'OrderDP', None)
     """
     method, ratio = _split(label)
     return None if method == OWN else f"{OWN} {ratio}".strip()
@@ -351,7 +354,7 @@ def _entry(results: Results, label: str, ratio: float | None) -> Entry | None:
         return full_data(results)
     ratios = {percent(each): each for each in ratios_of(results)}
     ratio = ratios.get(named) if named else ratio
-    there = [entry for entry in pruned_entries(results) if entry.ratio == ratio and entry.results]
+    there = [entry for entry in pruned_entries(results) if entry.ratio == ratio]
     exact = [entry for entry in there if entry.method == method]
     with_settings = [entry for entry in there if entry.method.startswith(f"{method} ")]
     found = exact or with_settings
@@ -373,7 +376,7 @@ def _mark_of(gap: float, difference: Difference, digits: int) -> Mark:
 
 
 def _interval(difference: Difference, digits: int, *, sign: str = "+") -> str:
-    form = f"{sign}.{max(digits, 2)}f"
+    form = f"{sign}.{max(digits, digits_of(difference))}f"
     text = format(difference.mean, form)
     if difference.seeds > 1:
         text += f" [{difference.low:{form}}, {difference.high:{form}}]"

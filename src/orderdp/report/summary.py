@@ -17,7 +17,7 @@ from orderdp.report.placement import first_methods, left_nothing_out, percent, p
 from orderdp.report.sections.lossless import limits as limits_of_search
 from orderdp.report.sections.lossless import sentences as sentences_of_search
 from orderdp.report.sections.worth import more_steps
-from orderdp.report.tables import interval, listed, sign_of
+from orderdp.report.tables import digits_of, interval, listed, sign_of
 
 SHORTER = "full data trained for the same number of steps"
 _STEPS = " steps than stopping early"
@@ -190,10 +190,9 @@ def _outcome(difference: Difference) -> str:
         return f"has only {difference.seeds} of the {FEWEST_SEEDS} pairs that a conclusion needs"
     sign, shown = sign_of(difference), interval(difference, difference.seeds)
     if sign:
-        low, high = sorted((abs(difference.low), abs(difference.high)))
         verb = "gains" if sign > 0 else "loses"
         within = f", within the tolerance of {TOLERANCE:g}" if sign < 0 and difference.verdict == "lossless" else ""
-        return f"{verb} {abs(difference.mean):.2f} points [{low:.2f}, {high:.2f}]{within}"
+        return f"{verb} {_points(difference)}{within}"
     if difference.verdict == "lossless":
         return f"loses at most {TOLERANCE:g} points ({shown})"
     return f"is statistically indistinguishable ({shown})"
@@ -273,8 +272,17 @@ def _beside(difference: Difference) -> str:
     sign = sign_of(difference)
     if not sign:
         return "is statistically indistinguishable from"
-    low, high = sorted((abs(difference.low), abs(difference.high)))
-    return f"ended {abs(difference.mean):.2f} points [{low:.2f}, {high:.2f}] {'below' if sign > 0 else 'above'}"
+    return f"ended {_points(difference)} {'below' if sign > 0 else 'above'}"
+
+
+def _points(difference: Difference) -> str:
+    """Returns a difference that leaves out 0, without its sign.
+
+    >>> _points(Difference(-1.06, -2.13, -0.0031, 3))
+    '1.060 points [0.003, 2.130]'
+    """
+    low, mean, high = (f"{value:.{digits_of(difference)}f}" for value in sorted(map(abs, difference[:3])))
+    return f"{mean} points [{low}, {high}]"
 
 
 def _of_idle(idle: Sequence[Entry]) -> list[str]:

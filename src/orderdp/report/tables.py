@@ -194,19 +194,21 @@ def accuracy(entry: Entry, name: str = "accuracy_last", *, digits: int = 2) -> s
 
 
 def interval(difference: Difference | None, planned: int) -> str:
-    """Returns a difference with its confidence interval, with a mark if fewer pairs exist than planned.
-
-    Two digits follow the point, or up to four if it takes as many to see that the interval leaves out 0.
-    """
+    """Returns a difference with its confidence interval, with a mark if fewer pairs exist than planned."""
     if difference is None:
         return ""
-    nearest = max(difference.low, -difference.high)  # above 0 if the interval leaves out 0
-    digits = min(4, max(2, math.ceil(-math.log10(2 * nearest)))) if nearest > 0 else 2
+    digits = digits_of(difference)
     text = f"{difference.mean:+.{digits}f}"
     if math.isfinite(difference.low):
         text += f" [{difference.low:+.{digits}f}, {difference.high:+.{digits}f}]"
     some = f" ({difference.seeds} of {planned} pairs)" if difference.seeds < planned else ""
     return signed(f"{text}{some}")
+
+
+def digits_of(difference: Difference) -> int:
+    """Returns how many digits follow the point: two, or up to four to see that the interval leaves out 0."""
+    nearest = max(difference.low, -difference.high)  # above 0 if the interval leaves out 0
+    return min(4, max(2, math.ceil(-math.log10(2 * nearest)))) if nearest > 0 else 2
 
 
 def sign_of(difference: Difference | None) -> int:
