@@ -43,7 +43,7 @@ def test_a_row_that_lacks_seeds_is_marked_and_one_without_results_is_blank(pair)
 def test_time_is_that_of_the_processor_where_all_runs_measured_it(pair):
     for label, seconds in (("OrderDP 50 %", 6.0), ("full data", 8.0), (SHORT, 4.0)):
         before = overview(read_results(pair.path))
-        assert (before.lines[0][-1], "Time is without evaluation. " in before.note) == ("time saved", True)
+        assert (before.lines[0][-1], "Time is without evaluation." in before.note) == ("time saved", True)
         pair.finish(label, (90.0, 91.0, 92.0), also={"processor_s": seconds})
     table = overview(read_results(pair.path))
     assert [line[-1] for line in table.lines] == ["processor time saved", "25.0 %", "", "50.0 %"]
