@@ -151,6 +151,8 @@ def test_seconds_count_until_an_epoch_ended_at_the_accuracy(pair):
     assert pruned.seconds_to(90.001) == {0: None, 1: 6.0, 2: 4.0}
     assert pruned.seconds_to(0.0) == {0: 2.0, 1: 2.0, 2: 2.0}
     assert pruned.seconds_to(99.0) == {0: None, 1: None, 2: None}
+    pruned.metrics[0][0]["accuracy"] = None  # not evaluated, and R² may be reached below 0
+    assert pruned.seconds_to(-1.0) == {0: 4.0, 1: 2.0, 2: 2.0}
 
 
 def test_samples_count_until_an_epoch_ended_at_the_accuracy(pair):

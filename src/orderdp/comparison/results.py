@@ -241,4 +241,5 @@ def results_of(records: Records, *, together: float | None = None) -> Results:
 
 def _until(rows: list[dict[str, Any]], accuracy: float) -> list[dict[str, Any]] | None:
     """Returns the epochs up to the first that reached the accuracy; None if none did."""
-    return next((rows[:number] for number, row in enumerate(rows, 1) if (row["accuracy"] or 0) >= accuracy), None)
+    reached = (row["accuracy"] is not None and row["accuracy"] >= accuracy for row in rows)  # None: not evaluated
+    return next((rows[:number] for number, there in enumerate(reached, 1) if there), None)
