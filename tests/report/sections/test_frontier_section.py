@@ -122,3 +122,10 @@ def test_what_is_drawn_are_the_numbers_that_stand_beside(pair, drawn):
     (chart,) = [chart for chart in make_section("gradients", results).charts if chart.name == "joint_50"]
     dots = [tuple(point) for each in drawn[-1].collections for point in each.get_offsets()]
     assert dots == [(float(row["gradient norm"]), float(row["accuracy"])) for row in rows(chart)]
+
+
+def test_a_curve_says_that_runs_are_missing(pair, drawn):
+    (pair.folder("OrderDP 50 %", 1).path / "result.json").unlink()
+    make_section("frontier", read_results(pair.path))
+    labels = drawn[0].get_legend_handles_labels()[1]
+    assert sorted(labels) == ["OrderDP (runs missing)", "full data", "full data, other schedules"]

@@ -2,7 +2,8 @@
 
 from statistics import fmean, stdev
 
-from reference.reported import make_section
+from orderdp.comparison.results import read_results
+from reference.reported import SHORT, make_section
 
 EDGES = (0.0, 0.3, 0.5, 0.7, 1.0)
 
@@ -27,3 +28,9 @@ def test_windows_are_means_over_the_epochs_that_end_in_them(long):
     assert tables["progress_accuracy"][1][1:] == [f"{mean:.2f} ± 1.00" for mean in (83, 85.5, 87.5, 90, 91)]
     losses = [1 / epoch for epoch in range(1, 11)]
     assert tables["progress_loss"][1][1] == f"{fmean(losses[:3]):.3f} ± 0.000"
+
+
+def test_a_row_says_how_many_of_its_seeds_are_there(pair):
+    (pair.folder("OrderDP 50 %", 1).path / "result.json").unlink()
+    tables = make_section("progress", read_results(pair.path), edges=EDGES).tables
+    assert [line[0] for line in tables[0].lines[1:]] == ["OrderDP 50 % (2 of 3)", "full data", SHORT]

@@ -3,6 +3,8 @@
 import pytest
 
 from orderdp.comparison.results import read_results
+from orderdp.report.canvas import Canvas
+from orderdp.report.sections.usage import _cut_spikes
 from reference.reported import SHORT, make_section, rows
 
 
@@ -51,3 +53,13 @@ def test_the_column_of_mastered_samples_is_explained_where_it_is(pair):
     (table, _) = make_section("usage", read_results(pair.path)).tables
     assert table.lines[1][table.lines[0].index("mastered")] == "25.0 %"
     assert table.note.endswith("blank for methods that remember no losses.")
+
+
+@pytest.mark.parametrize(("highest", "top"), [(0.59, None), (0.61, 0.6)])
+def test_a_peak_of_twice_the_middle_one_is_cut_off(highest, top):
+    canvas = Canvas("epochs", "share", ("run", "epochs", "share"))
+    canvas.axes.plot([0, 1], [0, 1])
+    canvas.rows += [("a", 0, 0.1), ("b", 0, 0.3), ("b", 1, 0.2), ("c", 0, highest)]
+    note = _cut_spikes(canvas)
+    assert note == (f"The frame cuts off the highest peaks, which reach {highest:.2f}." if top else "")
+    assert bool(canvas.axes.get_ylim()[1] == pytest.approx(0.6)) is (top is not None)
