@@ -11,7 +11,7 @@ from statistics import fmean
 import numpy as np
 
 from orderdp.comparison.results import Entry, Results
-from orderdp.comparison.verdicts import holm, paired_difference
+from orderdp.comparison.verdicts import FEWEST_SEEDS, holm, paired_difference
 from orderdp.diagnostics.dynamics import ROLLING_WINDOW
 from orderdp.report.placement import full_data, percent, pruned_entries, ratios_of
 from orderdp.report.sections.cost import below_full_data
@@ -88,7 +88,7 @@ def _splits(results: Results) -> Iterator[str]:
         if pairs:
             accuracies = [each for one, two in pairs if (each := results.against(one, two)) is not None]
             apart = [abs(each.mean) for each in accuracies if sign_of(each)]
-            kept = sum(holm([each.p_value for each in accuracies]))
+            kept = sum(holm([each.p_value for each in accuracies if each.seeds >= FEWEST_SEEDS]))
             widest = f", by up to {max(apart):.2f} points ({kept} after Holm's correction)" if apart else ""
             times = [paired_difference(_seconds(one), _seconds(two), test_size=None) for one, two in pairs]
             means = [entry.cost_s() for entry in splits if entry.results]

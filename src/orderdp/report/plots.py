@@ -130,7 +130,7 @@ def _draw_accuracy(curves: Mapping[str, Sequence[Series]], styles: Mapping[str, 
 
 def _draw_loss(curves: Mapping[str, Sequence[Series]], styles: Mapping[str, Style]) -> Any:
     title = "Training loss over samples, of the samples that each epoch selects"
-    return _draw_curves(curves, styles, title, _SAMPLES, "mean loss, nats")[0]
+    return _draw_curves(curves, styles, title, _SAMPLES, "mean loss (cross-entropies in nats)")[0]
 
 
 def _draw_visits(
@@ -156,7 +156,9 @@ def _draw_visits(
 
 def _draw_scores(scores: Mapping[str, npt.NDArray[np.float32]], styles: Mapping[str, Style]) -> Any:
     figure, axes = new_axes(
-        "loss of a sample when it was last trained, nats", "density", title="Scores at the end of the run"
+        "loss of a sample when it was last trained (cross-entropies in nats)",
+        "density",
+        title="Scores at the end of the run",
     )
     finite = {label: column[np.isfinite(column)] for label, column in scores.items()}
     known = [column for column in finite.values() if len(column)]

@@ -12,7 +12,7 @@ from orderdp.report.section import Choices, Section
 
 _TRAINED = (  # what every run has besides its diagnostics: key, title, digits
     ("accuracy", "Test accuracy, %", 2),
-    ("loss", "Training loss of the samples trained, nats", 3),
+    ("loss", "Training loss of the samples trained (cross-entropies in nats)", 3),
 )
 
 

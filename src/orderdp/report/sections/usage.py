@@ -37,8 +37,8 @@ def section(results: Results, _choices: Choices) -> Section:
         "training_loss",
         "Training loss of the last epoch",
         by_method(results, finished, _last_loss),
-        "In nats, of the samples that this epoch trained: mean over the seeds. High where a method keeps what the "
-        "network cannot fit.",
+        "Of the samples that this epoch trained, cross-entropies in nats: mean over the seeds. High where a method "
+        "keeps what the network cannot fit.",
     )
     return Section("Use of the samples", tables=[Table("usage", "Coverage", lines, note), losses], charts=charts)
 
