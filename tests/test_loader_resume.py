@@ -344,5 +344,7 @@ def test_states_of_loader_and_pruner_are_told_apart():
     loader = pruner.loader(range(40), batch_size=6)
     with pytest.raises(ValueError, match="the state must be one of a loader or sampler, got the keys"):
         loader.load_state_dict(pruner.state_dict())
+    with pytest.raises(TypeError, match=r"^the state must be what state_dict\(\) returned, got NoneType; write loader"):
+        loader.load_state_dict(None)
     with pytest.raises(ValueError, match="the state must be one of a pruner, got a loader's with the keys"):
         pruner.load_state_dict(loader.state_dict())

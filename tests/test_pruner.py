@@ -98,6 +98,11 @@ class Declaring(Strategy):
         return Selection(np.array(self.indices, dtype=self.dtype), weights)
 
 
+class Listing(Declaring):
+    def select(self, memory, rng):
+        return list(self.indices)
+
+
 @pytest.mark.parametrize(
     ("strategy", "text"),
     [
@@ -109,6 +114,7 @@ class Declaring(Strategy):
         (Declaring((0, 1, 2, 1)), "must select distinct samples, got 4 of which 3 differ in epoch 0"),
         (Declaring((0, 1, 2, 8)), "must select positions in 0 .. 7, got 0 .. 8 in epoch 0"),
         (Declaring((0, 1, -1, 2)), "must select positions in 0 .. 7, got -1 .. 2 in epoch 0"),
+        (Listing((0, 1, 2, 3)), "must select its samples as a Selection, got list in epoch 0"),
         (
             Declaring((0, 1, 2, 3), dtype="int16"),
             "must select a (q,) int64 or int32 array, got int16 of shape (4,) in epoch 0",
@@ -124,7 +130,7 @@ def test_a_selection_that_is_not_what_its_strategy_declares_is_refused_and_chang
     for choose in (pruner.preview, pruner.begin_epoch):
         with pytest.raises(RuntimeError) as caught:
             choose()
-        assert str(caught.value).startswith("Declaring(indices=(")
+        assert str(caught.value).startswith(f"{type(strategy).__name__}(indices=(")
         assert text in str(caught.value)
         assert str(caught.value).endswith("; run orderdp.testing.check_strategy on it")
     assert (pruner.epoch, pruner.next_epoch) == (None, 0)

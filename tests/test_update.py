@@ -155,6 +155,11 @@ BAD_CALLS = {
         ValueError,
         "weights must be a floating tensor, got torch.int64; write weights.float()",
     ),
+    "a list of weights": (
+        bad_call(same, ones(4), weights=[1.0, 5.0]),
+        ValueError,
+        "weights must be a floating tensor, got list; write torch.tensor(class_weights)[y]",
+    ),
     "a sum": (
         bad_call(same, ones(4), reduction="sum"),
         ValueError,

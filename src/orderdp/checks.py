@@ -72,6 +72,8 @@ def check_values(size: int, values: Any, name: str) -> None:
         )
         if isinstance(values, np.ndarray):
             cure = f"write torch.from_numpy({name})"
+        elif name == "weights" and not isinstance(values, Tensor):
+            cure = "write torch.tensor(class_weights)[y]"
         raise ValueError(f"{name} must be a floating tensor, got {got}; {cure}")
     if values.shape != (size,):
         raise ValueError(

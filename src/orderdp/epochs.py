@@ -371,10 +371,11 @@ def shown(value: object) -> str:
 
 def _check_selection(strategy: Strategy, selection: Selection, num_samples: int, epoch: int) -> npt.NDArray[np.bool_]:
     """Returns (n,) which samples are selected; raises unless the selection is what its strategy declares."""
-    mask = np.empty(0, dtype=np.bool_)
-    indices, weights = selection.indices, selection.weights
+    indices, weights = (selection.indices, selection.weights) if isinstance(selection, Selection) else (None, None)
     declared = strategy.num_selected(num_samples, epoch)
-    if not isinstance(indices, np.ndarray) or indices.dtype not in (np.int64, np.int32) or indices.ndim != 1:
+    if not isinstance(selection, Selection):
+        broken = f"its samples as a Selection, got {_kind(selection)}"
+    elif not isinstance(indices, np.ndarray) or indices.dtype not in (np.int64, np.int32) or indices.ndim != 1:
         broken = f"a (q,) int64 or int32 array, got {_kind(indices)}"
     elif declared not in (None, len(indices)):
         broken = f"as many samples as num_selected says, {declared}, got {len(indices)}"

@@ -212,7 +212,13 @@ class PrunedBatchSampler(Sampler[list[int]]):
 
         Raises:
             ValueError: inside an epoch, steps of another size; or what `Pruner.load_state_dict` raises.
+            TypeError: no dictionary.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(
+                f"the state must be what state_dict() returned, got {type(state).__name__}; "
+                "write loader.load_state_dict(torch.load(path)['loader'])"
+            )
         if "pruner" not in state or not {"inside", "batches"} & set(state):
             raise ValueError(
                 f"the state must be one of a loader or sampler, got the keys {sorted(state)}; "

@@ -25,6 +25,10 @@ from orderdp.data.digits import load_digits as load
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Mine(DynamicRandom):
     window: int = 2
+
+class Breaks(Mine):
+    def select(self, memory, rng):
+        return {}["losses"]
 """
 CUSTOM = ["--dataset", "marked:load", "--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu"]
 CUSTOM += ["--num-threads=1", "--batch-size=32", "--prune-ratio=0.5"]
@@ -101,6 +105,12 @@ def test_training_says_what_it_imports_before_its_code_runs(marked, trained, cal
     assert told.count("imports") == 1
     (here / "stops.py").write_text("raise SystemExit(7)")
     assert call("train", "--dataset", "stops:load") == (7, "", f"orderdp: imports stops from {here / 'stops.py'}\n")
+
+
+def test_a_custom_strategy_that_fails_is_named_with_the_error_and_its_line(marked, call):
+    status, _, err = call("train", *CUSTOM, "--strategy", "marked:Breaks", "--against", "--run", "run")
+    assert status == 1
+    assert "[1/1] Breaks 50 %, seed 0 failed: KeyError: 'losses', in marked.py, line 14\n" in err
 
 
 @pytest.mark.parametrize("release", ["folder", "folder_0_1"])

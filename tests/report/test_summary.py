@@ -109,6 +109,13 @@ def test_where_nothing_can_be_compared_it_says_so(made, pair):
     assert sentence.startswith("No pair of a pruned run and its reference is finished")
 
 
+def test_where_the_first_method_failed_with_one_seed_it_says_so(made):
+    folder = made(methods=methods("orderdp,prune_ratio=0.5", "dynamic_random,prune_ratio=0.5"))
+    folder.finish("dynamic random 50 %", (90.0,)).finish("full data", (91.0,))
+    (sentence,) = conclusions(read_results(folder.path))
+    assert sentence == "No pair of OrderDP and a reference is finished, so nothing may be concluded about it."
+
+
 def test_too_few_pairs_support_nothing(pair):
     without_results(pair, "full data", 1)
     to_short, to_full = conclusions(read_results(pair.path))

@@ -211,6 +211,7 @@ LISTED = "('orderdp methods' lists them)"
             "a setting is NAME=VALUE without spaces, got ''; leave out the last comma, or write epsilon=0.2",
         ),
         ("ucb,c=", "a setting is NAME=VALUE without spaces, got 'c='; write epsilon=0.2"),
+        ("ucb, c=1", "a setting is NAME=VALUE without spaces, got ' c=1'; write epsilon=0.2"),
         ("ucb,=1", "a setting is NAME=VALUE without spaces, got '=1'; write epsilon=0.2"),
         ("", f"no strategy named '' {LISTED}"),
         ("scheduled:orderdp,start=0.5,start=0.7", "start is given twice, as 0.5 and 0.7; write it once"),
@@ -250,6 +251,10 @@ class WithoutRatio(Strategy):
 @dataclass(frozen=True, repr=False)
 class Renamed(DynamicRandom):
     name = "dynamic_random"
+
+@dataclass(frozen=True, repr=False)
+class WithoutSelect(Strategy):
+    prune_ratio: float = 0.5
 
 class NoStrategy:
     pass
@@ -301,6 +306,17 @@ def test_a_custom_strategy_inherits_what_its_ratio_sets():
             ValueError,
             "a strategy must take prune_ratio to be trained by name, got",
         ),
+        (
+            "custom_module:WithoutSelect",
+            TypeError,
+            "a strategy must define num_selected and select, got 'custom_module:WithoutSelect' without; see docs/ext",
+        ),
+        (
+            "custom_module.py:Mine",
+            ValueError,
+            "strategy must be of a module that can be imported, got 'custom_module.py:Mine' (No module named "
+            "'custom_module.py'; 'custom_module' is not a package); write custom_module:Mine",
+        ),
         (  # else its files would name the method that it is not
             "custom_module:Renamed",
             ValueError,
@@ -311,6 +327,23 @@ def test_a_custom_strategy_inherits_what_its_ratio_sets():
 def test_what_is_no_custom_strategy_gets_one_line(name, kind, line):
     with pytest.raises(kind, match=f"^{re.escape(line)}"):
         from_table({"name": name, "prune_ratio": 0.5})
+
+
+BROKEN = {
+    "number = 1\n1 / 0": "ZeroDivisionError: division by zero, in broken_module.py, line 2",
+    "import not_there": "ModuleNotFoundError: No module named 'not_there', in broken_module.py, line 1",
+    "def f(:": "SyntaxError: invalid syntax (broken_module.py, line 1)",
+    "raise RuntimeError": "RuntimeError, in broken_module.py, line 1",
+}
+
+
+@pytest.mark.parametrize("code", BROKEN)
+def test_a_module_that_fails_is_named_with_the_line(code, tmp_path, monkeypatch):
+    (tmp_path / "broken_module.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    message = f"got 'broken_module:Mine' ({BROKEN[code]}); mend it, or install what it needs"
+    with pytest.raises(ValueError, match=f"{re.escape(message)}$"):
+        find("broken_module:Mine")
 
 
 ENTRY = r"@(inproceedings|article|misc)\{([a-z0-9]+),\n((?:  [a-z]+ = \{.*\},\n)+)\}"

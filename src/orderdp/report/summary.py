@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from orderdp.comparison.results import Entry, Results
@@ -198,7 +198,7 @@ def _outcome(difference: Difference) -> str:
     return f"is statistically indistinguishable ({shown})"
 
 
-def _of_few_seeds(results: Results, entries: Iterable[Entry]) -> str:
+def _of_few_seeds(results: Results, entries: Collection[Entry]) -> str:
     """Returns what the runs ended with, and that it may be chance."""
     ended = []
     for entry in entries:
@@ -213,6 +213,9 @@ def _of_few_seeds(results: Results, entries: Iterable[Entry]) -> str:
         ]
         if apart:
             ended.append(f"{entry.method} at {percent(entry.ratio)} ended {listed(apart)}")
+    if not ended:
+        methods = listed(list(dict.fromkeys(entry.method for entry in entries)))
+        return f"No pair of {methods} and a reference is finished, so nothing may be concluded about it."
     count = len(results.seeds)
     seeds = "one seed" if count == 1 else f"{count} seeds"
     return f"{'; '.join(ended)}; with {seeds} this may be chance, so train at least {FEWEST_SEEDS} (--seed 0 1 2)."

@@ -155,7 +155,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     ('every', 1)
     """
     name, equals, value = text.partition("=")
-    if not (name and equals and value):
+    if not (name and equals and value) or " " in name:
         cure = "write epsilon=0.2" if text else "leave out the last comma, or write epsilon=0.2"
         raise ValueError(f"a setting is NAME=VALUE without spaces, got {text!r}; {cure}")
     return name, {"true": True, "false": False}.get(value, number_or_text(value))
@@ -188,6 +188,8 @@ def _custom(name: str) -> type[Strategy]:
         )
     if strategy.ratio_setting not in {field.name for field in fields(strategy)}:
         raise ValueError(f"a strategy must take prune_ratio to be trained by name, got {name!r} without; add it there")
+    if missing := sorted(strategy.__abstractmethods__):
+        raise TypeError(f"a strategy must define {' and '.join(missing)}, got {name!r} without; see docs/extend.md")
     if strategy.name != f"{strategy.__module__}:{strategy.__qualname__}" and BY_NAME.get(strategy.name) is not strategy:
         raise ValueError(
             f"name must be left out of a custom strategy, which files call MODULE:CLASS, got {strategy.name!r} in "
