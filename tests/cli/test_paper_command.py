@@ -54,7 +54,7 @@ REFUSED = {
     ),
     "studies to show": (
         "--studies table2",
-        "--studies says what to train, got table2 without --hours; write --hours 10 too, or leave it out",
+        "--studies says what to train, got table2 without --hours; write --hours 10 too, or leave --studies out",
     ),
     "nothing to show": (
         "",

@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     elif options.studies is not None:
         raise ValueError(
             f"studies says what to train, got {' '.join(options.studies)} without --hours; write --hours 10 "
-            "too, or leave it out"
+            "too, or leave --studies out"
         )
     folder = options.run or Path("runs") / f"paper-{options.size}"
     if folder.exists() and not folder.is_dir():

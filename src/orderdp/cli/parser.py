@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import NoReturn
 
 import orderdp
 from orderdp.cli import compare, coreset, images, methods, paper, plan, report, study, train
+from orderdp.output.suggestions import did_you_mean
 
 COMMANDS = {
     "train": train,
@@ -24,6 +26,9 @@ COMMANDS = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
+        if wrong := re.match(r"argument COMMAND: invalid choice: '(.*?)'", message):
+            hint = did_you_mean(wrong[1], COMMANDS) or f"; choose from {', '.join(COMMANDS)}"
+            message = f"no command {wrong[1]!r}{hint}"
         self.exit(2, f"{self.prog}: {message}; '{self.prog} --help' explains\n")
 
 

@@ -114,7 +114,7 @@ class Page:
             counts = [str(each.marks[mark]) if each.marks[mark] else "" for mark in marks]
             lines.append([each.title, each.state.partition(":")[0], *counts, _in_words(each.shorter)])
         note = (
-            "Counted are printed numbers and printed differences between OrderDP and another method, also full data. "
+            "Printed numbers are counted, and printed differences between OrderDP and another method or full data. "
             "Each has an interval of its own: without true differences, about one in twenty would still get a colour. "
             "A measured difference counts once for each printed one that it is held against, such as those of two "
             "networks. "

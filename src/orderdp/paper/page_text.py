@@ -68,7 +68,7 @@ def _paragraphs(page: Page, folder: Path) -> Iterator[str]:
         yield f"### {exhibit.title}"
         yield from _of_exhibit(exhibit, folder)
     if page.others:
-        yield "## Studies that the paper has not"
+        yield "## Studies that are not in the paper"
         yield _as_list(page.others)
 
 

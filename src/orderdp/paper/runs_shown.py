@@ -63,13 +63,14 @@ def against_short(tasks: Mapping[str, Task]) -> tuple[list[Table], Counter[str]]
                 counted[entry.method] = None
     note = (
         "In percentage points, with 95 % intervals. Better, worse: the whole interval lies above or below 0, with "
-        f"{FEWEST_SEEDS} seeds or more. Each method has a shorter schedule of as many steps as it makes. So this "
-        f"compares at equal cost, also what prunes otherwise than asked. Counted above: {', '.join(counted) or 'none'}."
+        f"{FEWEST_SEEDS} seeds or more. Each method has a shorter schedule of as many steps as it makes. So the "
+        "comparison is at equal cost, also for methods that prune more or less than asked. "
+        f"Counted above: {', '.join(counted) or 'none'}."
     )
     lines = _minus_short(tasks)
     if len(lines) == 1:
         return [], counts
-    tables = [Table("against_short", "Minus full data for as many steps, which the paper has not", lines, note)]
+    tables = [Table("against_short", "Minus full data for as many steps, which is not in the paper", lines, note)]
     for name in (MEAN, RARE):
         having = {part: task for part, task in tasks.items() if name in of_classes(task.results)}
         lines = _minus_short(having, name)
