@@ -122,7 +122,7 @@ MISTAKEN = {
         ["train", "--prun-ratio=0.5"],
         f"orderdp train: no option --prun-ratio=0.5; did you mean '--prune-ratio'?; {USAGE}",
     ),
-    "a word too many": (["train", "fast"], f"orderdp train: no option fast; {USAGE}"),
+    "a word too many": (["train", "fast"], f"orderdp train: got fast, one value too many; leave it out; {USAGE}"),
     "a value too many": (
         ["train", "--max-lr", "0.1", "0.2"],
         "orderdp train: --max-lr takes one value, got 0.1 0.2; leave 0.2 out, or write 'orderdp compare', which takes "

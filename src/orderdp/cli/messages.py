@@ -131,7 +131,7 @@ def _value_too_many(value: str, flags: Sequence[str], arguments: Sequence[str]) 
     end = len(arguments) - list(reversed(arguments)).index(value) if value in arguments else 0
     start = next((place for place in reversed(range(end)) if arguments[place].startswith("--")), None)
     if start is None or (option := arguments[start].partition("=")[0]) not in flags:
-        return f"no option {value}"
+        return f"got {value}, one value too many; leave it out"
     got = [*filter(None, [arguments[start].partition("=")[2]]), *arguments[start + 1 : end]]
     if len(got) == 1:
         return f"{option} takes no value, got {value}; leave {value} out"
