@@ -60,7 +60,6 @@ UNKNOWN = {
     "compare --strategy ucb": "no option --strategy; did you mean '--methods'?",
     "compare --lr 0.1": "no option --lr; did you mean '--max-lr'?",
     "report run --out x": "no option --out",
-    "paper --html": "no option --html; did you mean '--page'?",
     "methods orderdp ucb": "got ucb, one value too many; leave it out",
     "plan --num-samples 9 --epochs 9 --batch-size 3 --hour 3": "no option --hour; did you mean '--hours'?",
 }
