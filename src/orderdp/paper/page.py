@@ -327,8 +327,9 @@ def _against_print(outline: Outline, held: Sequence[tuple[Published, Held]]) -> 
     if order:
         yield (
             f"Order: of {counted(order.total(), 'printed difference')}, the printed sign is seen in "
-            f"{order[SAME] + order[ORDER]}, in {order[SAME]} of these with the printed size in the interval. The other "
-            f"sign is seen in {order[OTHER]}, and the sign is open in {order[OPEN]}."
+            f"{order[SAME] + order[ORDER]}, in {order[SAME]} of these with the printed size in the interval. Another "
+            f"sign than the printed one, or than a printed tie, is seen in {order[OTHER]}, and the sign is open in "
+            f"{order[OPEN]}."
         )
     if there:
         yield (
