@@ -30,7 +30,7 @@ def test_the_results_are_few_small_files():
         assert sum(path.stat().st_size for path in beside) <= 2_000_000
         assert archive.stat().st_size <= 500_000
     assert {path.suffix for path in files} == {".xz", ".md", ".csv", ".svg", ".json"}
-    assert len(ARCHIVES) == 17
+    assert len(ARCHIVES) == 18
 
 
 def test_the_paper_has_one_archive_of_each_study_and_the_page_is_its_tables():

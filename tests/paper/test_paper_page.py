@@ -169,7 +169,7 @@ def test_the_sentences_of_print_count_its_marks():
     held = [(outline.published[0], Held(Table(name, "", []), Counter(of))) for name, of in marks.items()]
     assert list(_against_print(outline, held)) == [
         "Order: of 15 printed differences, the printed sign is seen in 3, in 1 of these with the printed size in the "
-        "interval. Another sign than the printed one, or than a printed tie, is seen in 4, and the sign is open in 8.",
+        "interval. Another sign is seen in 4, and the sign is open in 8.",
         "Numbers: of 17 printed numbers, 3 within the interval, 5 outside, and 9 open.",
     ]
 

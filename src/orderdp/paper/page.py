@@ -328,8 +328,7 @@ def _against_print(outline: Outline, held: Sequence[tuple[Published, Held]]) -> 
         yield (
             f"Order: of {counted(order.total(), 'printed difference')}, the printed sign is seen in "
             f"{order[SAME] + order[ORDER]}, in {order[SAME]} of these with the printed size in the interval. Another "
-            f"sign than the printed one, or than a printed tie, is seen in {order[OTHER]}, and the sign is open in "
-            f"{order[OPEN]}."
+            f"sign is seen in {order[OTHER]}, and the sign is open in {order[OPEN]}."
         )
     if there:
         yield (
