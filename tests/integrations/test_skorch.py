@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 
 import orderdp
 
-pytest.importorskip("skorch")
+skorch = pytest.importorskip("skorch")
 N, BATCH = 90, 8
 EXAMPLE = Path(__file__).parents[2] / "examples" / "skorch_net.py"
 
@@ -72,3 +72,21 @@ def test_epochs_of_fit_and_partial_fit_are_those_of_a_bare_loop(pruned_net):
     assert pruner.report().visits == 4 * N // 2
     net.fit(*data(), epochs=2)
     assert losses_of(net) == pytest.approx(losses[: len(losses) // 2], rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", [0, None])
+def test_only_a_seeded_split_keeps_the_samples_of_the_pruner(pruned_net, seed):
+    trained = []
+
+    class Watched(pruned_net):
+        def get_iterator(self, dataset, **how):
+            if how.get("training"):
+                trained.append(list(dataset.indices))
+            return super().get_iterator(dataset, **how)
+
+    split = skorch.dataset.ValidSplit(0.2, random_state=seed)
+    net = Watched(Zeros, criterion=nn.CrossEntropyLoss, batch_size=BATCH, train_split=split, verbose=0)
+    net.fit(*data(), epochs=1)
+    net.partial_fit(*data(), epochs=1)
+    assert net.pruner_.report().visits == 2 * len(trained[0]) // 2
+    assert (trained[0] == trained[1]) == (seed is not None)
