@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
+from orderdp.output.custom import reason_of
+
 
 @contextmanager
 def joined_by(count: int, function: Callable[..., None], *arguments: Any) -> Iterator[None]:
@@ -46,11 +48,6 @@ def joined_by(count: int, function: Callable[..., None], *arguments: Any) -> Ite
 def say(line: str) -> None:
     """Prints a line on standard error, which is what other processes have to report."""
     print(line, file=sys.stderr, flush=True)  # noqa: T201
-
-
-def reason_of(error: Exception) -> str:
-    """Returns the message of an error in one line, or its name if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from orderdp.comparison.searched import plan_next
 from orderdp.comparison.tuning import trying, tune
 from orderdp.data.base import DataSets
 from orderdp.lost_ranks import LostRankError, is_loss, reason_of_loss
-from orderdp.output.custom import reason_in
+from orderdp.output.custom import reason_of
 from orderdp.output.files import new_folder
 from orderdp.strategies import FullData
 from orderdp.strategies.registry import to_table
@@ -361,7 +361,7 @@ def _train(recipe: Recipe, data: DataSets, folder: RunFolder, *, what: str, show
                 f"{what}: another rank ended, or did not answer in time ({reason_of_loss(error)}); "
                 "its own messages say why, and --resume goes on from the last checkpoint"
             ) from error
-        reason = reason_in(error, [name for name in (recipe.strategy.name, recipe.dataset) if ":" in name])
+        reason = reason_of(error, [name for name in (recipe.strategy.name, recipe.dataset) if ":" in name])
         if state.is_main_process:
             folder.write_failure(reason)
             log(f"{what} failed: {reason}")

@@ -43,21 +43,21 @@ def import_custom(setting: str, name: str) -> Any:
             written = f"write {top}:{attribute}"
             cure = written if module_name == f"{top}.py" else f"start orderdp in the folder of {top}.py"
         raise ValueError(
-            f"{setting} must be of a module that can be imported, got {name!r} ({reason_in(error, [name])}); {cure}"
+            f"{setting} must be of a module that can be imported, got {name!r} ({reason_of(error, [name])}); {cure}"
         ) from error
     if not hasattr(module, attribute):
         raise ValueError(f"no {attribute} in module {module_name}{did_you_mean(attribute, vars(module))}")
     return getattr(module, attribute)
 
 
-def reason_in(error: Exception, names: Iterable[str]) -> str:
+def reason_of(error: Exception, names: Iterable[str] = ()) -> str:
     """Returns the message of an error in one line, or its name if it has none.
 
     Of an error that code of the user raised, also its name, and the last line of that code on the way to it.
 
     Args:
         error: what was raised.
-        names: what was imported, as MODULE:NAME.
+        names: what was imported of the user, as MODULE:NAME.
     """
     message = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, SyntaxError):  # which has its own place

@@ -22,12 +22,12 @@ from orderdp.comparison.checks import LoadedData
 from orderdp.comparison.engines.base import Log
 from orderdp.comparison.grid import load_comparison
 from orderdp.comparison.planned import FILE, read_planned
-from orderdp.comparison.processes import reason_of
 from orderdp.comparison.records import Missing, read_folder
 from orderdp.comparison.results import results_of
 from orderdp.comparison.searched import trails_of
 from orderdp.comparison.taken import take_over
 from orderdp.data.registry import DATASETS, PLACE
+from orderdp.output.custom import reason_of
 from orderdp.output.files import new_folder
 from orderdp.output.suggestions import did_you_mean
 from orderdp.paper.contents import Kind, places

@@ -19,6 +19,7 @@ from typing import Any
 
 from accelerate.tracking import MLflowTracker, TensorBoardTracker, WandBTracker
 
+from orderdp.output.custom import reason_of
 from orderdp.output.files import write_whole
 from orderdp.output.suggestions import did_you_mean
 from orderdp.training.recipe import Recipe
@@ -156,7 +157,7 @@ class _Tracked:
             yield
         except Exception as error:
             if not self._failed:
-                why = " ".join(str(error).split()) or type(error).__name__
+                why = reason_of(error)
                 logging.getLogger("orderdp").warning(f"{self._name} could not be logged to ({why}); the run goes on")
             self._failed = True
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from orderdp.comparison.engines.base import Log
-from orderdp.comparison.processes import reason_of
+from orderdp.output.custom import reason_of
 from orderdp.training.run_folder import claimed
 
 FOLDER = "workers"  # in the first folder; holds what workers log
