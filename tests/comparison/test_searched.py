@@ -189,7 +189,8 @@ def test_the_report_shows_the_ratios_the_tests_and_how_sure_they_are(done):
     assert re.fullmatch(r"\+0\.00 \[−0\.\d\d, \+0\.\d\d\]", tests.lines[1][2])
     summary = summary_of(results)
     assert summary.may == [
-        "OrderDP: 50 % is the largest prune ratio shown to be lossless within 1 point (3 seeds); 70 % is not lossless.",
+        "OrderDP: 50 % is the largest prune ratio shown to be lossless within 1 point; it leaves out 42.9 % of the "
+        "samples (3 seeds); 70 % is not lossless.",
         "dynamic random: no prune ratio was shown to be lossless within 1 point; 50 % is not lossless; 30 % is "
         "undecided after 6 seeds.",
     ]

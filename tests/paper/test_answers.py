@@ -9,6 +9,7 @@ from orderdp.comparison.results import Entry, Results
 from orderdp.paper.answers import ANSWERS, answers
 from orderdp.paper.contents import places
 from orderdp.paper.study_file import read_study
+from orderdp.report.sections.lossless import sentences
 
 SECONDS = {"training_s": 0.0, "selection_s": 0.0, "data_s": 0.0, "evaluation_s": 100.0}
 
@@ -49,6 +50,10 @@ def test_each_claim_is_answered_and_nothing_else():
 def test_figures_of_one_kind_have_one_answer():
     assert ANSWERS["figure9"] is ANSWERS["figure10"] is ANSWERS["figure11"]
     assert ANSWERS["figure12"] is ANSWERS["figure13"]
+
+
+def test_a_search_is_answered_by_the_sentences_of_its_report():
+    assert ANSWERS["table6"] is sentences
 
 
 def test_each_task_is_answered_by_its_own_runs():

@@ -100,7 +100,7 @@ def test_what_prunes_otherwise_than_asked_is_named_and_gets_no_colour(results):
     trained(results, {"InfoBatch 50 %": 420, "UCB 50 % every 1": 311})
     del results.entries["dynamic random 50 %"]
     held = differences(results, printed(ROWS), EDGES)
-    assert held.table.note.endswith("paired by seed. Pruned otherwise than asked: InfoBatch 30 % instead of 50 %.")
+    assert held.table.note.endswith("paired by seed. Pruned otherwise than asked: InfoBatch (30 % instead of 50 %).")
     cells = {row[0]: mark_in(row[2]) for row in held.table.lines[1:]}
     assert cells == {"InfoBatch": NOT_COMPARABLE, "UCB": OTHER, "full data": OTHER}
     assert held.marks == {OTHER: 2}
@@ -116,7 +116,7 @@ def test_what_prunes_an_unequal_share_gets_no_colour_without_full_data_either(re
 
 def test_what_prunes_more_than_asked_is_named_too(results):
     trained(results, {"InfoBatch 50 %": 150})
-    assert differences(results, printed(ROWS), EDGES).table.note.endswith("asked: InfoBatch 75 % instead of 50 %.")
+    assert differences(results, printed(ROWS), EDGES).table.note.endswith("asked: InfoBatch (75 % instead of 50 %).")
 
 
 def test_two_seeds_show_nothing(results):

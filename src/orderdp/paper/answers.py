@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import combinations
 from statistics import fmean
 
@@ -16,6 +16,7 @@ from orderdp.diagnostics.dynamics import ROLLING_WINDOW
 from orderdp.report.placement import full_data, percent, pruned_entries, ratios_of
 from orderdp.report.sections.cost import below_full_data
 from orderdp.report.sections.gradients import correlations
+from orderdp.report.sections.lossless import sentences as sentences_of_search
 from orderdp.report.tables import counted, interval, listed, share, sign_of, signed
 from orderdp.strategies import DynamicRandom, InfoBatch, OrderDP
 from orderdp.training.run_folder import spent_s
@@ -207,11 +208,12 @@ def _named(results: Results, name: str) -> list[Entry]:
 
 
 # Study with a claim to the function that answers it.
-ANSWERS: Mapping[str, Callable[[Results], Iterator[str]]] = {
+ANSWERS: Mapping[str, Callable[[Results], Iterable[str]]] = {
     "figure1": _gradients,
     "figure3": _frontier,
     "figure4": _splits,
     "table5": _beside_full,
+    "table6": sentences_of_search,
     "table7": _beside_full,
     "figure9": _uses,
     "figure10": _uses,

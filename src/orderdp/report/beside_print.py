@@ -199,7 +199,7 @@ def _pruned_otherwise(results: Results, entries: Sequence[Entry | None]) -> str:
     for entry in entries:
         really = None if entry is None else _pruned(results, entry)
         if entry is not None and entry.ratio is not None and really is not None and abs(really - entry.ratio) > CLOSE:
-            found[entry.label] = f"{entry.method} {100 * really:.0f} % instead of {percent(entry.ratio)}"
+            found[entry.label] = f"{entry.method} ({100 * really:.0f} % instead of {percent(entry.ratio)})"
     return f" Pruned otherwise than asked: {'; '.join(sorted(found.values()))}." if found else ""
 
 

@@ -43,7 +43,7 @@ def joined(parts: Mapping[str, Results]) -> list[Table]:
 def sentences(results: Results) -> list[str]:
     """Returns what the search of each method has found, a sentence each; nothing without a search."""
     search = search_of(results)
-    return [] if search is None else [_sentence(search, arm, trail) for arm, trail in trails_of(results).items()]
+    return [] if search is None else [_sentence(results, search, *each) for each in trails_of(results).items()]
 
 
 def limits(results: Results) -> list[str]:
@@ -64,13 +64,13 @@ def limits(results: Results) -> list[str]:
     ]
 
 
-def _sentence(search: Search, arm: str, trail: Trail) -> str:
+def _sentence(results: Results, search: Search, arm: str, trail: Trail) -> str:
     """Returns what the search of one method has found."""
     parts, within = [], _points(search)
     if (largest := trail.largest) is not None:
         parts.append(
-            f"{percent(largest.ratio)} is the largest prune ratio shown to be lossless within {within} "
-            f"({_seeds(largest.judged)})"
+            f"{percent(largest.ratio)} is the largest prune ratio shown to be lossless within {within}; it leaves out "
+            f"{_left_out(results, largest)} of the samples ({_seeds(largest.judged)})"
         )
     elif trail.asks is None:
         parts.append(f"no prune ratio was shown to be lossless within {within}")
@@ -82,6 +82,11 @@ def _sentence(search: Search, arm: str, trail: Trail) -> str:
         last = trail.probes[-1]
         parts.append(f"the search is not finished: {percent(last.ratio)} has {_seeds(last.judged)} so far")
     return f"{arm}: {'; '.join(parts)}."
+
+
+def _left_out(results: Results, probe: Probe) -> str:
+    """Returns the share of full data's samples that the runs at a prune ratio left out."""
+    return share("samples_backward", full_data(results), left_out=True)(results.entries[probe.label])
 
 
 def _points(search: Search) -> str:
@@ -99,8 +104,7 @@ def _cells(results: Results, trail: Trail) -> list[str]:
     named = ["open" if open_ else "none", "", ""]
     if largest is not None:
         entry = results.entries[largest.label]
-        left_out = share("samples_backward", full, left_out=True)(entry)
-        named = [f"{percent(largest.ratio)}{' so far' if open_ else ''}", left_out, accuracy(entry)]
+        named = [f"{percent(largest.ratio)}{' so far' if open_ else ''}", _left_out(results, largest), accuracy(entry)]
     others = [_ratios(trail.at("not lossless")), _ratios(trail.at("undecided"))]
     seeds = "" if largest is None else str(largest.judged.seeds)
     runs = sum(probe.judged.seeds for probe in trail.probes)
