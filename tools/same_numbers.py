@@ -43,7 +43,7 @@ def numbers_in(cell: str) -> list[str]:
 def old_tables(commit: str) -> Iterator[tuple[str, str, str]]:
     """Yields of each Markdown table at a commit: its path, the folder of its archive now, and its name there."""
     for path in git("ls-tree", "-r", "--name-only", commit, "results/").splitlines():
-        if not path.endswith(".md") or path.startswith("results/theory/"):  # measured again with other draws
+        if not path.endswith(".md") or path.startswith(("results/theory/", "results/figure4/")):  # measured again
             continue
         folder, _, file = path.rpartition("/")
         if folder.endswith("/report/tables"):
