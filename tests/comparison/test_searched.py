@@ -177,6 +177,10 @@ def test_the_report_shows_the_ratios_the_tests_and_how_sure_they_are(done):
     assert [row["method"] for row in rows] == ["OrderDP", "dynamic random"]
     assert [row["largest lossless ratio"] for row in rows] == ["50 %", "none"]
     assert [row["samples left out"] for row in rows] == ["42.9 %", ""]
+    # Beside the three seeds at 50 %, those of full data, and not all six.
+    assert [row["accuracy, %"] for row in rows] == ["91.00 ± 0.95", ""]
+    assert [row["full data, %"] for row in rows] == ["91.00 ± 1.00", "92.50 ± 1.87"]
+    assert [row["minus full data"] for row in rows] == [tests.lines[1][2], ""]
     assert [row["not lossless"] for row in rows] == ["70 %", "50 %"]
     assert [row["undecided"] for row in rows] == ["", "30 %"]
     assert [row["seeds there"] for row in rows] == ["3", ""]
@@ -201,6 +205,20 @@ def test_the_report_shows_the_ratios_the_tests_and_how_sure_they_are(done):
     assert summary.may_not[1].startswith("Ratios that were not tried are not judged.")
     # Intervals of a number of seeds that was fixed beforehand do not hold here.
     assert SECTIONS["differences"](results, Choices()) is None
+
+
+def test_a_search_that_ends_at_the_top_of_its_grid_says_so(tmp_path, search, monkeypatch):
+    monkeypatch.setitem(LOSSES, "OrderDP", dict.fromkeys(RATIOS, 0.0))
+    folder = Made(tmp_path / "run", search())
+    finish(folder)
+    plan_next(folder.path, quiet)
+    begun = summary_of(read_results(folder.path)).may[0]
+    assert "tried" not in begun
+    assert begun.endswith("; the search is not finished: 70 % has 0 seeds so far.")
+    found = summary_of(read_results(searched(folder).path)).may[0]
+    assert found.startswith(
+        "OrderDP: 70 % is the largest prune ratio shown to be lossless within 1 point, and no larger"
+    )
 
 
 def test_tasks_stand_in_one_table(done):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from orderdp.comparison.lossless import Judged, Probe, Search, Trail
 from orderdp.comparison.results import Results
@@ -13,7 +14,7 @@ from orderdp.report.placement import full_data, percent
 from orderdp.report.section import Choices, Section
 from orderdp.report.tables import accuracy, listed, share, signed
 
-_COLUMNS = ["largest lossless ratio", "samples left out", "accuracy, %", "full data, %"]
+_COLUMNS = ["largest lossless ratio", "samples left out", "accuracy, %", "full data, %", "minus full data"]
 _COLUMNS += ["not lossless", "undecided", "seeds there", "pruned runs"]
 
 
@@ -59,8 +60,8 @@ def limits(results: Results) -> list[str]:
         "that is not.",
         "Ratios that were not tried are not judged. The ratio named may be smaller than the largest lossless one, also "
         "because one above it stayed undecided.",
-        "The mean at the look that ended a test overstates the difference in the direction of its verdict. Its "
-        "interval holds.",
+        "On average, the mean at the look that ended a test overstates the difference in the direction of its "
+        "verdict. Its interval holds.",
     ]
 
 
@@ -68,9 +69,10 @@ def _sentence(results: Results, search: Search, arm: str, trail: Trail) -> str:
     """Returns what the search of one method has found."""
     parts, within = [], _points(search)
     if (largest := trail.largest) is not None:
+        top = ", and no larger one was to be tried" if largest.ratio == search.prune_ratios[-1] else ""
         parts.append(
-            f"{percent(largest.ratio)} is the largest prune ratio shown to be lossless within {within}; it leaves out "
-            f"{_left_out(results, largest)} of the samples ({_seeds(largest.judged)})"
+            f"{percent(largest.ratio)} is the largest prune ratio shown to be lossless within {within}{top}; it leaves "
+            f"out {_left_out(results, largest)} of the samples ({_seeds(largest.judged)})"
         )
     elif trail.asks is None:
         parts.append(f"no prune ratio was shown to be lossless within {within}")
@@ -101,14 +103,16 @@ def _cells(results: Results, trail: Trail) -> list[str]:
     """Returns the cells of one method behind its name."""
     full, largest = full_data(results), trail.largest
     open_ = trail.asks is not None
-    named = ["open" if open_ else "none", "", ""]
-    if largest is not None:
+    named = ["open" if open_ else "none", "", "", "" if full is None else accuracy(full), ""]
+    if largest is not None and full is not None:
         entry = results.entries[largest.label]
+        same_seeds = {seed: result for seed, result in full.results.items() if seed in entry.results}
         named = [f"{percent(largest.ratio)}{' so far' if open_ else ''}", _left_out(results, largest), accuracy(entry)]
+        named += [accuracy(replace(full, results=same_seeds, missing={})), _difference(largest.judged)]
     others = [_ratios(trail.at("not lossless")), _ratios(trail.at("undecided"))]
     seeds = "" if largest is None else str(largest.judged.seeds)
     runs = sum(probe.judged.seeds for probe in trail.probes)
-    return [*named, "" if full is None else accuracy(full), *others, seeds, str(runs)]
+    return [*named, *others, seeds, str(runs)]
 
 
 def _ratios(probes: Sequence[Probe]) -> str:
@@ -123,9 +127,11 @@ def _note(search: Search) -> str:
         f"most {search.seeds_max} seeds; all ratios and methods share the seeds and the runs on full data. Undecided: "
         f"the last look decided neither way, and the search went on below. The ratio named for one method is not "
         f"lossless with probability at most {percent(search.alpha)}, shared by at most {search.tests} tests, if no "
-        "lossless ratio lies above one that is not. Accuracies are means over the seeds of each, which may differ. "
-        "Samples left out: the realised prune ratio, for InfoBatch below the ratio asked for. Pruned runs: those of "
-        "all ratios that the search needed. Ratios that were not tried are not judged."
+        "lossless ratio lies above one that is not. Open, so far: the search is not finished. Accuracies are over the "
+        "seeds at the ratio named; where none is, those of full data are over all its seeds. Minus full data: in "
+        "percentage points, with the interval of the look that ended the test. Samples left out: the realised prune "
+        "ratio, for InfoBatch below the ratio asked for. Pruned runs: those of all ratios that the search needed. "
+        "Ratios that were not tried are not judged."
     )
 
 
@@ -145,7 +151,12 @@ def _tested(trails: Mapping[str, Trail]) -> Iterator[list[str]]:
     for trail in trails.values():
         for probe in trail.probes:
             judged = probe.judged
-            difference = "" if math.isnan(judged.mean) else f"{judged.mean:+.2f}"
-            if math.isfinite(judged.low):
-                difference += f" [{judged.low:+.2f}, {judged.high:+.2f}]"
-            yield [probe.label, str(judged.seeds), signed(difference), judged.verdict or "needs further seeds"]
+            yield [probe.label, str(judged.seeds), _difference(judged), judged.verdict or "needs further seeds"]
+
+
+def _difference(judged: Judged) -> str:
+    """Returns the mean difference with its interval, as far as there is one."""
+    text = "" if math.isnan(judged.mean) else f"{judged.mean:+.2f}"
+    if math.isfinite(judged.low):
+        text += f" [{judged.low:+.2f}, {judged.high:+.2f}]"
+    return signed(text)
