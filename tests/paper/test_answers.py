@@ -221,7 +221,8 @@ def test_the_direction_of_orderdp_is_compared_with_that_of_infobatch():
     ]
     assert said("table11", *runs) == [
         "Here, task: at 70 %, the cosine to the full gradient is 0.633 for OrderDP and 0.733 for InfoBatch on average, "
-        "and larger for OrderDP in 1 of 3 measurements. To that of its surrogate loss, ∇L_q, it is 0.900."
+        "and larger for OrderDP in 1 of 3 measurements. That of OrderDP to its surrogate's gradient, "
+        "∇L_q, is 0.900."
     ]
     assert said("table11", *runs[:-1]) == []
 

@@ -9,6 +9,7 @@ import pytest
 
 from orderdp.comparison.records import read_folder
 from orderdp.comparison.results import read_results, results_of
+from orderdp.comparison.searched import searching
 from orderdp.output.text_table import Table
 from orderdp.paper import page as module
 from orderdp.paper.contents import CONTENTS, Kind, Place, places
@@ -35,6 +36,7 @@ from orderdp.report.canvas import Chart
 from orderdp.report.outline import Outline, Published
 from orderdp.report.section import Section
 from orderdp.strategies.registry import parse
+from reference.made_runs import Made
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +68,10 @@ def test_the_overview_counts_what_the_tables_say(page):
     assert any(sentence.startswith("Mixed: ") for sentence in exhibits["figure4"].seen)
     words = " ".join(exhibits["table1"].seen)
     seen, same = map(
-        int, re.findall(r"of 94 printed differences, the printed sign is seen in (\d+), in (\d+) of these", words)[0]
+        int,
+        re.findall(
+            r"of 94 comparisons with a printed difference, the printed sign is seen in (\d+), in (\d+) of these", words
+        )[0],
     )
     assert (seen, same) == (
         exhibits["table1"].marks[SAME] + exhibits["table1"].marks[ORDER],
@@ -142,6 +147,15 @@ def test_a_seed_without_any_run_lacks_as_a_seed(made):
     assert lacking() == ["1 of 3 seeds", "1 run"]
 
 
+def test_a_search_lacks_its_end_though_none_of_its_planned_runs(tiny_recipe, tmp_path):
+    plan = searching(tiny_recipe(), [parse("orderdp"), parse("ucb")], (0.5,), margin=1.0, seeds_max=4)
+    folder = Made(tmp_path / "search", plan)
+    for label, wobble in (("full data", 0.0), ("OrderDP 50 %", 0.1), ("UCB 50 %", 9.0)):
+        folder.finish(label, (90.0, 90.0 - wobble, 90.0 + wobble))
+    study = Study("mine", "cpu", None, {"digits": plan}, {}, {})
+    assert _lacking(study, "digits", Task(read_results(folder.path), None, None)) == ["the end of the search of UCB"]
+
+
 def test_printed_numbers_are_held_against_at_the_size_of_the_paper_alone(pair):
     results = read_results(pair.path)
     title = "{dataset}, {model}: accuracy".format(**results.recipe)
@@ -168,8 +182,8 @@ def test_the_sentences_of_print_count_its_marks():
     marks = {"order": {SAME: 1, ORDER: 2, OTHER: 4, OPEN: 8}, "numbers": {WITHIN: 3, OUTSIDE: 5, OPEN: 9}}
     held = [(outline.published[0], Held(Table(name, "", []), Counter(of))) for name, of in marks.items()]
     assert list(_against_print(outline, held)) == [
-        "Order: of 15 printed differences, the printed sign is seen in 3, in 1 of these with the printed size in the "
-        "interval. Another sign is seen in 4, and the sign is open in 8.",
+        "Order: of 15 comparisons with a printed difference, the printed sign is seen in 3, in 1 of these with the "
+        "printed size in the interval. Another sign is seen in 4, and the sign is open in 8.",
         "Numbers: of 17 printed numbers, 3 within the interval, 5 outside, and 9 open.",
     ]
 

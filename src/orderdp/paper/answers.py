@@ -136,8 +136,9 @@ def _directions(results: Results) -> Iterator[str]:
             yield (
                 f"at {percent(entry.ratio)}, the cosine to the full gradient is {fmean(mine[at] for at in both):.3f} "
                 f"for {entry.method} and {fmean(theirs[at] for at in both):.3f} for {rivals[entry.ratio].method} on "
-                f"average, and larger for {entry.method} in {nearer} of {counted(len(both), 'measurement')}. To that "
-                f"of its surrogate loss, ∇L_q, it is {fmean(_cosines(entry, 'surrogate').values()):.3f}."
+                f"average, and larger for {entry.method} in {nearer} of {counted(len(both), 'measurement')}. That "
+                f"of {entry.method} to its surrogate's gradient, ∇L_q, is "
+                f"{fmean(_cosines(entry, 'surrogate').values()):.3f}."
             )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orderdp.comparison.results import Results, results_of
-from orderdp.comparison.searched import search_of
+from orderdp.comparison.searched import search_of, trails_of
 from orderdp.output.text_table import Table
 from orderdp.paper.answers import answers
 from orderdp.paper.contents import DRAWN, INSTANT, Kind, Place, places
@@ -41,7 +41,7 @@ from orderdp.report.outline import Outline, Published, outline_of
 from orderdp.report.section import Choices, Section
 from orderdp.report.sections import SECTIONS
 from orderdp.report.sections.lossless import joined as joined_searches
-from orderdp.report.tables import counted
+from orderdp.report.tables import counted, listed
 from orderdp.training.provenance import NOT_RECORDED
 
 # What differs from the paper in every study.
@@ -117,11 +117,11 @@ class Page:
             "Printed numbers are counted, and printed differences between OrderDP and another method or full data. "
             "Each has an interval of its own: without true differences, about one in twenty would still get a colour. "
             "A measured difference counts once for each printed one that it is held against, such as those of two "
-            "networks. "
-            "Order only is no agreement on the size of a gain or of a loss. Studies "
-            "made in one folder share the runs that they have in common. So their counts are not independent, and the "
-            "seconds of such runs are of another time than those beside them. Last column: the method named first, "
-            "minus full data for as many steps, by task and prune ratio."
+            "networks. A printed one counts once for each task, such as two forms of an optimiser. Order only is no "
+            "agreement on the size of a gain or of a loss. Studies made in one folder share the runs that they have in "
+            "common. So their counts are not independent, and the seconds of such runs are of another time than those "
+            "beside them. Last column: the method named first, minus full data for as many steps, by task and prune "
+            "ratio."
         )
         return Table("overview", "All tables and figures", lines, note)
 
@@ -252,21 +252,20 @@ def _lacking(study: Study, part: str, task: Task) -> list[str]:
     results, plan, subsets = task.results, study.parts.get(part), study.subsets.get(part)
     if plan is None:
         return []
+    if plan.lossless is not None:  # plans its runs as it goes, so more may be lacking than those
+        trails = trails_of(results)
+        unfinished = [arm for arm in plan.lossless.arms if arm not in trails or trails[arm].asks is not None]
+        return [f"the end of the search of {listed(unfinished)}"] if unfinished else []
     lacking = []
     entries = results.entries.values()
     begun = {seed for entry in entries for seed in entry.results}
     if task.seeds is not None and len(begun) < task.seeds:
         lacking.append(f"{task.seeds - len(begun)} of {task.seeds} seeds")
-    # A source of a seed may have planned fewer methods than that of another; a search plans seeds by method.
-    missing = 0
-    for entry in entries:
-        asked = begun if task.seeds is not None else set(entry.missing)
-        missing += len(asked - set(entry.results))
-    if missing:
+    # A source of a seed may have planned fewer methods than that of another.
+    if missing := sum(len(begun - set(entry.results)) for entry in entries):
         lacking.append(counted(missing, "run"))
     methods = {entry.method for entry in entries}
-    wanted = [recipe.label for recipe in plan.pruned()] if plan.lossless is None else []
-    absent = [label for label in wanted if label not in results.entries]
+    absent = [recipe.label for recipe in plan.pruned() if recipe.label not in results.entries]
     absent += [label for label in ({} if subsets is None else subsets.labels()).values() if label not in methods]
     if absent:
         lacking.append(f"{len(absent)} of the methods and prune ratios, such as {absent[0]}")
@@ -326,7 +325,7 @@ def _against_print(outline: Outline, held: Sequence[tuple[Published, Held]]) -> 
     order, there = _marks_in(held, "order"), _marks_in(held, "numbers")
     if order:
         yield (
-            f"Order: of {counted(order.total(), 'printed difference')}, the printed sign is seen in "
+            f"Order: of {counted(order.total(), 'comparison')} with a printed difference, the printed sign is seen in "
             f"{order[SAME] + order[ORDER]}, in {order[SAME]} of these with the printed size in the interval. Another "
             f"sign is seen in {order[OTHER]}, and the sign is open in {order[OPEN]}."
         )
