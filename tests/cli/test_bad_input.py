@@ -48,7 +48,7 @@ def test_a_list_with_commas_is_told_to_have_spaces(call, here, typed):
 
 UNKNOWN = {
     "train --lr 0.1": "no option --lr; did you mean '--max-lr'?",
-    "paper --size cpu --html page.html": "no option --html; did you mean '--page'?",
+    "paper --size cpu --html page.html": "no option --html; did you mean '--page paper.html'?",
     "train --learning-rate 0.1": "no option --learning-rate; did you mean '--max-lr'?",
     "train --ratio=0.5": "no option --ratio=0.5; did you mean '--prune-ratio'?",
     "train --workers 2": "no option --workers; did you mean '--num-workers'?",
@@ -60,6 +60,7 @@ UNKNOWN = {
     "compare --strategy ucb": "no option --strategy; did you mean '--methods'?",
     "compare --lr 0.1": "no option --lr; did you mean '--max-lr'?",
     "report run --out x": "no option --out",
+    "report run --html": "no option --html",
     "methods orderdp ucb": "got ucb, one value too many; leave it out",
     "plan --num-samples 9 --epochs 9 --batch-size 3 --hour 3": "no option --hour; did you mean '--hours'?",
 }
@@ -68,8 +69,9 @@ UNKNOWN = {
 @pytest.mark.parametrize("typed", list(UNKNOWN))
 def test_an_option_by_another_name_is_answered_with_its_own(call, typed):
     command = typed.split()[0]
-    line = f"orderdp {command}: {UNKNOWN[typed]}; 'orderdp {command} --help' explains\n"
-    assert call(*typed.split()) == (2, "", line)
+    explains = f"'orderdp {command} --help' explains"
+    end = f" ({explains})" if UNKNOWN[typed].endswith("?") else f"; {explains}"
+    assert call(*typed.split()) == (2, "", f"orderdp {command}: {UNKNOWN[typed]}{end}\n")
 
 
 def test_a_word_that_many_options_have_names_the_nearest_only():

@@ -116,11 +116,11 @@ MISTAKEN = {
     "an option before the command": (["-x", "train"], f"orderdp train: no option -x; {USAGE}"),
     "a mistyped option": (
         ["train", "--epoch", "3"],
-        f"orderdp train: no option --epoch; did you mean '--epochs'?; {USAGE}",
+        f"orderdp train: no option --epoch; did you mean '--epochs'? ({USAGE})",
     ),
     "a mistyped option with its value": (
         ["train", "--prun-ratio=0.5"],
-        f"orderdp train: no option --prun-ratio=0.5; did you mean '--prune-ratio'?; {USAGE}",
+        f"orderdp train: no option --prun-ratio=0.5; did you mean '--prune-ratio'? ({USAGE})",
     ),
     "a word too many": (["train", "fast"], f"orderdp train: got fast, one value too many; leave it out; {USAGE}"),
     "a value too many": (
@@ -154,10 +154,10 @@ def test_a_mistaken_call_gets_one_line_and_status_2(call, here, arguments, line)
 
 
 def test_an_unknown_command_gets_one_line_and_status_2(call):
-    explains = "; 'orderdp --help' explains\n"
-    assert call("trian") == (2, "", f"orderdp: no command 'trian'; did you mean 'train'?{explains}")
+    explains = "'orderdp --help' explains"
+    assert call("trian") == (2, "", f"orderdp: no command 'trian'; did you mean 'train'? ({explains})\n")
     choices = "train, compare, coreset, methods, plan, study, paper, report, images"
-    assert call("xyz") == (2, "", f"orderdp: no command 'xyz'; choose from {choices}{explains}")
+    assert call("xyz") == (2, "", f"orderdp: no command 'xyz'; choose from {choices}; {explains}\n")
 
 
 FRACTION = "--prune-ratio is a fraction and must lie in [0, 1), got"

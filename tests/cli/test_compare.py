@@ -122,7 +122,7 @@ MISTAKEN = {
         "--methods ucb,c",
         "argument --methods: a setting is NAME=VALUE without spaces, got 'c'; write epsilon=0.2",
     ),
-    "an option of train": ("--strategy ucb", "no option --strategy"),
+    "an option of train": ("--strategy ucb", "no option --strategy; did you mean '--methods'?"),
     "a value too many": ("--epochs 5 6", "--epochs takes one value, got 5 6; leave 6 out"),
     "a mistyped option": ("--method ucb", "no option --method; did you mean '--methods'?"),
 }
@@ -133,7 +133,7 @@ def test_a_mistaken_call_gets_one_line_and_status_2(call, here, options, line):
     status, out, err = call("compare", *options.split())
     assert (status, out) == (2, "")
     assert err.startswith(f"orderdp compare: {line}")
-    assert err.endswith(f"; {USAGE}\n")
+    assert err.endswith(f" ({USAGE})\n" if line.endswith("?") else f"; {USAGE}\n")
     assert err.count("\n") == 1
     assert not list(here.iterdir())
 

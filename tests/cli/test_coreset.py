@@ -199,7 +199,7 @@ def test_a_resumed_comparison_takes_other_ratios_of_the_file(call, out):
 
 
 BAD = {
-    "coreset --methods el3n": "argument --methods: no static method named 'el3n'; did you mean 'el2n'?; ",
+    "coreset --methods el3n": "argument --methods: no static method named 'el3n'; did you mean 'el2n'? (",
     "coreset --methods random,el2n": (
         "argument --methods: several methods are separated by spaces, got random,el2n; write random el2n; "
     ),
@@ -215,7 +215,7 @@ BAD = {
     "coreset --validation 20": "--validation is a fraction and must lie in [0, 1), got 20; for 20 % write 0.2",
     "coreset --seed x": "--seed must be a whole number, got 'x'; write --seed 0",
     "coreset --epochs 0": "--epochs must lie in [1, inf), got 0; write --epochs 30",
-    "coreset --run out": "no option --run; did you mean '--output'?; ",
+    "coreset --run out": "no option --run; did you mean '--output'? (",
     "coreset --resume no": "the folder must be one of 'orderdp coreset', with recipe.toml and coreset.toml, got no; ",
     "coreset --resume no --seed 1": "--resume takes its settings from the run folder, all but --data-root",
     "coreset --output .": "the output folder must be new, got ., which exists; write another --output, or --resume .",

@@ -81,7 +81,7 @@ _ELSEWHERE = {
     "--data": "--data-root",
     "--data-dir": "--data-root",
     "--gpu": "--device",
-    "--html": "--page",
+    "--html": "--page paper.html",
     "--learning-rate": "--max-lr",
     "--method": "--strategy",
     "--out": "--run",
@@ -117,12 +117,12 @@ def unknown_option(argument: str, flags: Sequence[str], arguments: Sequence[str]
         return f"no option {argument}; 'orderdp compare' has it"
     words = set(name.lstrip("-").split("-"))
     longer = [flag for flag in flags if words < set(flag.lstrip("-").split("-")) and not flag.startswith("--no-")]
-    if _ELSEWHERE.get(name) in flags:
-        hint = did_you_mean(_ELSEWHERE[name], flags)
+    if (own := _ELSEWHERE.get(name, "")).partition(" ")[0] in flags:
+        hint = f"; did you mean '{own}'?"
     elif 0 < len(longer) <= _FEW:
         hint = f"; did you mean {' or '.join(repr(flag) for flag in longer)}?"
     else:
-        hint = did_you_mean(name, flags)
+        hint = did_you_mean(name, [flag for flag in flags if flag != "--help"])  # which every message names
     return f"no option {argument}{hint}"
 
 

@@ -29,7 +29,8 @@ class _Parser(argparse.ArgumentParser):
         if wrong := re.match(r"argument COMMAND: invalid choice: '(.*?)'", message):
             hint = did_you_mean(wrong[1], COMMANDS) or f"; choose from {', '.join(COMMANDS)}"
             message = f"no command {wrong[1]!r}{hint}"
-        self.exit(2, f"{self.prog}: {message}; '{self.prog} --help' explains\n")
+        explains = f"'{self.prog} --help' explains"
+        self.exit(2, f"{self.prog}: {message}{f' ({explains})' if message.endswith('?') else f'; {explains}'}\n")
 
 
 def make_parser(arguments: Sequence[str], *, without_options: str | None = None) -> argparse.ArgumentParser:
