@@ -209,7 +209,7 @@ REFUSED = {
     ),
     "a prune ratio twice": (
         "--prune-ratio 0.5 0.25 0.5",
-        "method must be given once each, got ['OrderDP 50 %', 'OrderDP 25 %', 'OrderDP 50 %']; leave the repeats out",
+        "--prune-ratio must be given once each, got [0.5, 0.25, 0.5]; leave the repeats out",
     ),
     "a setting that the method does not take": (
         "--strategy ucb --settings epsilon=0.1",

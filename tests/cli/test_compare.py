@@ -148,6 +148,14 @@ REFUSED = {
         "--prune-ratio is a fraction and must lie in [0, 1), got 50; for 50 % write 0.5",
     ),
     "a seed twice": ("--seed 1 1", "--seed must be given once each, got [1, 1]; leave the repeats out"),
+    "a ratio twice": (
+        "--prune-ratio 0.5 0.50",
+        "--prune-ratio must be given once each, got [0.5, 0.5]; leave the repeats out",
+    ),
+    "a method twice": (
+        "--methods ucb,c=2 orderdp ucb,c=2",
+        "--methods must be given once each, got ['ucb,c=2', 'orderdp', 'ucb,c=2']; leave the repeats out",
+    ),
     "a seed in words": ("--seed one", "--seed must be a whole number, got 'one'; write --seed 0"),
     "full data as a method at a ratio": (
         "--methods full",
@@ -265,7 +273,7 @@ def test_methods_and_ratios_are_added_to_what_is_there(call):
 
 def test_budgets_are_added_to_what_is_there_and_tell_what_a_method_is_worth(call):
     assert call(*SMALL)[0] == 0
-    twice = "orderdp: budget must be given once each, got [0.25, 1.5, 0.25]; leave the repeats out\n"
+    twice = "orderdp: budgets must be given once each, got [0.25, 1.5, 0.25]; leave the repeats out\n"
     assert call("compare", "--resume", "run", "--budgets", "0.25", "1.5", "0.25") == (2, "", twice)
     status, out, _ = call("compare", "--resume", "run", "--budgets", "0.25", "1.5")
     assert status == 0

@@ -35,7 +35,7 @@ REFUSED = {
         {"budgets": (50,)},
         "budgets are multiples of full data's steps and must lie in (0, 2], got 50; write 0.5 for half of them",
     ),
-    "budget twice": ({"budgets": (0.5, 0.5)}, "budget must be given once each, got [0.5, 0.5]; leave the repeats out"),
+    "budget twice": ({"budgets": (0.5, 0.5)}, "budgets must be given once each, got [0.5, 0.5]; leave the repeats out"),
     "budgets without full data": (
         {"budgets": (0.5,), "against": ("short",)},
         "budgets are multiples of full data's steps, got [0.5] without full data; add full to against",

@@ -143,11 +143,11 @@ REFUSED = {
     "unknown reference": ({"against": ("xyz",)}, "no reference named 'xyz'; choose from full, short"),
     "method twice": (
         {"methods": orderdp(0.5, 0.25, 0.5)},
-        "method must be given once each, got ['OrderDP 50 %', 'OrderDP 25 %', 'OrderDP 50 %']; leave the repeats out",
+        "methods must be given once each, got ['OrderDP 50 %', 'OrderDP 25 %', 'OrderDP 50 %']; leave the repeats out",
     ),
     "method twice, in other words": (
         {"methods": (*orderdp(0.5), {"name": "orderdp", "prune_ratio": 0.5, "initial_score": math.inf})},
-        "method must be given once each, got ['OrderDP 50 %', 'OrderDP 50 %']; leave the repeats out",
+        "methods must be given once each, got ['OrderDP 50 %', 'OrderDP 50 %']; leave the repeats out",
     ),
     "seed twice": ({"seeds": (1, 2, 1)}, "seed must be given once each, got [1, 2, 1]; leave the repeats out"),
     "reference twice": (

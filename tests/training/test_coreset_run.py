@@ -289,8 +289,9 @@ PLANS = {
     "no such quotas": ({"quotas": "equel"}, "no quotas named 'equel'; did you mean 'equal'?"),
     "equal methods": (
         {"methods": ("el2n", "el2n")},
-        "method must be given once each, got ['el2n', 'el2n']; leave the repeats out",
+        "methods must be given once each, got ['el2n', 'el2n']; leave the repeats out",
     ),
+    "no ratios": ({"prune_ratios": ()}, "prune_ratio must be given, got none; write one at least"),
     "scores of a method that is not there": (
         {"methods": ("ccs,scores=el2n-2", "el2n,epoch=1")},
         "ccs needs the scores of a method asked for, got el2n-2; did you mean 'el2n-1'?",

@@ -21,6 +21,7 @@ from orderdp.cli.folders import (
 )
 from orderdp.cli.messages import tell, tell_imports, teller
 from orderdp.cli.settings import add_settings, one_of_several, refuse_static
+from orderdp.cli.typed import typed
 
 if TYPE_CHECKING:
     from orderdp.comparison.grid import Comparison
@@ -116,9 +117,12 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.comparison.grid import at_ratio
     from orderdp.comparison.workers import resume, start
     from orderdp.strategies import InfoBatch, OrderDP
+    from orderdp.theory.sizes import check_once
     from orderdp.training.recipe import Recipe
 
     tell_imports()
+    check_once("methods", list(map(typed, options.methods or ())))
+    check_once("prune_ratio", options.prune_ratio or ())
     tell = teller(options)
     workers: dict[str, Any] = {"processes": processes_given(options), "engine": engine_given(options)}
     options_of_recipe = ["prune_ratio", *(name for name in Recipe.model_fields if hasattr(options, name))]

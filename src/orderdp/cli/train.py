@@ -64,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
     from orderdp.comparison.planned import REFERENCES
     from orderdp.comparison.workers import resume, start
     from orderdp.strategies.registry import to_table
+    from orderdp.theory.sizes import check_once
     from orderdp.training.recipe import Recipe
     from orderdp.training.trackers import check_trackers, write_trackers
 
@@ -81,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
             write_trackers(path, options.log)
         found = resume([path], log=tell, data=data)[0]
     else:
+        check_once("prune_ratio", options.prune_ratio or ())
         seeds = given.pop("seed", [])
         given = {**given, "seed": seeds[0]} if seeds else given
         recipe = chosen_recipe(options.recipe, given, strategy_given(options))

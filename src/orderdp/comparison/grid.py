@@ -28,7 +28,7 @@ from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
 from orderdp.strategies import FullData, Strategy
 from orderdp.strategies.registry import find, from_table, importing_nothing, to_table
-from orderdp.theory.sizes import check_number
+from orderdp.theory.sizes import check_number, check_once
 from orderdp.training.recipe import Recipe, gathered, load_recipe
 from orderdp.training.steps import most_steps, total_steps
 
@@ -103,11 +103,9 @@ class Comparison:
                     f"beside augment {self.recipe.augment} and against {' '.join(self.against)}; leave it out"
                 )
         labels = [recipe.label for recipe in self.pruned()]
-        lists = {"method": labels, "seed": self.seeds, "against": self.against, "budget": self.budgets}
-        lists["max_lr"] = self.max_lrs
-        for name, values in lists.items():
-            if len(set(values)) != len(values):
-                raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
+        lists = {"methods": labels, "seed": self.seeds, "against": self.against, "budgets": self.budgets}
+        for name, values in {**lists, "max_lr": self.max_lrs}.items():
+            check_once(name, values)
         folders = {Member(recipe.label, recipe).name.lower() for recipe in self.pruned()}
         if len(folders) != len(labels):
             raise ValueError(

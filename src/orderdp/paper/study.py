@@ -31,6 +31,7 @@ from orderdp.paper.subsets import check_subsets, choose_subsets, has_subsets, pl
 from orderdp.report.outline import Outline, load_outline, outline_of
 from orderdp.strategies import DynamicRandom
 from orderdp.strategies.registry import parse
+from orderdp.theory.sizes import check_once
 from orderdp.training.coreset_plan import CoresetPlan
 from orderdp.training.recipe import Recipe, read_recipe, shipped_recipes
 
@@ -98,6 +99,8 @@ def load_study(path: Path, size: str | None = None, *, seeds: Sequence[int] = ()
 
 
 def _comparison(recipe: Recipe, setting: Mapping[str, Any], seeds: tuple[int, ...]) -> Comparison:
+    for name in ("methods", "prune_ratios"):
+        check_once(name, setting[name])
     methods = grid(recipe, map(parse, [*setting["methods"], *setting["beside"]]), setting["prune_ratios"])
     budgets, max_lrs = (tuple(setting.get(name, ())) for name in ("budgets", "max_lrs"))
     return Comparison(recipe, methods, seeds, tuple(setting.get("against", REFERENCES)), budgets, max_lrs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Hashable, Sequence
 from typing import SupportsIndex
 
 import numpy as np
@@ -48,6 +49,18 @@ def check_count(name: str, value: SupportsIndex) -> int:
     if number < 1:
         raise ValueError(f"{name} must be at least 1, got {number}; write a positive whole number")
     return number
+
+
+def check_once(name: str, values: Sequence[Hashable]) -> None:
+    """Raises ValueError if a value comes twice.
+
+    >>> check_once("seed", [1, 2, 1])
+    Traceback (most recent call last):
+    ...
+    ValueError: seed must be given once each, got [1, 2, 1]; leave the repeats out
+    """
+    if len(set(values)) != len(values):
+        raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
 
 
 def default_sizes(n: int, prune_ratio: float) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from orderdp.output.suggestions import did_you_mean
 from orderdp.output.toml import read_toml
 from orderdp.strategies.registry import once, parse_setting
 from orderdp.strategies.settings import short
-from orderdp.theory.sizes import check_count, check_fraction
+from orderdp.theory.sizes import check_count, check_fraction, check_once
 from orderdp.training.recipe import Recipe, load_recipe
 from orderdp.training.run_folder import CORESET_PLAN
 
@@ -159,9 +159,10 @@ class CoresetPlan:
         for ratio in self.prune_ratios:
             check_fraction("prune_ratio", ratio, low_open=True, high_open=True)
         keys = [request.key for request in self.requests]
-        for name, values in (("method", keys), ("prune_ratio", self.prune_ratios), ("seed", self.seeds)):
-            if not values or len(set(values)) != len(values):
-                raise ValueError(f"{name} must be given once each, got {list(values)}; leave the repeats out")
+        for name, values in (("methods", keys), ("prune_ratio", self.prune_ratios), ("seed", self.seeds)):
+            if not values:
+                raise ValueError(f"{name} must be given, got none; write one at least")
+            check_once(name, values)
         for seed in reversed(self.seeds):
             self.recipe.model_copy(update={"seed": seed})  # which refuses what is no seed
             object.__setattr__(self, "recipe", self.recipe_of_proxy(seed, 0))
