@@ -188,7 +188,8 @@ REFUSED = {
     ),
     "unknown strategy": (
         "--strategy orderpd",
-        "no strategy named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists them)",
+        "no strategy named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists them; a class of yours is "
+        "MODULE:CLASS)",
     ),
     "unknown data set": (
         "--dataset cifar",
@@ -210,6 +211,11 @@ REFUSED = {
     "a prune ratio twice": (
         "--prune-ratio 0.5 0.25 0.5",
         "--prune-ratio must be given once each, got [0.5, 0.25, 0.5]; leave the repeats out",
+    ),
+    "a setting twice": ("--strategy ucb,c=2 --settings c=3", "c is given twice, as 2 and 3; write it once"),
+    "a ratio in two places": (
+        "--strategy ucb,prune_ratio=0.3 --prune-ratio 0.5",
+        "--prune-ratio is given twice, as 0.3 and 0.5; write it once",
     ),
     "a setting that the method does not take": (
         "--strategy ucb --settings epsilon=0.1",

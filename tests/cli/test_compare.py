@@ -116,7 +116,8 @@ USAGE = "'orderdp compare --help' explains"
 MISTAKEN = {
     "an unknown method": (
         "--methods orderpd",
-        "argument --methods: no strategy named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists them)",
+        "argument --methods: no strategy named 'orderpd'; did you mean 'orderdp'? ('orderdp methods' lists them; a "
+        "class of yours is MODULE:CLASS)",
     ),
     "a setting without value": (
         "--methods ucb,c",

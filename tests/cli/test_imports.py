@@ -29,6 +29,22 @@ class Mine(DynamicRandom):
 class Breaks(Mine):
     def select(self, memory, rng):
         return {}["losses"]
+
+class BreaksInSteps(Mine):
+    def observe(self, old, losses):
+        return {}["losses"]
+
+@dataclass(frozen=True, kw_only=True)
+class Needs(Mine):
+    strength: float
+
+class BreaksEarly(Needs):
+    def __post_init__(self):
+        assert self.strength < 5, "too strong"
+
+class BreaksBefore(Mine):
+    def num_selected(self, num_samples, epoch):
+        return {}["size"]
 """
 CUSTOM = ["--dataset", "marked:load", "--train-size=200", "--epochs=1", "--model=small_cnn", "--device=cpu"]
 CUSTOM += ["--num-threads=1", "--batch-size=32", "--prune-ratio=0.5"]
@@ -107,10 +123,48 @@ def test_training_says_what_it_imports_before_its_code_runs(marked, trained, cal
     assert call("train", "--dataset", "stops:load") == (7, "", f"orderdp: imports stops from {here / 'stops.py'}\n")
 
 
-def test_a_custom_strategy_that_fails_is_named_with_the_error_and_its_line(marked, call):
-    status, _, err = call("train", *CUSTOM, "--strategy", "marked:Breaks", "--against", "--run", "run")
+@pytest.mark.parametrize(
+    ("strategy", "line"),
+    [
+        ("marked:Breaks", "[1/1] Breaks 50 %, seed 0 failed: KeyError: 'losses', in marked.py, line 14\n"),
+        (
+            "per_class:marked:Breaks",
+            "Breaks 50 % per class, seed 0 failed: KeyError: 'losses', in marked.py, line 14\n",
+        ),
+        ("scheduled:marked:Breaks", "Breaks 50 %, seed 0 failed: KeyError: 'losses', in marked.py, line 14\n"),
+        ("marked:BreaksBefore", "orderdp: KeyError: 'size', in marked.py, line 30\n"),
+    ],
+)
+def test_a_custom_strategy_that_fails_is_named_with_the_error_and_its_line(marked, call, strategy, line):
+    status, _, err = call("train", *CUSTOM, "--strategy", strategy, "--against", "--run", "run")
     assert status == 1
-    assert "[1/1] Breaks 50 %, seed 0 failed: KeyError: 'losses', in marked.py, line 14\n" in err
+    assert line in err
+
+
+REFUSED = {
+    "train --strategy marked:Needs": (
+        "strength is needed by strategy 'marked:Needs', got None; write --settings strength=..."
+    ),
+    "compare --methods scheduled:marked:Needs,prune_ratio=0.3": (
+        "strength is needed by strategy 'marked:Needs', got None; write "
+        "scheduled:marked:Needs,prune_ratio=0.3,strength=..."
+    ),
+    "train --strategy marked:BreaksEarly,strength=9": (
+        "making strategy 'marked:BreaksEarly' failed (AssertionError: too strong, in marked.py, line 26); mend that "
+        "line"
+    ),
+    "train --strategy per_class:marked:BreaksBefore": (
+        "a method within classes must have a prune ratio and a fixed size, and choose before an epoch, got "
+        "BreaksBefore(prune_ratio=0.5) without size_changes; write def size_changes(self): return () in its class, if "
+        "its size is the same in every epoch"
+    ),
+}
+
+
+@pytest.mark.parametrize("typed", list(REFUSED))
+def test_a_custom_strategy_that_does_not_fit_gets_one_line(marked, call, typed):
+    status, _, err = call(*typed.split())
+    assert (status, err.splitlines()[1:]) == (2, [f"orderdp: {REFUSED[typed]}"])
 
 
 @pytest.mark.parametrize("release", ["folder", "folder_0_1"])

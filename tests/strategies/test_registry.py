@@ -174,7 +174,7 @@ REFUSED = [
     ({"name": "fixed_subset"}, "indices is needed by strategy 'fixed_subset', got None; write indices = ..."),
     ({"name": "seta", "prune_ratio": 0.5}, "epochs is needed by strategy 'seta', got None; write epochs = ..."),
     ({"prune_ratio": 0.5}, "strategy must have a name, got {'prune_ratio': 0.5}; write name = \"orderdp\""),
-    ({"name": 3}, "no strategy named 3 ('orderdp methods' lists them)"),
+    ({"name": 3}, "no strategy named 3 ('orderdp methods' lists them; a class of yours is MODULE:CLASS)"),
 ]
 
 
@@ -196,7 +196,7 @@ def test_a_method_is_given_with_its_settings():
     assert parse("ucb,prune_ratio=0.5,c=2,every=1") == {"name": "ucb", "prune_ratio": 0.5, "c": 2, "every": 1}
 
 
-LISTED = "('orderdp methods' lists them)"
+LISTED = "('orderdp methods' lists them; a class of yours is MODULE:CLASS)"
 
 
 @pytest.mark.parametrize(
@@ -256,6 +256,16 @@ class Renamed(DynamicRandom):
 class WithoutSelect(Strategy):
     prune_ratio: float = 0.5
 
+@dataclass(frozen=True, kw_only=True)
+class NeedsMore(DynamicRandom):
+    def __init__(self, prune_ratio, strength):
+        object.__setattr__(self, "prune_ratio", prune_ratio)
+
+@dataclass(frozen=True, kw_only=True)
+class TakesMore(DynamicRandom):
+    def __init__(self, prune_ratio, **rest):
+        object.__setattr__(self, "prune_ratio", prune_ratio)
+
 class NoStrategy:
     pass
 """
@@ -280,6 +290,18 @@ def test_a_custom_strategy_is_found_by_module_and_class():
     assert strategy.describe(7) == "Mine 25 % strength 2"
     assert to_table(strategy, epochs=7) == table
     assert citation(strategy) == citation(DynamicRandom(prune_ratio=0.5))
+
+
+@pytest.mark.usefixtures("custom")
+def test_a_custom_strategy_may_be_held_by_another_method_and_have_an_init_of_its_own():
+    held = from_table(parse("per_class:custom_module:Mine,prune_ratio=0.25"), epochs=7)
+    assert (held.describe(7), held.strategy.epochs) == ("Mine 25 % per class", 7)
+    assert from_table({"name": "custom_module:TakesMore", "prune_ratio": 0.25}).prune_ratio == 0.25
+    message = (
+        "the method of 'scheduled' must hold no other method, got per_class; write scheduled:orderdp, or per_class:"
+    )
+    with pytest.raises(ValueError, match=f"^{message}orderdp alone$"):
+        from_table(parse("scheduled:per_class:custom_module:Mine,start=0.5"), epochs=7)
 
 
 @pytest.mark.usefixtures("custom")
@@ -316,6 +338,18 @@ def test_a_custom_strategy_inherits_what_its_ratio_sets():
             ValueError,
             "strategy must be of a module that can be imported, got 'custom_module.py:Mine' (No module named "
             "'custom_module.py'; 'custom_module' is not a package); write custom_module:Mine",
+        ),
+        (
+            "custom_module:NeedsMore",
+            ValueError,
+            "a strategy's settings must be fields of its dataclass, got strength of 'custom_module:NeedsMore' in "
+            "__init__ alone; write strength: float in the class",
+        ),
+        (
+            "per_class:custom_module:Mine",
+            ValueError,
+            "a strategy is named without its inner here, got 'per_class:custom_module:Mine'; write per_class, and "
+            "inner=custom_module:Mine beside it",
         ),
         (  # else its files would name the method that it is not
             "custom_module:Renamed",

@@ -298,7 +298,7 @@ def test_a_whole_number_stands_for_a_float():
     assert type(Recipe(max_lr=1).max_lr) is float
 
 
-LISTED = "('orderdp methods' lists them)"
+LISTED = "('orderdp methods' lists them; a class of yours is MODULE:CLASS)"
 A_STRATEGY = "strategy must be a Strategy, or a table of name and settings, "
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from orderdp.cli.extras import what_is_missing
 from orderdp.cli.messages import in_flags, one_line, tell, unknown_option
 from orderdp.cli.parser import make_parser
+from orderdp.output.custom import is_of_custom, reason_of
 
 # What is wrong with the call: a setting, or a path that was given. Anything else went wrong while the call was carried
 # out: no room on the disk, no network, a run that failed.
@@ -58,8 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell(f"orderdp: this needs {what_is_missing(error)}")
         return 1
     except (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError, MemoryError) as error:
-        tell(f"orderdp: {in_flags(one_line(error), options)}")
+        tell(f"orderdp: {reason_of(error) if is_of_custom(error) else in_flags(one_line(error), options)}")
         return 2 if isinstance(error, _REFUSED) else 1
+    except Exception as error:
+        if not is_of_custom(error):  # a fault of orderdp, which needs its traceback
+            raise
+        tell(f"orderdp: {reason_of(error)}")
+        return 1
     except KeyboardInterrupt:
         tell(f"orderdp: stopped{_how_to_resume(options)}")
         return 130

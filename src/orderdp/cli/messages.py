@@ -71,7 +71,7 @@ def in_flags(message: str, options: argparse.Namespace) -> str:
     if not semicolon:
         value, advice = rest, ""
     advice = as_typed(advice, rule, value, options)
-    word = re.compile(r"(?<![\w'./\\-])([a-z_]+)\b(?![./\\'(])( ?= ?(?:True|False)\b| ?= ?)?")
+    word = re.compile(r"(?<![\w'.,:/\\-])([a-z_]+)\b(?![./\\'(])( ?= ?(?:True|False)\b| ?= ?)?")
     return f"{word.sub(flag, rule)}{got}{value}{semicolon}{word.sub(flag, f' {advice}')[1:]}"
 
 

@@ -70,8 +70,8 @@ def add_strategy(parser: argparse.ArgumentParser) -> None:
         type=_strategy,
         metavar="NAME",
         help=f"how each epoch's samples are selected: {', '.join(BY_NAME)}, or MODULE:CLASS of a custom strategy; "
-        "fixed:FILE,method=NAME trains on a subset that 'orderdp coreset' wrote; a different strategy keeps the "
-        "recipe's prune ratio",
+        "optionally with settings, NAME,SETTING=VALUE,...; fixed:FILE,method=NAME trains on a subset that 'orderdp "
+        "coreset' wrote; a different strategy keeps the recipe's prune ratio",
     )
     group.add_argument(
         "--prune-ratio",
@@ -94,17 +94,17 @@ def add_strategy(parser: argparse.ArgumentParser) -> None:
 
 
 def strategy_given(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the given settings of the strategy, and its `name` if it was given; of several ratios, the first."""
+    """Returns the given settings of the strategy, and its `name` if it was given; of several ratios, the first.
+
+    Raises:
+        ValueError: a setting is given twice.
+    """
     from orderdp.strategies.registry import once
 
-    given = once(options.settings or ())
-    given.update(options.strategy or {})
-    if options.prune_ratio is not None:
-        given["prune_ratio"] = options.prune_ratio[0]
-    return {
-        **given,
-        **{name: value for name in ("explore", "exploit") if (value := getattr(options, name)) is not None},
-    }
+    given = [*(options.strategy or {}).items(), *(options.settings or ())]
+    given += [("prune_ratio", ratio) for ratio in (options.prune_ratio or ())[:1]]
+    given += [(name, value) for name in ("explore", "exploit") if (value := getattr(options, name)) is not None]
+    return once(given)
 
 
 def one_of_several(text: str) -> int | float | str:
@@ -159,7 +159,7 @@ def _strategy(text: str) -> dict[str, Any]:
 
     refuse_static(text)
     known, colon, _ = text.partition(":")
-    if not (colon and known in BY_NAME):
+    if not (colon and known in BY_NAME) and "," not in text:
         return {"name": text}
     try:
         return parse(text)

@@ -10,6 +10,7 @@ from typing import Any
 
 _CALL = re.compile(r"\b([A-Z]\w*)\(([^()]*)\)")
 _LOWER = re.compile(r"set a lower (\w+) \(([\d.]+) for")
+_NEEDED = re.compile(r"write (\w+) = \.\.\.")  # a setting without default
 
 
 def as_typed(advice: str, rule: str, value: str, options: argparse.Namespace) -> str:
@@ -27,13 +28,19 @@ def as_typed(advice: str, rule: str, value: str, options: argparse.Namespace) ->
     if _CALL.search(advice):
         advice = _CALL.sub(lambda call: _typed_call(call, value, options), advice)
     if (lower := _LOWER.search(advice)) is not None:
-        setting = f"{lower[1]}={lower[2]}"
-        if "--settings" in options.flags:
-            return f"{advice}: --settings {setting}"
-        name = rule.partition(" ")[0]
-        tables = (table for table in _given(options) if name in (table["name"], table.get("inner")))
-        return f"{advice}: {typed(next(tables, {'name': name}))},{setting}"
+        return f"{advice}: {_with_setting(rule.partition(' ')[0], f'{lower[1]}={lower[2]}', options)}"
+    if (needed := _NEEDED.fullmatch(advice)) is not None:
+        name = rule.rstrip("'").rpartition("'")[2]  # it is needed by strategy 'NAME'
+        return f"write {_with_setting(name, f'{needed[1]}=...', options)}"
     return advice
+
+
+def _with_setting(name: str, setting: str, options: argparse.Namespace) -> str:
+    """Returns how to type another setting of a method, or of the one that holds it."""
+    if "--settings" in options.flags:
+        return f"--settings {setting}"
+    tables = (table for table in _given(options) if name in (table["name"], table.get("inner")))
+    return f"{typed(next(tables, {'name': name}))},{setting}"
 
 
 def typed(table: Mapping[str, Any]) -> str:
@@ -68,7 +75,8 @@ def _typed_call(call: re.Match[str], value: str, options: argparse.Namespace) ->
     table = {"name": names[call[1]], **dict(each.split("=", 1) for each in settings)}
     for given in _given(options):
         inner = given.get("inner")
-        if inner in BY_NAME and value.startswith(f"{BY_NAME[inner].__name__}("):
+        kind = BY_NAME[inner].__name__ if inner in BY_NAME else str(inner).rpartition(":")[2]
+        if value.startswith(f"{kind}("):
             own = {field.name for field in fields(BY_NAME[given["name"]])}  # type: ignore[arg-type]
             kept = {name: setting for name, setting in given.items() if name in own}
             table = {"name": given["name"], "inner": table.pop("name"), **table, **kept}

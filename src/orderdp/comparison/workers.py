@@ -361,7 +361,7 @@ def _train(recipe: Recipe, data: DataSets, folder: RunFolder, *, what: str, show
                 f"{what}: another rank ended, or did not answer in time ({reason_of_loss(error)}); "
                 "its own messages say why, and --resume goes on from the last checkpoint"
             ) from error
-        reason = reason_of(error, [name for name in (recipe.strategy.name, recipe.dataset) if ":" in name])
+        reason = reason_of(error)
         if state.is_main_process:
             folder.write_failure(reason)
             log(f"{what} failed: {reason}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, replace
+from dataclasses import Field, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from orderdp.output.suggestions import did_you_mean
-from orderdp.strategies.settings import check_names, key_of, literal, short
+from orderdp.strategies.settings import check_names, key_of, literal, needed, short
 from orderdp.theory.sizes import check_fraction, default_sizes
 
 if TYPE_CHECKING:
@@ -299,8 +299,8 @@ class Strategy(ABC):
             given.setdefault("epochs", epochs)
         if cls.ratio_setting in declared and not (cls.has_size(given) or cls.has_default_size):
             raise ValueError(f"prune_ratio is needed by strategy '{cls.name}', got None; write prune_ratio = 0.5")
-        for name, field in declared.items():
-            if name not in given and field.default is MISSING and field.default_factory is MISSING:
+        for name in needed(cls):
+            if name not in given:
                 raise ValueError(f"{name} is needed by strategy '{cls.name}', got None; write {name} = ...")
         return cls(**given)
 

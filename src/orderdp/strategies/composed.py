@@ -59,9 +59,10 @@ class Composed(Strategy):
             raise ValueError(f"inner is needed by strategy '{cls.name}', got None; write {cls.name}:orderdp")
         inner: type[Strategy] = settings.pop("inner")
         if inner.method_setting is not None:
+            alone = "" if inner is cls else f", or {inner.name}:orderdp alone"
             raise ValueError(
-                f"the method of '{cls.name}' must hold no other method, got {inner.name}; write {cls.name}:orderdp, or "
-                f"{inner.name}:orderdp alone"
+                f"the method of '{cls.name}' must hold no other method, got {inner.name}; write {cls.name}:orderdp"
+                f"{alone}"
             )
         return inner
 

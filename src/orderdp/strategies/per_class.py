@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+_DECLARE = "write def size_changes(self): return () in its class, if its size is the same in every epoch"
+
+
 @dataclass(frozen=True, kw_only=True)
 class PerClass(Composed):
     """Another method, which chooses within each class as if it were all data. Every class keeps the same share.
@@ -60,9 +63,11 @@ class PerClass(Composed):
         ratio, size = getattr(inner, "prune_ratio", None), inner.size_changes()
         in_steps = inner.chooses_in_batch or getattr(inner, "per", "epoch") != "epoch"
         if ratio is None or size is None or in_steps or inner.names_samples:
+            undeclared = ratio is not None and type(inner).size_changes is Strategy.size_changes
             raise ValueError(
                 f"a method within classes must have a prune ratio and a fixed size, and choose before an epoch, got "
-                f"{inner!r}; {self._instead('PerClass(strategy={!r})')}"
+                f"{inner!r}{' without size_changes' if undeclared else ''}; "
+                f"{_DECLARE if undeclared else self._instead('PerClass(strategy={!r})')}"
             )
         if self.labels is not None:
             object.__setattr__(self, "labels", _checked(self.labels))

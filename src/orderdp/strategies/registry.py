@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from orderdp.output.custom import import_custom
+from orderdp.output.custom import import_custom, is_of_custom, reason_of
 from orderdp.output.suggestions import did_you_mean
 from orderdp.output.text_table import number_or_text
 from orderdp.strategies.base import Strategy
@@ -27,6 +27,7 @@ from orderdp.strategies.repeated_random import RepeatedRandom
 from orderdp.strategies.scheduled import Scheduled
 from orderdp.strategies.selective_backprop import SelectiveBackprop
 from orderdp.strategies.seta import SeTa
+from orderdp.strategies.settings import needed
 from orderdp.strategies.stand_in import stand_in
 from orderdp.strategies.stored_subset import StoredSubset
 from orderdp.strategies.ucb import UCB
@@ -71,7 +72,7 @@ def find(name: str) -> type[Strategy]:
     A custom method is named MODULE:CLASS; its module may lie in the working directory.
 
     Raises:
-        ValueError: no method of that name, or no such module or class.
+        ValueError: no method of that name, more than one, or no such module or class.
         TypeError: the class is no strategy.
 
     >>> find("ucb").label
@@ -79,9 +80,18 @@ def find(name: str) -> type[Strategy]:
     """
     if isinstance(name, str) and name in BY_NAME:
         return BY_NAME[name]
+    if isinstance(name, str) and (found := _with_argument(name)) is not None:
+        method, argument, value = found
+        raise ValueError(
+            f"a strategy is named without its {argument} here, got {name!r}; write {method}, and {argument}={value} "
+            "beside it"
+        )
     if isinstance(name, str) and re.fullmatch(r"[\w.]+:\w+", name):
         return _custom(name) if _IMPORTS.get() else stand_in(name)
-    raise ValueError(f"no strategy named {name!r}{did_you_mean(str(name), BY_NAME)} ('orderdp methods' lists them)")
+    near = did_you_mean(str(name), BY_NAME)
+    raise ValueError(
+        f"no strategy named {name!r}{near} ('orderdp methods' lists them; a class of yours is MODULE:CLASS)"
+    )
 
 
 def from_table(table: Mapping[str, Any], *, epochs: int | None = None) -> Strategy:
@@ -92,7 +102,7 @@ def from_table(table: Mapping[str, Any], *, epochs: int | None = None) -> Strate
         epochs: epochs of the run, for methods that need them; None if the table gives them.
 
     Raises:
-        ValueError: no name, an unknown one, or settings that the method refuses.
+        ValueError: no name, an unknown one, settings that the method refuses, or a custom class that fails.
         TypeError: a setting of another type, or a custom class that is no strategy.
 
     >>> from_table({"name": "epsilon_greedy", "prune_ratio": 0.5, "every": 1})
@@ -102,9 +112,17 @@ def from_table(table: Mapping[str, Any], *, epochs: int | None = None) -> Strate
         raise ValueError(f'strategy must have a name, got {dict(table)}; write name = "{OrderDP.name}"')
     settings = {key: value for key, value in table.items() if key != "name"}
     method = find(table["name"])
-    if (other := method.method_setting) is not None and settings.get(other):
-        settings[other] = find(settings[other])
-    return method.from_settings(settings, epochs=epochs)
+    if (other := method.method_setting) is not None and (held := settings.get(other)):
+        outer = BY_NAME.get(str(held).partition(":")[0])  # which `method` refuses if it holds another one
+        settings[other] = outer if outer is not None and outer.method_setting is not None else find(held)
+    try:
+        return method.from_settings(settings, epochs=epochs)
+    except Exception as error:
+        if is_of_custom(error):
+            raise ValueError(
+                f"making strategy {table['name']!r} failed ({reason_of(error)}); mend that line"
+            ) from error
+        raise
 
 
 def to_table(strategy: Strategy, *, epochs: int | None = None) -> dict[str, Any]:
@@ -137,9 +155,9 @@ def parse(text: str) -> dict[str, Any]:
     {'name': 'fixed', 'file': 'subsets.parquet', 'method': 'herding'}
     """
     name, *settings = text.split(",")
-    known, colon, value = name.partition(":")
-    if colon and known in BY_NAME and (argument := BY_NAME[known].argument) is not None:
-        return once([("name", known), (argument, value), *map(parse_setting, settings)])
+    if (found := _with_argument(name)) is not None:
+        method, argument, value = found
+        return once([("name", method), (argument, value), *map(parse_setting, settings)])
     if ":" not in name:  # a custom one is imported only when it is used
         find(name)
     return once([("name", name), *map(parse_setting, settings)])
@@ -180,6 +198,13 @@ def once(settings: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _with_argument(name: str) -> tuple[str, str, str] | None:
+    """Returns a method, the setting that its name takes after a colon, and the value there; None without any."""
+    method, colon, value = name.partition(":")
+    argument = BY_NAME[method].argument if colon and method in BY_NAME else None
+    return None if argument is None else (method, argument, value)
+
+
 def _custom(name: str) -> type[Strategy]:
     strategy: type[Strategy] = import_custom("strategy", name)
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy) and is_dataclass(strategy)):
@@ -188,6 +213,11 @@ def _custom(name: str) -> type[Strategy]:
         )
     if strategy.ratio_setting not in {field.name for field in fields(strategy)}:
         raise ValueError(f"a strategy must take prune_ratio to be trained by name, got {name!r} without; add it there")
+    if others := [each for each in needed(strategy) if each not in {field.name for field in fields(strategy)}]:
+        raise ValueError(
+            f"a strategy's settings must be fields of its dataclass, got {others[0]} of {name!r} in __init__ alone; "
+            f"write {others[0]}: float in the class"
+        )
     if missing := sorted(strategy.__abstractmethods__):
         raise TypeError(f"a strategy must define {' and '.join(missing)}, got {name!r} without; see docs/extend.md")
     if strategy.name != f"{strategy.__module__}:{strategy.__qualname__}" and BY_NAME.get(strategy.name) is not strategy:

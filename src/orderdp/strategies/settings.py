@@ -149,6 +149,13 @@ def check_names(cls: Any, positional: Sequence[Any], settings: Mapping[str, Any]
             raise TypeError(f"{name} is no setting of {cls.__name__}, got {value!r}{near or ';'} {takes}")
 
 
+def needed(cls: type) -> list[str]:
+    """Returns the settings that a class of strategies must be given."""
+    taken = inspect.signature(cls).parameters.values()
+    rest = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [each.name for each in taken if each.default is each.empty and each.kind not in rest]
+
+
 def check_settings(strategy: Any) -> None:
     """Raises unless the settings are values: fixed, comparable in every process, and possible to write down.
 
