@@ -91,11 +91,11 @@ class Notices:
     def __init__(self) -> None:
         self._given: set[str] = set()
 
-    def warn(self, kind: str, text: str) -> None:
+    def warn(self, kind: str, text: str, *, stacklevel: int = 5) -> None:
         """Warns, unless a warning of this kind was given before."""
         if kind not in self._given:
             self._given.add(kind)
-            warnings.warn(text, RuntimeWarning, stacklevel=5)
+            warnings.warn(text, RuntimeWarning, stacklevel=stacklevel)
 
     def of_run(self, strategy: Strategy, epochs: int) -> None:
         """Warns of a strategy that prunes in none of the epochs of a run, though it may in later ones."""
@@ -116,13 +116,19 @@ class Notices:
                 "of the run",
             )
 
-    def of_autocast(self, epoch: int | None) -> None:
-        """Warns of an epoch that begins inside autocast, which keeps its copies of the weights until its block ends."""
+    def of_autocast(self, what: str, *, stacklevel: int = 5) -> None:
+        """Warns of what begins inside autocast, which keeps its copies of the weights until its block ends.
+
+        Args:
+            what: the epoch, or the pass over a stream.
+            stacklevel: frames from the warning to the loop.
+        """
         if torch.is_autocast_cache_enabled() and any(map(torch.is_autocast_enabled, _WITH_AUTOCAST)):
             self.warn(
                 "autocast",
-                f"epoch {epoch} begins inside torch.autocast, which goes on with the weights of its first step; write "
+                f"{what} begins inside torch.autocast, which goes on with the weights of its first step; write "
                 "with torch.autocast(...) in each step, around the forward pass and the loss alone",
+                stacklevel=stacklevel,
             )
 
     def of_size(self, epoch: int | None, num_selected: int, *, added: int, kept_step: bool) -> None:

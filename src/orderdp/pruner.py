@@ -262,7 +262,7 @@ class Pruner(Ledger):
             self._record = EpochRecord(selection, self.num_samples)
         self._record.begin(steps, self.ranks()[1])
         self.selection_s += time.perf_counter() - begin_s
-        self._notices.of_autocast(self.epoch)  # last, since a warning may be raised as an error
+        self._notices.of_autocast(f"epoch {self.epoch}")  # last, since a warning may be raised as an error
         if not resumed:
             kept_step = steps is not None and steps.batching != batching
             self._notices.of_end(chooser, self.epoch)

@@ -1,6 +1,8 @@
 """Mistakes with a stream end with one clear line: a forgotten update, single samples, wrong keys and scores."""
 
 import re
+import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -28,6 +30,32 @@ def make(name: str = "key", num_batches: int = 6, window: int = 2, **how) -> Str
 
 def update(stream: StreamPruner, index, batch) -> None:
     stream.update(index, batch["x"].clone().requires_grad_())
+
+
+# A block of autocast around the loop.
+
+
+@pytest.mark.parametrize("name", HOW)
+def test_a_pass_inside_autocast_is_warned_of_once_at_the_loop(name):
+    stream = make(name)
+
+    def train(around, around_step):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with around:
+                for _ in range(2):
+                    for index, batch in stream:
+                        with around_step:
+                            update(stream, index, batch)
+        return [(str(warning.message), warning.category, warning.filename) for warning in caught]
+
+    autocast = torch.autocast("cpu", torch.bfloat16)
+    assert train(nullcontext(), autocast) == []
+    text = (
+        "pass 2 begins inside torch.autocast, which goes on with the weights of its first step; write with "
+        "torch.autocast(...) in each step, around the forward pass and the loss alone"
+    )
+    assert train(autocast, nullcontext()) == [(text, RuntimeWarning, __file__)]
 
 
 # A forgotten update.

@@ -181,7 +181,7 @@ class ShardedPruner:
         self._batching, self.next_epoch, self._resume, self._loaded = batching, self.next_epoch + 1, False, False
         self._record.begin(steps, shard.wire.num_ranks)
         self.selection_s += time.perf_counter() - begin_s
-        self._notices.of_autocast(self.epoch)
+        self._notices.of_autocast(f"epoch {self.epoch}")
         return self.selection
 
     def end_epoch(self, last: int = -1) -> None:

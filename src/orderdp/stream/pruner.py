@@ -17,6 +17,7 @@ from torch import Tensor
 from orderdp.checks import check_integer, check_losses, check_values
 from orderdp.epochs import shown
 from orderdp.lost_ranks import meeting
+from orderdp.notices import Notices
 from orderdp.ranks import group_of, ranks, refuse_lone_rank, wire
 from orderdp.rng import generator
 from orderdp.strategies import OrderDP
@@ -96,7 +97,7 @@ class StreamPruner:
         self._open: list[Window] = []  # the last two, since a loop may read one batch ahead
         self._inside = False  # a pass, which has not come to its end
         self._loaded: Mapping[str, Any] | None = None  # a window that is to be resumed
-        self._calls = Calls()
+        self._calls, self._notices = Calls(), Notices()
         self._new = True  # no state was loaded, and no pass has begun
 
     def __repr__(self) -> str:
@@ -114,6 +115,7 @@ class StreamPruner:
         self._calls.begin_pass()
         refuse_accumulation(self.source)
         refuse_trainers(sys._getframe(1), new=self._new)
+        self._notices.of_autocast(f"pass {self.next_pass}", stacklevel=4)
         self._new = False
         loaded, self._loaded, self._open, self._inside = self._loaded, None, [], True
         first = loaded is None
