@@ -19,6 +19,8 @@ from orderdp import (
     Pruner,
     SelectiveBackprop,
 )
+from orderdp.sharded import ShardedPruner
+from orderdp.stream import StreamPruner
 from reference.loop import LEFT_EARLY, TOP_HALF, begun, train, train_epoch
 
 N, BATCH = 40, 6
@@ -338,3 +340,24 @@ def test_a_state_that_another_dtype_or_device_map_made_is_read():
     pruner = pruner_of(loader_of(FixedSubset(range(10))))
     pruner.load_state_dict(saved(state)["pruner"])
     assert sorted(pruner.begin_epoch().indices.tolist()) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: Pruner(TOP_HALF, 8), "orderdp.Pruner"),
+        (lambda: ShardedPruner(TOP_HALF, 8), "orderdp.sharded.ShardedPruner"),
+        (lambda: StreamPruner([], OrderDP(), batch_size=2, key=list), "orderdp.stream.StreamPruner"),
+    ],
+)
+def test_what_is_no_state_is_refused_and_says_what_one_is(make, kind):
+    rule, cure = f"the state must be what {kind}.state_dict returned, got", "; pass the entry of the checkpoint that"
+    model = torch.nn.Linear(2, 2).state_dict()
+    for state, got, error in (
+        (None, "NoneType", TypeError),
+        ("last.pt", "str", TypeError),
+        ({}, "a dictionary without version", ValueError),
+        (model, "a dictionary without version", ValueError),
+    ):
+        with pytest.raises(error, match=f"^{rule} {got}{cure}"):
+            make().load_state_dict(state)

@@ -24,6 +24,7 @@ from orderdp.states import STATE_VERSION, checked_state
 from orderdp.strategies import Selection, Strategy
 from orderdp.strategies.order import share_up_to
 from orderdp.strategies.settings import check_settings
+from orderdp.theory.sizes import check_number
 
 
 class Ledger:
@@ -218,7 +219,11 @@ class Ledger:
             mastered_at: loss at or below which a sample is mastered. log 2 is a probability of one half for the right
                 class; with label smoothing write `theory.loss_at(0.5, num_classes, label_smoothing)`. For a loss that
                 is no cross-entropy, choose a value of your own, or ignore `mastered`.
+
+        Raises:
+            TypeError: `mastered_at` is no number.
         """
+        check_number("mastered_at", mastered_at, example="0.69")
         table, values, missing = self._now()
         seen = table.last_epoch >= 0
         ages = self._epochs.ordinal - table.last_epoch[seen].astype(np.int64)
@@ -326,7 +331,7 @@ class Ledger:
                 the new strategy shares with the old one are kept; others begin anew.
 
         Raises:
-            ValueError: the state does not fit; nothing is changed.
+            ValueError: the state does not fit; nothing is changed. TypeError: it is no dictionary.
         """
         _check_change(change, resume=resume)
         state = checked_state(state, self._new_epochs().state_dict(), resume=resume)

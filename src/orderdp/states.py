@@ -29,12 +29,21 @@ def resumed_by(cure: str) -> Iterator[None]:
 
 
 def check_kind(state: Mapping[str, Any], own: str) -> None:
-    """Raises ValueError for a state of another class of pruner.
+    """Raises unless this may be a state of the class of pruner at hand.
 
     Args:
         state: what `state_dict` returned.
         own: the entry that only states of the class at hand have, of `_KINDS`.
+
+    Raises:
+        TypeError: no dictionary. ValueError: another dictionary, or a state of another class of pruner.
     """
+    rule = f"the state must be what {_KINDS[own]}.state_dict returned"
+    cure = "pass the entry of the checkpoint that holds it"
+    if not isinstance(state, Mapping):
+        raise TypeError(f"{rule}, got {type(state).__name__}; {cure}")
+    if "version" not in state:
+        raise ValueError(f"{rule}, got a dictionary without version; {cure}")
     for entry, kind in _KINDS.items():
         if entry in state and own not in state:
             raise ValueError(
@@ -54,7 +63,7 @@ def checked_state(state: Mapping[str, Any], settings: Mapping[str, Any], *, resu
     Raises:
         ValueError: a state of a loader or of another class, another version, or version 1 inside an epoch.
     """
-    if "pruner" in state:
+    if isinstance(state, Mapping) and "pruner" in state:
         raise ValueError(
             f"the state must be one of a pruner, got a loader's with the keys {sorted(state)}; "
             "give it to loader.load_state_dict, or write state['pruner']"

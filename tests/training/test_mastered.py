@@ -20,6 +20,8 @@ def test_the_report_counts_samples_at_or_below_a_loss():
     assert pruner.report().mastered == 0.2  # of all ten: four have no loss
     assert pruner.report(mastered_at=1.0).mastered == 0.5
     assert math.isnan(pruner.report(mastered_at=math.nan).mastered)
+    with pytest.raises(TypeError, match=r"^mastered_at must be a number, got '1'; write a number such as 0\.69$"):
+        pruner.report(mastered_at="1")
     assert math.isnan(Pruner(DynamicRandom(prune_ratio=0.5), 10).report().mastered)
 
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from orderdp.states import check_kind
+
 
 def check_source(source: Any) -> None:
     """Raises TypeError unless a source can be iterated, as a map-style data set and a number cannot."""
@@ -69,7 +71,12 @@ def can_resume(source: Any) -> bool:
 
 
 def check_state(state: Mapping[str, Any], settings: Mapping[str, Any], source: Any) -> None:
-    """Raises ValueError unless a state is of these settings and of a source that can go on where it was saved."""
+    """Raises unless a state is of these settings and of a source that can go on where it was saved.
+
+    Raises:
+        TypeError: no dictionary. ValueError: a state of another class, of other settings or for another source.
+    """
+    check_kind(state, "window")
     for name, now in settings.items():
         if state.get(name) != now:
             cure = "load it into a stream with the settings that it was saved with"
