@@ -199,7 +199,10 @@ REFUSED = {
         "--model smallcnn",
         "no model named 'smallcnn'; did you mean 'small_cnn'? (model_names() and timm.list_models() list them)",
     ),
-    "unknown reference": ("--against nothing", "no reference named 'nothing'; choose from full, short"),
+    "unknown reference": (
+        "--against nothing",
+        "no reference named 'nothing'; choose from full, short, or give none of them",
+    ),
     "no data root": (
         "--dataset cifar10 --data-root data",
         "--data-root must be a folder that exists, got data; create it or correct it",

@@ -123,6 +123,10 @@ MISTAKEN = {
         "--methods ucb,c",
         "argument --methods: a setting is NAME=VALUE without spaces, got 'c'; write epsilon=0.2",
     ),
+    "full data": (
+        "--methods full",
+        "argument --methods: a method must prune, got full, which is trained beside them; leave it out",
+    ),
     "an option of train": ("--strategy ucb", "no option --strategy; did you mean '--methods'?"),
     "a value too many": ("--epochs 5 6", "--epochs takes one value, got 5 6; leave 6 out"),
     "a mistyped option": ("--method ucb", "no option --method; did you mean '--methods'?"),
@@ -157,11 +161,11 @@ REFUSED = {
         "--methods ucb,c=2 orderdp ucb,c=2",
         "--methods must be given once each, got ['ucb,c=2', 'orderdp', 'ucb,c=2']; leave the repeats out",
     ),
-    "a seed in words": ("--seed one", "--seed must be a whole number, got 'one'; write --seed 0"),
-    "full data as a method at a ratio": (
-        "--methods full",
-        "--prune-ratio does not apply to strategy 'full', got 0.3; leave --prune-ratio out",
+    "rates beside what is held out": (
+        "--max-lr 0.1 0.2 --held-out 0.1",
+        "--max-lr are chosen on training images that no run is evaluated on, got held_out 0.1; leave one of them out",
     ),
+    "a seed in words": ("--seed one", "--seed must be a whole number, got 'one'; write --seed 0"),
     "a setting that the method does not take": (
         "--methods ucb,epsilon=0.1",
         "epsilon does not apply to strategy 'ucb', got 0.1; it takes --prune-ratio, c, smoothing, every",

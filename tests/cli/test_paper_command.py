@@ -60,6 +60,11 @@ REFUSED = {
         "",
         "the page needs results of size cpu, got none in runs/paper-cpu; write --hours 10 to train, or --archives PATH",
     ),
+    "nothing to show of others": (
+        f"--archives {Path(__file__).parent}",
+        f"the page needs results of size cpu, got none in runs/paper-cpu and {Path(__file__).parent}; write --hours 10 "
+        "to train, or other --archives",
+    ),
 }
 
 

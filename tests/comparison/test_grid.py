@@ -140,7 +140,10 @@ def test_a_limit_of_steps_is_refused_where_it_would_make_all_runs_alike():
 
 REFUSED = {
     "mistyped reference": ({"against": ("ful",)}, "no reference named 'ful'; did you mean 'full'?"),
-    "unknown reference": ({"against": ("xyz",)}, "no reference named 'xyz'; choose from full, short"),
+    "unknown reference": (
+        {"against": ("xyz",)},
+        "no reference named 'xyz'; choose from full, short, or give none of them",
+    ),
     "method twice": (
         {"methods": orderdp(0.5, 0.25, 0.5)},
         "methods must be given once each, got ['OrderDP 50 %', 'OrderDP 25 %', 'OrderDP 50 %']; leave the repeats out",

@@ -286,7 +286,7 @@ def test_a_function_that_cannot_be_called_gets_one_line(written):
     wrong = {
         f"{name}:load": (
             TypeError,
-            f"a data set function gets data_root, download, image_size, but {name}:load needs pa",
+            f"a data set function gets 'data_root', 'download', 'image_size', but {name}:load needs 'path'; give it",
         ),
         f"{name}:number": (
             TypeError,

@@ -170,6 +170,11 @@ REFUSED = {
         TypeError,
         "labels must be whole numbers, got dtype float64; write np.asarray(labels).astype(int)",
     ),
+    "labels in words": (
+        {"labels": ["cat", "dog", "cat"]},
+        TypeError,
+        "labels must be whole numbers, got dtype <U3; write np.unique(labels, return_inverse=True)[1]",
+    ),
     "labels in a tensor of floats": (
         {"labels": torch.zeros(3)},
         TypeError,
@@ -191,7 +196,7 @@ def test_labels_must_be_there_and_fit():
     message = "strategy 'per_class' needs the class of each sample, got no labels; write PerClass(strategy=..., "
     with raises(ValueError, f"{message}labels=labels)"):
         Pruner(bare, 10).begin_epoch()
-    with raises(ValueError, "labels must be one for each of the 10 samples, got 101"):
+    with raises(ValueError, "labels must be one for each of the 10 samples, got 101; write those of this data set"):
         Pruner(PerClass(strategy=OrderDP(prune_ratio=0.5), labels=LABELS), 10)
     with raises(ValueError, "strategy 'per_class' needs labels that are classes, got numbers; choose another"):
         bare.for_labels(None)

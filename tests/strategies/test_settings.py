@@ -342,6 +342,8 @@ def test_a_class_with_an_init_of_its_own_takes_what_that_takes():
 def test_a_missing_setting_is_named():
     with pytest.raises(TypeError, match=r"missing 2 required keyword-only arguments: 'prune_ratio' and 'epochs'"):
         SeTa()
+    with pytest.raises(TypeError, match=r"^prune_ratio is needed by SeTa, got none; write SeTa\(prune_ratio=\.\.\.\)$"):
+        SeTa(epochs=3)
 
 
 # What is left out where nothing says how much

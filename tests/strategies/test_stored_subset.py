@@ -169,6 +169,9 @@ def test_another_file_is_refused(file):
     Path("text").write_text("no Parquet")
     with pytest.raises(ValueError, match=r"^file must be the subsets\.parquet of 'orderdp coreset', got text \("):
         stored("text")
+    Path("run").mkdir()
+    with raises(NO_FILE.format("run", "a folder") + "write run/subsets.parquet"):
+        stored("run")
     write_scores(Path("scores.parquet"), [{"sample_id": np.arange(3), "a": np.array([1, np.nan, 2])}], {})
     with raises(NO_FILE.format("scores.parquet", "orderdp scores, version 1") + AGAIN):
         stored("scores.parquet")

@@ -355,6 +355,7 @@ A_STRATEGY = "strategy must be a Strategy, or a table of name and settings, "
         ({"download": 1}, "download must be true or false, got 1; write download = false"),
         ({"model": 18}, 'model must be text, got 18; write model = "small_cnn"'),
         ({"optimizer": "sdg"}, "no optimizer named 'sdg'; did you mean 'sgd'?"),
+        ({"device": "gpu"}, "no device named 'gpu'; did you mean 'cuda'?"),
         ({"optimizer": "SGD"}, "no optimizer named 'SGD'; did you mean 'sgd'?"),
         (
             {"nesterov": True, "optimizer": "adamw"},

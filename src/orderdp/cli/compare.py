@@ -221,6 +221,10 @@ def _method(text: str) -> dict[str, Any]:
         raise argparse.ArgumentTypeError(f"several methods are separated by spaces, got {text}; write {apart}")
     refuse_static(text)
     try:
-        return parse(text)
+        table = parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    known = BY_NAME.get(table["name"])
+    if known is not None and not known.prunes:
+        raise argparse.ArgumentTypeError(f"a method must prune, got {text}, which is trained beside them; leave it out")
+    return table

@@ -103,9 +103,11 @@ def run(options: argparse.Namespace) -> int:
         tell(f"orderdp: {name} failed: {why}")
     found = find(options.size, folder, options.archives)
     if not (found.tasks or found.computed):
+        places = " and ".join(map(str, [folder, *options.archives]))
         raise ValueError(
-            f"the page needs results of size {options.size}, got none in {folder}; write "
-            f"{'--hours 10 to train' if options.hours is None else 'more --hours'}, or --archives PATH"
+            f"the page needs results of size {options.size}, got none in {places}; write "
+            f"{'--hours 10 to train' if options.hours is None else 'more --hours'}, or "
+            f"{'other --archives' if options.archives else '--archives PATH'}"
         )
     _write(options.size, found, pages)
     return 1 if wrong else 0

@@ -72,7 +72,7 @@ class Comparison:
     def __post_init__(self) -> None:
         for name in self.against:
             if name not in REFERENCES:
-                hint = did_you_mean(name, REFERENCES) or f"; choose from {', '.join(REFERENCES)}"
+                hint = did_you_mean(name, REFERENCES) or f"; choose from {', '.join(REFERENCES)}, or give none of them"
                 raise ValueError(f"no reference named {name!r}{hint}")
         if self.recipe.max_steps is not None and self.against:
             raise ValueError(

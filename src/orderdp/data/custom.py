@@ -54,7 +54,8 @@ def custom_row(name: str) -> DataSetRow:
     for parameter in parameters.values():
         if parameter.name not in options and parameter.default is parameter.empty and parameter.kind not in _VARIABLE:
             raise TypeError(
-                f"a data set function gets {', '.join(options)}, but {name} needs {parameter.name}; give it a default"
+                f"a data set function gets {', '.join(map(repr, options))}, but {name} needs '{parameter.name}'; "
+                "give it a default"
             )
     takes = tuple(option for option in options if option in parameters)
     return DataSetRow(name, "custom data set", _checked(name, function), takes)

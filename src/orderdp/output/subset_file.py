@@ -162,13 +162,14 @@ def read_about(path: Path) -> dict[str, Any]:
             reason = os.strerror(error.errno)  # without what Arrow adds
         else:
             reason = "no metadata of orderdp" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        if path.is_dir():
+            reason, cure = "a folder", f"write {path / 'subsets.parquet'}"
+        elif isinstance(error, OSError) and error.errno:
+            cure = "correct the path, or start orderdp in the folder that it leads from"
+        else:
+            cure = "write it again with 'orderdp coreset'"
         raise ValueError(
-            f"file must be the subsets.parquet of 'orderdp coreset', got {path} ({reason}); "
-            + (
-                "correct the path, or start orderdp in the folder that it leads from"
-                if isinstance(error, OSError) and error.errno
-                else "write it again with 'orderdp coreset'"
-            )
+            f"file must be the subsets.parquet of 'orderdp coreset', got {path} ({reason}); {cure}"
         ) from None
     return about
 

@@ -131,7 +131,10 @@ class PerClass(Composed):
             ValueError: another number of samples than labels.
         """
         if self.labels is not None and len(self.labels) != num_samples:
-            raise ValueError(f"labels must be one for each of the {num_samples} samples, got {len(self.labels)}")
+            raise ValueError(
+                f"labels must be one for each of the {num_samples} samples, got {len(self.labels)}; write those of "
+                "this data set"
+            )
         return self.strategy.num_selected(num_samples, epoch)
 
     def size_changes(self) -> tuple[int, ...] | None:
@@ -211,6 +214,8 @@ def _checked(labels: Any) -> npt.NDArray[np.int64]:
     array = labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else np.asarray(labels)
     if array.dtype.kind not in "iu":
         whole = "labels.long()" if isinstance(labels, torch.Tensor) else "np.asarray(labels).astype(int)"
+        if array.dtype.kind in "OSTU":  # names
+            whole = "np.unique(labels, return_inverse=True)[1]"
         raise TypeError(f"labels must be whole numbers, got dtype {array.dtype}; write {whole}")
     if array.ndim != 1 or not len(array):
         raise ValueError(f"labels must have shape (n,), got {array.shape}; write one for each sample")

@@ -129,8 +129,13 @@ def _described(value: npt.NDArray[Any] | Tensor | tuple[Any, ...]) -> str:
 
 
 def check_names(cls: Any, positional: Sequence[Any], settings: Mapping[str, Any]) -> None:
-    """Raises TypeError for settings that a class of strategies does not take, and names those that it takes."""
-    taken = inspect.signature(cls.__init__).parameters if positional or settings else {}
+    """Raises TypeError for settings that a class of strategies does not take or lacks, and names them.
+
+    A call without any is let pass, since copying and unpickling make an empty object first.
+    """
+    if not (positional or settings):
+        return
+    taken = inspect.signature(cls.__init__).parameters
     kinds = [parameter.kind for parameter in taken.values()]
     names = list(taken)[1:]
     if inspect.Parameter.VAR_KEYWORD in kinds or inspect.Parameter.VAR_POSITIONAL in kinds:
@@ -147,6 +152,8 @@ def check_names(cls: Any, positional: Sequence[Any], settings: Mapping[str, Any]
             if "ratio" in name and cls.ratio_setting in names and isinstance(value, float):
                 near = f"; did you mean {cls.ratio_setting}={cls._of_ratio(value):.12g}?"
             raise TypeError(f"{name} is no setting of {cls.__name__}, got {value!r}{near or ';'} {takes}")
+    if missing := [name for name in needed(cls)[len(positional) :] if name not in settings]:
+        raise TypeError(f"{missing[0]} is needed by {cls.__name__}, got none; write {cls.__name__}({missing[0]}=...)")
 
 
 def needed(cls: type) -> list[str]:

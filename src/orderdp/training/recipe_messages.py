@@ -39,14 +39,14 @@ def _message(kind: str, name: str, value: object, text: str, fields: Mapping[str
         return f"no recipe key '{name}'" + (did_you_mean(name, fields) or "; 'orderdp train --help' lists the keys")
     if kind == "literal_error":
         choices = get_args(fields[name].annotation)
-        return f"no {name} named {value!r}" + (
-            did_you_mean(str(value), choices) or f"; choose from {', '.join(choices)}"
-        )
+        meant = _ELSEWHERE.get(str(value), str(value))
+        return f"no {name} named {value!r}" + (did_you_mean(meant, choices) or f"; choose from {', '.join(choices)}")
     if kind in _TYPES:
         return f"{name} must be {_TYPES[kind]}, got {value!r}; write {example(fields[name], name)}"
     return f"{name} {_rule(fields[name], name, value)}"
 
 
+_ELSEWHERE = {"gpu": "cuda", "fp32": "float32"}  # what other trainers call a value
 _TYPES = {
     "int_type": "a whole number",
     "float_type": "a number",
