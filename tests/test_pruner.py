@@ -4,6 +4,7 @@ import copy
 import io
 import itertools
 import math
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -206,6 +207,14 @@ def test_a_setting_that_cannot_be_saved_or_compared_is_refused_when_the_pruner_i
     with pytest.raises(TypeError) as caught:
         Pruner(Labelled(value), 8)
     assert f"labels of Labelled must be a value that cannot change, {text}" in str(caught.value)
+
+
+@pytest.mark.parametrize(("size", "kind"), [(4.0, TypeError), (True, TypeError), (0, ValueError), (9, ValueError)])
+def test_a_strategy_that_declares_no_size_of_the_data_is_refused_when_the_pruner_is_built(size, kind):
+    text = f"num_selected of Declaring must return a whole number in 1 .. 8 or None, got {size!r} for epoch 0; write "
+    with pytest.raises(kind, match=f"^{re.escape(text)}"):
+        Pruner(Declaring((), declared=size), 8)
+    assert Pruner(Declaring((), declared=np.int64(4)), 8).num_selected() == 4
 
 
 def test_a_strategy_that_is_no_dataclass_is_refused():

@@ -15,7 +15,7 @@ import torch
 
 from orderdp.ranks import Batching, Steps
 from orderdp.rng import generator
-from orderdp.schedule import Constant, strategy_of
+from orderdp.schedule import Constant, size_of, strategy_of
 from orderdp.scores import mask_of
 from orderdp.strategies import Memory, Selection, Strategy
 
@@ -158,7 +158,7 @@ class Epochs:
     def declared(self, epoch: int | None = None) -> int | None:
         """Returns how many samples the strategy of an epoch declares; None if that depends on the losses."""
         epoch = self.next if epoch is None else epoch
-        return self.scheduled(epoch).num_selected(self.num_samples, epoch)
+        return size_of(self.scheduled(epoch), self.num_samples, epoch)
 
     def num_selected(self, epoch: int | None = None) -> int:
         """Returns how many samples an epoch visits; None is the next one to begin.

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from orderdp.checks import check_integer
 from orderdp.lost_ranks import meeting
-from orderdp.schedule import strategy_of
+from orderdp.schedule import size_of, strategy_of
 from orderdp.strategies import Strategy
 
 CALLS = ("begin_epoch", "state_dict", "synchronize")
@@ -335,7 +335,7 @@ def step_runs(
         samples depends on the losses.
 
     Raises:
-        ValueError: the strategy keeps no sample, or an epoch has no step.
+        ValueError: the strategy keeps no sample, or an epoch has no step. TypeError: it declares no whole number.
 
     >>> from orderdp.strategies import UCB
     >>> step_runs(UCB(prune_ratio=0.5), 1000, Batching(64), epochs=1_000_000)
@@ -344,7 +344,7 @@ def step_runs(
 
     def steps(epoch: int) -> int | None:
         chooser = strategy_of(schedule, strategy, epoch) if schedule else strategy
-        size = chooser.num_selected(num_samples, epoch)
+        size = size_of(chooser, num_samples, epoch)
         return None if size is None else len(batching.steps(size, num_ranks=num_ranks))
 
     changes = None if schedule else strategy.size_changes()

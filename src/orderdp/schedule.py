@@ -1,4 +1,4 @@
-"""Schedules: how strongly to prune at epoch t.
+"""Schedules: how strongly to prune at epoch t, and how many samples that leaves.
 
 A schedule maps the pruner's strategy and an epoch to the strategy of that epoch. The pruner's own strategy always
 decides what is remembered, so an epoch on full data still records every score.
@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from orderdp.strategies import Strategy
 
@@ -59,3 +61,21 @@ def strategy_of(schedule: Schedule, strategy: Strategy, epoch: int) -> Strategy:
             f"schedule must return a strategy, got {named!r} for epoch {epoch}; write OrderDP(prune_ratio=0.5)"
         )
     return named
+
+
+def size_of(strategy: Strategy, num_samples: int, epoch: int) -> int | None:
+    """Returns how many samples a strategy declares for an epoch; None if that depends on the losses.
+
+    Raises:
+        TypeError: it declares no whole number. ValueError: none of the samples, or more than there are.
+    """
+    size: Any = strategy.num_selected(num_samples, epoch)
+    if size is None:
+        return None
+    whole = isinstance(size, (int, np.integer)) and not isinstance(size, bool)
+    if not whole or not 1 <= size <= num_samples:
+        raise (ValueError if whole else TypeError)(
+            f"num_selected of {type(strategy).__name__} must return a whole number in 1 .. {num_samples} or None, got "
+            f"{size!r} for epoch {epoch}; write round(...), within these"
+        )
+    return int(size)

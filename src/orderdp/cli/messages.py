@@ -72,7 +72,7 @@ def in_flags(message: str, options: argparse.Namespace) -> str:
     if not semicolon:
         value, advice = rest, ""
     advice = as_typed(advice, rule, value, options)
-    word = re.compile(r"(?<![\w'.,:/\\-])([a-z_]+)\b(?![./\\'(])( ?= ?(?:True|False)\b| ?= ?)?")
+    word = re.compile(r"(?<![\w'.,:(/\\-])([a-z_]+)\b(?![./\\'(])( ?= ?(?:True|False)\b| ?= ?)?")
     return f"{word.sub(flag, rule)}{got}{value}{semicolon}{word.sub(flag, f' {advice}')[1:]}"
 
 
@@ -93,7 +93,7 @@ _ELSEWHERE = {
     "--strategy": "--methods",
     "--wd": "--weight-decay",
 }
-_OF_COMPARE = ("--budgets", "--short-augment")
+_OF_ANOTHER = {"--budgets": "compare", "--short-augment": "compare", "--against": "train", "--log": "train"}
 _SEVERAL_IN_COMPARE = ("--max-lr",)
 _FEW = 3
 
@@ -114,8 +114,8 @@ def unknown_option(argument: str, flags: Sequence[str], arguments: Sequence[str]
     if not argument.startswith("-"):
         return _value_too_many(argument, flags, arguments)
     name = argument.partition("=")[0]
-    if name in _OF_COMPARE:
-        return f"no option {argument}; 'orderdp compare' has it"
+    if name in _OF_ANOTHER:
+        return f"no option {argument}; 'orderdp {_OF_ANOTHER[name]}' has it"
     words = set(name.lstrip("-").split("-"))
     longer = [flag for flag in flags if words < set(flag.lstrip("-").split("-")) and not flag.startswith("--no-")]
     if (own := _ELSEWHERE.get(name, "")).partition(" ")[0] in flags:
