@@ -8,15 +8,16 @@ import pytest
 
 from orderdp.comparison import checks
 from orderdp.comparison.grid import Comparison
-from orderdp.comparison.results import read_results
+from orderdp.comparison.results import Seconds, read_results
 from orderdp.comparison.workers import extend, start
 from orderdp.data import registry
 from orderdp.training.objective import OF_CLASSES
 from orderdp.training.recipe import load_recipe
-from orderdp.training.run_folder import RunFolder
+from orderdp.training.run_folder import RunFolder, spent_s
 from reference.made_runs import SIZES, line, result
 
 LATER = (*OF_CLASSES, "mastered", "processor_s")
+CLOCK = Seconds("seconds", spent_s)
 OF_LOSS = {"test_loss_last", "predicted"}
 SHORT = "full data, steps of OrderDP 50 %"
 
@@ -67,12 +68,12 @@ def test_entries_stand_in_the_order_of_the_plan_with_their_runs_by_seed(pair):
 
 
 def test_means_and_deviations_are_over_the_seeds(pair):
-    entries = read_results(pair.path).entries
-    full = entries["full data"]
+    results = read_results(pair.path)
+    full = results.entries["full data"]
     assert full.mean("accuracy_last") == pytest.approx(91.366666666)
     assert full.deviation("accuracy_last") == pytest.approx(stdev([90.5, 91.0, 92.6]))
     assert full.mean(lambda run: 2 * run["steps"]) == 42
-    assert full.cost_s() == 3 * (1.5 + 0.25 + 0.25)  # three epochs, evaluation left out
+    assert full.mean(results.seconds.of) == 3 * (1.5 + 0.25 + 0.25)  # three epochs, evaluation left out
 
 
 def test_one_seed_has_no_deviation_and_no_seed_no_mean(made):
@@ -81,7 +82,7 @@ def test_one_seed_has_no_deviation_and_no_seed_no_mean(made):
     entries = read_results(folder.path).entries
     assert math.isnan(entries["full data"].deviation("accuracy_last"))
     assert math.isnan(entries["OrderDP 50 %"].mean("accuracy_last"))
-    assert math.isnan(entries["OrderDP 50 %"].cost_s())
+    assert math.isnan(entries["OrderDP 50 %"].mean(CLOCK.of))
 
 
 def test_a_missing_run_has_a_reason(pair):
@@ -147,12 +148,32 @@ def test_the_shorter_schedule_of_what_forwards_everything_is_full_data(made):
 def test_seconds_count_until_an_epoch_ended_at_the_accuracy(pair):
     pruned = read_results(pair.path).entries["OrderDP 50 %"]
     # Epochs of two seconds that end at 88, 89, 90 with seed 0, a point more with each seed.
-    assert pruned.seconds_to(90.0) == {0: 6.0, 1: 4.0, 2: 2.0}
-    assert pruned.seconds_to(90.001) == {0: None, 1: 6.0, 2: 4.0}
-    assert pruned.seconds_to(0.0) == {0: 2.0, 1: 2.0, 2: 2.0}
-    assert pruned.seconds_to(99.0) == {0: None, 1: None, 2: None}
+    assert pruned.seconds_to(90.0, CLOCK) == {0: 6.0, 1: 4.0, 2: 2.0}
+    assert pruned.seconds_to(90.001, CLOCK) == {0: None, 1: 6.0, 2: 4.0}
+    assert pruned.seconds_to(0.0, CLOCK) == {0: 2.0, 1: 2.0, 2: 2.0}
+    assert pruned.seconds_to(99.0, CLOCK) == {0: None, 1: None, 2: None}
     pruned.metrics[0][0]["accuracy"] = None  # not evaluated, and R² may be reached below 0
-    assert pruned.seconds_to(-1.0) == {0: 4.0, 1: 2.0, 2: 2.0}
+    assert pruned.seconds_to(-1.0, CLOCK) == {0: 4.0, 1: 2.0, 2: 2.0}
+
+
+def test_time_is_of_the_processor_once_all_runs_measured_it(pair):
+    results = read_results(pair.path)
+    assert results.seconds == CLOCK
+    for number, entry in enumerate(results.entries.values()):
+        for seed, found in entry.results.items():
+            assert results.seconds == CLOCK
+            found["processor_s"] = 10.0 * number + seed
+    name, of = results.seconds
+    assert (name, [entry.mean(of) for entry in results.entries.values()]) == ("processor seconds", [1.0, 11.0, 21.0])
+    (pruned, *_) = results.entries.values()
+    for rows in pruned.metrics.values():
+        for row in rows:
+            row["processor_s"] = 1.5
+    assert pruned.seconds_to(90.0, results.seconds) == {0: 4.5, 1: 3.0, 2: 1.5}
+    pruned.results[1]["processor_s"] = None  # of several processes, or a GPU
+    assert results.seconds == CLOCK
+    results.entries.clear()
+    assert results.seconds == CLOCK
 
 
 def test_samples_count_until_an_epoch_ended_at_the_accuracy(pair):

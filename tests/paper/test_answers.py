@@ -112,7 +112,7 @@ def test_ratios_are_compared_with_infobatch_at_the_same():
     ]
     assert said("figure3", *runs) == [
         "Here, task: OrderDP is more accurate than InfoBatch at 1 of 3 prune ratios, less accurate at 1, and open "
-        "at 1. Its mean time is shorter at 2. InfoBatch trains 1.20 to 3.00 times as many samples."
+        "at 1. By seconds, its mean time is shorter at 2. InfoBatch trains 1.20 to 3.00 times as many samples."
     ]
     assert said("figure3", runs[0], runs[3]) == []  # no ratio in common
 
@@ -122,10 +122,10 @@ def test_time_holds_the_seconds_of_the_choice_and_of_the_data():
         entry(name, 0.5, accurate(90.0, 90.0, 90.0, seconds=of)) for name, of in (("orderdp", 1.0), ("infobatch", 2.0))
     ]
     for key in ("selection_s", "data_s"):
-        assert "Its mean time is shorter at 1." in said("figure3", *runs)[0]
+        assert "By seconds, its mean time is shorter at 1." in said("figure3", *runs)[0]
         for result in runs[0].results.values():
             result[key] = 1.5
-        assert "Its mean time is shorter at 0." in said("figure3", *runs)[0]
+        assert "By seconds, its mean time is shorter at 0." in said("figure3", *runs)[0]
         for result in runs[0].results.values():
             result[key] = 0.0
 
@@ -151,7 +151,7 @@ def test_splits_of_a_ratio_are_compared_in_pairs():
     ]
     assert said("figure4", *runs) == [
         "Here, task: at 50 %, accuracy differs in 2 of 3 pairs of splits, by up to 2.00 points (2 after Holm's "
-        "correction), and time in 1. A split takes 5.0 to 6.0 s on average."
+        "correction), and time in 1. A split takes 5.0 to 6.0 seconds on average."
     ]
 
 
@@ -271,10 +271,10 @@ def test_cases_are_accuracies_that_either_method_reaches(timed):
     rival = entry("infobatch", 0.5, accurate(89.0), {0: timed([86.0, 87.0, 89.0], 0.9, 60)})
     random = entry("dynamic_random", 0.5, accurate(87.0), {0: timed([80.0, 87.0, 87.0], 1.5, 50)})
     assert said("figure12", full, own, rival, random, unlike) == [
-        "Here, task: in 3 cases (accuracy 85, 88 and 89 %, 1 seed), OrderDP is first in 0, InfoBatch in 3, and neither "
-        "gets there in 0. By samples, not seconds: 1 and 2, and equal in 0.",
-        "Here, task: in 3 cases (accuracy 85, 88 and 89 %, 1 seed), OrderDP is first in 2, dynamic random in 0, and "
-        "neither gets there in 1. By samples, not seconds: 1 and 0, and equal in 1.",
+        "Here, task: in 3 cases (accuracy 85, 88 and 89 %, 1 seed), OrderDP is first in 0 by seconds, InfoBatch in "
+        "3, and neither gets there in 0. By samples: 1 and 2, and equal in 0.",
+        "Here, task: in 3 cases (accuracy 85, 88 and 89 %, 1 seed), OrderDP is first in 2 by seconds, dynamic random "
+        "in 0, and neither gets there in 1. By samples: 1 and 0, and equal in 1.",
     ]
 
 

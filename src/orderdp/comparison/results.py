@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple
 
 from orderdp.comparison.grid import FULL, with_augment
 from orderdp.comparison.planned import Planned, Sizes
@@ -19,6 +19,18 @@ from orderdp.comparison.records import Missing, Records, read_folder
 from orderdp.comparison.verdicts import Difference, paired_difference
 from orderdp.training.provenance import apart
 from orderdp.training.run_folder import spent_s
+
+
+class Seconds(NamedTuple):
+    """How the time of runs is measured, without evaluation.
+
+    Args:
+        name: "processor seconds", which are those of all threads of a run, or "seconds" of the clock.
+        of: a result, or the line of an epoch, to its seconds.
+    """
+
+    name: str
+    of: Callable[[Mapping[str, Any]], float]
 
 
 @dataclass(frozen=True)
@@ -71,14 +83,10 @@ class Entry:
         values = list(self.values(name).values())
         return stdev(values) if len(values) > 1 else math.nan
 
-    def cost_s(self) -> float:
-        """Returns the mean seconds of a run without evaluation."""
-        return self.mean(spent_s)
-
-    def seconds_to(self, accuracy: float) -> dict[int, float | None]:
+    def seconds_to(self, accuracy: float, seconds: Seconds) -> dict[int, float | None]:
         """Returns the seconds until an epoch first reached an accuracy in percent, by seed; None if none did."""
         found = {seed: _until(rows, accuracy) for seed, rows in self.metrics.items()}
-        return {seed: None if rows is None else sum(map(spent_s, rows)) for seed, rows in found.items()}
+        return {seed: None if rows is None else sum(map(seconds.of, rows)) for seed, rows in found.items()}
 
     def samples_to(self, accuracy: float) -> dict[int, float | None]:
         """Returns the training samples until an epoch first reached an accuracy, as `seconds_to` does."""
@@ -124,6 +132,14 @@ class Results:
     def has_epochs(self) -> bool:
         """Whether all epochs of any run are here: an archive may leave out those before the last."""
         return any(entry.metrics for entry in self.entries.values())
+
+    @property
+    def seconds(self) -> Seconds:
+        """The time of its runs: of the processor if all measured it, which other work disturbs less than the clock."""
+        found = [result.get("processor_s") for entry in self.entries.values() for result in entry.results.values()]
+        if not found or None in found:
+            return Seconds("seconds", spent_s)
+        return Seconds("processor seconds", lambda record: float(record["processor_s"]))
 
     @property
     def schedules(self) -> list[Entry]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import combinations
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +21,6 @@ from orderdp.report.sections.gradients import correlations
 from orderdp.report.sections.lossless import sentences as sentences_of_search
 from orderdp.report.tables import counted, interval, listed, share, sign_of, signed
 from orderdp.strategies import DynamicRandom, InfoBatch, OrderDP
-from orderdp.training.run_folder import spent_s
 
 
 def answers(study: str, tasks: Mapping[str, Results]) -> Iterator[str]:
@@ -71,13 +72,13 @@ def _frontier(results: Results) -> Iterator[str]:
         difference = results.against(entry, rival)
         if rival is not None and difference is not None:
             signs[sign_of(difference)] += 1
-            sooner += entry.cost_s() < rival.cost_s()
+            sooner += entry.mean(results.seconds.of) < rival.mean(results.seconds.of)
             more.append(rival.mean("samples_backward") / entry.mean("samples_backward"))
     if signs:
         yield (
             f"OrderDP is more accurate than InfoBatch at {signs[1]} of {counted(len(more), 'prune ratio')}, less "
-            f"accurate at {signs[-1]}, and open at {signs[0]}. Its mean time is shorter at {sooner}. "
-            f"InfoBatch trains {min(more):.2f} to {max(more):.2f} times as many samples."
+            f"accurate at {signs[-1]}, and open at {signs[0]}. By {results.seconds.name}, its mean time is shorter at "
+            f"{sooner}. InfoBatch trains {min(more):.2f} to {max(more):.2f} times as many samples."
         )
 
 
@@ -91,17 +92,18 @@ def _splits(results: Results) -> Iterator[str]:
             apart = [abs(each.mean) for each in accuracies if sign_of(each)]
             kept = sum(holm([each.p_value for each in accuracies if each.seeds >= FEWEST_SEEDS]))
             widest = f", by up to {max(apart):.2f} points ({kept} after Holm's correction)" if apart else ""
-            times = [paired_difference(_seconds(one), _seconds(two), test_size=None) for one, two in pairs]
-            means = [entry.cost_s() for entry in splits if entry.results]
+            name, of = results.seconds
+            times = [paired_difference(*(_spent(each, of) for each in pair), test_size=None) for pair in pairs]
+            means = [entry.mean(of) for entry in splits if entry.results]
             yield (
                 f"at {percent(ratio)}, accuracy differs in {len(apart)} of {counted(len(pairs), 'pair')} of splits"
                 f"{widest}, and time in {sum(map(abs, map(sign_of, times)))}. A split takes {min(means):.1f} "
-                f"to {max(means):.1f} s on average."
+                f"to {max(means):.1f} {name} on average."
             )
 
 
-def _seconds(entry: Entry) -> dict[int, float]:
-    return {seed: spent_s(result) for seed, result in entry.results.items()}
+def _spent(entry: Entry, seconds_of: Callable[[Mapping[str, Any]], float]) -> dict[int, float]:
+    return {seed: seconds_of(result) for seed, result in entry.results.items()}
 
 
 def _is_split(entry: Entry) -> bool:
@@ -180,13 +182,14 @@ def _times_to(results: Results) -> Iterator[str]:
         for rival in (rival for name in (InfoBatch.name, DynamicRandom.name) for rival in _named(results, name)):
             seeds = entry.metrics.keys() & rival.metrics.keys()
             if goals and seeds and rival.ratio == entry.ratio:
-                time, samples = (_ahead(entry, rival, goals, costs) for costs in (Entry.seconds_to, Entry.samples_to))
+                costs = (partial(Entry.seconds_to, seconds=results.seconds), Entry.samples_to)
+                time, samples = (_ahead(entry, rival, goals, each) for each in costs)
                 cases = counted(time.total(), "case")
                 accuracies = listed([f"{goal:g}" for goal in goals])
                 yield (
                     f"in {cases} (accuracy {accuracies} %, {counted(len(seeds), 'seed')}), {entry.method} is first in "
-                    f"{time[1]}, {rival.method} in {time[-1]}, and neither gets there in {time[None]}. By samples, not "
-                    f"seconds: {samples[1]} and {samples[-1]}, and equal in {samples[0]}."
+                    f"{time[1]} by {results.seconds.name}, {rival.method} in {time[-1]}, and neither gets there in "
+                    f"{time[None]}. By samples: {samples[1]} and {samples[-1]}, and equal in {samples[0]}."
                 )
 
 

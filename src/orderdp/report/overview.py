@@ -14,14 +14,13 @@ from orderdp.report.tables import (
     Column,
     accuracy,
     accuracy_note,
-    all_measured_processor,
     by_run,
     mean,
     passes_note,
     proxies_note,
     share,
 )
-from orderdp.training.run_folder import alone_in, spent_s
+from orderdp.training.run_folder import alone_in
 
 
 def overview(results: Results) -> Table:
@@ -53,9 +52,8 @@ def overview(results: Results) -> Table:
 
 def _time_saved(results: Results, full: Entry | None) -> Column:
     """Returns the column of time saved: of the processor if all runs measured it."""
-    if not all_measured_processor(results):
-        return "time saved", share(spent_s, full, left_out=True, own=False)
-    return "processor time saved", share("processor_s", full, left_out=True, own=False)
+    name, of = results.seconds
+    return f"{name.replace('seconds', 'time')} saved", share(of, full, left_out=True, own=False)
 
 
 def write_overview(folder: Path) -> Results:

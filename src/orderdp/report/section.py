@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
-from orderdp.comparison.results import Results
+from orderdp.comparison.results import Results, Seconds
 from orderdp.output.text_table import Table
 from orderdp.report.canvas import Chart
 
 EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SECONDS = "Seconds depend on the machine named below, and on what else ran on it."
+_PROCESSOR = (
+    "Processor seconds, of all threads of a run, depend on the machine named below. What else ran on it disturbs them "
+    "less than the clock."
+)
+
+
+def note_of(seconds: Seconds) -> str:
+    """Returns what to say of the time of runs."""
+    return SECONDS if seconds.name == "seconds" else _PROCESSOR
 
 
 class Section(NamedTuple):

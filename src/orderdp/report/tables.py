@@ -156,12 +156,6 @@ SECONDS_COLUMNS = (
 )
 
 
-def all_measured_processor(results: Results) -> bool:
-    """Returns whether all finished runs measured processor time, which other work disturbs less than the clock."""
-    found = (result for entry in results.entries.values() for result in entry.results.values())
-    return all(result.get("processor_s") is not None for result in found)
-
-
 def share(
     value: str | Callable[[Mapping[str, Any]], float], full: Entry | None, *, left_out: bool = False, own: bool = True
 ) -> Callable[[Entry], str]:

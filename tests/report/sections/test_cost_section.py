@@ -64,16 +64,21 @@ def test_node_hours_are_hours_of_all_devices_and_processor_hours_stand_where_all
     folder = made(methods=(), seeds=(0, 1))
     long = {"training_s": 72_000.0, "selection_s": 360.0, "data_s": 3_600.0, "ranks": 2}
 
+    epochs = {"processor_s": lambda seed, epoch: 100.0}
+
     def hours():
         table = make_section("cost", read_results(folder.path), hours=True).tables[1]
         return [line for line in table.lines if line[0] in ("run", "full data")]
 
     folder.finish("full data", [90, 91], also={**long, "processor_s": None})
     assert hours() == [["run", "time, h", "node hours"], ["full data", "21.1", "42.2"]]
-    folder.finish("full data", [90], seeds=[0], also={**long, "processor_s": 36_000.0})
+    folder.finish("full data", [90], seeds=[0], also={**long, "processor_s": 36_000.0}, **epochs)
     assert hours()[0] == ["run", "time, h", "node hours"]
-    folder.finish("full data", [91], seeds=[1], also={**long, "processor_s": 38_160.0})
+    folder.finish("full data", [91], seeds=[1], also={**long, "processor_s": 38_160.0}, **epochs)
     assert hours() == [["run", "processor hours"], ["full data", "10.3"]]
+    *_, reached, _ = make_section("cost", read_results(folder.path)).tables
+    assert reached.note.startswith("Processor seconds of training, selection and data until")
+    assert ["full data", "100.0", "150.0", "250.0"] in reached.lines
 
 
 def test_hours_say_that_proxies_are_not_in_them(pair):

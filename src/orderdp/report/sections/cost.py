@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -15,7 +16,6 @@ from orderdp.report.section import SECONDS, Choices, Section
 from orderdp.report.tables import (
     SECONDS_COLUMNS,
     Column,
-    all_measured_processor,
     by_run,
     cost_note,
     mean,
@@ -48,9 +48,11 @@ def section(results: Results, choices: Choices) -> Section:
             "until an epoch first ended at this accuracy: mean over the seeds. Where only some seeds reached it, the "
             "cell says how many."
         )
-        seconds = by_run(entries, [_reached(goal, Entry.seconds_to, ".1f") for goal in goals], marked=False)
+        clock = results.seconds
+        by_time = partial(Entry.seconds_to, seconds=clock)
+        seconds = by_run(entries, [_reached(goal, by_time, ".1f") for goal in goals], marked=False)
         samples = by_run(entries, [_reached(goal, Entry.samples_to, ",.0f") for goal in goals], marked=False)
-        of_time = f"Seconds of training, selection and data {until}"
+        of_time = f"{clock.name.capitalize()} of training, selection and data {until}"
         of_samples = f"Samples that went through the model in training {until} They do not depend on the machine."
         tables.append(Table("time_to_accuracy", "Seconds to an accuracy", seconds, of_time))
         tables.append(Table("samples_to_accuracy", "Samples to an accuracy", samples, of_samples))
@@ -59,14 +61,15 @@ def section(results: Results, choices: Choices) -> Section:
 
 def _in_hours(results: Results) -> list[Table]:
     """Returns the table of hours: of the processor if all runs measured them, else of the clock, also times devices."""
-    if not all_measured_processor(results):
+    seconds = results.seconds
+    if seconds.of is spent_s:
         columns: list[Column] = [("time, h", _hours(spent_s)), ("node hours", _hours(_device_s))]
         note = (
             "Time of training, selection and data, on the clock: it is that of a run alone only if nothing else ran on "
             "its devices. Node hours, as the paper calls them, are time multiplied by the number of devices."
         )
     else:
-        columns = [("processor hours", _hours(lambda result: float(result["processor_s"])))]
+        columns = [("processor hours", _hours(seconds.of))]
         note = (
             "Processor time of training, selection and data, over all threads of a run. Other work disturbs it less "
             "than the clock, so runs side by side may be compared. Alone on one thread, a run takes about as long."

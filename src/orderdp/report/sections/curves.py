@@ -8,13 +8,9 @@ from operator import itemgetter
 from orderdp.comparison.results import Results
 from orderdp.report.curves import XAxis, YAxis, curve_chart
 from orderdp.report.placement import ratios_of
-from orderdp.report.section import SECONDS, Choices, Section
-from orderdp.training.run_folder import spent_s
+from orderdp.report.section import Choices, Section, note_of
 
-_AXES = {
-    "time": XAxis("seconds without evaluation", lambda lines: list(accumulate(map(spent_s, lines)))),
-    "samples": XAxis("samples that went through the model", lambda lines: [line["samples_forward"] for line in lines]),
-}
+_SAMPLES = XAxis("samples that went through the model", lambda lines: [line["samples_forward"] for line in lines])
 _ACCURACY = YAxis("test accuracy, %", itemgetter("accuracy"), end=True)
 
 
@@ -22,10 +18,12 @@ def section(results: Results, _choices: Choices) -> Section | None:
     """Returns two charts for each prune ratio; nothing without the epochs."""
     if not results.has_epochs:
         return None
+    seconds = results.seconds
+    time = XAxis(f"{seconds.name} without evaluation", lambda lines: list(accumulate(map(seconds.of, lines))))
     charts = [
         curve_chart(results, ratio, x, _ACCURACY, name=f"{name}_to_accuracy", title=f"Test accuracy over {name}")
         for ratio in ratios_of(results)
-        for name, x in _AXES.items()
+        for name, x in (("time", time), ("samples", _SAMPLES))
     ]
-    text = f"Means over the seeds. Full data is grey. The frame leaves out the first epochs. {SECONDS}"
+    text = f"Means over the seeds. Full data is grey. The frame leaves out the first epochs. {note_of(seconds)}"
     return Section("Time to accuracy", text, charts=charts)

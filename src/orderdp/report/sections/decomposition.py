@@ -9,13 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from orderdp.comparison.results import Entry, Results
+from orderdp.comparison.results import Entry, Results, Seconds
 from orderdp.output.palette import SERIES
 from orderdp.report.canvas import Canvas, Chart
 from orderdp.report.placement import percent, pruned_entries, ratio_of
-from orderdp.report.section import SECONDS, Choices, Section
+from orderdp.report.section import Choices, Section, note_of
 from orderdp.strategies import OrderDP
-from orderdp.training.run_folder import spent_s
 
 
 class _Split(NamedTuple):
@@ -36,16 +35,17 @@ class _Axis(NamedTuple):
     note: str = ""
 
 
-def _seconds(entry: Entry) -> tuple[float, float]:
-    spent = [spent_s(result) for result in entry.results.values()]
-    return fmean(spent), stdev(spent) if len(spent) > 1 else math.nan
+def _seconds(seconds: Seconds) -> _Axis:
+    def of(entry: Entry) -> tuple[float, float]:
+        spent = list(map(seconds.of, entry.results.values()))
+        return fmean(spent), stdev(spent) if len(spent) > 1 else math.nan
+
+    return _Axis("seconds", f"{seconds.name} without evaluation", of, note_of(seconds))
 
 
 _ACCURACY = _Axis(
     "accuracy", "final accuracy, %", lambda entry: (entry.mean("accuracy_last"), entry.deviation("accuracy_last"))
 )
-_SECONDS = _Axis("seconds", "seconds without evaluation", _seconds, SECONDS)
-_AXES = (_ACCURACY, _SECONDS)
 _EVEN = 0.005  # explore and exploit this near to each other are an even split
 
 
@@ -56,14 +56,15 @@ def section(results: Results, _choices: Choices) -> Section | None:
     given = {ratio_of(split.entry) for split in splits if {"explore", "exploit"} & split.entry.strategy.keys()}
     if not given:
         return None
+    axes = (_ACCURACY, _seconds(results.seconds))
     charts = [
         _chart(ratio, axis, [split for split in splits if ratio_of(split.entry) == ratio])
         for ratio in sorted(given)
-        for axis in _AXES
+        for axis in axes
     ]
     even = [split for split in splits if abs(split.explore - split.exploit) < _EVEN and split.initial_score == math.inf]
     if len({ratio_of(split.entry) for split in even}) > 1:
-        charts += [_over_ratios(axis, even) for axis in _AXES]
+        charts += [_over_ratios(axis, even) for axis in axes]
     text = (
         "Explore: share of the data that is drawn. Exploit: share of the draw that is kept, the samples of highest "
         "loss. Both together decide how many samples are trained. At the left, the draw is uniform and all of it is "

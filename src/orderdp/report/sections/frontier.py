@@ -12,7 +12,7 @@ from orderdp.comparison.results import Entry, Results
 from orderdp.output.palette import GREY
 from orderdp.report.canvas import Canvas, Chart
 from orderdp.report.placement import colors_of, full_data, is_shorter, patterns_of
-from orderdp.report.section import SECONDS, Choices, Section
+from orderdp.report.section import Choices, Section, note_of
 from orderdp.report.tables import cost_note, rules_of
 
 _OTHER = "full data, other schedules"
@@ -20,7 +20,7 @@ _OTHER = "full data, other schedules"
 
 def section(results: Results, _choices: Choices) -> Section:
     """Returns a chart for each kind of cost."""
-    full = full_data(results)
+    full, seconds = full_data(results), results.seconds
     finished = [entry for entry in results.entries.values() if entry.results]
     measured = any("measured" in rules_of(entry) for entry in finished)
     label, whole = "cost in full training steps", 1.0
@@ -32,7 +32,13 @@ def section(results: Results, _choices: Choices) -> Section:
         "Accuracy against cost",
         charts=[
             _chart(results, "cost", label, lambda entry: entry.mean(cost_of) / whole, cost_note(finished)),
-            _chart(results, "seconds", "seconds without evaluation", Entry.cost_s, SECONDS),
+            _chart(
+                results,
+                "seconds",
+                f"{seconds.name} without evaluation",
+                lambda entry: entry.mean(seconds.of),
+                note_of(seconds),
+            ),
         ],
     )
 
