@@ -50,7 +50,7 @@ def issues(method, **settings):
 for method in METHODS:
     whole = issues(method).sum()
     parts = np.array([issues(method, frac_noise=share).sum() for share in SHARES]) / whole
-    shown = ", ".join(f"{part:.2f} at {share}" for part, share in zip(parts, SHARES))
+    shown = ", ".join(f"{part:.2f} at {share}" for part, share in zip(parts, SHARES, strict=True))
     print(f"{method}, {whole} issues: {shown}")
     kept = bool(np.abs(parts - SHARES).max() < 0.05)
     assert kept == (method == "prune_by_class"), "cleanlab behaves otherwise now"

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # grain 0.2.18: batches of a mixed data set come from one part alone, once worker processes read it.
 #
-# `MapDataset.mix` puts the samples of its parts in a fixed order, at 1:1 in turn. With `mp_prefetch`, worker k of n reads
-# each n-th sample of that order, and makes batches of them. So does a host that takes `mixed[k::n]`, as the tutorial
-# advises. At 1:1 and an even number of workers, each of them reads one part only, and each batch is of one part: one
-# language, label or difficulty. Batch normalisation and contrastive losses see other batches, and such a host never
-# trains the other part. The documentation says that the number of workers may change the order after a filter or a
-# packing, and names no mix. The proportions of the whole epoch are right, and nothing warns. `IterDataset.mix` avoids
-# it, and so does a slice of each part before the mix. At 1:1, an odd number of workers does too.
+# `MapDataset.mix` puts the samples of its parts in a fixed order, at 1:1 in turn. With `mp_prefetch`, worker k of n
+# reads each n-th sample of that order, and makes batches of them. So does a host that takes `mixed[k::n]`, as the
+# tutorial advises. At 1:1 and an even number of workers, each of them reads one part only, and each batch is of one
+# part: one language, label or difficulty. Batch normalisation and contrastive losses see other batches, and such a
+# host never trains the other part. The documentation says that the number of workers may change the order after a
+# filter or a packing, and names no mix. The proportions of the whole epoch are right, and nothing warns.
+# `IterDataset.mix` avoids it, and so does a slice of each part before the mix. At 1:1, an odd number of workers does
+# too.
 #
 # Output seen (Python 3.11, Linux), 400 samples in each part, batches of 8: how many batches have so many of part B
 #     MapDataset.mix 1:1, 0 workers: 100 have 4
@@ -20,8 +21,8 @@
 #     share of part B on two hosts, sliced after the mix: 0.0 1.0
 #     share of part B on two hosts, sliced before the mix: 0.5 0.5
 #
-# A Pruner draws from the whole data set, whatever its order. StreamPruner ranks within a window of batches, so a window
-# may have one part only. The page on streams says so.
+# A Pruner draws from the whole data set, whatever its order. StreamPruner makes its batches from a window of several, so
+# it mixes those of the workers again, but not the slices of the hosts. The page on streams says so.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -8,7 +8,7 @@
 # nothing warns. `detshuffle=True` draws anew in each epoch. It counts the epochs in the worker, so with workers it needs
 # `persistent_workers=True`. `resampled=True` draws anew too.
 #
-# Output seen (Python 3.11, Linux), 10 epochs of 8 shards of 6 samples; 27 and the numbers of orders above 1 vary a little:
+# Output seen (Python 3.11, Linux), 10 epochs of 8 shards of 6 samples; 27 and the numbers of orders above 1 may vary:
 #     shardshuffle=8: 1 order
 #     shardshuffle=8, seed=1: 1 order
 #     shardshuffle=8, num_workers=2: 1 order
