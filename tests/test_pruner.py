@@ -214,7 +214,8 @@ def test_a_strategy_that_declares_no_size_of_the_data_is_refused_when_the_pruner
     text = f"num_selected of Declaring must return a whole number in 1 .. 8 or None, got {size!r} for epoch 0; write "
     with pytest.raises(kind, match=f"^{re.escape(text)}"):
         Pruner(Declaring((), declared=size), 8)
-    assert Pruner(Declaring((), declared=np.int64(4)), 8).num_selected() == 4
+    size = Pruner(Declaring((), declared=np.int64(4)), 8).num_selected()
+    assert (size, type(size)) == (4, int)
 
 
 def test_a_strategy_that_is_no_dataclass_is_refused():

@@ -62,6 +62,7 @@ UNKNOWN = {
     "report run --out x": "no option --out",
     "report run --html": "no option --html",
     "compare --against full": "no option --against; 'orderdp train' has it",
+    "compare --log csv": "no option --log; 'orderdp train' has it",
     "methods orderdp ucb": "got ucb, one value too many; leave it out",
     "plan --num-samples 9 --epochs 9 --batch-size 3 --hour 3": "no option --hour; did you mean '--hours'?",
 }

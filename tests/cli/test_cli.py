@@ -444,6 +444,15 @@ def test_an_error_of_several_lines_is_told_in_one(call, monkeypatch):
     assert call("train", *TINY) == (1, "", "orderdp: first second\n")
 
 
+def test_a_fault_of_the_library_keeps_its_traceback(call, monkeypatch):
+    def fail(*arguments, **named):
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(workers, "start", fail)
+    with pytest.raises(KeyError, match="a fault"):
+        call("train", *TINY)
+
+
 def test_a_process_ends_with_the_status_and_the_line():
     for arguments, status, out, err in (
         (["--version"], 0, f"orderdp {orderdp.__version__}\n", ""),

@@ -30,9 +30,9 @@ class Breaks(Mine):
     def select(self, memory, rng):
         return {}["losses"]
 
-class BreaksInSteps(Mine):
-    def observe(self, old, losses):
-        return {}["losses"]
+class DividesBefore(Mine):
+    def num_selected(self, num_samples, epoch):
+        return num_samples // 0
 
 @dataclass(frozen=True, kw_only=True)
 class Needs(Mine):
@@ -133,6 +133,10 @@ def test_training_says_what_it_imports_before_its_code_runs(marked, trained, cal
         ),
         ("scheduled:marked:Breaks", "Breaks 50 %, seed 0 failed: KeyError: 'losses', in marked.py, line 14\n"),
         ("marked:BreaksBefore", "orderdp: KeyError: 'size', in marked.py, line 30\n"),
+        (
+            "marked:DividesBefore",
+            "orderdp: ZeroDivisionError: integer division or modulo by zero, in marked.py, line 18\n",
+        ),
     ],
 )
 def test_a_custom_strategy_that_fails_is_named_with_the_error_and_its_line(marked, call, strategy, line):
@@ -145,9 +149,13 @@ REFUSED = {
     "train --strategy marked:Needs": (
         "strength is needed by strategy 'marked:Needs', got None; write --settings strength=..."
     ),
-    "compare --methods scheduled:marked:Needs,prune_ratio=0.3": (
+    "compare --methods ucb scheduled:marked:Needs,prune_ratio=0.3": (
         "strength is needed by strategy 'marked:Needs', got None; write "
         "scheduled:marked:Needs,prune_ratio=0.3,strength=..."
+    ),
+    "train --strategy scheduled:marked:Mine,mastered=0.69": (
+        "mastered needs a method that remembers losses, got Mine(prune_ratio=0.5); write "
+        "scheduled:orderdp,mastered=0.69"
     ),
     "train --strategy marked:BreaksEarly,strength=9": (
         "making strategy 'marked:BreaksEarly' failed (AssertionError: too strong, in marked.py, line 26); mend that "

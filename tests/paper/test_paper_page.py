@@ -154,8 +154,11 @@ def test_a_search_lacks_its_end_though_none_of_its_planned_runs(tiny_recipe, tmp
     folder = Made(tmp_path / "search", plan)
     for label, wobble in (("full data", 0.0), ("OrderDP 50 %", 0.1), ("UCB 50 %", 9.0)):
         folder.finish(label, (90.0, 90.0 - wobble, 90.0 + wobble))
-    study = Study("mine", "cpu", None, {"digits": plan}, {}, {})
-    assert _lacking(study, "digits", Task(read_results(folder.path), None, None)) == ["the end of the search of UCB"]
+    wider = searching(tiny_recipe(), list(map(parse, ("orderdp", "ucb", "dynamic_random"))), (0.5,), margin=1.0)
+    task = Task(read_results(folder.path), None, None)
+    for asked, unfinished in ((plan, "UCB"), (wider, "UCB and dynamic random")):
+        study = Study("mine", "cpu", None, {"digits": asked}, {}, {})
+        assert _lacking(study, "digits", task) == [f"the end of the search of {unfinished}"]
 
 
 def test_printed_numbers_are_held_against_at_the_size_of_the_paper_alone(pair):

@@ -19,6 +19,8 @@ from orderdp import (
     Pruner,
     RepeatedRandom,
     Scheduled,
+    Selection,
+    Strategy,
 )
 from orderdp.strategies.registry import from_table, parse, to_table
 from orderdp.testing import check_strategy
@@ -34,6 +36,17 @@ METHODS = [
     EpsilonGreedy(prune_ratio=0.6, every=3),
 ]
 each = pytest.mark.parametrize("method", METHODS, ids=repr)
+
+
+@dataclass(frozen=True)
+class Half(Strategy):
+    """Has neither a prune ratio nor `size_changes`."""
+
+    def num_selected(self, num_samples, epoch):
+        return num_samples // 2
+
+    def select(self, memory, rng):
+        return Selection(rng.permutation(memory.num_samples)[: memory.num_samples // 2])
 
 
 @dataclass(frozen=True)
@@ -153,6 +166,12 @@ REFUSED = {
         "a method within classes must have a prune ratio and a",
     ),
     "without a ratio": ({"strategy": FullData()}, ValueError, "a method within classes must have a prune ratio and a"),
+    "without a ratio, and of no declared size": (
+        {"strategy": Half()},
+        ValueError,
+        "a method within classes must have a prune ratio and a fixed size, and choose before an epoch, got Half(); "
+        "write OrderDP(prune_ratio=0.5)",
+    ),
     "in steps": (
         {"strategy": OrderDP(prune_ratio=0.5, per="iteration")},
         ValueError,

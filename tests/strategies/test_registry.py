@@ -30,6 +30,7 @@ from orderdp import (
     citation,
 )
 from orderdp.coresets import Herding
+from orderdp.output.custom import reason_of
 from orderdp.strategies.registry import BY_NAME, find, from_table, parse, parse_setting, to_table
 
 BUILT = {
@@ -233,7 +234,7 @@ def test_a_setting_is_a_number_a_truth_or_a_word():
 
 CUSTOM = """
 from dataclasses import dataclass
-from orderdp import DynamicRandom, OrderedSGD, Strategy
+from orderdp import DynamicRandom, EpsilonGreedy, OrderedSGD, Strategy
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Mine(DynamicRandom):
@@ -263,8 +264,14 @@ class NeedsMore(DynamicRandom):
 
 @dataclass(frozen=True, kw_only=True)
 class TakesMore(DynamicRandom):
-    def __init__(self, prune_ratio, **rest):
+    def __init__(self, prune_ratio, *more, **rest):
         object.__setattr__(self, "prune_ratio", prune_ratio)
+
+class Refuses(EpsilonGreedy):
+    def __post_init__(self):
+        super().__post_init__()
+        if self.every > 5:
+            raise ValueError(f"every must be at most 5, got {self.every}; write 5")
 
 class NoStrategy:
     pass
@@ -302,6 +309,32 @@ def test_a_custom_strategy_may_be_held_by_another_method_and_have_an_init_of_its
     )
     with pytest.raises(ValueError, match=f"^{message}orderdp alone$"):
         from_table(parse("scheduled:per_class:custom_module:Mine,start=0.5"), epochs=7)
+    message = "the method of 'scheduled' must hold no other method, got scheduled; write scheduled:orderdp"
+    with raises(ValueError, message):
+        from_table(parse("scheduled:scheduled:custom_module:Mine,start=0.5"), epochs=7)
+    message = "a strategy is named without its file here, got 'fixed:a.parquet'; write fixed, and file=a.parquet beside"
+    with raises(ValueError, f"{message} it"):
+        from_table(parse("scheduled:fixed:a.parquet,start=0.5"), epochs=7)
+
+
+@pytest.mark.usefixtures("custom")
+@pytest.mark.parametrize(
+    ("every", "kind", "line"),
+    [
+        (9, ValueError, "every must be at most 5, got 9; write 5"),
+        ("often", TypeError, "every must be a whole number, got 'often'; write an int"),
+    ],
+)
+def test_a_setting_that_a_custom_strategy_refuses_is_no_fault_of_its_code(every, kind, line):
+    with raises(kind, line):
+        from_table({"name": "custom_module:Refuses", "prune_ratio": 0.5, "every": every})
+
+
+def test_a_method_of_orderdp_may_be_named_as_a_custom_one_and_its_code_is_not():
+    assert from_table({"name": "orderdp:OrderDP", "prune_ratio": 0.5}) == OrderDP(prune_ratio=0.5)
+    with raises(ValueError, "explore is a fraction and must lie in (0, 1], got 50; for 50 % write 0.5") as caught:
+        OrderDP(explore=50)
+    assert reason_of(caught.value) == str(caught.value)
 
 
 @pytest.mark.usefixtures("custom")
