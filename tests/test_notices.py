@@ -215,6 +215,14 @@ def test_epochs_inside_autocast_are_warned_of_once(make, workers):
     ]
 
 
+@pytest.mark.parametrize("make", [Pruner, ShardedPruner])
+def test_a_warning_of_autocast_points_to_the_loop(make):
+    loader = make(HALF, N).loader(range(N), batch_size=8)
+    with torch.autocast("cpu", torch.bfloat16), pytest.warns(RuntimeWarning, match="inside torch.autocast") as caught:
+        next(iter(loader))
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 @pytest.mark.parametrize("device", ["cuda", "mps", "xpu"])
 def test_autocast_of_another_device_is_seen_without_one(device):
     """A block of `torch.autocast` does nothing on a machine without the device."""

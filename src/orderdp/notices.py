@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from dataclasses import dataclass, fields
 
@@ -91,11 +92,11 @@ class Notices:
     def __init__(self) -> None:
         self._given: set[str] = set()
 
-    def warn(self, kind: str, text: str, *, stacklevel: int = 5) -> None:
-        """Warns, unless a warning of this kind was given before."""
+    def warn(self, kind: str, text: str) -> None:
+        """Warns at the line of the loop, unless a warning of this kind was given before."""
         if kind not in self._given:
             self._given.add(kind)
-            warnings.warn(text, RuntimeWarning, stacklevel=stacklevel)
+            warnings.warn(text, RuntimeWarning, stacklevel=_level_of_loop())
 
     def of_run(self, strategy: Strategy, epochs: int) -> None:
         """Warns of a strategy that prunes in none of the epochs of a run, though it may in later ones."""
@@ -116,19 +117,13 @@ class Notices:
                 "of the run",
             )
 
-    def of_autocast(self, what: str, *, stacklevel: int = 5) -> None:
-        """Warns of what begins inside autocast, which keeps its copies of the weights until its block ends.
-
-        Args:
-            what: the epoch, or the pass over a stream.
-            stacklevel: frames from the warning to the loop.
-        """
+    def of_autocast(self, what: str) -> None:
+        """Warns of an epoch or a pass inside autocast, which keeps its copies of the weights until its block ends."""
         if torch.is_autocast_cache_enabled() and any(map(torch.is_autocast_enabled, _WITH_AUTOCAST)):
             self.warn(
                 "autocast",
                 f"{what} begins inside torch.autocast, which goes on with the weights of its first step; write "
                 "with torch.autocast(...) in each step, around the forward pass and the loss alone",
-                stacklevel=stacklevel,
             )
 
     def of_size(self, epoch: int | None, num_selected: int, *, added: int, kept_step: bool) -> None:
@@ -226,6 +221,14 @@ REPEATS = (
     "batches of epoch {} came again after its last one; each pass over the loader is a new epoch, so write a for loop "
     "over it instead of itertools.cycle or a list of its batches"
 )
+
+
+def _level_of_loop() -> int:
+    """Returns the stack level, for its caller, of the code that calls orderdp, by itself or through a torch loader."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and str(frame.f_globals.get("__name__")).partition(".")[0] in ("orderdp", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _largest_tie(values: npt.NDArray[np.float32]) -> float:

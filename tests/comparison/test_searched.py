@@ -141,7 +141,10 @@ def test_a_method_waits_for_a_run_that_is_missing_and_the_others_go_on(tmp_path,
     gone.unlink()
     searched(folder, orders=("dynamic", "full"))
     assert ends(folder) == {"OrderDP": [(0.5, None, 1)], "dynamic random": END["dynamic random"]}
-    assert "not finished: 50 % has 1 seed so far" in lossless.sentences(read_results(folder.path))[0]
+    results = read_results(folder.path)
+    assert "not finished: 50 % has 1 seed so far" in lossless.sentences(results)[0]
+    tests = SECTIONS["lossless"](results, Choices()).tables[1]
+    assert tests.lines[1] == ["OrderDP 50 %", "1", "+0.00", "needs further seeds"]  # and no interval yet
     gone.write_bytes(kept)
     assert ends(searched(folder)) == END
 
@@ -205,6 +208,10 @@ def test_the_report_shows_the_ratios_the_tests_and_how_sure_they_are(done):
     assert summary.may_not[1].startswith("Ratios that were not tried are not judged.")
     # Intervals of a number of seeds that was fixed beforehand do not hold here.
     assert SECTIONS["differences"](results, Choices()) is None
+    # A run on full data beyond those seeds is not missing beside them.
+    (done.folder("full data", 5).path / "result.json").unlink()
+    (table, _) = SECTIONS["lossless"](read_results(done.path), Choices()).tables
+    assert dict(zip(*table.lines[:2], strict=True))["full data, %"] == "91.00 ± 1.00"
 
 
 def test_a_search_that_ends_at_the_top_of_its_grid_says_so(tmp_path, search, monkeypatch):
@@ -212,7 +219,9 @@ def test_a_search_that_ends_at_the_top_of_its_grid_says_so(tmp_path, search, mon
     folder = Made(tmp_path / "run", search())
     finish(folder)
     plan_next(folder.path, quiet)
-    begun = summary_of(read_results(folder.path)).may[0]
+    results = read_results(folder.path)
+    assert SECTIONS["lossless"](results, Choices()).tables[0].lines[1][:2] == ["OrderDP", "50 % so far"]
+    begun = summary_of(results).may[0]
     assert "tried" not in begun
     assert begun.endswith("; the search is not finished: 70 % has 0 seeds so far.")
     found = summary_of(read_results(searched(folder).path)).may[0]

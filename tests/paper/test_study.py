@@ -493,6 +493,7 @@ MISTYPED = {
     "section": ('"stability"', '"stabilty"', "no section named 'stabilty'; did you mean 'stability'?"),
     "recipe": ('recipe = "digits"', 'recipe = "digts"', "no recipe named 'digts'; did you mean 'digits'?"),
     "method twice": ('"orderdp"', '"ucb", "ucb"', "methods must be given once each, got ["),
+    "ratio twice": ("= [0.7]", "= [0.7, 0.70]", "prune_ratios must be given once each, got [0.7, 0.7]; leave"),
     "reference": ("seeds = [0, 1]", 'seeds = [0]\nagainst = ["ful"]', "no reference named 'ful'; did you mean 'full'?"),
     "key": ("epochs = 10", "epoch = 10", "no recipe key 'epoch'; did you mean 'epochs'?"),
 }

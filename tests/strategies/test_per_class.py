@@ -194,6 +194,11 @@ REFUSED = {
         TypeError,
         "labels must be whole numbers, got dtype <U3; write np.unique(labels, return_inverse=True)[1]",
     ),
+    "labels in words, as objects": (
+        {"labels": np.array(["cat", "dog"], dtype=object)},
+        TypeError,
+        "labels must be whole numbers, got dtype object; write np.unique(labels, return_inverse=True)[1]",
+    ),
     "labels in a tensor of floats": (
         {"labels": torch.zeros(3)},
         TypeError,

@@ -47,7 +47,8 @@ def test_a_pass_inside_autocast_is_warned_of_once_at_the_loop(name):
                     for index, batch in stream:
                         with around_step:
                             update(stream, index, batch)
-        return [(str(warning.message), warning.category, warning.filename) for warning in caught]
+        lines = {line for *_, line in train.__code__.co_lines()}
+        return [(str(each.message), each.category, each.filename, each.lineno in lines) for each in caught]
 
     autocast = torch.autocast("cpu", torch.bfloat16)
     assert train(nullcontext(), autocast) == []
@@ -55,7 +56,7 @@ def test_a_pass_inside_autocast_is_warned_of_once_at_the_loop(name):
         "pass 2 begins inside torch.autocast, which goes on with the weights of its first step; write with "
         "torch.autocast(...) in each step, around the forward pass and the loss alone"
     )
-    assert train(autocast, nullcontext()) == [(text, RuntimeWarning, __file__)]
+    assert train(autocast, nullcontext()) == [(text, RuntimeWarning, __file__, True)]
 
 
 # A forgotten update.

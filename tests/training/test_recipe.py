@@ -356,6 +356,7 @@ A_STRATEGY = "strategy must be a Strategy, or a table of name and settings, "
         ({"model": 18}, 'model must be text, got 18; write model = "small_cnn"'),
         ({"optimizer": "sdg"}, "no optimizer named 'sdg'; did you mean 'sgd'?"),
         ({"device": "gpu"}, "no device named 'gpu'; did you mean 'cuda'?"),
+        ({"precision": "fp32"}, "no precision named 'fp32'; did you mean 'float32'?"),
         ({"optimizer": "SGD"}, "no optimizer named 'SGD'; did you mean 'sgd'?"),
         (
             {"nesterov": True, "optimizer": "adamw"},

@@ -115,7 +115,7 @@ class StreamPruner:
         self._calls.begin_pass()
         refuse_accumulation(self.source)
         refuse_trainers(sys._getframe(1), new=self._new)
-        self._notices.of_autocast(f"pass {self.next_pass}", stacklevel=4)
+        self._notices.of_autocast(f"pass {self.next_pass}")
         self._new = False
         loaded, self._loaded, self._open, self._inside = self._loaded, None, [], True
         first = loaded is None
