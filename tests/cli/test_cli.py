@@ -535,7 +535,6 @@ STRATEGIES = {
     "the recipe's own": ("", OrderDP(prune_ratio=0.5)),
     "another, at the recipe's ratio": ("--strategy ucb --settings every=1 c=2", UCB(prune_ratio=0.5, c=2, every=1)),
     "another, at its own": ("--strategy infobatch --prune-ratio 0.3", InfoBatch(prune_probability=0.3)),
-    "another, at a ratio of zero": ("--strategy ucb --prune-ratio 0", UCB(prune_ratio=0)),
     "annealed": ("--strategy infobatch --settings delta=0.5 --epochs 8", InfoBatch(epochs=8, delta=0.5)),
     "in the epochs given": ("--strategy seta --epochs 8", SeTa(prune_ratio=0.5, epochs=8)),
     "full data": ("--strategy full", FullData()),

@@ -357,6 +357,7 @@ A_STRATEGY = "strategy must be a Strategy, or a table of name and settings, "
         ({"optimizer": "sdg"}, "no optimizer named 'sdg'; did you mean 'sgd'?"),
         ({"device": "gpu"}, "no device named 'gpu'; did you mean 'cuda'?"),
         ({"precision": "fp32"}, "no precision named 'fp32'; did you mean 'float32'?"),
+        ({"precision": "bfloat16"}, "no precision named 'bfloat16'; did you mean 'bf16'?"),
         ({"optimizer": "SGD"}, "no optimizer named 'SGD'; did you mean 'sgd'?"),
         (
             {"nesterov": True, "optimizer": "adamw"},

@@ -46,7 +46,7 @@ def _message(kind: str, name: str, value: object, text: str, fields: Mapping[str
     return f"{name} {_rule(fields[name], name, value)}"
 
 
-_ELSEWHERE = {"gpu": "cuda", "fp32": "float32"}  # what other trainers call a value
+_ELSEWHERE = {"gpu": "cuda", "fp32": "float32", "bfloat16": "bf16"}  # what other trainers call a value
 _TYPES = {
     "int_type": "a whole number",
     "float_type": "a number",
