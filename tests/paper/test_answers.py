@@ -112,7 +112,7 @@ def test_ratios_are_compared_with_infobatch_at_the_same():
     ]
     assert said("figure3", *runs) == [
         "Here, task: OrderDP is more accurate than InfoBatch at 1 of 3 prune ratios, less accurate at 1, and open "
-        "at 1. By seconds, its mean time is shorter at 2. InfoBatch trains 1.20 to 3.00 times as many samples."
+        "at 1. By seconds, it is faster at 2. InfoBatch trains 1.20 to 3.00 times as many samples."
     ]
     assert said("figure3", runs[0], runs[3]) == []  # no ratio in common
 
@@ -122,10 +122,10 @@ def test_time_holds_the_seconds_of_the_choice_and_of_the_data():
         entry(name, 0.5, accurate(90.0, 90.0, 90.0, seconds=of)) for name, of in (("orderdp", 1.0), ("infobatch", 2.0))
     ]
     for key in ("selection_s", "data_s"):
-        assert "By seconds, its mean time is shorter at 1." in said("figure3", *runs)[0]
+        assert "By seconds, it is faster at 1." in said("figure3", *runs)[0]
         for result in runs[0].results.values():
             result[key] = 1.5
-        assert "By seconds, its mean time is shorter at 0." in said("figure3", *runs)[0]
+        assert "By seconds, it is faster at 0." in said("figure3", *runs)[0]
         for result in runs[0].results.values():
             result[key] = 0.0
 

@@ -77,7 +77,7 @@ def _frontier(results: Results) -> Iterator[str]:
     if signs:
         yield (
             f"OrderDP is more accurate than InfoBatch at {signs[1]} of {counted(len(more), 'prune ratio')}, less "
-            f"accurate at {signs[-1]}, and open at {signs[0]}. By {results.seconds.name}, its mean time is shorter at "
+            f"accurate at {signs[-1]}, and open at {signs[0]}. By {results.seconds.name}, it is faster at "
             f"{sooner}. InfoBatch trains {min(more):.2f} to {max(more):.2f} times as many samples."
         )
 
