@@ -15,6 +15,7 @@ from tqdm import tqdm
 from orderdp.comparison.grid import Comparison
 from orderdp.data.imports import import_image_library
 from orderdp.data.registry import load_dataset
+from orderdp.output import custom
 from orderdp.training.loop import Run
 from orderdp.training.recipe import Recipe, gathered
 from orderdp.training.run_folder import RunFolder
@@ -39,6 +40,12 @@ def pytest_collection_finish():
     """Keeps the garbage collector, also of forked processes, from walking through what was imported and collected."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def no_module_of_a_user(monkeypatch):
+    """Lets a test begin without the custom modules of those before: a failure in one is told with its line."""
+    monkeypatch.setattr(custom, "_of_users", set())
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,8 @@ def in_flags(message: str, options: argparse.Namespace) -> str:
         if re.search(r"--\S+ $", match.string[: match.start()]):  # what was typed after an option
             return match[0]
         known = f"--{'num-samples' if name == 'n' else name.replace('_', '-')}"
-        known = known if known in options.flags else known.removesuffix("s")  # a list, of an option by one of it
+        if "_" in name and known not in options.flags:
+            known = known.removesuffix("s")  # a list, of an option by one of it
         if known not in options.flags or not (match.start() == 0 or "_" in name or value):
             return match[0]
         if "False" in value:
