@@ -62,7 +62,7 @@ def section(results: Results, choices: Choices) -> Section:
 def _in_hours(results: Results) -> list[Table]:
     """Returns the table of hours: of the processor if all runs measured them, else of the clock, also times devices."""
     seconds = results.seconds
-    if seconds.of is spent_s:
+    if seconds.name == "seconds":
         columns: list[Column] = [("time, h", _hours(spent_s)), ("node hours", _hours(_device_s))]
         note = (
             "Time of training, selection and data, on the clock: it is that of a run alone only if nothing else ran on "
