@@ -21,6 +21,7 @@ import pytest
 import torch
 
 import orderdp
+import orderdp.report.page  # so that it is not first imported while a test replaces what it takes from others
 from orderdp import UCB, DynamicRandom, FullData, InfoBatch, OrderDP, OrderedSGD, SeTa, cli
 from orderdp.cli.messages import in_flags
 from orderdp.cli.parser import make_parser
@@ -248,6 +249,10 @@ REFUSED = {
         "--resume runs --explore 0.5 --exploit 0.5 --settings fresh=true --no-drop-last --against",
         "--resume takes its settings from the run folder, all but --seed and --data-root, "
         "got --against --drop-last --exploit --explore --settings; leave them out",
+    ),
+    "one setting beside --resume": (
+        "--resume runs --epochs 3",
+        "--resume takes its settings from the run folder, all but --seed and --data-root, got --epochs; leave it out",
     ),
 }
 

@@ -118,7 +118,7 @@ REFUSED_STUDIES = {
     ),
     "data of a loop on digits": (
         "open_stream --size smoke --data-root D",
-        "study open_stream has a loop of its own, got --data-root; leave them out",
+        "study open_stream has a loop of its own, got --data-root; leave it out",
     ),
     "sizes for theory": ("figure5 --size cpu", "study figure5 trains nothing, got size cpu; leave it out"),
     "a size of theorems that is none": (

@@ -209,6 +209,12 @@ def test_a_folder_that_another_process_made_meanwhile_is_left_alone(tmp_path):
     assert {file.name: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == {"a": b"theirs"}
 
 
+def test_a_file_in_the_place_of_a_new_folder_is_not_offered_to_resume(tmp_path):
+    (tmp_path / "run").write_bytes(b"notes")
+    with pytest.raises(FileExistsError, match=r"got .*run, which exists; write another --run$"):
+        fill(tmp_path / "run", list)
+
+
 def test_an_error_within_a_new_folder_names_the_folder_and_the_reason(tmp_path, monkeypatch):
     def refuse(path, data):
         raise OSError(errno.ENOSPC, "No space left on device")

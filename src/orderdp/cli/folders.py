@@ -128,9 +128,10 @@ def refuse_beside_resume(
     named = {name for name in others if getattr(options, name) is not None}
     refused = sorted({f"--{name.replace('_', '-')}" for name in {*given, *named}} - set(added))
     if refused:
+        them = "them" if len(refused) > 1 else "it"
         raise ValueError(
             f"--resume takes its settings from the run folder, all but {', '.join(added[:-1])} and {added[-1]}, got "
-            f"{' '.join(refused)}; leave them out"
+            f"{' '.join(refused)}; leave {them} out"
         )
     options.run_folder = options.resume
 

@@ -111,7 +111,8 @@ def _refuse_beside_computed(options: argparse.Namespace, row: Row, changes: dict
     taken = PLACE if row.dataset and options.size == "cpu" else ()
     if wrong := {*given, *changes}.difference(taken):
         names = sorted(f"--{name.replace('_', '-')}" for name in wrong)
-        raise ValueError(f"study {row.name} {own_way(row)}, got {' '.join(names)}; leave them out")
+        them = "them" if len(names) > 1 else "it"
+        raise ValueError(f"study {row.name} {own_way(row)}, got {' '.join(names)}; leave {them} out")
 
 
 def _report_on(outcomes: Sequence[Any], folder: Path, options: argparse.Namespace) -> int:

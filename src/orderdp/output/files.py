@@ -46,7 +46,7 @@ def new_folder(path: Path, *, flag: str = "--run") -> Iterator[Path]:
     """
     exists = FileExistsError(
         f"the {'run' if flag == '--run' else 'output'} folder must be new, got {path}, which exists; "
-        f"write another {flag}, or --resume {path}"
+        f"write another {flag}" + ("" if path.is_file() else f", or --resume {path}")
     )
     if path.exists():  # a rename would replace an empty folder
         raise exists

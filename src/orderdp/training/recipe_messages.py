@@ -42,7 +42,9 @@ def _message(kind: str, name: str, value: object, text: str, fields: Mapping[str
         meant = _ELSEWHERE.get(str(value), str(value))
         return f"no {name} named {value!r}" + (did_you_mean(meant, choices) or f"; choose from {', '.join(choices)}")
     if kind in _TYPES:
-        return f"{name} must be {_TYPES[kind]}, got {value!r}; write {example(fields[name], name)}"
+        whole = kind == "int_type" and isinstance(value, float) and value.is_integer()  # such as 1e3
+        advice = f"{name} = {value:.0f}" if whole else example(fields[name], name)
+        return f"{name} must be {_TYPES[kind]}, got {value!r}; write {advice}"
     return f"{name} {_rule(fields[name], name, value)}"
 
 
