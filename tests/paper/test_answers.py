@@ -227,6 +227,31 @@ def test_the_direction_of_orderdp_is_compared_with_that_of_infobatch():
     assert said("table11", *runs[:-1]) == []
 
 
+def alike(*similarities):
+    """Returns the rows of seeds with the similarity of each epoch to the one before, which the first has not."""
+    return {
+        seed: [{"epoch": at, "jaccard": each} for at, each in enumerate([None, *of_seed])]
+        for seed, of_seed in enumerate(similarities)
+    }
+
+
+def test_the_similarity_of_epochs_is_compared_with_that_of_infobatch_and_of_chance():
+    runs = [
+        entry("orderdp", 0.7, epochs=alike([0.2, 0.6], [0.4])),
+        entry("orderdp", 0.7, epochs=alike([0.9, 0.9], [0.9]), initial_score=3.0),
+        entry("orderdp", 0.4, epochs=alike([0.9, 0.9], [0.9])),
+        entry("infobatch", 0.7, epochs=alike([0.1, 0.7], [0.4, 0.9])),
+    ]
+    told = (
+        "Here, task: at 70 %, the similarity to the epoch before is 0.400 for OrderDP and 0.400 for InfoBatch on "
+        "average, and larger for OrderDP in 1 of 3 epochs."
+    )
+    assert said("table8", *runs) == [told]
+    chance = entry("dynamic_random", 0.7, epochs=alike([0.1, 0.2], [0.3]))
+    assert said("table8", *runs, chance) == [f"{told} For dynamic random it is 0.200."]
+    assert said("table8", *runs[:-1], chance) == []
+
+
 def used(*histograms):
     return {seed: {"coverage": {"histogram": list(each)}} for seed, each in enumerate(histograms)}
 

@@ -285,6 +285,12 @@ def test_the_accuracies_stand_on_the_page_and_not_their_differences_alone(page):
 
 
 @in_repository
+def test_hours_stand_on_the_page_of_the_study_that_the_paper_gives_in_hours(page):
+    with_hours = {each.name for each in page.exhibits for table in each.tables if table.title.endswith("in hours")}
+    assert with_hours == {"table3"}
+
+
+@in_repository
 def test_no_two_headings_begin_alike(page):
     """The contents of the HTML page name each by what stands before the colon."""
     labels = [each.title.partition(":")[0] for each in page.exhibits]

@@ -127,21 +127,60 @@ def _beside_full(results: Results) -> Iterator[str]:
 
 def _directions(results: Results) -> Iterator[str]:
     """Yields how near the gradients of OrderDP and InfoBatch are to that of full data, and OrderDP's to ∇L_q."""
+    for entry, rival in _beside_infobatch(results):
+        beside = _side_by_side(entry, rival, _cosines(entry, "full"), _cosines(rival, "full"), "measurement")
+        if beside:
+            yield (
+                f"at {percent(entry.ratio)}, the cosine to the full gradient is {beside}. That of {entry.method} to "
+                f"its surrogate's gradient, ∇L_q, is {fmean(_cosines(entry, 'surrogate').values()):.3f}."
+            )
+
+
+def _similarities(results: Results) -> Iterator[str]:
+    """Yields how alike the choices of consecutive epochs are, of OrderDP, of InfoBatch and of a random choice."""
+    random = {entry.ratio: entry for entry in _named(results, DynamicRandom.name)}
+    for entry, rival in _beside_infobatch(results):
+        beside = _side_by_side(entry, rival, _jaccards(entry), _jaccards(rival), "epoch")
+        chance = _jaccards(random[entry.ratio]) if entry.ratio in random else {}
+        if beside:
+            by_chance = f" For {random[entry.ratio].method} it is {fmean(chance.values()):.3f}." if chance else ""
+            yield f"at {percent(entry.ratio)}, the similarity to the epoch before is {beside}.{by_chance}"
+
+
+def _beside_infobatch(results: Results) -> Iterator[tuple[Entry, Entry]]:
+    """Yields OrderDP as it is by default and InfoBatch, at each prune ratio that both have."""
     rivals = {entry.ratio: entry for entry in _named(results, InfoBatch.name)}
     for entry in _named(results, OrderDP.name):
-        if {"explore", "initial_score"} & entry.strategy.keys() or entry.ratio not in rivals:
-            continue
-        mine, theirs = (_cosines(each, "full") for each in (entry, rivals[entry.ratio]))
-        both = sorted(mine.keys() & theirs.keys())
-        if both:
-            nearer = sum(mine[at] > theirs[at] for at in both)
-            yield (
-                f"at {percent(entry.ratio)}, the cosine to the full gradient is {fmean(mine[at] for at in both):.3f} "
-                f"for {entry.method} and {fmean(theirs[at] for at in both):.3f} for {rivals[entry.ratio].method} on "
-                f"average, and larger for {entry.method} in {nearer} of {counted(len(both), 'measurement')}. That "
-                f"of {entry.method} to its surrogate's gradient, ∇L_q, is "
-                f"{fmean(_cosines(entry, 'surrogate').values()):.3f}."
-            )
+        if not {"explore", "initial_score"} & entry.strategy.keys() and entry.ratio in rivals:
+            yield entry, rivals[entry.ratio]
+
+
+def _side_by_side(
+    entry: Entry,
+    rival: Entry,
+    mine: Mapping[tuple[int, int], float],
+    theirs: Mapping[tuple[int, int], float],
+    where: str,
+) -> str:
+    """Returns the means of two runs over the epochs that both have measured; empty if there is none."""
+    both = sorted(mine.keys() & theirs.keys())
+    if not both:
+        return ""
+    larger = sum(mine[at] > theirs[at] for at in both)
+    return (
+        f"{fmean(mine[at] for at in both):.3f} for {entry.method} and {fmean(theirs[at] for at in both):.3f} for "
+        f"{rival.method} on average, and larger for {entry.method} in {larger} of {counted(len(both), where)}"
+    )
+
+
+def _jaccards(entry: Entry) -> dict[tuple[int, int], float]:
+    """Returns (seed, epoch) to the similarity of its samples to those of the epoch before."""
+    return {
+        (seed, row["epoch"]): row["jaccard"]
+        for seed, rows in entry.metrics.items()
+        for row in rows
+        if row["jaccard"] is not None
+    }
 
 
 def _cosines(entry: Entry, other: str) -> dict[tuple[int, int], float]:
@@ -219,6 +258,7 @@ ANSWERS: Mapping[str, Callable[[Results], Iterable[str]]] = {
     "table5": _beside_full,
     "table6": sentences_of_search,
     "table7": _beside_full,
+    "table8": _similarities,
     "figure9": _uses,
     "figure10": _uses,
     "figure11": _uses,

@@ -353,13 +353,14 @@ def _measured(outline: Outline, tasks: Mapping[str, Task]) -> list[Table]:
     """Returns the numbers that the differences are of, by task; of searches one table over all tasks.
 
     These are the accuracies, and what the printed tables show. Where the paper prints none, the first section that has
-    tables shows all of them, such as the samples that an accuracy took.
+    tables shows all of them, such as the samples that an accuracy took. A study of hours shows these too.
     """
     searches = {part: task.results for part, task in tasks.items() if search_of(task.results) is not None}
     if searches:
         return [table._replace(title=f"Measured here: {table.title.lower()}") for table in joined_searches(searches)]
     printed = {f"{table.section}_{table.measure}" for table in outline.published}
     asked = {"accuracy", *(table.section for table in outline.published)}
+    shown = {*printed, "hours"}
     tables = []
     for part, task in tasks.items():
         whole = not printed
@@ -369,7 +370,7 @@ def _measured(outline: Outline, tasks: Mapping[str, Task]) -> list[Table]:
                 first, *others = section.tables
                 titled = first.name in printed
                 tables.append(first._replace(title=f"{part}: {first.title if titled else section.title}"))
-                rest = [each for each in others if whole or each.name in printed]
+                rest = [each for each in others if whole or each.name in shown]
                 tables += [each._replace(title=f"{part}: {each.title}") for each in rest]
                 whole = False
     return tables
@@ -386,4 +387,4 @@ def _charts(outline: Outline, tasks: Mapping[str, Task]) -> Iterator[Chart]:
 
 
 def _section(name: str, outline: Outline, results: Results) -> Section | None:
-    return SECTIONS[name](results, Choices(outline.edges))
+    return SECTIONS[name](results, Choices(outline.edges, hours=outline.hours))
