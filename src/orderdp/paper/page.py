@@ -15,6 +15,7 @@ from orderdp.paper.answers import answers
 from orderdp.paper.contents import DRAWN, INSTANT, Kind, Place, places
 from orderdp.paper.exhibit import Shown, read_summary
 from orderdp.paper.failures import sentences
+from orderdp.paper.forms import forms
 from orderdp.paper.runs_shown import WORDS, Task, against_short, origins, other_settings, reports
 from orderdp.paper.sources import Found
 from orderdp.paper.studies import LOOP_SIZES, LOOPS, compute, origin_in
@@ -294,7 +295,7 @@ def _of_runs(bare: Exhibit, file: Path, study: Study, outline: Outline, tasks: M
             *(f"Mixed: runs of a seed of {part} come from several commits or machines." for part in mixed),
             *(f"Left out: {why}." for task in tasks.values() for why in task.joined.left_out),
         ],
-        tables=[*tables, *short, blocks, *other_settings(file, study, tasks)],
+        tables=[*tables, *forms(tasks), *short, blocks, *other_settings(file, study, tasks)],
         marks=_marks_in(held),
         shorter=shorter,
         reports=reports(tasks),
