@@ -338,7 +338,7 @@ def test_methods_that_are_asked_for_different_ratios_are_shown_together_where_a_
 
 @pytest.mark.parametrize(
     ("size", "shown"),
-    [("smoke", {"digits": 0.41}), ("gpu", 0.61), ("cpu", {"fashion_mnist": 0.645, "cifar10": 0.57})],
+    [("smoke", {"digits": 0.41}), ("gpu", 0.61), ("cpu", {"fashion_mnist": 0.645, "cifar10": 0.57, "cifar100": 0.48})],
 )
 def test_a_part_may_show_its_methods_under_a_ratio_of_its_own(size, shown):
     study = load_study(FILES["table9"], size)
@@ -426,7 +426,7 @@ def test_seeds_and_settings_can_be_given_for_all_parts(monkeypatch):
     row = dataclasses.replace(DATASETS["fashion_mnist"], is_installed=lambda: False)
     monkeypatch.setitem(DATASETS, "fashion_mnist", row)
     study = load_study(FILES["table8"], "cpu", seeds=(7, 8), data_root="data", device="cpu")
-    assert set(study.parts) == {"fashion_mnist", "cifar10"}
+    assert set(study.parts) == {"fashion_mnist", "cifar10", "cifar100"}
     for plan in study.parts.values():
         assert (plan.seeds, plan.recipe.data_root, plan.recipe.device) == ((7, 8), "data", "cpu")
 
@@ -471,7 +471,8 @@ def test_what_is_installed_needs_no_folder_beside_what_is_not(monkeypatch):
     row = dataclasses.replace(DATASETS["fashion_mnist"], is_installed=lambda: True)
     monkeypatch.setitem(DATASETS, "fashion_mnist", row)
     parts = load_study(FILES["table8"], "cpu", data_root="data").parts
-    assert {name: part.recipe.data_root for name, part in parts.items()} == {"fashion_mnist": None, "cifar10": "data"}
+    places = {name: part.recipe.data_root for name, part in parts.items()}
+    assert places == {"fashion_mnist": None, "cifar10": "data", "cifar100": "data"}
 
 
 WRONG = {
