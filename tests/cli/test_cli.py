@@ -584,6 +584,17 @@ MESSAGES = [
     ),
     ("it is not there; or write download=True", "it is not there; or write --download"),
     ("nothing is there, got 3; write download=False", "nothing is there, got 3; write --no-download"),
+    ("nothing is there, got 3; write download = false", "nothing is there, got 3; write --no-download"),
+    ("it is not there, got 3; write download = true", "it is not there, got 3; write --download"),
+    ("prune_ratios must ascend, got [0.5, 0.3]; sort them", "--prune-ratio must ascend, got [0.5, 0.3]; sort them"),
+    ("data_roots must exist, got x; write steps", "--data-root must exist, got x; write steps"),
+    ("seeds must be whole, got 2.5; write ranks = 3", None),  # a plural without underscore is no list of settings
+    ("a run of batch_sizes, got steps; write batch_size", "a run of --batch-size, got steps; write --batch-size"),
+    (
+        "must not, got 3; write num_steps = 2, not warmup_steps",
+        "must not, got 3; write --num-steps 2, not warmup_steps",
+    ),
+    ("indices must be whole, got 1.5; write FixedSubset(indices)", None),
     ("the folder must be new, got steps; write --resume prune_ratio", None),
     ("batch_size/plan.png could not be written (no room); make room", None),
     ("a run of epochs and steps, got none; give model_names()", None),
@@ -595,6 +606,7 @@ MESSAGES = [
 @pytest.mark.parametrize(("message", "shown"), MESSAGES)
 def test_messages_name_settings_as_they_are_typed_and_leave_the_rest(message, shown):
     flags = ["--epochs", "--num-samples", "--data-root", "--download", "--batch-size", "--prune-ratio", "--steps"]
+    flags += ["--seed", "--rank", "--num-steps", "--num-step"]
     for file in ({"recipe": "my.toml"}, {"resume": Path("runs")}):
         assert in_flags(message, argparse.Namespace(flags=flags, **file)) == message
     assert in_flags(message, argparse.Namespace(flags=flags, recipe=None, resume=None)) == (shown or message)

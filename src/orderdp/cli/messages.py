@@ -56,7 +56,7 @@ def in_flags(message: str, options: argparse.Namespace) -> str:
         return message
 
     def flag(match: re.Match[str]) -> str:
-        name, value = match[1], match[2] or ""
+        name, value = match[1], (match[2] or "").lower()  # of Python, or of TOML
         if re.search(r"--\S+ $", match.string[: match.start()]):  # what was typed after an option
             return match[0]
         known = f"--{'num-samples' if name == 'n' else name.replace('_', '-')}"
@@ -64,16 +64,16 @@ def in_flags(message: str, options: argparse.Namespace) -> str:
             known = known.removesuffix("s")  # a list, of an option by one of it
         if known not in options.flags or not (match.start() == 0 or "_" in name or value):
             return match[0]
-        if "False" in value:
+        if "false" in value:
             return known.replace("--", "--no-", 1)
-        return f"{known}{' ' if value and 'True' not in value else ''}"
+        return f"{known}{' ' if value and 'true' not in value else ''}"
 
     rule, got, rest = message.partition(", got ")
     value, semicolon, advice = rest.rpartition("; ")
     if not semicolon:
         value, advice = rest, ""
     advice = as_typed(advice, rule, value, options)
-    word = re.compile(r"(?<![\w'.,:(/\\-])([a-z_]+)\b(?![./\\'(])( ?= ?(?:True|False)\b| ?= ?)?")
+    word = re.compile(r"(?<![\w'.,:(/\\-])([a-z_]+)\b(?![./\\'(])( ?= ?(?i:true|false)\b| ?= ?)?")
     return f"{word.sub(flag, rule)}{got}{value}{semicolon}{word.sub(flag, f' {advice}')[1:]}"
 
 

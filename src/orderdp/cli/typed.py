@@ -69,9 +69,9 @@ def _typed_call(call: re.Match[str], value: str, options: argparse.Namespace) ->
     from orderdp.strategies.registry import BY_NAME
 
     names = {strategy.__name__: name for name, strategy in BY_NAME.items()}
-    if call[1] not in names:
-        return call[0]
     settings = [each for each in call[2].split(", ") if each and not each.startswith("prune_ratio=")]
+    if call[1] not in names or not all("=" in each for each in settings):  # such as FixedSubset(indices)
+        return call[0]
     table = {"name": names[call[1]], **dict(each.split("=", 1) for each in settings)}
     for given in _given(options):
         inner = given.get("inner")
