@@ -1,6 +1,7 @@
 """A search in a folder: what it plans next follows from the results on disk, however often it was stopped."""
 
 import dataclasses
+import math
 import re
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from orderdp.comparison import workers
 from orderdp.comparison.archive import read_archive, write_archive
 from orderdp.comparison.grid import Comparison, load_comparison
+from orderdp.comparison.lossless import Judged, Search
 from orderdp.comparison.planned import FILE
 from orderdp.comparison.results import read_results, results_of
 from orderdp.comparison.searched import plan_next, search_of, searching, trails_of
@@ -212,6 +214,21 @@ def test_the_report_shows_the_ratios_the_tests_and_how_sure_they_are(done):
     (done.folder("full data", 5).path / "result.json").unlink()
     (table, _) = SECTIONS["lossless"](read_results(done.path), Choices()).tables
     assert dict(zip(*table.lines[:2], strict=True))["full data, %"] == "91.00 ± 1.00"
+
+
+INTERVALS = {  # mean and ends to what is shown beside a margin of half a point
+    (-0.21, -0.4979, 0.07): "−0.210 [−0.498, +0.070]",  # lossless
+    (-0.7, -0.9, -0.50001): "−0.7000 [−0.9000, −0.5000]",  # not lossless; four digits at most
+    (-0.4, -0.55, -0.25): "−0.40 [−0.55, −0.25]",
+    (-0.4, -0.5, -0.3): "−0.40 [−0.50, −0.30]",  # the margin itself, which decides nothing
+    (-0.4, -math.inf, math.inf): "−0.40",
+    (math.nan, -math.inf, math.inf): "",
+}
+
+
+@pytest.mark.parametrize(("found", "shown"), list(INTERVALS.items()))
+def test_an_interval_shows_on_which_side_of_the_margin_it_lies(found, shown):
+    assert lossless._difference(Search((0.5,), {}, margin=0.5), Judged(None, *found, 14)) == shown
 
 
 def test_a_search_that_ends_at_the_top_of_its_grid_says_so(tmp_path, search, monkeypatch):

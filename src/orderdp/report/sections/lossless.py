@@ -24,7 +24,7 @@ def section(results: Results, _choices: Choices) -> Section | None:
     if search is None:
         return None
     trails = trails_of(results)
-    lines = [["method", *_COLUMNS], *([arm, *_cells(results, trail)] for arm, trail in trails.items())]
+    lines = [["method", *_COLUMNS], *([arm, *_cells(results, search, trail)] for arm, trail in trails.items())]
     return Section(
         "Largest lossless ratio",
         tables=[Table("lossless", "Measured here", lines, _note(search)), _tests(search, trails)],
@@ -34,11 +34,13 @@ def section(results: Results, _choices: Choices) -> Section | None:
 def joined(parts: Mapping[str, Results]) -> list[Table]:
     """Returns the table of all tasks with a search; none if there is no such task."""
     lines = [["method", "data set", "network", *_COLUMNS]]
+    notes = set()
     for results in parts.values():
-        task = [results.recipe["dataset"], results.recipe["model"]]
-        lines += [[arm, *task, *_cells(results, trail)] for arm, trail in trails_of(results).items()]
-    searches = {_note(search) for results in parts.values() if (search := search_of(results)) is not None}
-    return [Table("lossless", "Largest lossless prune ratio", lines, " ".join(sorted(searches)))] if searches else []
+        if (search := search_of(results)) is not None:
+            task = [results.recipe["dataset"], results.recipe["model"]]
+            lines += [[arm, *task, *_cells(results, search, trail)] for arm, trail in trails_of(results).items()]
+            notes.add(_note(search))
+    return [Table("lossless", "Largest lossless prune ratio", lines, " ".join(sorted(notes)))] if notes else []
 
 
 def sentences(results: Results) -> list[str]:
@@ -99,7 +101,7 @@ def _seeds(judged: Judged) -> str:
     return f"{judged.seeds} seed{'s' * (judged.seeds != 1)}"
 
 
-def _cells(results: Results, trail: Trail) -> list[str]:
+def _cells(results: Results, search: Search, trail: Trail) -> list[str]:
     """Returns the cells of one method behind its name."""
     full, largest = full_data(results), trail.largest
     open_ = trail.asks is not None
@@ -108,7 +110,7 @@ def _cells(results: Results, trail: Trail) -> list[str]:
         entry = results.entries[largest.label]
         same_seeds = {seed: result for seed, result in full.results.items() if seed in entry.results}
         named = [f"{percent(largest.ratio)}{' so far' if open_ else ''}", _left_out(results, largest), accuracy(entry)]
-        named += [accuracy(replace(full, results=same_seeds, missing={})), _difference(largest.judged)]
+        named += [accuracy(replace(full, results=same_seeds, missing={})), _difference(search, largest.judged)]
     others = [_ratios(trail.at("not lossless")), _ratios(trail.at("undecided"))]
     seeds = "" if largest is None else str(largest.judged.seeds)
     runs = sum(probe.judged.seeds for probe in trail.probes)
@@ -137,7 +139,7 @@ def _note(search: Search) -> str:
 
 def _tests(search: Search, trails: Mapping[str, Trail]) -> Table:
     lines = [["run", "seeds", "minus full data", "verdict"]]
-    lines += _tested(trails)
+    lines += _tested(search, trails)
     note = (
         "In percentage points, paired by seed, at the look that ended the test. Brackets: the repeated confidence "
         f"interval, which holds the true difference at all looks together with probability at least "
@@ -147,16 +149,21 @@ def _tests(search: Search, trails: Mapping[str, Trail]) -> Table:
     return Table("lossless_tests", "The tests", lines, note)
 
 
-def _tested(trails: Mapping[str, Trail]) -> Iterator[list[str]]:
+def _tested(search: Search, trails: Mapping[str, Trail]) -> Iterator[list[str]]:
     for trail in trails.values():
         for probe in trail.probes:
-            judged = probe.judged
-            yield [probe.label, str(judged.seeds), _difference(judged), judged.verdict or "needs further seeds"]
+            found, judged = _difference(search, probe.judged), probe.judged
+            yield [probe.label, str(judged.seeds), found, judged.verdict or "needs further seeds"]
 
 
-def _difference(judged: Judged) -> str:
-    """Returns the mean difference with its interval, as far as there is one."""
-    text = "" if math.isnan(judged.mean) else f"{judged.mean:+.2f}"
+def _difference(search: Search, judged: Judged) -> str:
+    """Returns the mean difference with its interval, as far as there is one.
+
+    Two digits follow the point, or up to four to see on which side of the margin the interval lies.
+    """
+    nearest = min(abs(end + search.margin) for end in (judged.low, judged.high))
+    digits = min(4, max(2, math.ceil(-math.log10(2 * nearest)))) if 0 < nearest < math.inf else 2
+    text = "" if math.isnan(judged.mean) else f"{judged.mean:+.{digits}f}"
     if math.isfinite(judged.low):
-        text += f" [{judged.low:+.2f}, {judged.high:+.2f}]"
+        text += f" [{judged.low:+.{digits}f}, {judged.high:+.{digits}f}]"
     return signed(text)
