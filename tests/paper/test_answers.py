@@ -303,6 +303,28 @@ def test_cases_are_accuracies_that_either_method_reaches(timed):
     ]
 
 
+def test_times_are_of_the_processor_where_all_runs_measured_them(timed):
+    runs = [
+        entry("full", None, accurate(90.0, 90.0, 90.0)),  # goals 85, 88 and 89
+        entry("orderdp", 0.5, accurate(89.0, 89.0, 89.0, seconds=1.0), explore=0.5, exploit=1.0),
+        entry("orderdp", 0.5, accurate(89.0, 89.0, 89.0, seconds=1.0), explore=1.0, exploit=0.5),
+        entry("infobatch", 0.5, accurate(89.0, 89.0, 89.0, seconds=2.0)),
+    ]
+    for number, each in enumerate(runs):  # the order of the clock, the other way round
+        each.metrics[0] = timed([89.0], 1.0 if number < 3 else 2.0, 50)
+        each.metrics[0][0]["processor_s"] = [9.0, 8.0, 7.0, 3.0][number]
+        for seed, result in each.results.items():
+            result["processor_s"] = [9.0, 8.0, 7.0, 3.0][number] + seed / 100
+    assert "By processor seconds, it is faster at 0." in said("figure3", *runs)[0]
+    assert "and time in 1. A split takes 7.0 to 8.0 processor seconds on average." in said("figure4", *runs)[0]
+    first = said("figure13", *runs)[0]
+    assert "first in 0 by processor seconds, InfoBatch in 3, and neither gets there in 0." in first
+    del runs[0].results[1]["processor_s"]  # of a single run, and all is by the clock
+    assert "By seconds, it is faster at 2." in said("figure3", *runs)[0]
+    assert "and time in 0. A split takes 1.0 to 1.0 seconds on average." in said("figure4", *runs)[0]
+    assert "first in 3 by seconds, InfoBatch in 0, and neither gets there in 0." in said("figure13", *runs)[0]
+
+
 def test_without_the_epochs_no_time_is_told():
     full, own, rival = (
         entry("full", None, accurate(90.0)),

@@ -75,9 +75,16 @@ def test_each_label_is_one_series_with_its_runs_values(train, draw):
     assert list(lines[FULL].get_xdata()) == [200, 400, 600]
     times = next(line for line in axes["accuracy_time.png"].lines if line.get_label() == FULL).get_xdata()
     metrics = groups[FULL][0].metrics()
+    np.testing.assert_allclose(times, np.cumsum([line["processor_s"] for line in metrics]))
+    assert axes["accuracy_time.png"].get_xlabel() == "processor seconds without evaluation"
+    result = groups[SHORT][0].result()  # of one run of all, and all is by the clock
+    groups[SHORT][0].write_result({**result, "processor_s": None})
+    axes = draw(groups)
+    times = next(line for line in axes["accuracy_time.png"].lines if line.get_label() == FULL).get_xdata()
     np.testing.assert_allclose(
         times, np.cumsum([line["training_s"] + line["selection_s"] + line["data_s"] for line in metrics])
     )
+    assert axes["accuracy_time.png"].get_xlabel() == "seconds without evaluation"
 
 
 def test_the_span_of_a_curve_is_from_the_lowest_to_the_highest_seed(train, draw):

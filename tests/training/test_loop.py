@@ -624,6 +624,7 @@ def test_a_compiled_model_trains_as_the_plain_one(train, monkeypatch):
     assert not calls
     compiled = train("compiled", **FULL, max_steps=8, drop_last=True, compile=True)
     assert len(calls) == 1
+    assert (plain.result()["processor_s"] > 0, compiled.result()["processor_s"]) == (True, None)  # nor the compiler's
     assert set(compiled.load_checkpoint()[0]) == {"1.weight", "1.bias"}
     for line, other in zip(compiled.metrics(), plain.metrics(), strict=True):
         assert [line[name] for name in ("loss", "test_loss")] == pytest.approx(

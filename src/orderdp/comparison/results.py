@@ -33,6 +33,18 @@ class Seconds(NamedTuple):
     of: Callable[[Mapping[str, Any]], float]
 
 
+def seconds_of(found: Iterable[Mapping[str, Any]]) -> Seconds:
+    """Returns the time of runs: of the processor if all measured it, which other work disturbs less than the clock.
+
+    Args:
+        found: the results of the runs that are compared.
+    """
+    measured = [result.get("processor_s") for result in found]
+    if not measured or None in measured:
+        return Seconds("seconds", spent_s)
+    return Seconds("processor seconds", lambda record: float(record["processor_s"]))
+
+
 @dataclass(frozen=True)
 class Entry:
     """One line of a comparison: the runs that differ only in their seed.
@@ -135,11 +147,8 @@ class Results:
 
     @property
     def seconds(self) -> Seconds:
-        """The time of its runs: of the processor if all measured it, which other work disturbs less than the clock."""
-        found = [result.get("processor_s") for entry in self.entries.values() for result in entry.results.values()]
-        if not found or None in found:
-            return Seconds("seconds", spent_s)
-        return Seconds("processor seconds", lambda record: float(record["processor_s"]))
+        """The time of its runs, as `seconds_of`."""
+        return seconds_of(result for entry in self.entries.values() for result in entry.results.values())
 
     @property
     def schedules(self) -> list[Entry]:

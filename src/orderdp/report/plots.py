@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from orderdp.comparison.results import seconds_of
 from orderdp.output.drawing import new_axes, save
 from orderdp.output.palette import GREY, SERIES
 from orderdp.pruner import Pruner
-from orderdp.training.run_folder import RunFolder, spent_s
+from orderdp.training.run_folder import RunFolder
 
 Series: TypeAlias = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 Style: TypeAlias = Mapping[str, Any]
@@ -40,6 +41,7 @@ def draw_plots(
         OSError: they cannot be written. ValueError: a run has no checkpoint, or a damaged one.
     """
     folder.mkdir(exist_ok=True)
+    time = seconds_of(run.result() or {} for runs in groups.values() for run in runs)
     styles = _styles(list(groups), references)
     histories = {label: [run.metrics() for run in runs] for label, runs in groups.items()}
     tables = {label: [_table(run) for run in runs] for label, runs in groups.items()}
@@ -51,7 +53,7 @@ def draw_plots(
         }
 
     def seconds(history: Sequence[dict[str, Any]]) -> list[float]:
-        return list(accumulate(map(spent_s, history)))
+        return list(accumulate(map(time.of, history)))
 
     def samples(history: Sequence[dict[str, Any]]) -> list[float]:
         return [line["samples_forward"] for line in history]
@@ -59,7 +61,7 @@ def draw_plots(
     visits = {label: runs[0]["visits"] for label, runs in tables.items()}
     scores = {label: runs[0]["score"] for label, runs in tables.items() if "score" in runs[0]}
     drawn = {
-        "accuracy_time": _draw_accuracy(curves(seconds, "accuracy"), styles, "time", "seconds without evaluation"),
+        "accuracy_time": _draw_accuracy(curves(seconds, "accuracy"), styles, "time", f"{time.name} without evaluation"),
         "accuracy_samples": _draw_accuracy(curves(samples, "accuracy"), styles, "samples", _SAMPLES),
         "loss": _draw_loss(curves(samples, "loss"), styles),
         "visits": _draw_visits(visits, styles, references),

@@ -56,7 +56,11 @@ def _digests(run: Any) -> dict[str, Any]:
 
 
 def _processor_s(run: Any) -> float | None:
-    """Returns processor seconds without evaluation; None if not all was computed, or measured, in this process."""
+    """Returns processor seconds without evaluation; None if not all was computed, or measured, in this process.
+
+    Workers, other ranks and the compiler of a compiled model are other processes.
+    """
     found: list[Any] = [line.get("processor_s") for line in run.progress.history]
-    others = run.device.type != "cpu" or run.recipe.num_workers or run.accelerator.num_processes > 1
+    recipe = run.recipe
+    others = run.device.type != "cpu" or recipe.num_workers or recipe.compile or run.accelerator.num_processes > 1
     return None if others or None in found else sum(found)

@@ -77,6 +77,7 @@ def test_node_hours_are_hours_of_all_devices_and_processor_hours_stand_where_all
     folder.finish("full data", [91], seeds=[1], also={**long, "processor_s": 38_160.0}, **epochs)
     assert hours() == [["run", "processor hours"], ["full data", "10.3"]]
     *_, reached, _ = make_section("cost", read_results(folder.path)).tables
+    assert reached.title == "Processor seconds to an accuracy"
     assert reached.note.startswith("Processor seconds of training, selection and data until")
     assert ["full data", "100.0", "150.0", "250.0"] in reached.lines
 

@@ -18,6 +18,22 @@ def test_curves_are_means_over_the_seeds_by_seconds_and_by_samples(pair):
     assert samples["full data"] == [(224 * epoch, pytest.approx(91.366666 - 3 + epoch)) for epoch in (1, 2, 3)]
 
 
+def test_time_is_that_of_the_processor_where_all_runs_measured_it(pair, drawn):
+    for label in ("OrderDP 50 %", "full data", SHORT):
+        assert "Seconds depend on the machine" in make_section("curves", read_results(pair.path)).text
+        epochs = {"processor_s": lambda seed, epoch: 10.0 * epoch}
+        pair.finish(label, (90.0, 91.0, 92.0), also={"processor_s": 60.0}, **epochs)
+    drawn.clear()
+    section = make_section("curves", read_results(pair.path))
+    assert section.text.endswith(
+        "Processor seconds, of all threads of a run, depend on the machine named below. What else ran on it disturbs "
+        "them less than the clock."
+    )
+    assert drawn[0].get_xlabel() == "processor seconds without evaluation"
+    curves = points(section.charts[0], "processor seconds without evaluation", "test accuracy, %")
+    assert curves["OrderDP 50 %"] == [(10.0, 89.0), (30.0, 90.0), (60.0, 91.0)]
+
+
 def test_each_ratio_has_charts_of_its_own_with_full_data_beside(made):
     folder = made(methods=tuple(map(parse, ("orderdp,prune_ratio=0.3", "orderdp,prune_ratio=0.075"))))
     for label in ("OrderDP 30 %", "OrderDP 7.5 %", "full data", "full data, steps of OrderDP 30 %"):

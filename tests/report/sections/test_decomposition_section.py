@@ -49,6 +49,19 @@ def test_each_ratio_has_a_chart_and_each_first_score_a_curve_over_exploration(ma
     assert zero[0].get_xydata().tolist() == [[1.0, 88.0]]
 
 
+def test_time_is_that_of_the_processor_where_all_runs_measured_it(made, drawn):
+    folder = made(methods=tuple(map(parse, list(SPLITS)[3:])), against=(), seeds=(0, 1))
+    for number, member in enumerate(folder.plan.members(200)):
+        folder.finish(member.label, [90.0], seeds=[member.recipe.seed], also={"processor_s": 10.0 * number})
+    *_, quarter, _, over_ratios = make_section("decomposition", read_results(folder.path)).charts
+    assert (quarter.name, quarter.title) == ("decomposition_75_seconds", "Processor seconds by split at 75 %")
+    assert (over_ratios.name, over_ratios.title) == ("ratios_seconds", "Processor seconds by prune ratio")
+    assert drawn[-1].get_ylabel() == "processor seconds without\nevaluation"
+    assert "What else ran on it disturbs them less than the clock." in quarter.note
+    times = [[float(row["processor seconds"]) for row in rows(chart)] for chart in (quarter, over_ratios)]
+    assert times == [[10.0], [20.0, 10.0]]
+
+
 def test_a_split_of_which_one_half_is_given_is_drawn_with_the_other_that_it_has(made):
     folder = made(methods=({"name": "orderdp", "explore": 0.8}, {"name": "orderdp", "exploit": 0.8}), against=())
     for member in folder.plan.members(200):

@@ -26,6 +26,18 @@ def test_the_frontier_has_a_point_for_each_run_by_cost_and_by_seconds(pair, draw
     assert sorted(labels) == ["OrderDP", "full data", "full data, other schedules"]
 
 
+def test_time_is_that_of_the_processor_where_all_runs_measured_it(pair, drawn):
+    for number, label in enumerate(("OrderDP 50 %", "full data", SHORT), 1):
+        _, by_seconds = make_section("frontier", read_results(pair.path)).charts
+        assert (by_seconds.title, drawn[-1].get_xlabel()) == ("Accuracy against seconds", "seconds without evaluation")
+        pair.finish(label, (90.0, 91.0, 92.0), also={"processor_s": 10.0 * number})
+    _, by_seconds = make_section("frontier", read_results(pair.path)).charts
+    assert (by_seconds.name, by_seconds.title) == ("frontier_seconds", "Accuracy against processor seconds")
+    assert drawn[-1].get_xlabel() == "processor seconds without evaluation"
+    assert [float(row["processor seconds"]) for row in rows(by_seconds)] == [10.0, 20.0, 30.0]
+    assert "What else ran on it disturbs them less than the clock." in by_seconds.note
+
+
 PRICES = {"first": 1e-5, "kept": 5e-5, "full": 4e-5}  # so 0.25 and 1.25 of a training step
 RULES = {  # what an ordered SGD of half of each batch costs, and what the chart says of it
     "measured": ({"pass_s": PRICES}, 1.5, 0.25 + 0.5 * 1.25, "count what the run measured on its machine"),

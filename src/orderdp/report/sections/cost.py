@@ -54,7 +54,7 @@ def section(results: Results, choices: Choices) -> Section:
         samples = by_run(entries, [_reached(goal, Entry.samples_to, ",.0f") for goal in goals], marked=False)
         of_time = f"{clock.name.capitalize()} of training, selection and data {until}"
         of_samples = f"Samples that went through the model in training {until} They do not depend on the machine."
-        tables.append(Table("time_to_accuracy", "Seconds to an accuracy", seconds, of_time))
+        tables.append(Table("time_to_accuracy", f"{clock.name.capitalize()} to an accuracy", seconds, of_time))
         tables.append(Table("samples_to_accuracy", "Samples to an accuracy", samples, of_samples))
     return Section("Cost", tables=tables)
 

@@ -27,8 +27,9 @@ class _Split(NamedTuple):
 
 
 class _Axis(NamedTuple):
-    """A vertical axis: the name of its files and its columns, its label, and mean and deviation over the seeds."""
+    """A vertical axis: the name of its files, of its columns, its label, and mean and deviation over the seeds."""
 
+    file: str
     name: str
     label: str
     of: Callable[[Entry], tuple[float, float]]
@@ -40,11 +41,14 @@ def _seconds(seconds: Seconds) -> _Axis:
         spent = list(map(seconds.of, entry.results.values()))
         return fmean(spent), stdev(spent) if len(spent) > 1 else math.nan
 
-    return _Axis("seconds", f"{seconds.name} without evaluation", of, note_of(seconds))
+    return _Axis("seconds", seconds.name, f"{seconds.name} without evaluation", of, note_of(seconds))
 
 
 _ACCURACY = _Axis(
-    "accuracy", "final accuracy, %", lambda entry: (entry.mean("accuracy_last"), entry.deviation("accuracy_last"))
+    "accuracy",
+    "accuracy",
+    "final accuracy, %",
+    lambda entry: (entry.mean("accuracy_last"), entry.deviation("accuracy_last")),
 )
 _EVEN = 0.005  # explore and exploit this near to each other are an even split
 
@@ -100,7 +104,7 @@ def _chart(ratio: float, axis: _Axis, splits: Sequence[_Split]) -> Chart:
             (ratio, split.explore, split.exploit, initial, *point) for split, point in zip(curve, points, strict=True)
         ]
     name = f"decomposition_{100 * ratio:g}"
-    name, title = (name, "Accuracy") if axis is _ACCURACY else (f"{name}_{axis.name}", axis.name.capitalize())
+    name, title = (name, "Accuracy") if axis is _ACCURACY else (f"{name}_{axis.file}", axis.name.capitalize())
     return canvas.finish(name, f"{title} by split at {percent(ratio)}", _note(axis))
 
 
@@ -111,7 +115,7 @@ def _over_ratios(axis: _Axis, splits: Sequence[_Split]) -> Chart:
     points = [axis.of(split.entry) for split in curve]
     _draw(canvas, [ratio_of(split.entry) for split in curve], points, "explore = exploit", SERIES[0])
     canvas.rows += [(ratio_of(split.entry), *point) for split, point in zip(curve, points, strict=True)]
-    return canvas.finish(f"ratios_{axis.name}", f"{axis.name.capitalize()} by prune ratio", _note(axis))
+    return canvas.finish(f"ratios_{axis.file}", f"{axis.name.capitalize()} by prune ratio", _note(axis))
 
 
 def _draw(canvas: Canvas, x: Sequence[float], points: Sequence[tuple[float, float]], label: str, color: str) -> None:

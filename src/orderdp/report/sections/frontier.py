@@ -34,7 +34,7 @@ def section(results: Results, _choices: Choices) -> Section:
             _chart(results, "cost", label, lambda entry: entry.mean(cost_of) / whole, cost_note(finished)),
             _chart(
                 results,
-                "seconds",
+                seconds.name,
                 f"{seconds.name} without evaluation",
                 lambda entry: entry.mean(seconds.of),
                 note_of(seconds),
@@ -78,4 +78,4 @@ def _chart(results: Results, name: str, x_label: str, cost: Callable[[Entry], fl
             elinewidth=0.8,
         )
     note = f"Up and to the left is better. Bars: one standard deviation over the seeds. {counted}"
-    return canvas.finish(f"frontier_{name}", f"Accuracy against {name}", note)
+    return canvas.finish(f"frontier_{name.rpartition(' ')[2]}", f"Accuracy against {name}", note)
