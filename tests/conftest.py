@@ -44,7 +44,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True)
 def no_module_of_a_user(monkeypatch):
-    """Lets a test begin without the custom modules of those before: a failure in one is told with its line."""
+    """Lets a test begin without the custom modules of those before, whose names orderdp looks for in every failure."""
     monkeypatch.setattr(custom, "_of_users", set())
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+import sys
 
 import pytest
 
@@ -214,6 +215,14 @@ def test_the_report_shows_the_ratios_the_tests_and_how_sure_they_are(done):
     (done.folder("full data", 5).path / "result.json").unlink()
     (table, _) = SECTIONS["lossless"](read_results(done.path), Choices()).tables
     assert dict(zip(*table.lines[:2], strict=True))["full data, %"] == "91.00 ± 1.00"
+
+
+def test_equal_differences_are_no_proof_since_accuracies_are_rounded(tmp_path, search, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "WOBBLE", (0.0,) * 6)
+    folder = Made(tmp_path / "run", search())
+    finish(folder)
+    tests = SECTIONS["lossless"](read_results(folder.path), Choices()).tables[1]
+    assert re.fullmatch(r"\+0\.00 \[−0\.[2-9]\d, \+0\.[2-9]\d\]", tests.lines[1][2])
 
 
 INTERVALS = {  # mean and ends to what is shown beside a margin of half a point
