@@ -145,7 +145,13 @@ def test_a_method_waits_for_a_run_that_is_missing_and_the_others_go_on(tmp_path,
     searched(folder, orders=("dynamic", "full"))
     assert ends(folder) == {"OrderDP": [(0.5, None, 1)], "dynamic random": END["dynamic random"]}
     results = read_results(folder.path)
-    assert "not finished: 50 % has 1 seed so far" in lossless.sentences(results)[0]
+    # That nothing was found is said of a search that has ended, and how often its end was undecided.
+    assert lossless.sentences(results) == [
+        "OrderDP: the search is not finished: 50 % has 1 seed so far.",
+        "dynamic random: no prune ratio was shown to be lossless within 1 point; 50 % is not lossless; 30 % is "
+        "undecided after 6 seeds.",
+    ]
+    assert [line[1] for line in SECTIONS["lossless"](results, Choices()).tables[0].lines[1:]] == ["open", "none"]
     tests = SECTIONS["lossless"](results, Choices()).tables[1]
     assert tests.lines[1] == ["OrderDP 50 %", "1", "+0.00", "needs further seeds"]  # and no interval yet
     gone.write_bytes(kept)
@@ -238,6 +244,13 @@ INTERVALS = {  # mean and ends to what is shown beside a margin of half a point
 @pytest.mark.parametrize(("found", "shown"), list(INTERVALS.items()))
 def test_an_interval_shows_on_which_side_of_the_margin_it_lies(found, shown):
     assert lossless._difference(Search((0.5,), {}, margin=0.5), Judged(None, *found, 14)) == shown
+
+
+def test_an_undecided_ratio_has_all_seeds_whatever_the_next_one_needs(tmp_path, search, monkeypatch):
+    monkeypatch.setitem(LOSSES, "dynamic random", {0.3: 0.0, 0.5: 0.9, 0.7: 5.0})
+    folder = searched(Made(tmp_path / "run", search()))
+    assert ends(folder)["dynamic random"] == [(0.5, "undecided", 6), (0.3, "lossless", 3)]
+    assert lossless.sentences(read_results(folder.path))[1].endswith("(3 seeds); 50 % is undecided after 6 seeds.")
 
 
 def test_a_search_that_ends_at_the_top_of_its_grid_says_so(tmp_path, search, monkeypatch):
