@@ -186,6 +186,26 @@ def test_two_searches_of_other_seeds_are_refused(tmp_path, tiny_recipe):
         join(parts)
 
 
+def test_an_earlier_state_of_a_search_is_joined_with_a_later_one(tmp_path, tiny_recipe):
+    plan = searching(tiny_recipe(), [{"name": "orderdp"}], (0.3, 0.5), (2, 0, 1), margin=0.5)
+    assert plan.lossless is not None
+    label, other = plan.lossless.arms["OrderDP"]
+    counts = {"begun": {label: 3}, "later": {label: 3, other: 4}, "apart": {label: 4}}
+    states = {}
+    for name, seeds_of in counts.items():
+        (tmp_path / name).mkdir()
+        seeds = (2, 0, 1, 3)[: max(seeds_of.values())]
+        search = replace(plan.lossless, seeds_of=seeds_of)
+        replace(plan, seeds=seeds, lossless=search).write(tmp_path / name, SIZES)
+        states[name] = Archive("search", None, {"": read_folder(tmp_path / name)})
+    later = states["later"].parts[""]
+    for order in (["begun", "later"], ["later", "begun"]):
+        joined = join([states[name] for name in order]).parts[""]
+        assert (joined.planned.table, joined.runs) == (later.planned.table, later.runs)
+    with pytest.raises(ValueError, match=r"one comparison, got lossless .* in 'search'; report them apart"):
+        join([states["later"], states["apart"]])
+
+
 def test_the_records_of_the_first_are_left_as_they_are(seeds_of):
     one = archive_of(seeds_of("a", (0,)))
     before = replace(one.parts[""].planned)

@@ -47,21 +47,36 @@ def _joined(mine: Records, other: Records, name: str) -> Records:
     recipes = [{key: value_in(records.planned.recipe, key) for key in keys} for records in (mine, other)]
     _check_equal(*recipes, without={*OF_MACHINE, "seed"}, what="recipe", name=name)
     tables = [records.planned.table for records in (mine, other)]
-    # A search chooses its seeds by its own results, so those of another are not its own; their order counts.
+    first = tables[0]
     searches = any(SEARCH in table for table in tables)
-    _check_equal(*tables, without={"runs"} if searches else _OF_SEEDS, what="comparison", name=name)
-    by_name = {run["name"]: run for table in reversed(tables) for run in table["runs"]}
-    seeds = tables[0]["seeds"] if searches else sorted({seed for table in tables for seed in table["seeds"]})
-    # As one comparison of all these seeds would have planned them: seed by seed, each in the order of its own plan.
-    runs = sorted(by_name.values(), key=lambda run: int(run["seed"]))
+    if searches:
+        # A search chooses its seeds by its own results, so those of another are not its own; their order counts.
+        first = max(tables, key=lambda table: sum(table.get(SEARCH, {}).get("seeds_of", {}).values()))
+        _check_equal(*(_gone_on(table, first) for table in tables), without={"runs"}, what="comparison", name=name)
+        seeds, runs = first["seeds"], first["runs"]
+    else:
+        _check_equal(*tables, without=_OF_SEEDS, what="comparison", name=name)
+        by_name = {run["name"]: run for table in reversed(tables) for run in table["runs"]}
+        seeds = sorted({seed for table in tables for seed in table["seeds"]})
+        # As one comparison of all these seeds would have planned them: seed by seed, each in the order of its own plan.
+        runs = sorted(by_name.values(), key=lambda run: int(run["seed"]))
     found = {
         run["name"]: _either(mine.runs.get(run["name"]), other.runs.get(run["name"]), name, run["name"]) for run in runs
     }
-    table = {**mine.planned.table, "seeds": seeds, "runs": runs}
+    table = {**first, "seeds": seeds, "runs": runs}
     if not searches and (methods := _joined_methods(tables[0], tables[1], name)):
         table["methods"] = methods
     planned = planned_of(mine.planned.recipe_text, table)
-    return Records(planned, found, tuple(sorted({*mine.unplanned, *other.unplanned} - set(by_name))))
+    return Records(planned, found, tuple(sorted({*mine.unplanned, *other.unplanned} - set(found))))
+
+
+def _gone_on(table: Mapping[str, Any], further: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the table of a search with the seeds of `further`, if that is a later state of it; else unchanged."""
+    search, counts = table.get(SEARCH, {}), further.get(SEARCH, {}).get("seeds_of", {})
+    later = all(counts.get(label, 0) >= count for label, count in search.get("seeds_of", {}).items())
+    if not later or further["seeds"][: len(table["seeds"])] != table["seeds"]:
+        return table
+    return {**table, "seeds": further["seeds"], SEARCH: {**search, "seeds_of": counts}}
 
 
 def _joined_methods(mine: Mapping[str, Any], other: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
