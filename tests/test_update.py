@@ -208,7 +208,7 @@ BAD_CALLS = {
     "an id of no sample of the epoch": (
         bad_call(lambda ids: torch.tensor([({*range(8)} - {*ids.tolist()}).pop()]), ones(1)),
         ValueError,
-        "take ids and batches from pruner.loader or pruner.sampler, do not let a framework replace the sampler",
+        "take ids and batches from pruner.loader or pruner.sampler, and pass the ids rather than the labels",
     ),
     "floating ids": (
         bad_call(lambda ids: ids.float(), ones(4)),

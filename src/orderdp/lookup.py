@@ -52,8 +52,8 @@ class Lookup:
         if (positions < 0).any():
             raise ValueError(
                 f"index must hold samples selected for the running epoch, got {ids[positions < 0][0]}; take ids and "
-                "batches from pruner.loader or pruner.sampler, do not let a framework replace the sampler, and do not "
-                "read ahead into the next epoch"
+                "batches from pruner.loader or pruner.sampler, and pass the ids rather than the labels; do not let a "
+                "framework replace the sampler, and do not read ahead into the next epoch"
             )
         ordered = np.sort(positions)
         repeated = ordered[1:] == ordered[:-1]

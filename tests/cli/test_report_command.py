@@ -65,7 +65,7 @@ def test_a_report_names_a_few_of_many_open_runs(call, made):
 REFUSED_REPORTS = {
     "no folder": (
         "nothing",
-        "a folder of runs must hold comparison.toml or study.toml, got nothing; "
+        "a folder of runs must hold comparison.toml or study.toml, got nothing, which does not exist; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
     "a folder of something else": (

@@ -371,7 +371,7 @@ def test_the_tasks_whose_data_are_there_are_trained_and_the_page_says_why_others
     place = Place("figure9", "Figure 9: mine", blocks[0].row, Kind.PRINTED)
     monkeypatch.setattr(page_module, "places", lambda: [place])
     (shown,) = page_of("smoke", find("smoke", folder), charts=False).exhibits
-    assert shown.state == "partly run, on digits: 1 of 2 tasks whole, 1 begun"
+    assert shown.state == "partly run, on digits: 1 of 2 tasks whole"
     said = f"Could not be run: away: {why.replace(str(nowhere), '.../nowhere')}."  # the page may leave the machine
     assert said in shown.seen
     assert f"- {said}" in as_markdown(page_of("smoke", find("smoke", folder)), folder)

@@ -204,8 +204,8 @@ def test_a_study_is_run_when_all_its_tasks_are_whole(pair):
     study = Study("mine", "cpu", None, {"a": pair.plan, "b": pair.plan}, {}, {})
     whole, begun = (Task(read_results(pair.path), None, seeds) for seeds in (3, 4))
     assert _state(study, {"a": whole, "b": whole}) == "run"
-    assert _state(study, {"a": whole}) == "partly run: 1 of 2 tasks whole, 1 begun"
-    assert _state(study, {"a": whole, "b": begun}) == "partly run: 1 of 2 tasks whole, 2 begun"
+    assert _state(study, {"a": whole}) == "partly run: 1 of 2 tasks whole"
+    assert _state(study, {"a": whole, "b": begun}) == "partly run: 1 of 2 tasks whole, 1 more begun"
 
 
 def test_in_markdown_a_question_stands_before_its_answers(tmp_path):

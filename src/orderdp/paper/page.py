@@ -240,7 +240,8 @@ def _state(study: Study, tasks: Mapping[str, Task]) -> str:
     whole = [part for part in study.parts if part in tasks and not _lacking(study, part, tasks[part])]
     if len(whole) == len(study.parts):
         return f"run{data_of(study.size)}"
-    return f"partly run{data_of(study.size)}: {len(whole)} of {len(study.parts)} tasks whole, {len(tasks)} begun"
+    others = f", {len(tasks) - len(whole)} more begun" if len(tasks) > len(whole) else ""
+    return f"partly run{data_of(study.size)}: {len(whole)} of {len(study.parts)} tasks whole{others}"
 
 
 def data_of(size: str) -> str:

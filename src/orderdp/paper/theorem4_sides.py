@@ -62,7 +62,8 @@ def show(rows: list[SidesRow]) -> Shown:
         "The theorem says that the left side is at most the right one. A larger left side would contradict it. "
         f"After {steps:,} steps, it is larger in {after} of {len(rows)} rows on the training data, and in {unseen} on "
         f"unseen data. In the limit T → ∞, whose left side is of unseen data, it is larger in {len(beyond)} of "
-        f"{len(rows)} rows, in {empty} of which the sampling term is 0. The bound has no term for unseen data."
+        f"{len(rows)} rows, in {empty} of which the sampling term is 0. So for unseen data, "
+        "of which the bound has no term, the theorem does not hold as printed."
     )
     return Shown({}, {"theorem4_sides": (SidesRow._fields, rows)}, (header, lines), note)
 

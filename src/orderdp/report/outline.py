@@ -122,7 +122,7 @@ def _is_comparison(folder: Path) -> bool:
 
 def _study_table(folder: Path) -> dict[str, Any]:
     """Returns the content of a folder's `study.toml`, which describes an outline and names the parts."""
-    why = ""
+    why = "" if folder.exists() else ", which does not exist"
     if (folder / "study.toml").exists():
         try:
             table = read_toml(folder / "study.toml", "a study", example='title = "What it shows"')
