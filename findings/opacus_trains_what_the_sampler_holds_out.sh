@@ -5,9 +5,9 @@
 # that loader says that else it keeps the behaviour of the given one, and that the average batch size stays the same.
 # The new loader draws from the whole data set, and keeps of the sampler only the number of its batches. With
 # `sampler=SubsetRandomSampler(train_part)`, the validation samples are trained, and the score on them is worth nothing.
-# The batches are as many times too large as the part is smaller than the data set, and so learning rate and noise do
-# not fit. A sampler with weights loses them in the same way, which an issue of 2023 reports. Nothing warns.
-# `Subset(dataset, train_part)` in place of the sampler gives the right samples and batches.
+# The batches are as many times too large as the part is smaller than the data set, so the learning rate does not fit. A
+# sampler with weights loses them in the same way, which an issue of 2023 reports. Nothing warns. `Subset(dataset,
+# train_part)` in place of the sampler gives the right samples and batches.
 #
 # Output seen (Python 3.11, Linux), 1,000 samples, 200 of them to be trained, in batches of 20; numbers may vary:
 #     SubsetRandomSampler: batches of 97 on average, 758 held-out samples trained in 3 epochs
