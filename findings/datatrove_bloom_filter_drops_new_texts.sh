@@ -19,7 +19,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install -q numpy==2.4.6 regex==2026.11.19 xxhash==3.6.0 spacy==3.8.18 datatrove==0.10.1
+"$folder/venv/bin/pip" install -q numpy==2.4.6 regex==2026.11.19 tokenizers==0.23.3 xxhash==3.6.0 spacy==3.8.18 datatrove==0.10.1
 cat > "$folder/texts.py" <<'PYTHON'
 import sys
 
