@@ -111,6 +111,22 @@ def test_parts_of_a_study_are_joined_in_order(seeds_of):
     assert joined.study == {"title": "study", "parts": ["first", "second"]}
 
 
+def test_what_a_study_has_for_each_part_is_joined(seeds_of):
+    folder = seeds_of("a", (0,))
+    first, second = archive_of(folder, "first"), archive_of(folder, "second")
+    assert first.study is not None
+    assert second.study is not None
+    first = first._replace(study={**first.study, "together": {"first": 0.5}})
+    second = second._replace(study={**second.study, "together": {"first": 0.5, "second": 0.7}})
+    for order in ([first, second], [second, first]):
+        assert (join(order).study or {})["together"] == {"first": 0.5, "second": 0.7}
+    other = second._replace(study={**second.study, "together": {"first": 0.6}})
+    with pytest.raises(
+        ValueError, match=r"got together \{'first': 0\.5\} and \{'first': 0\.6\} in 'study'; report them"
+    ):
+        join([first, other])
+
+
 def test_a_finished_run_counts_before_a_missing_one_and_more_epochs_before_fewer(seeds_of, tmp_path):
     folder = seeds_of("a", (0, 1))
     whole = archive_of(folder)

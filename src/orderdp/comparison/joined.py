@@ -33,11 +33,16 @@ def join(archives: Sequence[Archive]) -> Archive:
                 f"runs are joined of studies or of single comparisons, got one of each, {first.title!r} and "
                 f"{other.title!r}; join those of one kind"
             )
-        _check_equal(first.study or {}, other.study or {}, without={"parts", *_TEXTS}, what="study", name=other.title)
+        # What a study has for each part, such as the ratio under which its methods are shown, may be of other parts.
+        mine, its = dict(first.study or {}), dict(other.study or {})
+        for key in mine.keys() & its.keys():
+            if isinstance(mine[key], dict) and isinstance(its[key], dict):
+                mine[key], its[key] = {**its[key], **mine[key]}, {**mine[key], **its[key]}
+        _check_equal(mine, its, without={"parts", *_TEXTS}, what="study", name=other.title)
         parts = dict(first.parts)
         for name, records in other.parts.items():
             parts[name] = _joined(parts[name], records, name or other.title) if name in parts else records
-        study = None if first.study is None else {**first.study, "parts": list(parts)}
+        study = None if first.study is None else {**mine, "parts": list(parts)}
         first = Archive(first.title, study, parts)
     return first
 
