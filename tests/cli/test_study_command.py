@@ -148,7 +148,7 @@ REFUSED_STUDIES = {
     ),
     "no folder to go on with": (
         "--resume runs",
-        "a folder of runs must hold comparison.toml or study.toml, got runs; "
+        "a folder of runs must hold comparison.toml or study.toml, got runs, which does not exist; "
         "write the folder of an earlier 'orderdp compare', 'orderdp train' or 'orderdp study'",
     ),
 }

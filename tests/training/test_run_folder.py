@@ -64,8 +64,8 @@ def test_a_folder_begins_with_its_recipe_and_nothing_else(tmp_path):
 def test_a_folder_that_exists_is_refused_and_left_alone(tmp_path, kind):
     path = tmp_path / "run"
     path.mkdir() if kind == "folder" else path.write_text("mine")
-    message = f"the run folder must be new, got {path}, which exists; write another --run, or --resume {path}"
-    with raises(FileExistsError, message):
+    resume = f", or --resume {path}" if kind == "folder" else ""
+    with raises(FileExistsError, f"the run folder must be new, got {path}, which exists; write another --run{resume}"):
         RunFolder.create(path, Recipe())
     assert content(tmp_path) == ({} if kind == "folder" else {path.relative_to(tmp_path): b"mine"})
 
