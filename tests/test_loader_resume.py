@@ -348,3 +348,36 @@ def test_states_of_loader_and_pruner_are_told_apart():
         loader.load_state_dict(None)
     with pytest.raises(ValueError, match="the state must be one of a pruner, got a loader's with the keys"):
         pruner.load_state_dict(loader.state_dict())
+
+
+class Augmented(torch.utils.data.Dataset):
+    """Draws for each sample from a generator of its own, as docs/resume.md says."""
+
+    epoch = 0
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, i):
+        return torch.rand(3, generator=torch.Generator().manual_seed(self.epoch * len(self) + i))
+
+
+@LEFT
+def test_augmentation_that_epoch_and_sample_seed_comes_again_in_workers():
+    def run(state=None, stop=None):
+        data, pruner, seen = Augmented(), Pruner(HALF, 64, seed=0), []
+        loader = pruner.loader(data, batch_size=8, num_workers=2)
+        if state is not None:
+            loader.load_state_dict(state)
+        for data.epoch in range(pruner.next_epoch, 3):
+            for index, x in loader:
+                pruner.update(index, x.sum(1).requires_grad_())
+                seen.append(x)
+                if len(seen) == stop:
+                    return seen, loader.state_dict()
+        return seen, None
+
+    whole, _ = run()
+    begun, state = run(stop=6)  # in the middle of the second epoch
+    rest, _ = run(round_trip(state))
+    assert torch.equal(torch.stack([*begun, *rest]), torch.stack(whole))
